@@ -1,0 +1,107 @@
+//! A complete cloud server for those who have no app of their own.
+
+use std::{error::Error, net::SocketAddr, path::PathBuf, time::Duration};
+
+use axum::{Router, serve::ListenerExt};
+use axum_cloud_variables::{Limits, Origins, RoomRegistry, UsernameRules};
+use clap::Parser;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tower_http::services::ServeDir;
+
+/// Serves cloud variables over WebSockets.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:9080")]
+    listen: SocketAddr,
+    /// Path of the WebSocket.
+    #[arg(long, default_value = "/")]
+    path: String,
+    /// Folder of static files to serve, with index.html at /.
+    #[arg(long, value_name = "DIR")]
+    public: Option<PathBuf>,
+    /// Origin of web pages that may connect, such as https://example.org; repeatable. Any, unless
+    /// this is given.
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+    /// Accept usernames that the profanity filter would refuse.
+    #[arg(long)]
+    any_username: bool,
+    /// Rooms at most.
+    #[arg(long, default_value_t = Limits::default().rooms)]
+    rooms: usize,
+    /// Members of a room at most.
+    #[arg(long, default_value_t = Limits::default().members_per_room)]
+    members_per_room: usize,
+    /// Variables of a room at most.
+    #[arg(long, default_value_t = Limits::default().variables_per_room)]
+    variables_per_room: usize,
+    /// Bytes of a value at most.
+    #[arg(long, default_value_t = Limits::default().value_bytes)]
+    value_bytes: usize,
+    /// Messages a second that are read from one client (bursts of twice as many); 0 is no limit.
+    #[arg(long, default_value_t = Limits::default().messages_per_second)]
+    messages_per_second: u32,
+    /// Milliseconds between two batches of a room; 0 sends whatever is there.
+    #[arg(long, default_value_t = 1000.0 / 60.0)]
+    tick_ms: f64,
+    /// Seconds that an emptied room keeps its variables.
+    #[arg(long, default_value_t = Limits::default().empty_room_ttl.as_secs())]
+    empty_room_ttl: u64,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let args = Args::parse();
+    let rooms = registry(&args)?;
+    let mount = rooms.mount(&args.path).origins(match &args.allow_origin[..] {
+        [] => Origins::any(),
+        list => Origins::list(list),
+    });
+    // As a layer, so that --path / leaves index.html to --public.
+    let app = match &args.public {
+        Some(folder) => Router::new().fallback_service(ServeDir::new(folder)).layer(mount.layer()),
+        None => mount.into(),
+    };
+    let listener = TcpListener::bind(args.listen).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    let listener = listener.tap_io(|stream| _ = stream.set_nodelay(true));
+    axum::serve(listener, app).with_graceful_shutdown(drain(rooms)).await?;
+    Ok(())
+}
+
+fn registry(args: &Args) -> Result<RoomRegistry, Box<dyn Error>> {
+    let mut limits = Limits::default()
+        .rooms(args.rooms)
+        .members_per_room(args.members_per_room)
+        .variables_per_room(args.variables_per_room)
+        .value_bytes(args.value_bytes)
+        .messages_per_second(args.messages_per_second)
+        .empty_room_ttl(Duration::from_secs(args.empty_room_ttl));
+    limits.sessions = limits.sessions.max(args.members_per_room);
+    // A value at its limit, escaped, beside the rest of a message.
+    limits.message_bytes = limits.message_bytes.max(args.value_bytes + args.value_bytes / 2);
+    match args.messages_per_second {
+        0 => limits.bytes_per_second = 0,
+        rate => limits.message_burst = rate.saturating_mul(2),
+    }
+    Ok(RoomRegistry::builder()
+        .limits(limits)
+        .tick(Duration::try_from_secs_f64(args.tick_ms / 1000.0)?)
+        .usernames(UsernameRules::default().refuse_profanity(!args.any_username))
+        .build()?)
+}
+
+/// Ends when every session has been closed after SIGTERM or ctrl-c.
+async fn drain(rooms: RoomRegistry) {
+    let mut terminate = signal(SignalKind::terminate()).expect("signals can be watched");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    rooms.shutdown(Duration::from_secs(10)).await;
+}

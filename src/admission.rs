@@ -1,0 +1,123 @@
+//! Who may play: the checks of a handshake, in the order in which a client learns of them.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::{
+    close::{Close, CloseCode},
+    identity::Identity,
+    limits::Limits,
+    names::{DuplicateNames, NameKey},
+    outbox::Outbox,
+    registry::{EnterError, Inner, Seat},
+    room::{JoinError, Link, MemberId, Newcomer, Room},
+    wire::{Handshake, Json},
+};
+
+/// Lets a client into the room that its handshake names, or says why not. The order of the checks
+/// is part of the public behaviour.
+pub(crate) async fn admit(
+    registry: &Arc<Inner>,
+    handshake: Handshake<'_>,
+    identity: Identity,
+    link: &Arc<Link>,
+) -> Result<(Seat, Outbox), Close> {
+    let limits = &registry.rules.limits;
+    let room = room_id(&handshake.room, limits)?;
+    let name = handshake.username.plain().unwrap_or_else(|| char::REPLACEMENT_CHARACTER.to_string().into());
+    registry.usernames.judge(&name).map_err(|reason| Close::new(CloseCode::Username, reason))?;
+    check_variables(&handshake.variables, limits)?;
+
+    let mut newcomer = Newcomer {
+        variables: &handshake.variables,
+        key: (registry.duplicate_names != DuplicateNames::Allow).then(|| NameKey::new(&name)),
+        identity,
+        link: link.clone(),
+        replaces: registry.duplicate_names == DuplicateNames::Replace,
+        outlived: None,
+    };
+    loop {
+        match registry.enter(&room, &newcomer) {
+            Ok((seat, joined)) => {
+                debug!("joined");
+                let outbox = Outbox::new(seat.room().clone(), handshake.dialect, joined);
+                return Ok((seat, outbox));
+            }
+            Err(EnterError::Room(room, JoinError::NameInUse(Some((holder, held_by))))) => {
+                let probe = Probe { room, holder };
+                let answer = held_by.probe();
+                if timeout(limits.takeover_probe, answer).await.is_ok() {
+                    return Err(name_in_use());
+                }
+                drop(probe);
+                newcomer.outlived = Some(holder);
+            }
+            Err(error) => return Err(refusal(error)),
+        }
+    }
+}
+
+fn room_id<'a>(id: &'a Json<'_>, limits: &Limits) -> Result<std::borrow::Cow<'a, str>, Close> {
+    if !(1..=limits.room_id_bytes).contains(&id.byte_len()) {
+        let most = limits.room_id_bytes;
+        return Err(Close::protocol(format!("'room' must have 1 to {most} bytes")));
+    }
+    id.plain().ok_or_else(|| Close::protocol("'room' must be a valid Unicode string"))
+}
+
+fn check_variables(variables: &[(Json<'_>, Json<'_>)], limits: &Limits) -> Result<(), Close> {
+    if variables.len() > limits.variables_per_room {
+        let most = limits.variables_per_room;
+        return Err(Close::protocol(format!("too many variables: a room has at most {most}")));
+    }
+    for (name, value) in variables {
+        if !(1..=limits.name_bytes).contains(&name.byte_len()) {
+            let most = limits.name_bytes;
+            return Err(Close::protocol(format!("a variable's name must have 1 to {most} bytes")));
+        }
+        if value.byte_len() > limits.value_bytes {
+            let most = limits.value_bytes;
+            return Err(Close::protocol(format!("a value must have at most {most} bytes")));
+        }
+    }
+    Ok(())
+}
+
+fn refusal(error: EnterError) -> Close {
+    match error {
+        EnterError::Draining => Close::new(CloseCode::Overloaded, "the server is shutting down"),
+        EnterError::Full
+        | EnterError::Room(_, JoinError::NoBudget | JoinError::Evicted) => {
+            Close::new(CloseCode::Overloaded, "the server is full: try again later")
+        }
+        EnterError::Room(_, JoinError::Full) => {
+            Close::new(CloseCode::Overloaded, "the room is full: try again later")
+        }
+        EnterError::Room(_, JoinError::NamesDiffer) => Close::new(
+            CloseCode::Incompatible,
+            "your variables do not match those of the room: reload the game",
+        ),
+        EnterError::Room(_, JoinError::TooManyVariables) => {
+            Close::protocol("the room has no place for your variables")
+        }
+        EnterError::Room(_, JoinError::NameInUse(_)) => name_in_use(),
+    }
+}
+
+fn name_in_use() -> Close {
+    Close::new(CloseCode::Username, "that username is in use: choose another one")
+}
+
+/// One newcomer at a time asks whether a member still answers; it ends with this.
+struct Probe {
+    room: Arc<Room>,
+    holder: MemberId,
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.room.unchallenge(self.holder);
+    }
+}

@@ -1,0 +1,22 @@
+#![doc = include_str!("lib.md")]
+
+mod admission;
+mod budget;
+mod close;
+mod identity;
+mod limits;
+mod mount;
+mod names;
+mod outbox;
+mod registry;
+mod room;
+mod session;
+mod wire;
+
+pub use close::CloseCode;
+pub use identity::Identity;
+pub use limits::Limits;
+pub use mount::{Mount, MountLayer, MountService, Origins};
+pub use names::{Alphabet, DuplicateNames, UsernameRules};
+pub use registry::{BuildError, RoomRegistry, RoomRegistryBuilder, Stats};
+pub use room::Schema;

@@ -1,0 +1,101 @@
+//! Every number that bounds what a client can cost.
+
+use std::time::Duration;
+
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
+        /// What a client may use: sizes in bytes, counts, rates and times, each with a default.
+        ///
+        /// ```
+        /// use axum_cloud_variables::Limits;
+        ///
+        /// let limits = Limits::default().members_per_room(32).messages_per_second(30);
+        /// assert_eq!(limits.members_per_room, 32);
+        /// ```
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+        #[non_exhaustive]
+        pub struct Limits {
+            $($(#[$doc])* pub $name: $type,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        impl Limits {
+            $(
+                #[doc = concat!("Sets [`", stringify!($name), "`](Self#structfield.", stringify!($name), ").")]
+                #[must_use]
+                pub fn $name(mut self, $name: $type) -> Self {
+                    self.$name = $name;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+limits! {
+    /// Rooms in the registry, emptied ones included. Default 16,384. An empty room costs about
+    /// 3 KB. Over it the longest-empty room goes; where none is empty, a new room is refused with
+    /// 4003.
+    rooms: usize = 16_384;
+    /// Connections to the registry, before and after their handshake. Default 16,384. Each costs
+    /// up to 8 KB, or [`message_bytes`](Self#structfield.message_bytes) while it sends a long message: 16,384 × 160 KiB
+    /// is the worst case that cannot be seen from outside, so lower both where memory is short.
+    /// Over it: 4003.
+    sessions: usize = 16_384;
+    /// Members of one room. Default 128. Over it: 4003.
+    members_per_room: usize = 128;
+    /// Variables of one room. Default 128. A handshake with more: 4000; a set that would create
+    /// one more is ignored.
+    variables_per_room: usize = 128;
+    /// Bytes of a variable's name, as UTF-8; at least 1. Default 1,024. Over it: as
+    /// [`variables_per_room`](Self#structfield.variables_per_room).
+    name_bytes: usize = 1_024;
+    /// Bytes of a value, as UTF-8. Default 100,000. A handshake with a longer one: 4000; a set is
+    /// ignored and its sender gets the room's value back.
+    value_bytes: usize = 100_000;
+    /// Bytes of a room's id, as UTF-8; at least 1. Default 1,000. Over it: 4000.
+    room_id_bytes: usize = 1_000;
+    /// Bytes of one message from a client, whole or in fragments. Default 160 KiB, so that a value
+    /// at its limit fits. Over it: 1009. A room whose names are fixed must fit one message as a
+    /// handshake would carry it; a set that would make it longer is ignored.
+    message_bytes: usize = 160 * 1024;
+    /// Batches that wait in a room for its slowest reader. Default 64, allocated with the room
+    /// (24 bytes each). A member that is further behind gets the current values instead.
+    backlog_batches: usize = 64;
+    /// Bytes of those batches. Default 4 MiB. Over it the oldest go first.
+    backlog_bytes: usize = 4 * 1024 * 1024;
+    /// Bytes of all rooms together: values, names, batches that wait and snapshots being sent.
+    /// Default 256 MiB. A set that would pass it is ignored; a join that would pass it evicts the
+    /// longest-empty room, or gets 4003.
+    state_bytes: usize = 256 * 1024 * 1024;
+    /// Messages a second that are read from one client, pings included. Default 100; 0 is no
+    /// limit. Over it reading pauses: TCP slows the sender down and nothing is lost.
+    messages_per_second: u32 = 100;
+    /// Messages that one client may send at once after a pause. Default 200.
+    message_burst: u32 = 200;
+    /// Bytes a second that are read from one client. Default 1 MiB; 0 is no limit. Over it: as
+    /// [`messages_per_second`](Self#structfield.messages_per_second).
+    bytes_per_second: u32 = 1024 * 1024;
+    /// Bytes that one client may send at once after a pause. Default 4 MiB.
+    byte_burst: u32 = 4 * 1024 * 1024;
+    /// Time from the upgrade to the handshake. Default 10 s. After it: 4000.
+    handshake_timeout: Duration = Duration::from_secs(10);
+    /// Time between two keepalive pings. Default 25 s; a proxy's idle timeout must be longer.
+    ping_interval: Duration = Duration::from_secs(25);
+    /// Time without any frame from a client, and without a blocked write to it going through,
+    /// after which it is dropped. Default 60 s.
+    idle_timeout: Duration = Duration::from_secs(60);
+    /// Time in which a member whose name a newcomer claims must answer a ping. Default 2 s. After
+    /// it the newcomer has the name.
+    takeover_probe: Duration = Duration::from_secs(2);
+    /// Time that a client has to answer a close. Default 2 s.
+    close_timeout: Duration = Duration::from_secs(2);
+    /// Time that an emptied room keeps its variables. Default 1 h.
+    empty_room_ttl: Duration = Duration::from_secs(3_600);
+}

@@ -1,0 +1,140 @@
+//! Where a registry meets the host's app: routes, or a layer.
+
+mod client_js;
+mod gate;
+mod layer;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{FromRequestParts, Request, WebSocketUpgrade},
+    http::{HeaderMap, request::Parts},
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+
+pub use gate::Origins;
+pub use layer::{MountLayer, MountService};
+
+use crate::{registry::RoomRegistry, session};
+use gate::Gate;
+
+/// The WebSocket layer's read buffer. It is allocated for each connection and zeroed at each read:
+/// tungstenite's default of 128 KiB costs more than all else together.
+const READ_BUFFER: usize = 2 * 1024;
+
+/// A door to a registry's rooms at one path of the host's app. What belongs to a door is set here,
+/// so one registry can have several with rules of their own.
+///
+/// ```
+/// use axum::Router;
+/// use axum_cloud_variables::{Origins, RoomRegistry};
+///
+/// let rooms = RoomRegistry::new();
+/// let app: Router = Router::new()
+///     .merge(rooms.mount("/cloud"))
+///     .merge(rooms.mount("/staff/cloud").require_identity(true));
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a mount does nothing until it is merged into a router"]
+pub struct Mount {
+    rooms: RoomRegistry,
+    /// Without a slash at its end: empty for the root.
+    path: Arc<str>,
+    gate: Gate,
+}
+
+impl RoomRegistry {
+    /// The rooms at a path of the host's app, with and without a slash at its end: WebSocket
+    /// upgrades there, and the browser's module at `<path>/client.js`. Merge it into a [`Router`].
+    ///
+    /// At `/`, use [`Mount::layer`]: a route would hide the host's own page.
+    ///
+    /// # Panics
+    ///
+    /// If the path does not begin with a slash.
+    pub fn mount(&self, path: &str) -> Mount {
+        assert!(path.starts_with('/'), "a mount's path must begin with a slash: {path:?}");
+        Mount { rooms: self.clone(), path: path.trim_end_matches('/').into(), gate: Gate::new() }
+    }
+
+    /// The rooms as a router for [`Router::nest`], with the default rules of a [`Mount`].
+    ///
+    /// axum's `nest` answers the path without a slash at its end only (nested at `/cloud/`, only
+    /// the one with it); [`mount`](Self::mount) answers both.
+    #[must_use]
+    pub fn router<S>(&self) -> Router<S>
+    where
+        S: Clone + Send + Sync + 'static,
+    {
+        self.mount("/").into()
+    }
+}
+
+impl Mount {
+    /// Which web pages may connect. Default [`Origins::same`].
+    pub fn origins(mut self, origins: Origins) -> Self {
+        self.gate.origins = origins;
+        self
+    }
+
+    /// Answers 401 before the upgrade where no layer of the host's has put an
+    /// [`Identity`](crate::Identity) into the request's extensions. Default `false`.
+    pub fn require_identity(mut self, require: bool) -> Self {
+        self.gate.require_identity = require;
+        self
+    }
+
+    /// The same as a tower layer: it takes upgrades on the path and `<path>/client.js`, and passes
+    /// everything else on to the host's routes and fallback.
+    ///
+    /// ```
+    /// use axum::{Router, response::Html, routing::get};
+    /// use axum_cloud_variables::RoomRegistry;
+    ///
+    /// let rooms = RoomRegistry::new();
+    /// let app: Router = Router::new()
+    ///     .route("/", get(async || Html("the game")))
+    ///     .layer(rooms.mount("/").layer());
+    /// ```
+    #[must_use]
+    pub fn layer(self) -> MountLayer {
+        MountLayer(self)
+    }
+
+    async fn answer(self, mut parts: Parts) -> Response {
+        let identity = match self.gate.check(&parts) {
+            Ok(identity) => identity,
+            Err(response) => return response,
+        };
+        let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+            Ok(upgrade) => upgrade,
+            Err(rejection) => return rejection.into_response(),
+        };
+        let registry = self.rooms.inner().clone();
+        let message_bytes = registry.rules.limits.message_bytes;
+        let session = registry.drain.enter();
+        upgrade
+            .read_buffer_size(READ_BUFFER)
+            .max_message_size(message_bytes)
+            .max_frame_size(message_bytes)
+            .on_upgrade(move |socket| session::serve(socket, registry, identity, session))
+    }
+}
+
+impl<S> From<Mount> for Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    fn from(mount: Mount) -> Self {
+        let path = mount.path.clone();
+        // `any`, as HTTP/2 comes with CONNECT.
+        let upgrade = any(async move |request: Request| mount.answer(request.into_parts().0).await);
+        let client = get(async |headers: HeaderMap| client_js::serve(&headers));
+        let router = Self::new()
+            .route(&format!("{path}/"), upgrade.clone())
+            .route(&format!("{path}{}", client_js::PATH), client);
+        if path.is_empty() { router } else { router.route(&path, upgrade) }
+    }
+}

@@ -1,0 +1,206 @@
+//! Who may upgrade: what is checked before a WebSocket is, in one place for every kind of mount.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use axum::{
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts, uri::Authority},
+    response::{IntoResponse, Response},
+};
+use tracing::warn;
+
+use crate::identity::Identity;
+
+/// Which web pages may connect, told by the `Origin` that browsers send (RFC 6455, section 10.2).
+/// Others get 403 before the upgrade.
+///
+/// ```
+/// use axum_cloud_variables::{Origins, RoomRegistry};
+///
+/// let rooms = RoomRegistry::new();
+/// let staff = rooms.mount("/staff").origins(Origins::same().refuse_missing());
+/// let public = rooms.mount("/cloud").origins(Origins::list(["https://turbowarp.org", "null"]));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origins {
+    rule: Rule,
+    allow_missing: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Rule {
+    Same,
+    Any,
+    List(Vec<String>),
+}
+
+impl Default for Origins {
+    fn default() -> Self {
+        Self::same()
+    }
+}
+
+impl Origins {
+    /// Pages of the host itself: the origin's authority is the request's `Host`. The default. It
+    /// is what guards a host whose auth layer reads cookies; behind a proxy, `Host` must be passed
+    /// on.
+    #[must_use]
+    pub const fn same() -> Self {
+        Self { rule: Rule::Same, allow_missing: true }
+    }
+
+    /// Every page. For hosts that know no cookies.
+    #[must_use]
+    pub const fn any() -> Self {
+        Self { rule: Rule::Any, allow_missing: true }
+    }
+
+    /// These origins as browsers write them, such as `https://example.org`; `null` for pages
+    /// without one. The host's own are not among them by themselves.
+    #[must_use]
+    pub fn list<I>(origins: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        let list = origins.into_iter().map(|origin| origin.into().to_ascii_lowercase()).collect();
+        Self { rule: Rule::List(list), allow_missing: true }
+    }
+
+    /// Refuses clients that send no origin too. By default they may connect: they are programs,
+    /// not pages, and can send what they like.
+    #[must_use]
+    pub fn refuse_missing(mut self) -> Self {
+        self.allow_missing = false;
+        self
+    }
+
+    fn allows(&self, origin: Option<&str>, host: Option<&str>) -> bool {
+        let Some(origin) = origin else { return self.allow_missing };
+        match &self.rule {
+            Rule::Any => true,
+            Rule::List(list) => list.contains(&origin.to_ascii_lowercase()),
+            Rule::Same => origin.split_once("://").is_some_and(|(scheme, authority)| {
+                host.is_some_and(|host| same_authority(scheme, authority, host))
+            }),
+        }
+    }
+}
+
+fn same_authority(scheme: &str, origin: &str, host: &str) -> bool {
+    let default = match scheme {
+        "https" => 443,
+        _ => 80,
+    };
+    let parse = |text: &str| {
+        let authority: Authority = text.parse().ok()?;
+        let port = authority.port_u16().unwrap_or(default);
+        Some((authority.host().to_ascii_lowercase(), port))
+    };
+    parse(origin).is_some_and(|origin| parse(host) == Some(origin))
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Gate {
+    pub(super) origins: Origins,
+    pub(super) require_identity: bool,
+    warned: Arc<AtomicBool>,
+}
+
+impl Gate {
+    pub(super) fn new() -> Self {
+        Self { origins: Origins::default(), require_identity: false, warned: Arc::default() }
+    }
+
+    /// The identity of who may upgrade; else the response: 403, 401, or 426 for a plain request.
+    pub(super) fn check(&self, parts: &Parts) -> Result<Identity, Response> {
+        let origin = text(&parts.headers, header::ORIGIN);
+        let host = text(&parts.headers, header::HOST)
+            .or_else(|| parts.uri.authority().map(Authority::as_str));
+        if !self.origins.allows(origin, host) {
+            return Err(self.foreign(origin, host));
+        }
+        let identity = parts.extensions.get::<Identity>().cloned();
+        if identity.is_none() && self.require_identity {
+            return Err((StatusCode::UNAUTHORIZED, "Log in first, then connect.\n").into_response());
+        }
+        if !is_upgrade(parts) {
+            let upgrade = [
+                (header::UPGRADE, HeaderValue::from_static("websocket")),
+                (header::CONNECTION, HeaderValue::from_static("upgrade")),
+            ];
+            let text = "This is a WebSocket of cloud variables: connect with a WebSocket client.\n";
+            return Err((StatusCode::UPGRADE_REQUIRED, upgrade, text).into_response());
+        }
+        Ok(identity.unwrap_or_default())
+    }
+
+    fn foreign(&self, origin: Option<&str>, host: Option<&str>) -> Response {
+        let (origin, host) = (origin.unwrap_or("none"), host.unwrap_or("none"));
+        let (origin, host) = (origin.escape_debug(), host.escape_debug());
+        let text = format!(
+            "The origin '{origin:.200}' may not connect to the host '{host:.200}': see `Mount::origins` \
+             (behind a proxy: pass Host on).\n"
+        );
+        if !self.warned.swap(true, Relaxed) {
+            warn!("{}", text.trim_end());
+        }
+        (StatusCode::FORBIDDEN, text).into_response()
+    }
+}
+
+/// Whether a request wants a WebSocket: HTTP/1.1 with `Upgrade`, or HTTP/2's extended CONNECT.
+pub(super) fn is_upgrade(parts: &Parts) -> bool {
+    parts.method == Method::CONNECT
+        || text(&parts.headers, header::UPGRADE)
+            .is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    // What is not text is an origin all the same, and no allowed one.
+    headers.get(name).map(|value| value.to_str().unwrap_or("?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_origin_is_the_host() {
+        let same = Origins::same();
+        for (origin, host) in [
+            ("http://example.org", "example.org"),
+            ("http://example.org", "example.org:80"),
+            ("https://example.org", "example.org:443"),
+            ("https://Example.org", "example.ORG"),
+            ("http://localhost:3000", "localhost:3000"),
+            ("http://[::1]:3000", "[::1]:3000"),
+        ] {
+            assert!(same.allows(Some(origin), Some(host)), "{origin} {host}");
+        }
+        for (origin, host) in [
+            ("http://example.org.evil", "example.org"),
+            ("http://example.org:8080", "example.org"),
+            ("https://example.org", "example.org:80"),
+            ("null", "null"),
+            ("http://", "example.org"),
+            ("?", "?"),
+        ] {
+            assert!(!same.allows(Some(origin), Some(host)), "{origin} {host}");
+        }
+        assert!(!same.allows(Some("http://a"), None));
+    }
+
+    #[test]
+    fn lists_and_missing_origins() {
+        let list = Origins::list(["https://turbowarp.org", "null"]);
+        assert!(list.allows(Some("https://turbowarp.org"), None));
+        assert!(list.allows(Some("null"), None));
+        assert!(!list.allows(Some("https://example.org"), Some("example.org")));
+        assert!(list.allows(None, None));
+        assert!(!list.refuse_missing().allows(None, None));
+        assert!(Origins::any().allows(Some("https://anything"), None));
+    }
+}

@@ -1,0 +1,64 @@
+//! A mount as a layer: for paths where a route would hide the host's own page.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::{extract::Request, response::Response};
+use tower::{Layer, Service};
+
+use super::{Mount, client_js, gate};
+
+/// Takes WebSocket upgrades on a mount's path, and its `client.js`; passes all else on. Made by
+/// [`Mount::layer`].
+#[derive(Debug, Clone)]
+pub struct MountLayer(pub(super) Mount);
+
+impl<S> Layer<S> for MountLayer {
+    type Service = MountService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        MountService { mount: self.0.clone(), inner }
+    }
+}
+
+/// The service of a [`MountLayer`].
+#[derive(Debug, Clone)]
+pub struct MountService<S> {
+    mount: Mount,
+    inner: S,
+}
+
+impl<S> Service<Request> for MountService<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let path = request.uri().path();
+        if *path.strip_suffix('/').unwrap_or(path) == *self.mount.path {
+            let (parts, body) = request.into_parts();
+            if gate::is_upgrade(&parts) {
+                let mount = self.mount.clone();
+                return Box::pin(async move { Ok(mount.answer(parts).await) });
+            }
+            return Box::pin(self.inner.call(Request::from_parts(parts, body)));
+        }
+        if path.strip_prefix(&*self.mount.path) == Some(client_js::PATH) {
+            let headers = request.headers().clone();
+            return Box::pin(async move { Ok(client_js::serve(&headers)) });
+        }
+        Box::pin(self.inner.call(request))
+    }
+}

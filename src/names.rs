@@ -1,0 +1,236 @@
+//! Usernames: which are accepted, and when two are the same.
+
+mod key;
+
+use std::{fmt, sync::Arc};
+
+use unicode_security::{GeneralSecurityProfile, MixedScript};
+
+pub(crate) use key::NameKey;
+
+/// Names under which a stranger could pass for the people who run the game.
+const IMPERSONATIONS: [&str; 12] = [
+    "admin", "administrator", "mod", "moderator", "official", "owner", "root", "server", "staff",
+    "support", "sysadmin", "system",
+];
+
+/// Which characters a username may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Alphabet {
+    /// `A-Z`, `a-z`, `0-9`, `_` and `-`. The default.
+    #[default]
+    Ascii,
+    /// `_`, `-` and what Unicode allows in identifiers (UTS 39), all of one script: `Zoë`, `Зоя`,
+    /// `さくら`, but no mixture that looks like another name.
+    Unicode,
+}
+
+type Check = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+
+/// Which usernames a handshake may bring; another is refused with 4002 and the reason.
+///
+/// Default: 1 to 20 characters of [`Alphabet::Ascii`], and none of a short list of names such as
+/// `admin`, `moderator` or `server`, also not in letters that look alike.
+///
+/// ```
+/// use axum_cloud_variables::{Alphabet, RoomRegistry, UsernameRules};
+///
+/// let rooms = RoomRegistry::builder()
+///     .usernames(
+///         UsernameRules::default()
+///             .length(3, 16)
+///             .alphabet(Alphabet::Unicode)
+///             .check(|name| match name.starts_with("bot_") {
+///                 true => Err("that name is kept for bots".into()),
+///                 false => Ok(()),
+///             }),
+///     )
+///     .build()?;
+/// # Ok::<(), axum_cloud_variables::BuildError>(())
+/// ```
+#[derive(Clone)]
+pub struct UsernameRules {
+    min: usize,
+    max: usize,
+    alphabet: Alphabet,
+    impersonation: bool,
+    #[cfg(feature = "profanity")]
+    refuse_profanity: bool,
+    check: Option<Arc<Check>>,
+}
+
+impl Default for UsernameRules {
+    fn default() -> Self {
+        Self {
+            min: 1,
+            max: 20,
+            alphabet: Alphabet::default(),
+            impersonation: false,
+            #[cfg(feature = "profanity")]
+            refuse_profanity: false,
+            check: None,
+        }
+    }
+}
+
+impl UsernameRules {
+    /// The least and the most characters. Default 1 and 20.
+    #[must_use]
+    pub fn length(mut self, min: usize, max: usize) -> Self {
+        (self.min, self.max) = (min, max);
+        self
+    }
+
+    /// The characters that are accepted. Default [`Alphabet::Ascii`].
+    #[must_use]
+    pub fn alphabet(mut self, alphabet: Alphabet) -> Self {
+        self.alphabet = alphabet;
+        self
+    }
+
+    /// Accepts names such as `admin` too. Default `false`.
+    #[must_use]
+    pub fn allow_impersonation(mut self, allow: bool) -> Self {
+        self.impersonation = allow;
+        self
+    }
+
+    /// Refuses names in which rustrict finds profanity. Default `false`.
+    #[cfg(feature = "profanity")]
+    #[must_use]
+    pub fn refuse_profanity(mut self, refuse: bool) -> Self {
+        self.refuse_profanity = refuse;
+        self
+    }
+
+    /// A check of the host's, after all others; its `Err` is the reason that the player is told
+    /// (at most 123 bytes of it). Default: none.
+    #[must_use]
+    pub fn check<F>(mut self, check: F) -> Self
+    where
+        F: Fn(&str) -> Result<(), String> + Send + Sync + 'static,
+    {
+        self.check = Some(Arc::new(check));
+        self
+    }
+
+    /// `Err` is a sentence for the player.
+    pub(crate) fn judge(&self, name: &str) -> Result<(), String> {
+        let count = name.chars().count();
+        if count < self.min {
+            return Err(format!("that username is too short: at least {} characters", self.min));
+        }
+        if count > self.max {
+            return Err(format!("that username is too long: at most {} characters", self.max));
+        }
+        if !name.chars().all(|c| self.accepts(c)) {
+            return Err(match self.alphabet {
+                Alphabet::Ascii => "a username may have A-Z, a-z, 0-9, _ and - only".into(),
+                Alphabet::Unicode => "a username may have letters, digits, _ and - only".into(),
+            });
+        }
+        if !name.is_single_script() {
+            return Err("a username may not mix the letters of several scripts".into());
+        }
+        if !self.impersonation && key::impersonates(name, &IMPERSONATIONS) {
+            return Err("that username is kept for the people who run the game".into());
+        }
+        #[cfg(feature = "profanity")]
+        if self.refuse_profanity && rustrict::CensorStr::is_inappropriate(name) {
+            return Err("that username is not allowed: try another one".into());
+        }
+        self.check.as_ref().map_or(Ok(()), |check| check(name))
+    }
+
+    fn accepts(&self, c: char) -> bool {
+        match self.alphabet {
+            Alphabet::Ascii => c.is_ascii_alphanumeric() || "_-".contains(c),
+            Alphabet::Unicode => "_-".contains(c) || c.identifier_allowed() && c.is_alphanumeric(),
+        }
+    }
+}
+
+impl fmt::Debug for UsernameRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UsernameRules")
+            .field("min", &self.min)
+            .field("max", &self.max)
+            .field("alphabet", &self.alphabet)
+            .field("impersonation", &self.impersonation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What happens when a handshake brings a username that a member of the room has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum DuplicateNames {
+    /// The newcomer gets 4002, unless the member does not answer a ping within
+    /// [`Limits::takeover_probe`](crate::Limits#structfield.takeover_probe) or has the newcomer's
+    /// [`Identity::id`](crate::Identity::id). The default.
+    #[default]
+    Reject,
+    /// The newcomer takes the name; the member gets 4002.
+    Replace,
+    /// Both play under the name.
+    Allow,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_short_ascii() {
+        let rules = UsernameRules::default();
+        for name in ["a", "player123456", "A-_9", "abcdefghijklmnopqrst", "moderate", "rooted"] {
+            assert_eq!(rules.judge(name), Ok(()), "{name}");
+        }
+        for name in ["", "abcdefghijklmnopqrstu", "a b", "é", "a\u{202e}b", "a\n", "☁"] {
+            assert!(rules.judge(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn nobody_passes_for_the_staff() {
+        let rules = UsernameRules::default();
+        for name in ["admin", "ADMIN", "adrnin", "_admin_", "m0d", "SERVER"] {
+            assert!(rules.judge(name).is_err(), "{name}");
+            assert_eq!(rules.clone().allow_impersonation(true).judge(name), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn unicode_names_are_of_one_script() {
+        let rules = UsernameRules::default().alphabet(Alphabet::Unicode);
+        for name in ["Zoë", "Зоя", "さくら", "陈伟", "José-1", "김민준", "ஆதி"] {
+            assert_eq!(rules.judge(name), Ok(()), "{name}");
+        }
+        for name in ["pаypal", "a b", "a\u{200d}b", "a\u{202e}b", "😀", "①"] {
+            assert!(rules.judge(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_host_has_the_last_word() {
+        let rules = UsernameRules::default().check(|name| match name {
+            "zed" => Err("no zed".into()),
+            _ => Ok(()),
+        });
+        assert_eq!(rules.judge("zed"), Err("no zed".into()));
+        assert_eq!(rules.judge("ann"), Ok(()));
+    }
+
+    #[cfg(feature = "profanity")]
+    #[test]
+    fn profanity_is_refused_on_request() {
+        let name = "fuck_you";
+        assert_eq!(UsernameRules::default().judge(name), Ok(()));
+        let rules = UsernameRules::default().refuse_profanity(true);
+        assert!(rules.judge(name).is_err());
+        for name in ["Scunthorpe", "ann", "player1", "Hancock", "classic"] {
+            assert_eq!(rules.judge(name), Ok(()), "{name}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The key under which usernames are compared.
+
+use caseless::Caseless;
+use unicode_normalization::UnicodeNormalization;
+use unicode_security::skeleton;
+
+/// What two usernames share if a person takes one for the other: the same after compatibility
+/// normalization (NFKC), case folding and replacing look-alikes (UTS 39, 'skeleton').
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct NameKey(String);
+
+impl NameKey {
+    pub(crate) fn new(name: &str) -> Self {
+        let folded: String = name.nfkc().default_case_fold().nfkc().collect();
+        // The skeleton of a digit may be a capital letter.
+        Self(skeleton(&folded).default_case_fold().collect())
+    }
+}
+
+/// Whether a name, its edges cleaned of signs, reads as one of these.
+pub(super) fn impersonates(name: &str, list: &[&str]) -> bool {
+    let key = NameKey::new(name.trim_matches(['_', '-']));
+    list.iter().any(|kept| NameKey::new(kept) == key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn look_alikes_share_a_key() {
+        for (a, b) in [
+            ("Ann", "ann"),
+            ("ANN", "aNN"),
+            ("ann", "ａｎｎ"),
+            ("Bob1", "BOBl"),
+            ("paypal", "pаypal"),
+            ("STRASSE", "straße"),
+            ("é", "e\u{301}"),
+            ("O0o", "oo0"),
+        ] {
+            assert_eq!(NameKey::new(a), NameKey::new(b), "{a} {b}");
+        }
+        for (a, b) in [("ann", "anna"), ("p1", "p2"), ("ann", "ann_"), ("e", "é")] {
+            assert_ne!(NameKey::new(a), NameKey::new(b), "{a} {b}");
+        }
+    }
+}

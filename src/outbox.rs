@@ -1,0 +1,150 @@
+//! What a member is sent next: the room's batches without its own parts, and all values where it
+//! has just come or lagged behind.
+
+use std::sync::Arc;
+
+use axum::extract::ws::Utf8Bytes;
+use tokio::sync::broadcast::{
+    Receiver,
+    error::{RecvError, TryRecvError},
+};
+
+use crate::{
+    room::{Batch, Joined, MemberId, Room, Snapshot, Start},
+    wire::Dialect,
+};
+
+/// One member's view of its room's broadcast.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    room: Arc<Room>,
+    member: MemberId,
+    dialect: Dialect,
+    /// `None` while the member lags: nothing is kept for it but that.
+    receiver: Option<Receiver<Arc<Batch>>>,
+    /// A snapshot of which frames are still to go, and which is next.
+    snapshot: Option<(Arc<Snapshot>, usize)>,
+    /// The position up to which the snapshot and the batches received have all.
+    seen: u64,
+    /// The position up to which the member has been sent all.
+    sent: u64,
+    /// A snapshot or a correction was sent behind which no ping has gone yet.
+    unproven: bool,
+}
+
+/// Why there is no next frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Empty {
+    /// Until the room writes again.
+    ForNow,
+    /// The member lags, and there is no memory for a snapshot: ask again in a while.
+    NoBudget,
+}
+
+impl Outbox {
+    pub(crate) fn new(room: Arc<Room>, dialect: Dialect, joined: Joined) -> Self {
+        let mut outbox = Self {
+            room,
+            member: joined.id,
+            dialect,
+            receiver: None,
+            snapshot: None,
+            seen: 0,
+            sent: 0,
+            unproven: false,
+        };
+        outbox.begin(joined.start);
+        outbox
+    }
+
+    fn begin(&mut self, start: Start) {
+        self.receiver = Some(start.receiver);
+        self.seen = start.position;
+        self.snapshot = start.snapshot.map(|snapshot| (snapshot, 0));
+        match self.snapshot {
+            Some(_) => self.unproven = true,
+            None => self.sent = self.seen,
+        }
+    }
+
+    /// The next frame to send.
+    pub(crate) fn next(&mut self) -> Result<Utf8Bytes, Empty> {
+        loop {
+            if let Some(frame) = self.next_of_snapshot() {
+                return Ok(frame);
+            }
+            let Some(receiver) = &mut self.receiver else {
+                let start = self.room.resync(self.member).ok_or(Empty::NoBudget)?;
+                self.begin(start);
+                continue;
+            };
+            match receiver.try_recv() {
+                Ok(batch) => {
+                    if let Some(frame) = self.open(&batch) {
+                        return Ok(frame);
+                    }
+                }
+                Err(TryRecvError::Lagged(_)) => self.receiver = None,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return Err(Empty::ForNow),
+            }
+        }
+    }
+
+    fn next_of_snapshot(&mut self) -> Option<Utf8Bytes> {
+        let (snapshot, next) = self.snapshot.as_mut()?;
+        let frames = snapshot.frames(self.dialect);
+        let frame = frames.get(*next).cloned();
+        *next += 1;
+        if *next >= frames.len() {
+            self.snapshot = None;
+            self.sent = self.seen;
+        }
+        frame
+    }
+
+    /// Waits for the room to write, and returns what there is then to send, if anything.
+    pub(crate) async fn wait(&mut self) -> Option<Utf8Bytes> {
+        let received = match &mut self.receiver {
+            Some(receiver) => receiver.recv().await,
+            None => return None,
+        };
+        match received {
+            Ok(batch) => self.open(&batch),
+            Err(RecvError::Lagged(_)) => {
+                self.receiver = None;
+                None
+            }
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+
+    fn open(&mut self, batch: &Batch) -> Option<Utf8Bytes> {
+        let Some(content) = batch.content() else {
+            self.receiver = None;
+            return None;
+        };
+        let cut = content.cut(self.member, self.seen, self.dialect);
+        self.seen = self.seen.max(content.last_position());
+        self.sent = self.seen;
+        self.unproven |= cut.corrects;
+        cut.frame
+    }
+
+    /// Forgets what waits: a reader that has stopped gets all values when it reads again.
+    pub(crate) fn release(&mut self) {
+        self.receiver = None;
+        self.snapshot = None;
+    }
+
+    /// Whether it is yet to be proven that the member's side has read what corrects it (promise
+    /// P3).
+    pub(crate) fn is_unproven(&self) -> bool {
+        self.unproven && self.snapshot.is_none()
+    }
+
+    /// For a ping that follows all that was taken from here: the position that its answer proves.
+    pub(crate) fn prove(&mut self) -> u64 {
+        self.unproven = self.snapshot.is_some();
+        self.sent
+    }
+}

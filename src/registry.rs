@@ -1,0 +1,240 @@
+//! The rooms of a host: found, created, emptied and evicted.
+
+mod builder;
+mod drain;
+mod emptied;
+mod seat;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use parking_lot::RwLock;
+use tokio::time::timeout;
+
+pub use builder::{BuildError, RoomRegistryBuilder};
+pub(crate) use drain::{Drain, Session};
+pub(crate) use seat::Seat;
+
+use crate::{
+    budget::Budget,
+    close::{Close, CloseCode},
+    names::{DuplicateNames, UsernameRules},
+    room::{Eviction, JoinError, Joined, MemberId, Newcomer, Room, Rules, State},
+};
+use emptied::Emptied;
+
+/// All rooms of a host, behind any number of mounts. Cheap to clone; each clone is a handle on the
+/// same rooms. When the last handle and the last mount are gone, so are the rooms and every task.
+///
+/// ```
+/// use axum::{Extension, Router};
+/// use axum_cloud_variables::RoomRegistry;
+///
+/// let rooms = RoomRegistry::new();
+/// let app: Router = Router::new()
+///     .merge(rooms.mount("/cloud"))
+///     .layer(Extension(rooms.clone()));
+/// ```
+#[derive(Debug, Clone)]
+pub struct RoomRegistry {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) usernames: UsernameRules,
+    pub(crate) duplicate_names: DuplicateNames,
+    pub(crate) drain: Arc<Drain>,
+    /// Taken before a room's lock, never after it. Synchronous: a look-up or an insertion.
+    rooms: RwLock<HashMap<Arc<str>, Arc<Room>>>,
+    emptied: Emptied,
+    budget: Budget,
+}
+
+/// What a registry holds at one moment, as [`RoomRegistry::stats`] counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Rooms, emptied ones included.
+    pub rooms: usize,
+    /// Members of all rooms.
+    pub members: usize,
+    /// Connections, before and after their handshake.
+    pub sessions: usize,
+    /// Bytes that count towards [`Limits::state_bytes`](crate::Limits#structfield.state_bytes).
+    pub state_bytes: usize,
+}
+
+impl Default for RoomRegistry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RoomRegistry {
+    /// A registry with every setting at its default; needs no runtime.
+    #[must_use]
+    pub fn new() -> Self {
+        RoomRegistryBuilder::default().make()
+    }
+
+    fn with(rules: Rules, usernames: UsernameRules, duplicate_names: DuplicateNames) -> Self {
+        let budget = Budget::new(rules.limits.state_bytes);
+        let inner = Inner {
+            rules: Arc::new(rules),
+            usernames,
+            duplicate_names,
+            drain: Arc::default(),
+            rooms: RwLock::default(),
+            emptied: Emptied::default(),
+            budget,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// A registry with settings.
+    pub fn builder() -> RoomRegistryBuilder {
+        RoomRegistryBuilder::default()
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    /// Counts what is there now. Looks at each room, so it takes about 100 ns a room.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let rooms = self.inner.rooms.read();
+        Stats {
+            rooms: rooms.len(),
+            members: rooms.values().map(|room| room.member_count()).sum(),
+            sessions: self.inner.drain.sessions(),
+            state_bytes: self.inner.budget.used(),
+        }
+    }
+
+    /// Whether [`shutdown`](Self::shutdown) was called.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.inner.drain.is_draining()
+    }
+
+    /// Closes every session with 1001 and refuses new ones; ends when all are gone or `grace` is
+    /// over. Returns whether all are gone.
+    ///
+    /// axum's graceful shutdown does not wait for upgraded connections (HTTP/1), or waits for them
+    /// for ever (HTTP/2): call this at the same time, on the same signal.
+    pub async fn shutdown(&self, grace: Duration) -> bool {
+        let rooms: Vec<_> = {
+            // Under the lock, so that no join that was not refused comes after it.
+            let rooms = self.inner.rooms.write();
+            self.inner.drain.begin();
+            rooms.values().cloned().collect()
+        };
+        let close = Close::new(CloseCode::GoingAway, "the server is shutting down");
+        rooms.iter().for_each(|room| room.stop_all(&close));
+        timeout(grace, self.inner.drain.empty()).await.is_ok()
+    }
+}
+
+/// Why the registry has no room for a newcomer.
+#[derive(Debug)]
+pub(crate) enum EnterError {
+    Draining,
+    /// Every room has members, or the rest have no bytes left.
+    Full,
+    Room(Arc<Room>, JoinError),
+}
+
+impl Inner {
+    /// Lets a newcomer into the room of this id, created if need be.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        id: &str,
+        newcomer: &Newcomer<'_>,
+    ) -> Result<(Seat, Joined), EnterError> {
+        loop {
+            if let Some(room) = self.find(id)? {
+                match room.join(newcomer.clone()) {
+                    Ok(joined) => return Ok((Seat::new(self, room, joined.id), joined)),
+                    Err(JoinError::Evicted) => {}
+                    Err(JoinError::NoBudget) if self.evict_longest_empty() => {}
+                    Err(JoinError::NoBudget) => return Err(EnterError::Full),
+                    Err(error) => return Err(EnterError::Room(room, error)),
+                }
+            } else if let Some(entered) = self.create(id, newcomer)? {
+                return Ok(entered);
+            }
+        }
+    }
+
+    fn find(&self, id: &str) -> Result<Option<Arc<Room>>, EnterError> {
+        let rooms = self.rooms.read();
+        if self.drain.is_draining() {
+            return Err(EnterError::Draining);
+        }
+        Ok(rooms.get(id).cloned())
+    }
+
+    /// `None` where somebody else created it meanwhile, or a room had to go first.
+    fn create(
+        self: &Arc<Self>,
+        id: &str,
+        creator: &Newcomer<'_>,
+    ) -> Result<Option<(Seat, Joined)>, EnterError> {
+        let now = tokio::time::Instant::now().into_std();
+        let state = State::new(&self.rules, id, creator.variables, &self.budget, now);
+        {
+            let mut rooms = self.rooms.write();
+            if self.drain.is_draining() {
+                return Err(EnterError::Draining);
+            }
+            if rooms.contains_key(id) {
+                return Ok(None);
+            }
+            if rooms.len() < self.rules.limits.rooms
+                && let Some(mut state) = state
+            {
+                let joined = state.found(creator.clone());
+                let room = Arc::new(Room::new(id.into(), state));
+                rooms.insert(room.id().clone(), room.clone());
+                return Ok(Some((Seat::new(self, room, joined.id), joined)));
+            }
+        }
+        if self.evict_longest_empty() { Ok(None) } else { Err(EnterError::Full) }
+    }
+
+    fn evict_longest_empty(&self) -> bool {
+        while let Some((since, room)) = self.emptied.pop() {
+            if self.evict(since, &room) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Forgets a room if it has been empty since that moment.
+    fn evict(&self, since: Instant, room: &Weak<Room>) -> bool {
+        let Some(room) = room.upgrade() else { return false };
+        let mut rooms = self.rooms.write();
+        match room.evict(since) {
+            Eviction::Evicted => rooms.remove(room.id()).is_some(),
+            Eviction::EmptiedLater(since) => {
+                self.emptied.requeue(since, &room);
+                false
+            }
+            Eviction::InUse => false,
+        }
+    }
+
+    /// Takes a member out of its room.
+    fn leave(self: &Arc<Self>, room: &Arc<Room>, member: MemberId) {
+        if let Some(since) = room.leave(member) {
+            self.emptied.push(since, room, self);
+        }
+    }
+}

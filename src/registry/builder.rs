@@ -1,0 +1,134 @@
+//! How a registry is set up.
+
+use std::{fmt, time::Duration};
+
+use super::RoomRegistry;
+use crate::{
+    limits::Limits,
+    names::{DuplicateNames, UsernameRules},
+    room::{Rules, Schema},
+};
+
+/// Settings of a [`RoomRegistry`]; each has a default.
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct RoomRegistryBuilder {
+    rules: Rules,
+    usernames: UsernameRules,
+    duplicate_names: DuplicateNames,
+}
+
+/// Settings that contradict one another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The field of [`Limits`] that is zero though nothing works without it.
+    ZeroLimit(&'static str),
+    /// A value, name or room id at its limit would not fit
+    /// [`Limits::message_bytes`](Limits#structfield.message_bytes).
+    MessageTooSmall,
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ZeroLimit(field) => write!(f, "Limits::{field} must not be zero"),
+            Self::MessageTooSmall => {
+                f.write_str("Limits::message_bytes is less than a value and a name at their limits")
+            }
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+impl Default for RoomRegistryBuilder {
+    fn default() -> Self {
+        Self {
+            rules: Rules {
+                schema: Schema::default(),
+                tick: Duration::from_micros(1_000_000 / 60),
+                coalesce: false,
+                settle: Some(Duration::from_millis(500)),
+                limits: Limits::default(),
+            },
+            usernames: UsernameRules::default(),
+            duplicate_names: DuplicateNames::default(),
+        }
+    }
+}
+
+impl RoomRegistryBuilder {
+    /// What clients may use. Default [`Limits::default`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.rules.limits = limits;
+        self
+    }
+
+    /// Whether new variables may come into rooms. Default [`Schema::Fixed`].
+    pub fn schema(mut self, schema: Schema) -> Self {
+        self.rules.schema = schema;
+        self
+    }
+
+    /// The least time between two batches of a room. Default 1/60 s. The first write in a quiet
+    /// room leaves at once; those that follow within the tick leave together. Zero: whatever is
+    /// there leaves together as soon as the room gets its turn.
+    pub fn tick(mut self, tick: Duration) -> Self {
+        self.rules.tick = tick;
+        self
+    }
+
+    /// Sends only the last write of each variable in a tick. Default `false`: every write is sent,
+    /// as projects send streams of messages through one variable.
+    pub fn coalesce(mut self, coalesce: bool) -> Self {
+        self.rules.coalesce = coalesce;
+        self
+    }
+
+    /// Which usernames are accepted. Default [`UsernameRules::default`].
+    pub fn usernames(mut self, rules: UsernameRules) -> Self {
+        self.usernames = rules;
+        self
+    }
+
+    /// What happens to a newcomer with the username of a member. Default
+    /// [`DuplicateNames::Reject`].
+    pub fn duplicate_names(mut self, rule: DuplicateNames) -> Self {
+        self.duplicate_names = rule;
+        self
+    }
+
+    /// Makes the registry; needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] where a limit makes every room impossible.
+    pub fn build(self) -> Result<RoomRegistry, BuildError> {
+        let limits = &self.rules.limits;
+        for (field, value) in [
+            ("rooms", limits.rooms),
+            ("sessions", limits.sessions),
+            ("members_per_room", limits.members_per_room),
+            ("name_bytes", limits.name_bytes),
+            ("room_id_bytes", limits.room_id_bytes),
+            ("message_bytes", limits.message_bytes),
+            ("backlog_batches", limits.backlog_batches),
+            ("message_burst", limits.message_burst as usize),
+            ("byte_burst", limits.byte_burst as usize),
+        ] {
+            if value == 0 {
+                return Err(BuildError::ZeroLimit(field));
+            }
+        }
+        let longest = limits.name_bytes + limits.value_bytes.max(limits.room_id_bytes);
+        if limits.message_bytes < longest {
+            return Err(BuildError::MessageTooSmall);
+        }
+        Ok(self.make())
+    }
+
+    pub(super) fn make(self) -> RoomRegistry {
+        RoomRegistry::with(self.rules, self.usernames, self.duplicate_names)
+    }
+}

@@ -1,0 +1,95 @@
+//! Emptied rooms, in the order in which they will be forgotten.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::{task::AbortHandle, time::sleep_until};
+
+use super::Inner;
+use crate::room::Room;
+
+/// Each room stands here at most once. It may have members again, or have been emptied once more:
+/// that is looked at when its turn comes.
+#[derive(Debug, Default)]
+pub(super) struct Emptied(Mutex<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    rooms: BTreeMap<(Instant, u64), Weak<Room>>,
+    last: u64,
+    /// The task that forgets them; runs while there are any.
+    janitor: Option<AbortHandle>,
+}
+
+impl Emptied {
+    /// Queues a room, and has the janitor come when its time is over.
+    pub(super) fn push(&self, since: Instant, room: &Arc<Room>, registry: &Arc<Inner>) {
+        let mut queue = self.0.lock();
+        queue.insert(since, room);
+        if queue.janitor.is_none() {
+            let ttl = registry.rules.limits.empty_room_ttl;
+            let janitor = tokio::spawn(forget(Arc::downgrade(registry), ttl));
+            queue.janitor = Some(janitor.abort_handle());
+        }
+    }
+
+    /// Puts a room back that was emptied once more.
+    pub(super) fn requeue(&self, since: Instant, room: &Arc<Room>) {
+        self.0.lock().insert(since, room);
+    }
+
+    /// The first room, and since when it is empty as far as is known here.
+    pub(super) fn pop(&self) -> Option<(Instant, Weak<Room>)> {
+        self.0.lock().rooms.pop_first().map(|((since, _), room)| (since, room))
+    }
+
+    /// The first room if its time is over; else when to come again, or `None` and the janitor ends.
+    fn pop_due(&self, now: Instant, ttl: Duration) -> Result<(Instant, Weak<Room>), Option<Instant>> {
+        let mut queue = self.0.lock();
+        let Some(first) = queue.rooms.first_entry() else {
+            queue.janitor = None;
+            return Err(None);
+        };
+        let since = first.key().0;
+        match since + ttl {
+            due if due > now => Err(Some(due)),
+            _ => Ok((since, first.remove())),
+        }
+    }
+}
+
+impl Queue {
+    fn insert(&mut self, since: Instant, room: &Arc<Room>) {
+        self.last += 1;
+        self.rooms.insert((since, self.last), Arc::downgrade(room));
+    }
+}
+
+impl Drop for Emptied {
+    fn drop(&mut self) {
+        if let Some(janitor) = self.0.get_mut().janitor.take() {
+            janitor.abort();
+        }
+    }
+}
+
+async fn forget(registry: Weak<Inner>, ttl: Duration) {
+    loop {
+        let next = {
+            let Some(registry) = registry.upgrade() else { return };
+            loop {
+                let now = tokio::time::Instant::now().into_std();
+                match registry.emptied.pop_due(now, ttl) {
+                    Ok((since, room)) => _ = registry.evict(since, &room),
+                    Err(Some(next)) => break next,
+                    Err(None) => return,
+                }
+            }
+        };
+        sleep_until(next.into()).await;
+    }
+}

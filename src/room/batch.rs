@@ -1,0 +1,195 @@
+//! What leaves a room together: its parts in order, encoded once a dialect for all members.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::ws::Utf8Bytes;
+use parking_lot::RwLock;
+
+use super::members::MemberId;
+use crate::{
+    budget::Charge,
+    wire::{self, Dialect, Text},
+};
+
+/// One `set` in a batch.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) position: u64,
+    pub(crate) name: Text,
+    pub(crate) value: Text,
+    /// Who wrote it, and so does not get it.
+    pub(crate) from: Option<MemberId>,
+    /// The one member that a correction is for; `None` is everyone.
+    pub(crate) to: Option<MemberId>,
+}
+
+impl Part {
+    /// What a part costs while it waits: the text, its encoding, the part itself.
+    pub(super) fn cost(name: &Text, value: &Text) -> usize {
+        2 * wire::set_len(name, value) + size_of::<Self>()
+    }
+}
+
+/// A batch in the room's broadcast channel. It may be emptied while it waits there, so that one
+/// slow reader does not hold the bytes: see `Backlog`.
+#[derive(Debug)]
+pub(crate) struct Batch(RwLock<Option<Arc<Content>>>);
+
+impl Batch {
+    pub(super) fn new(parts: Vec<Part>, bytes: usize, charge: Charge) -> Self {
+        let mut concerned: Vec<_> = parts.iter().flat_map(|p| [p.from, p.to]).flatten().collect();
+        concerned.sort_unstable();
+        concerned.dedup();
+        let frames = Default::default();
+        Self(RwLock::new(Some(Arc::new(Content { parts, concerned, frames, bytes, _charge: charge }))))
+    }
+
+    /// `None` where it was emptied: its reader lags.
+    pub(crate) fn content(&self) -> Option<Arc<Content>> {
+        self.0.read().clone()
+    }
+
+    pub(super) fn empty(&self) {
+        *self.0.write() = None;
+    }
+}
+
+/// The parts of a batch and their encodings.
+#[derive(Debug)]
+pub(crate) struct Content {
+    parts: Vec<Part>,
+    /// Members that wrote a part or are addressed by one, sorted: all others get the shared frame.
+    concerned: Vec<MemberId>,
+    frames: [OnceLock<Encoded>; Dialect::COUNT],
+    bytes: usize,
+    _charge: Charge,
+}
+
+#[derive(Debug)]
+struct Encoded {
+    text: Utf8Bytes,
+    /// For each part where it ends in the text; a part for one member has no text of its own.
+    ends: Vec<usize>,
+}
+
+/// What one member gets of a batch.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Cut {
+    pub(crate) frame: Option<Utf8Bytes>,
+    /// Whether a correction for this member is in it.
+    pub(crate) corrects: bool,
+}
+
+impl Content {
+    pub(crate) fn last_position(&self) -> u64 {
+        self.parts.last().map_or(0, |part| part.position)
+    }
+
+    /// The frame for a member that has everything up to `seen`.
+    pub(crate) fn cut(&self, member: MemberId, seen: u64, dialect: Dialect) -> Cut {
+        let is_new = self.parts.first().is_some_and(|part| part.position > seen);
+        if is_new && self.concerned.binary_search(&member).is_err() {
+            let shared = self.encoded(dialect).text.clone();
+            return Cut { frame: Some(shared).filter(|text| !text.is_empty()), corrects: false };
+        }
+        self.cut_own(member, seen, dialect)
+    }
+
+    fn cut_own(&self, member: MemberId, seen: u64, dialect: Dialect) -> Cut {
+        let is_for_member = |part: &Part| {
+            part.position > seen
+                && part.from != Some(member)
+                && part.to.is_none_or(|to| to == member)
+        };
+        if !self.parts.iter().any(is_for_member) {
+            return Cut { frame: None, corrects: false };
+        }
+        let encoded = self.encoded(dialect);
+        let (mut out, mut corrects, mut start) = (String::new(), false, 0);
+        for (part, &end) in self.parts.iter().zip(&encoded.ends) {
+            let shared = encoded.text[start..end].trim_start_matches('\n');
+            start = end;
+            if !is_for_member(part) {
+                continue;
+            }
+            separate(&mut out);
+            if part.to.is_some() {
+                corrects = true;
+                dialect.push_set(&part.name, &part.value, &mut out);
+            } else {
+                out.push_str(shared);
+            }
+        }
+        Cut { frame: (!out.is_empty()).then(|| out.into()), corrects }
+    }
+
+    fn encoded(&self, dialect: Dialect) -> &Encoded {
+        self.frames[dialect.index()].get_or_init(|| {
+            let mut text = String::with_capacity(self.bytes);
+            let mut ends = Vec::with_capacity(self.parts.len());
+            for part in &self.parts {
+                if part.to.is_none() {
+                    separate(&mut text);
+                    dialect.push_set(&part.name, &part.value, &mut text);
+                }
+                ends.push(text.len());
+            }
+            Encoded { text: text.into(), ends }
+        })
+    }
+}
+
+/// The newline between two objects of a frame (protocol: "each JSON object will be separated by a
+/// newline").
+pub(super) fn separate(frame: &mut String) {
+    if !frame.is_empty() {
+        frame.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{budget::Budget, wire::Json};
+
+    fn part(position: u64, value: &str, from: Option<u64>, to: Option<u64>) -> Part {
+        let text = |plain: &str| Json::from_plain(plain).to_text();
+        Part { position, name: text("x"), value: text(value), from: from.map(MemberId), to: to.map(MemberId) }
+    }
+
+    fn cut(batch: &Batch, member: u64, seen: u64) -> (Vec<String>, bool) {
+        let cut = batch.content().unwrap().cut(MemberId(member), seen, Dialect::Spec);
+        let values = cut.frame.iter().flat_map(|frame| frame.split('\n')).map(|line| {
+            let set: serde_json::Value = serde_json::from_str(line).unwrap();
+            set["value"].as_str().unwrap().to_owned()
+        });
+        (values.collect(), cut.corrects)
+    }
+
+    #[test]
+    fn a_member_gets_what_others_wrote_and_what_is_for_it_alone() {
+        let parts = vec![
+            part(5, "a", Some(1), None),
+            part(6, "b", Some(2), None),
+            part(7, "c", None, Some(1)),
+            part(8, "d", None, None),
+        ];
+        let batch = Batch::new(parts, 200, Budget::new(1000).open());
+        assert_eq!(cut(&batch, 3, 4), (vec!["a".into(), "b".into(), "d".into()], false));
+        assert_eq!(cut(&batch, 1, 4), (vec!["b".into(), "c".into(), "d".into()], true));
+        assert_eq!(cut(&batch, 2, 4), (vec!["a".into(), "d".into()], false));
+        assert_eq!(cut(&batch, 3, 6), (vec!["d".into()], false));
+        assert_eq!(cut(&batch, 3, 8), (vec![], false));
+    }
+
+    #[test]
+    fn members_share_one_encoding() {
+        let batch = Batch::new(vec![part(1, "a", Some(1), None)], 50, Budget::new(1000).open());
+        let frame = |member| {
+            batch.content().unwrap().cut(MemberId(member), 0, Dialect::Spec).frame.unwrap()
+        };
+        assert_eq!(frame(2).as_ptr(), frame(3).as_ptr());
+        let addressed = Batch::new(vec![part(1, "a", None, Some(1))], 50, Budget::new(1000).open());
+        assert_eq!(cut(&addressed, 2, 0), (vec![], false));
+    }
+}

@@ -1,0 +1,130 @@
+//! What a room can ask of a member's session, and what it can know of it.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        OnceLock,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{AcqRel, Relaxed, Release},
+        },
+    },
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::Notify;
+
+use crate::close::Close;
+
+/// Shared by a session's reader, its writer and its room.
+#[derive(Debug)]
+pub(crate) struct Link {
+    opened: Instant,
+    /// Milliseconds from `opened` to the last sign of life.
+    alive: AtomicU64,
+    /// The rate limit keeps the session from reading, so it cannot hear.
+    paused: AtomicBool,
+    /// Somebody wants a ping answered now.
+    probed: AtomicBool,
+    answered: Notify,
+    stop: OnceLock<Close>,
+    stopped: Notify,
+    prodded: AtomicBool,
+    writer: AtomicWaker,
+}
+
+impl Link {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            opened: now,
+            alive: AtomicU64::new(0),
+            paused: AtomicBool::new(false),
+            probed: AtomicBool::new(false),
+            answered: Notify::new(),
+            stop: OnceLock::new(),
+            stopped: Notify::new(),
+            prodded: AtomicBool::new(false),
+            writer: AtomicWaker::new(),
+        }
+    }
+
+    /// Ends the session with this close; the first one counts.
+    pub(crate) fn stop(&self, close: Close) {
+        if self.stop.set(close).is_ok() {
+            self.stopped.notify_waiters();
+            self.prod();
+        }
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.get().is_some()
+    }
+
+    /// The close that the session was told, once it was.
+    pub(crate) async fn stopped(&self) -> &Close {
+        loop {
+            let mut stopped = pin!(self.stopped.notified());
+            stopped.as_mut().enable();
+            if let Some(close) = self.stop.get() {
+                return close;
+            }
+            stopped.await;
+        }
+    }
+
+    /// Notes a sign of life.
+    pub(crate) fn heard(&self, now: Instant) {
+        let millis = now.saturating_duration_since(self.opened).as_millis() as u64;
+        self.alive.store(millis, Relaxed);
+        if self.probed.load(Relaxed) {
+            self.answered.notify_waiters();
+        }
+    }
+
+    /// The moment of the last sign of life.
+    pub(crate) fn heard_at(&self) -> Instant {
+        self.opened + Duration::from_millis(self.alive.load(Relaxed))
+    }
+
+    pub(crate) fn pause(&self, paused: bool) {
+        self.paused.store(paused, Relaxed);
+    }
+
+    /// Asks for a ping; the future ends with the first sign of life after this call.
+    pub(crate) fn probe(&self) -> impl Future<Output = ()> {
+        let answered = self.answered.notified();
+        self.probed.store(true, Relaxed);
+        self.prod();
+        async move {
+            if !self.paused.load(Relaxed) {
+                answered.await;
+            }
+        }
+    }
+
+    pub(crate) fn end_probe(&self) {
+        self.probed.store(false, Relaxed);
+    }
+
+    pub(crate) fn is_probed(&self) -> bool {
+        self.probed.load(Relaxed)
+    }
+
+    /// Has the session's writer look at what is asked of it.
+    pub(crate) fn prod(&self) {
+        self.prodded.store(true, Release);
+        self.writer.wake();
+    }
+
+    /// Ends when there is something to look at; for the writer only.
+    pub(crate) async fn prodded(&self) {
+        poll_fn(|cx| {
+            self.writer.register(cx.waker());
+            if self.prodded.swap(false, AcqRel) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}

@@ -1,0 +1,183 @@
+//! The one order of a room: what is submitted is ordered, applied and queued under one lock.
+
+use std::time::Instant;
+
+use super::{
+    batch::Part,
+    members::MemberId,
+    state::{Schema, State},
+    variables,
+};
+use crate::wire::{Json, Text};
+
+/// One `set` as a member sent it.
+#[derive(Debug)]
+pub(crate) struct Write<'a> {
+    pub(crate) member: MemberId,
+    /// The position up to which the member had seen all when it wrote this.
+    pub(crate) base: u64,
+    pub(crate) name: &'a Json<'a>,
+    pub(crate) value: &'a Json<'a>,
+}
+
+/// Why a write ends its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WriteError {
+    UnknownVariable,
+    /// The writer is no member any more.
+    Gone,
+}
+
+/// When the room wants to be looked after, as compared with what was arranged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Alarm {
+    AsArranged,
+    Sooner,
+    /// Nobody looks after it yet.
+    First,
+}
+
+impl State {
+    /// Takes a member's write into the room's order, or refuses it and heals the member's view
+    /// (promise P5).
+    pub(crate) fn submit(&mut self, write: &Write<'_>, now: Instant) -> Result<(), WriteError> {
+        let corrections = &mut self.members.get(write.member).ok_or(WriteError::Gone)?.corrections;
+        corrections.retain(|_, position| *position > write.base);
+        if self.rules.schema == Schema::Fixed && !self.variables.contains(write.name.as_json()) {
+            return Err(WriteError::UnknownVariable);
+        }
+        if !self.accept(write, now)
+            && let Some(name) = self.variables.key(write.name.as_json()).cloned()
+        {
+            self.correct(write.member, &name, now);
+        }
+        Ok(())
+    }
+
+    /// Applies a write that the limits and the budget allow; else false, and nothing has changed.
+    pub(super) fn accept(&mut self, write: &Write<'_>, now: Instant) -> bool {
+        if !self.fits(write) {
+            return false;
+        }
+        let known = self.variables.key(write.name.as_json()).cloned();
+        let name = known.clone().unwrap_or_else(|| write.name.to_text());
+        let value = write.value.to_text();
+        let old = self.variables.get(name.as_json()).map_or(0, |v| v.value.as_json().len());
+        let new = match known {
+            Some(_) => value.as_json().len(),
+            None => variables::cost(name.as_json(), value.as_json()),
+        };
+        if !self.pay(new.saturating_sub(old), Part::cost(&name, &value)) {
+            return false;
+        }
+        self.charge.shrink(old.saturating_sub(new));
+        if known.is_none() {
+            self.variables.insert(name.clone(), Json::from_plain("").to_text(), now);
+        }
+        self.apply(write.member, write.base, name, value, now);
+        true
+    }
+
+    fn fits(&mut self, write: &Write<'_>) -> bool {
+        let limits = &self.rules.limits;
+        if write.value.byte_len() > limits.value_bytes {
+            return false;
+        }
+        let Some(variable) = self.variables.get(write.name.as_json()) else {
+            return self.variables.len() < limits.variables_per_room
+                && (1..=limits.name_bytes).contains(&write.name.byte_len());
+        };
+        // A fixed room must stay one that a handshake can join.
+        let (old, new) = (variable.value.as_json().len(), write.value.as_json().len());
+        self.rules.schema == Schema::Growing
+            || new <= old
+            || self.variables.handshake_len() + (new - old) <= limits.message_bytes
+    }
+
+    fn pay(&mut self, state: usize, part: usize) -> bool {
+        if !self.outgoing.reserve(part) {
+            return false;
+        }
+        let paid = self.charge.grow(state);
+        if !paid {
+            self.outgoing.give_back(part);
+        }
+        paid
+    }
+
+    fn apply(&mut self, writer: MemberId, base: u64, name: Text, value: Text, now: Instant) {
+        self.position += 1;
+        self.snapshot = None;
+        let member = self.members.get(writer);
+        let told = member.map_or(0, |member| {
+            member.snapshot.max(member.corrections.get(&name).copied().unwrap_or(0))
+        });
+        if let Some(variable) = self.variables.set(&name, value.clone(), writer, self.position, now)
+            && variable.written_by_another(writer).max(told) > base
+        {
+            self.settle.contest(&name, variable);
+        }
+        let position = self.position;
+        self.outgoing.push(Part { position, name, value, from: Some(writer), to: None }, now);
+    }
+
+    /// Sends one member the room's value of a variable, in its place in the order; once a batch.
+    fn correct(&mut self, member: MemberId, name: &Text, now: Instant) {
+        if self.outgoing.corrects(member, name) {
+            return;
+        }
+        let (Some(variable), Some(corrected)) =
+            (self.variables.get(name.as_json()), self.members.get(member))
+        else {
+            return;
+        };
+        self.position += 1;
+        corrected.corrections.insert(name.clone(), self.position);
+        let value = variable.value.clone();
+        self.outgoing.reserve_anyway(Part::cost(name, &value));
+        let (position, name) = (self.position, name.clone());
+        self.outgoing.push(Part { position, name, value, from: None, to: Some(member) }, now);
+    }
+
+    /// Does what is due: corrects the writers of contested variables that came to rest, and sends
+    /// the open batch. Returns when to come again; `None` where the room is quiet.
+    pub(crate) fn advance(&mut self, now: Instant) -> Option<Instant> {
+        while let Some(name) = self.settle.pop(now) {
+            let Some(variable) = self.variables.get(name.as_json()) else { continue };
+            match variable.due {
+                Some(due) if due > now => self.settle.enqueue(&name, due),
+                Some(_) => {
+                    variable.due = None;
+                    if let Some(writer) = variable.writer {
+                        self.correct(writer, &name, now);
+                    }
+                }
+                None => {}
+            }
+        }
+        self.outgoing.flush(now);
+        self.alarm = self.due();
+        self.alarm
+    }
+
+    /// To be asked after each change: whether somebody must look after the room sooner than
+    /// arranged. Answers `First` and `Sooner` once.
+    pub(crate) fn alarm(&mut self) -> Alarm {
+        let (arranged, due) = (self.alarm, self.due());
+        match (arranged, due) {
+            (None, Some(_)) => {
+                self.alarm = due;
+                Alarm::First
+            }
+            (Some(arranged), Some(due)) if due < arranged => {
+                self.alarm = Some(due);
+                Alarm::Sooner
+            }
+            _ => Alarm::AsArranged,
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        [self.outgoing.due(), self.settle.next()].into_iter().flatten().min()
+    }
+}

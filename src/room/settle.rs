@@ -1,0 +1,62 @@
+//! Which contested writes wait for their variable to come to rest (promise P3).
+//!
+//! A write is contested where its writer may have made it without having seen what was ordered
+//! before it. The writer applied it at once and is never sent it back; so once the variable has
+//! been quiet for a while, the writer alone is sent the room's value. `ARCHITECTURE.md` has the
+//! argument.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashSet},
+    time::{Duration, Instant},
+};
+
+use super::variables::Variable;
+use crate::wire::Text;
+
+/// How long a client may take to handle what its network side has received, and how long it may
+/// queue what it sends: the one assumption about clients.
+pub(crate) const CLIENT_LAG: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Settle {
+    /// How long a variable must be quiet; `None` switches the rule off.
+    quiet: Option<Duration>,
+    /// At most one entry a variable, at or before its `due`.
+    queue: BinaryHeap<Reverse<(Instant, Text)>>,
+    queued: HashSet<Text>,
+}
+
+impl Settle {
+    pub(super) fn new(quiet: Option<Duration>) -> Self {
+        Self { quiet, queue: BinaryHeap::new(), queued: HashSet::new() }
+    }
+
+    /// Notes that the last write of this variable is contested. A steady writer is not corrected
+    /// between two of its own writes: it is waited for, for twice its pause.
+    pub(super) fn contest(&mut self, name: &Text, variable: &mut Variable) {
+        let Some(quiet) = self.quiet else { return };
+        let due = variable.written + quiet.max(CLIENT_LAG.min(variable.pause * 2));
+        variable.due = Some(due);
+        self.enqueue(name, due);
+    }
+
+    /// When [`pop`](Self::pop) has something to do.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.queue.peek().map(|Reverse((due, _))| *due)
+    }
+
+    /// A variable to look at: its `due` is over, or was put off, or withdrawn.
+    pub(super) fn pop(&mut self, now: Instant) -> Option<Text> {
+        self.next().filter(|due| *due <= now)?;
+        let Reverse((_, name)) = self.queue.pop()?;
+        self.queued.remove(&name);
+        Some(name)
+    }
+
+    pub(super) fn enqueue(&mut self, name: &Text, due: Instant) {
+        if self.queued.insert(name.clone()) {
+            self.queue.push(Reverse((due, name.clone())));
+        }
+    }
+}

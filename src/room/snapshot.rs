@@ -1,0 +1,63 @@
+//! All values of a room at one moment, encoded once a dialect for all who need it.
+
+use std::sync::OnceLock;
+
+use axum::extract::ws::Utf8Bytes;
+
+use super::batch::separate;
+use crate::{
+    budget::Charge,
+    wire::{self, Dialect, FRAME_BYTES, Text},
+};
+
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    values: Vec<(Text, Text)>,
+    frames: [OnceLock<Vec<Utf8Bytes>>; Dialect::COUNT],
+    _charge: Charge,
+}
+
+impl Snapshot {
+    pub(super) fn new(values: Vec<(Text, Text)>, charge: Charge) -> Self {
+        Self { values, frames: Default::default(), _charge: charge }
+    }
+
+    /// One frame where the values fit, else as few as hold them; none for a room of no variables.
+    pub(crate) fn frames(&self, dialect: Dialect) -> &[Utf8Bytes] {
+        self.frames[dialect.index()].get_or_init(|| {
+            let (mut frames, mut frame) = (Vec::new(), String::new());
+            for (name, value) in &self.values {
+                if frame.len() + wire::set_len(name, value) > FRAME_BYTES && !frame.is_empty() {
+                    frames.push(std::mem::take(&mut frame).into());
+                }
+                separate(&mut frame);
+                dialect.push_set(name, value, &mut frame);
+            }
+            if !frame.is_empty() {
+                frames.push(frame.into());
+            }
+            frames
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{budget::Budget, wire::Json};
+
+    fn frames(values: &[(&str, usize)]) -> Vec<usize> {
+        let text = |plain: &str| Json::from_plain(plain).to_text();
+        let values = values.iter().map(|(n, len)| (text(n), text(&"v".repeat(*len)))).collect();
+        let snapshot = Snapshot::new(values, Budget::new(0).open());
+        snapshot.frames(Dialect::Spec).iter().map(|frame| frame.split('\n').count()).collect()
+    }
+
+    #[test]
+    fn frames_stay_under_64_kib_where_they_can() {
+        assert_eq!(frames(&[]), [0; 0]);
+        assert_eq!(frames(&[("a", 10), ("b", 10)]), [2]);
+        assert_eq!(frames(&[("a", 30_000), ("b", 30_000), ("c", 30_000)]), [2, 1]);
+        assert_eq!(frames(&[("a", 10), ("b", 100_000), ("c", 10)]), [1, 1, 1]);
+    }
+}

@@ -1,0 +1,326 @@
+//! What a room's lock guards: its members, its variables and their order.
+//!
+//! Knows neither sockets nor clocks: the time is handed in.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::broadcast;
+
+use super::{
+    batch::Batch,
+    link::Link,
+    members::{Member, MemberId, Members},
+    order::Write,
+    outgoing::Outgoing,
+    settle::Settle,
+    snapshot::Snapshot,
+    variables::{self, Variables},
+};
+use crate::{
+    budget::{Budget, Charge},
+    close::{Close, CloseCode},
+    identity::Identity,
+    limits::Limits,
+    names::NameKey,
+    wire::{self, Json},
+};
+
+/// Whether a room's variables are those of its creator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Schema {
+    /// The creator's names are the room's. Who brings other names is refused with 4001, who sets
+    /// another variable is closed with 4000 (the protocol's rules). The default.
+    #[default]
+    Fixed,
+    /// Names that are new, in a handshake or a set, are created, within the limits.
+    Growing,
+}
+
+/// How the rooms of a registry behave.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    pub(crate) schema: Schema,
+    pub(crate) tick: Duration,
+    pub(crate) coalesce: bool,
+    pub(crate) settle: Option<Duration>,
+    pub(crate) limits: Limits,
+}
+
+/// Who wants to join, as far as the handshake and the host's rules have shown.
+#[derive(Debug, Clone)]
+pub(crate) struct Newcomer<'a> {
+    pub(crate) variables: &'a [(Json<'a>, Json<'a>)],
+    /// `None` where names may be used twice.
+    pub(crate) key: Option<NameKey>,
+    pub(crate) identity: Identity,
+    pub(crate) link: Arc<Link>,
+    /// Takes the name from whoever holds it.
+    pub(crate) replaces: bool,
+    /// The holder of the name that did not answer a probe.
+    pub(crate) outlived: Option<MemberId>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) id: MemberId,
+    pub(crate) start: Start,
+}
+
+#[derive(Debug)]
+pub(crate) enum JoinError {
+    /// The room is gone: start over at the registry.
+    Evicted,
+    NamesDiffer,
+    TooManyVariables,
+    /// By this member; `None` where another newcomer waits for it already.
+    NameInUse(Option<(MemberId, Arc<Link>)>),
+    Full,
+    NoBudget,
+}
+
+/// What a receiver that starts at a position needs besides.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) receiver: broadcast::Receiver<Arc<Batch>>,
+    pub(crate) position: u64,
+    pub(crate) snapshot: Option<Arc<Snapshot>>,
+}
+
+/// What came of the wish to forget a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Eviction {
+    Evicted,
+    InUse,
+    /// It had members again, and was emptied at this moment.
+    EmptiedLater(Instant),
+}
+
+/// What a room costs before it has variables: its channel, maps and locks.
+const ROOM_COST: usize = 3_000;
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(super) rules: Arc<Rules>,
+    pub(super) variables: Variables,
+    pub(super) members: Members,
+    /// The position of what was ordered last: a write, a snapshot or a correction.
+    pub(super) position: u64,
+    pub(super) outgoing: Outgoing,
+    pub(super) settle: Settle,
+    /// Kept for the next who needs it, until a write makes it old.
+    pub(super) snapshot: Option<Arc<Snapshot>>,
+    pub(super) charge: Charge,
+    budget: Budget,
+    /// When somebody will look after the room by itself.
+    pub(super) alarm: Option<Instant>,
+    /// When the last member left last.
+    emptied: Instant,
+    /// The room stands among the emptied ones.
+    awaits_eviction: bool,
+    /// Whoever finds the room so starts over at the registry.
+    evicted: bool,
+}
+
+impl State {
+    /// A room with the creator's variables; `None` where the budget does not have it.
+    pub(crate) fn new(
+        rules: &Arc<Rules>,
+        id: &str,
+        initial: &[(Json<'_>, Json<'_>)],
+        budget: &Budget,
+        now: Instant,
+    ) -> Option<Self> {
+        let cost = |(name, value): &(Json<'_>, Json<'_>)| {
+            variables::cost(name.as_json(), value.as_json())
+        };
+        let charge = budget.charge(ROOM_COST + id.len() + initial.iter().map(cost).sum::<usize>())?;
+        let mut variables = Variables::new(id);
+        for (name, value) in initial {
+            variables.insert(name.to_text(), value.to_text(), now);
+        }
+        let limits = &rules.limits;
+        let outgoing = Outgoing::new(
+            (rules.tick, rules.coalesce),
+            (limits.backlog_batches, limits.backlog_bytes),
+            budget,
+            now,
+        );
+        Some(Self {
+            rules: rules.clone(),
+            variables,
+            members: Members::default(),
+            position: 0,
+            outgoing,
+            settle: Settle::new(rules.settle),
+            snapshot: None,
+            charge,
+            budget: budget.clone(),
+            alarm: None,
+            emptied: now,
+            awaits_eviction: false,
+            evicted: false,
+        })
+    }
+
+    /// Lets a newcomer in, with a snapshot and a receiver of all that comes after it. `schema`
+    /// decides about its variables: they match, or those that are new are created.
+    pub(crate) fn join(&mut self, newcomer: Newcomer<'_>, now: Instant) -> Result<Joined, JoinError> {
+        if self.evicted {
+            return Err(JoinError::Evicted);
+        }
+        self.check_variables(newcomer.variables)?;
+        let ousted = self.check_name(&newcomer)?;
+        let members = self.members.len() - usize::from(ousted.is_some());
+        if members >= self.rules.limits.members_per_room {
+            return Err(JoinError::Full);
+        }
+        let snapshot = match self.variables.len() {
+            0 => None,
+            _ => Some(self.snapshot().ok_or(JoinError::NoBudget)?),
+        };
+        if let Some((ousted, close)) = ousted
+            && let Some(member) = self.members.remove(ousted)
+        {
+            member.link.stop(close);
+        }
+        let known = newcomer.variables;
+        let id = self.enter(newcomer, true);
+        let start = Start { snapshot, ..self.start() };
+        if self.rules.schema == Schema::Growing {
+            for (name, value) in known {
+                if !self.variables.contains(name.as_json()) {
+                    self.accept(&Write { member: id, base: self.position, name, value }, now);
+                }
+            }
+        }
+        Ok(Joined { id, start })
+    }
+
+    /// Lets the creator in, who knows all values.
+    pub(crate) fn found(&mut self, creator: Newcomer<'_>) -> Joined {
+        let id = self.enter(creator, false);
+        Joined { id, start: self.start() }
+    }
+
+    fn enter(&mut self, newcomer: Newcomer<'_>, informed: bool) -> MemberId {
+        self.position += u64::from(informed);
+        self.members.insert(Member {
+            key: newcomer.key,
+            identity: newcomer.identity,
+            link: newcomer.link,
+            snapshot: if informed { self.position } else { 0 },
+            corrections: HashMap::new(),
+            challenged: false,
+        })
+    }
+
+    fn start(&self) -> Start {
+        Start { receiver: self.outgoing.subscribe(), position: self.position, snapshot: None }
+    }
+
+    fn check_variables(&self, brought: &[(Json<'_>, Json<'_>)]) -> Result<(), JoinError> {
+        match self.rules.schema {
+            Schema::Fixed if self.variables.same_names(brought) => Ok(()),
+            Schema::Fixed => Err(JoinError::NamesDiffer),
+            Schema::Growing => {
+                let is_new = |(name, _): &&(Json<'_>, _)| !self.variables.contains(name.as_json());
+                let count = self.variables.len() + brought.iter().filter(is_new).count();
+                if count > self.rules.limits.variables_per_room {
+                    return Err(JoinError::TooManyVariables);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Whom the newcomer takes the name from, and what that member is told.
+    fn check_name(
+        &mut self,
+        newcomer: &Newcomer<'_>,
+    ) -> Result<Option<(MemberId, Close)>, JoinError> {
+        let Some((id, holder)) = newcomer.key.as_ref().and_then(|key| self.members.holder(key))
+        else {
+            return Ok(None);
+        };
+        if holder.identity.is_same_person(&newcomer.identity) {
+            let told = Close::new(CloseCode::Username, "you went on in another tab");
+            return Ok(Some((id, told)));
+        }
+        if newcomer.replaces {
+            let told = Close::new(CloseCode::Username, "somebody else took your username");
+            return Ok(Some((id, told)));
+        }
+        if newcomer.outlived == Some(id) {
+            return Ok(Some((id, Close::protocol("you gave no sign of life"))));
+        }
+        if std::mem::replace(&mut holder.challenged, true) {
+            return Err(JoinError::NameInUse(None));
+        }
+        Err(JoinError::NameInUse(Some((id, holder.link.clone()))))
+    }
+
+    /// Ends what a refused newcomer began by asking whether the holder of its name still answers.
+    pub(crate) fn unchallenge(&mut self, holder: MemberId) {
+        if let Some(member) = self.members.get(holder) {
+            member.challenged = false;
+            member.link.end_probe();
+        }
+    }
+
+    /// A fresh start for a member that lagged; `None` where the budget has no snapshot now, or the
+    /// member is none any more.
+    pub(crate) fn resync(&mut self, id: MemberId) -> Option<Start> {
+        let snapshot = self.snapshot()?;
+        let member = self.members.get(id)?;
+        self.position += 1;
+        member.snapshot = self.position;
+        Some(Start { snapshot: Some(snapshot), ..self.start() })
+    }
+
+    fn snapshot(&mut self) -> Option<Arc<Snapshot>> {
+        if let Some(snapshot) = &self.snapshot {
+            return Some(snapshot.clone());
+        }
+        let values = self.variables.values();
+        let cost = values.iter().map(|(name, value)| wire::set_len(name, value) + 32).sum();
+        let snapshot = Arc::new(Snapshot::new(values, self.budget.charge(cost)?));
+        Some(self.snapshot.insert(snapshot).clone())
+    }
+
+    /// Removes a member. `Some` where that leaves the room empty and nobody knows it yet.
+    pub(crate) fn leave(&mut self, id: MemberId, now: Instant) -> Option<Instant> {
+        self.members.remove(id)?;
+        if self.members.len() > 0 {
+            return None;
+        }
+        self.emptied = now;
+        (!std::mem::replace(&mut self.awaits_eviction, true)).then_some(now)
+    }
+
+    /// Marks the room as evicted if it has been empty since that moment.
+    pub(crate) fn evict(&mut self, since: Instant) -> Eviction {
+        if self.members.len() > 0 {
+            self.awaits_eviction = false;
+            return Eviction::InUse;
+        }
+        if self.emptied > since {
+            return Eviction::EmptiedLater(self.emptied);
+        }
+        self.evicted = true;
+        Eviction::Evicted
+    }
+
+    /// Ends all sessions of the room.
+    pub(crate) fn stop_all(&self, close: &Close) {
+        self.members.iter().for_each(|member| member.link.stop(close.clone()));
+    }
+
+    pub(crate) fn member_count(&self) -> usize {
+        self.members.len()
+    }
+}

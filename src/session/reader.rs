@@ -1,0 +1,160 @@
+//! What a client sends: messages at the allowed rate, and what ends them.
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use axum::extract::ws::{Message, Utf8Bytes};
+use futures_util::{Stream, StreamExt};
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
+use tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
+
+use super::{Liveness, rate::Rate};
+use crate::{
+    close::{Close, CloseCode},
+    limits::Limits,
+    registry::Seat,
+    room::{Link, WriteError},
+    wire::{self, ClientMessage, Malformed},
+};
+
+/// How a session ended.
+#[derive(Debug, PartialEq)]
+pub(super) enum End {
+    /// The client closed, or its connection is gone: there is nobody to tell.
+    Gone,
+    /// The client is told.
+    Close(Close),
+}
+
+impl From<Malformed> for End {
+    fn from(malformed: Malformed) -> Self {
+        Self::Close(Close::protocol(malformed.to_string()))
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Reader<S> {
+    stream: S,
+    rate: Rate,
+    link: Arc<Link>,
+    liveness: Arc<Mutex<Liveness>>,
+    /// The WebSocket layer reads no further, so an answered close cannot be seen.
+    broken: bool,
+}
+
+impl<S> Reader<S>
+where
+    S: Stream<Item = Result<Message, axum::Error>> + Unpin,
+{
+    pub(super) fn new(
+        stream: S,
+        limits: &Limits,
+        link: &Arc<Link>,
+        liveness: &Arc<Mutex<Liveness>>,
+    ) -> Self {
+        let rate = Rate::new(limits, Instant::now().into_std());
+        Self { stream, rate, link: link.clone(), liveness: liveness.clone(), broken: false }
+    }
+
+    /// The next text, and the base of the session when it came.
+    pub(super) async fn text(&mut self) -> Result<(Utf8Bytes, u64), End> {
+        loop {
+            let message = match self.stream.next().await {
+                Some(Ok(message)) => message,
+                Some(Err(error)) => {
+                    self.broken = true;
+                    return Err(end_of(error));
+                }
+                None => return Err(End::Gone),
+            };
+            let now = Instant::now().into_std();
+            self.link.heard(now);
+            let pause = self.rate.take(length(&message), now);
+            let base = self.liveness.lock().base(now);
+            match message {
+                Message::Text(text) => {
+                    self.pause(pause).await;
+                    return Ok((text, base));
+                }
+                Message::Pong(payload) => {
+                    self.liveness.lock().pong(&payload, now);
+                    self.link.prod();
+                }
+                Message::Ping(_) => {}
+                Message::Binary(_) => {
+                    let reason = "binary frames are not part of the protocol: send text";
+                    return Err(End::Close(Close::new(CloseCode::Unsupported, reason)));
+                }
+                // The answer goes out with the next look at the stream, which is its end.
+                Message::Close(_) => {}
+            }
+            self.pause(pause).await;
+        }
+    }
+
+    async fn pause(&mut self, time: Duration) {
+        if !time.is_zero() {
+            self.link.pause(true);
+            sleep(time).await;
+            self.link.pause(false);
+            self.link.heard(Instant::now().into_std());
+        }
+    }
+
+    /// Takes the writes of a member until its session ends.
+    pub(super) async fn play(&mut self, seat: &Seat) -> End {
+        loop {
+            let (text, base) = match self.text().await {
+                Ok(next) => next,
+                Err(end) => return end,
+            };
+            let (name, value) = match wire::decode(&text) {
+                Ok(ClientMessage::Set { name, value }) => (name, value),
+                Ok(ClientMessage::Handshake(_)) => {
+                    return End::Close(Close::protocol("you have joined a room already"));
+                }
+                Err(malformed) => return malformed.into(),
+            };
+            match seat.write(base, &name, &value) {
+                Ok(()) => {}
+                Err(WriteError::UnknownVariable) => {
+                    return End::Close(Close::protocol("the room has no variable of that name"));
+                }
+                Err(WriteError::Gone) => return End::Gone,
+            }
+        }
+    }
+
+    /// Reads on, heeding nothing, until the client closes or its connection is gone. Does not end
+    /// where that cannot be seen.
+    pub(super) async fn drain(&mut self) {
+        while let Some(Ok(_)) = self.stream.next().await {}
+        if self.broken {
+            pending::<()>().await;
+        }
+    }
+}
+
+fn length(message: &Message) -> usize {
+    match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+        Message::Close(_) => 0,
+    }
+}
+
+/// The close that an error of the WebSocket layer deserves. The error is axum's; what is inside is
+/// known only if our tungstenite is axum's: `tests/close_codes.rs` asserts each code.
+fn end_of(error: axum::Error) -> End {
+    let Ok(error) = error.into_inner().downcast::<WsError>() else { return End::Gone };
+    let (code, reason) = match *error {
+        WsError::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
+            (CloseCode::TooLarge, format!("a message must have at most {max_size} bytes"))
+        }
+        WsError::Utf8(_) => (CloseCode::InvalidText, "a text must be UTF-8".into()),
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return End::Gone,
+        WsError::Protocol(error) => (CloseCode::Framing, error.to_string()),
+        _ => return End::Gone,
+    };
+    End::Close(Close::new(code, reason))
+}

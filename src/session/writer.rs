@@ -1,0 +1,173 @@
+//! What a member is sent: its outbox's frames and the session's pings, with their timeouts.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use axum::extract::ws::Message;
+use futures_util::{Sink, SinkExt};
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::Liveness;
+use crate::{
+    close::Close,
+    limits::Limits,
+    outbox::{Empty, Outbox},
+    room::Link,
+};
+
+/// After this long a reader that has stopped holds nothing of the room any more.
+const STALLED: Duration = Duration::from_secs(5);
+
+/// How soon to ask for a snapshot again that there was no memory for.
+const RETRY: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub(super) struct Writer<S> {
+    sink: S,
+    outbox: Outbox,
+    link: Arc<Link>,
+    liveness: Arc<Mutex<Liveness>>,
+    ping_interval: Duration,
+    next_ping: Instant,
+    idle_timeout: Duration,
+    close_timeout: Duration,
+}
+
+/// The connection cannot be written to any more.
+struct Broken;
+
+impl<S> Writer<S>
+where
+    S: Sink<Message, Error = axum::Error> + Unpin,
+{
+    pub(super) fn new(
+        sink: S,
+        outbox: Outbox,
+        limits: &Limits,
+        link: &Arc<Link>,
+        liveness: &Arc<Mutex<Liveness>>,
+    ) -> Self {
+        Self {
+            sink,
+            outbox,
+            link: link.clone(),
+            liveness: liveness.clone(),
+            ping_interval: limits.ping_interval,
+            next_ping: Instant::now() + limits.ping_interval,
+            idle_timeout: limits.idle_timeout,
+            close_timeout: limits.close_timeout,
+        }
+    }
+
+    /// Writes until the session is stopped, and gives the sink back for its close; `None` where
+    /// the connection is broken.
+    pub(super) async fn run(mut self) -> Option<S> {
+        let link = self.link.clone();
+        let mut timer = pin!(sleep_until(self.due()));
+        while !link.is_stopped() {
+            self.upkeep().await.ok()?;
+            let next = match self.outbox.next() {
+                Ok(frame) => Some(frame),
+                Err(Empty::NoBudget) => {
+                    sleep(RETRY).await;
+                    None
+                }
+                Err(Empty::ForNow) => {
+                    timer.as_mut().reset(self.due());
+                    tokio::select! {
+                        biased;
+                        frame = self.outbox.wait() => frame,
+                        () = link.prodded() => None,
+                        () = &mut timer => None,
+                    }
+                }
+            };
+            if let Some(frame) = next {
+                self.send(Message::Text(frame)).await.ok()?;
+            }
+        }
+        Some(self.sink)
+    }
+
+    fn due(&self) -> Instant {
+        self.next_ping.min(silent_at(&self.link, self.idle_timeout))
+    }
+
+    /// Pings where one is due or wanted, and stops a session without a sign of life.
+    async fn upkeep(&mut self) -> Result<(), Broken> {
+        let now = Instant::now();
+        let is_due = now >= self.next_ping;
+        if is_due {
+            self.next_ping = now + self.ping_interval;
+            if now >= silent_at(&self.link, self.idle_timeout) {
+                self.link.stop(no_sign_of_life());
+                return Ok(());
+            }
+        }
+        if !(is_due || self.link.is_probed() || self.outbox.is_unproven()) {
+            return Ok(());
+        }
+        let ping = {
+            let mut liveness = self.liveness.lock();
+            if liveness.is_outstanding() {
+                return Ok(());
+            }
+            liveness.ping(self.outbox.prove())
+        };
+        match ping {
+            Some(payload) => self.send(Message::Ping(payload.to_vec().into())).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), Broken> {
+        let Self { sink, outbox, link, .. } = self;
+        let mut sending = pin!(sink.send(message));
+        let at_once = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
+        if let Poll::Ready(sent) = at_once {
+            return sent.map_err(|_| Broken);
+        }
+        // Boxed, as few members ever block: the others need no place for it.
+        let patience = Box::pin(patience(outbox, link, self.idle_timeout, self.close_timeout));
+        tokio::select! {
+            biased;
+            sent = sending => {
+                // A blocked write that went through is a sign of life.
+                link.heard(Instant::now().into_std());
+                sent.map_err(|_| Broken)
+            }
+            () = patience => Err(Broken),
+        }
+    }
+}
+
+/// How long a blocked write is waited for.
+async fn patience(outbox: &mut Outbox, link: &Link, idle: Duration, close: Duration) {
+    let silent = async {
+        sleep(STALLED.min(idle)).await;
+        outbox.release();
+        while Instant::now() < silent_at(link, idle) {
+            sleep_until(silent_at(link, idle)).await;
+        }
+    };
+    tokio::select! {
+        // A close can follow only when the frame under way has gone.
+        _ = link.stopped() => sleep(close).await,
+        () = silent => link.stop(no_sign_of_life()),
+    }
+}
+
+/// When a session will have shown no sign of life for too long.
+fn silent_at(link: &Link, idle: Duration) -> Instant {
+    Instant::from_std(link.heard_at()) + idle
+}
+
+fn no_sign_of_life() -> Close {
+    Close::protocol("no sign of life: neither a frame nor a pong came")
+}

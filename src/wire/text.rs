@@ -1,0 +1,241 @@
+//! Strings as they stand between the quotes of a JSON text.
+
+use std::{borrow::Borrow, borrow::Cow, collections::HashMap, fmt, str, sync::Arc};
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Legal within a JSON string, but taken for the end of a line by some readers of lines.
+const LINE_ENDS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+
+/// A JSON string borrowed from a message where its spelling is already the canonical one: only
+/// what must be escaped is, and [`LINE_ENDS`]. So two strings are equal if their texts are.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Json<'a> {
+    canonical: Cow<'a, str>,
+    /// Bytes of the string itself in UTF-8 (WTF-8 for lone surrogates).
+    len: usize,
+}
+
+impl<'a> Json<'a> {
+    /// `None` where the JSON value is no string.
+    pub(crate) fn parse(raw: &'a RawValue) -> Option<Self> {
+        let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+        if is_canonical(inner) {
+            return Some(Self { canonical: Cow::Borrowed(inner), len: inner.len() });
+        }
+        serde_json::from_str(raw.get()).ok()
+    }
+
+    /// The canonical form of a string that is no JSON.
+    pub(crate) fn from_plain(plain: &str) -> Json<'static> {
+        Json::from_wtf8(plain.as_bytes())
+    }
+
+    fn from_wtf8(bytes: &[u8]) -> Json<'static> {
+        Json { canonical: Cow::Owned(escape(bytes)), len: bytes.len() }
+    }
+
+    pub(crate) fn as_json(&self) -> &str {
+        &self.canonical
+    }
+
+    pub(crate) fn byte_len(&self) -> usize {
+        self.len
+    }
+
+    /// The string itself; `None` where it has a lone surrogate.
+    pub(crate) fn plain(&self) -> Option<Cow<'_, str>> {
+        if !self.canonical.contains('\\') {
+            return Some(Cow::Borrowed(&self.canonical));
+        }
+        serde_json::from_str(&format!("\"{}\"", self.canonical)).ok().map(Cow::Owned)
+    }
+
+    pub(crate) fn to_text(&self) -> Text {
+        Text(Arc::from(self.as_json()))
+    }
+}
+
+/// A canonical JSON string that rooms keep and share.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Text(Arc<str>);
+
+impl Text {
+    pub(crate) fn as_json(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Text {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0)
+    }
+}
+
+/// The entries of an object whose values are strings, in order, the last of each name; `None` where
+/// it is anything else.
+pub(super) fn parse_map(raw: &RawValue) -> Option<Vec<(Json<'_>, Json<'_>)>> {
+    serde_json::from_str::<Entries<'_>>(raw.get()).ok().map(|entries| entries.0)
+}
+
+fn is_canonical(json: &str) -> bool {
+    !json.contains('\\') && (json.is_ascii() || !json.contains(LINE_ENDS))
+}
+
+fn escape(mut bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() + 8);
+    while !bytes.is_empty() {
+        let valid = match str::from_utf8(bytes) {
+            Ok(all) => all,
+            Err(error) => str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
+        };
+        valid.chars().for_each(|c| escape_char(c, &mut out));
+        bytes = &bytes[valid.len()..];
+        if let [0xED, high, low, rest @ ..] = bytes {
+            let unit = 0xD000 | u32::from(high & 0x3F) << 6 | u32::from(low & 0x3F);
+            escape_unit(unit, &mut out);
+            bytes = rest;
+        } else if let [_, rest @ ..] = bytes {
+            out.push(char::REPLACEMENT_CHARACTER);
+            bytes = rest;
+        }
+    }
+    out
+}
+
+fn escape_char(c: char, out: &mut String) {
+    match c {
+        '"' => out.push_str("\\\""),
+        '\\' => out.push_str("\\\\"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        c if c < ' ' || LINE_ENDS.contains(&c) => escape_unit(c as u32, out),
+        c => out.push(c),
+    }
+}
+
+fn escape_unit(unit: u32, out: &mut String) {
+    out.push_str(&format!("\\u{unit:04x}"));
+}
+
+impl<'de> Deserialize<'de> for Json<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Bytes, since these may hold lone surrogates and a `str` may not.
+        deserializer.deserialize_bytes(JsonVisitor)
+    }
+}
+
+struct JsonVisitor;
+
+impl<'de> Visitor<'de> for JsonVisitor {
+    type Value = Json<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_borrowed_bytes<E: Error>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+        match str::from_utf8(bytes) {
+            // Borrowed, so it had no escapes: no quote and no control character either.
+            Ok(plain) if is_canonical(plain) => {
+                Ok(Json { canonical: Cow::Borrowed(plain), len: plain.len() })
+            }
+            _ => self.visit_bytes(bytes),
+        }
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        Ok(Json::from_wtf8(bytes))
+    }
+}
+
+struct Entries<'a>(Vec<(Json<'a>, Json<'a>)>);
+
+impl<'de> Deserialize<'de> for Entries<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EntriesVisitor)
+    }
+}
+
+struct EntriesVisitor;
+
+impl<'de> Visitor<'de> for EntriesVisitor {
+    type Value = Entries<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of strings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut places: HashMap<Json<'de>, usize> = HashMap::new();
+        let mut entries: Vec<(Json<'de>, Json<'de>)> = Vec::new();
+        while let Some(name) = map.next_key::<Json<'de>>()? {
+            // By way of the raw text: as bytes, an array of numbers would pass for a string.
+            let raw: &'de RawValue = map.next_value()?;
+            let value = Json::parse(raw).ok_or_else(|| A::Error::custom("not a string"))?;
+            match places.get(&name) {
+                Some(&place) => entries[place].1 = value,
+                None => {
+                    places.insert(name.clone(), entries.len());
+                    entries.push((name, value));
+                }
+            }
+        }
+        Ok(Entries(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> Json<'_> {
+        Json::parse(serde_json::from_str(json).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn equal_strings_have_one_spelling() {
+        for (spellings, canonical, len) in [
+            (&[r#""ab""#, r#""\u0061b""#][..], "ab", 2),
+            (&[r#""\/""#, r#""/""#], "/", 1),
+            (&[r#""\u000a""#, r#""\n""#], r"\n", 1),
+            (&[r#""\u0000""#], r"\u0000", 1),
+            (&["\"\u{2028}\"", r#""\u2028""#], r"\u2028", 3),
+            (&[r#""\ud83d\ude00""#, "\"😀\""], "😀", 4),
+            (&[r#""\uD800x""#, r#""\ud800x""#], r"\ud800x", 4),
+            (&[r#""\udc00\ud800""#], r"\udc00\ud800", 6),
+            (&[r#""""#], "", 0),
+        ] {
+            for spelling in spellings {
+                let json = parse(spelling);
+                assert_eq!((json.as_json(), json.byte_len()), (canonical, len), "{spelling}");
+            }
+        }
+    }
+
+    #[test]
+    fn plain_text_comes_back() {
+        let plain = "a\"\\\n\u{2028}☁\u{0}";
+        assert_eq!(Json::from_plain(plain).plain().as_deref(), Some(plain));
+        assert_eq!(parse(r#""\ud800""#).plain(), None);
+    }
+
+    #[test]
+    fn a_map_keeps_the_last_of_each_name() {
+        let raw = r#"{"a":"1","\u0061":"2","\ud800":"","b\n":"☁\u2029"}"#;
+        let entries = parse_map(serde_json::from_str(raw).unwrap()).unwrap();
+        let entries: Vec<_> = entries.iter().map(|(n, v)| (n.as_json(), v.as_json())).collect();
+        assert_eq!(entries, [("a", "2"), (r"\ud800", ""), (r"b\n", r"☁\u2029")]);
+        for raw in [r#"{"a":[1]}"#, r#"{"a":1}"#, r#"{"a":null}"#, "[]", "\"\"", "null"] {
+            assert!(parse_map(serde_json::from_str(raw).unwrap()).is_none(), "{raw}");
+        }
+    }
+}
