@@ -68,8 +68,8 @@ limits! {
     /// Batches that wait in a room for its slowest reader. Default 64, allocated with the room
     /// (24 bytes each). A member that is further behind gets the current values instead.
     backlog_batches: usize = 64;
-    /// Bytes of those batches. Default 4 MiB. Over it the oldest go first.
-    backlog_bytes: usize = 4 * 1024 * 1024;
+    /// Bytes of those batches and their encodings. Default 3 MiB. Over it the oldest go first.
+    backlog_bytes: usize = 3 * 1024 * 1024;
     /// Bytes of all rooms together: values, names, batches that wait and snapshots being sent.
     /// Default 256 MiB. A set that would pass it is ignored; a join that would pass it evicts the
     /// longest-empty room, or gets 4003.

@@ -112,6 +112,13 @@ impl Outgoing {
         }
     }
 
+    /// Forgets the open batch.
+    pub(super) fn clear(&mut self) {
+        self.parts = Vec::new();
+        self.bytes = 0;
+        self.charge = self.budget.open();
+    }
+
     fn send(&mut self, now: Instant) {
         if self.parts.is_empty() {
             return;

@@ -312,6 +312,11 @@ impl State {
             return Eviction::EmptiedLater(self.emptied);
         }
         self.evicted = true;
+        // A task may look after the room for a moment still: its bytes are free now.
+        self.variables = Variables::default();
+        self.snapshot = None;
+        self.outgoing.clear();
+        self.charge = self.budget.open();
         Eviction::Evicted
     }
 

@@ -71,22 +71,24 @@ where
         let link = self.link.clone();
         let mut timer = pin!(sleep_until(self.due()));
         while !link.is_stopped() {
-            self.upkeep().await.ok()?;
+            if timer.is_elapsed() {
+                self.keep_alive().await.ok()?;
+                timer.as_mut().reset(self.due());
+            } else if link.is_probed() || self.outbox.is_unproven() {
+                self.ping().await.ok()?;
+            }
             let next = match self.outbox.next() {
                 Ok(frame) => Some(frame),
                 Err(Empty::NoBudget) => {
                     sleep(RETRY).await;
                     None
                 }
-                Err(Empty::ForNow) => {
-                    timer.as_mut().reset(self.due());
-                    tokio::select! {
-                        biased;
-                        frame = self.outbox.wait() => frame,
-                        () = link.prodded() => None,
-                        () = &mut timer => None,
-                    }
-                }
+                Err(Empty::ForNow) => tokio::select! {
+                    biased;
+                    frame = self.outbox.wait() => frame,
+                    () = link.prodded() => None,
+                    () = &mut timer => None,
+                },
             };
             if let Some(frame) = next {
                 self.send(Message::Text(frame)).await.ok()?;
@@ -99,26 +101,23 @@ where
         self.next_ping.min(silent_at(&self.link, self.idle_timeout))
     }
 
-    /// Pings where one is due or wanted, and stops a session without a sign of life.
-    async fn upkeep(&mut self) -> Result<(), Broken> {
+    /// Stops a session without a sign of life, and pings where it is time to.
+    async fn keep_alive(&mut self) -> Result<(), Broken> {
         let now = Instant::now();
-        let is_due = now >= self.next_ping;
-        if is_due {
+        if now >= silent_at(&self.link, self.idle_timeout) {
+            self.link.stop(no_sign_of_life());
+        } else if now >= self.next_ping {
             self.next_ping = now + self.ping_interval;
-            if now >= silent_at(&self.link, self.idle_timeout) {
-                self.link.stop(no_sign_of_life());
-                return Ok(());
-            }
+            self.ping().await?;
         }
-        if !(is_due || self.link.is_probed() || self.outbox.is_unproven()) {
-            return Ok(());
-        }
+        Ok(())
+    }
+
+    /// Pings, unless a ping is outstanding: then its answer serves.
+    async fn ping(&mut self) -> Result<(), Broken> {
         let ping = {
             let mut liveness = self.liveness.lock();
-            if liveness.is_outstanding() {
-                return Ok(());
-            }
-            liveness.ping(self.outbox.prove())
+            if liveness.is_outstanding() { None } else { liveness.ping(self.outbox.prove()) }
         };
         match ping {
             Some(payload) => self.send(Message::Ping(payload.to_vec().into())).await,

@@ -1,0 +1,180 @@
+//! A client of the specification, over a real socket.
+
+use std::collections::{HashMap, VecDeque};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Message, protocol::WebSocketConfig},
+};
+
+use super::within;
+
+/// The sets of one frame, in order.
+pub type Frame = Vec<(String, String)>;
+
+pub struct Client {
+    pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// Frames that came while something else was waited for.
+    waiting: VecDeque<Frame>,
+    /// What a known client shows: its own sets at once, the server's in order of arrival.
+    pub view: HashMap<String, String>,
+    pings: u8,
+}
+
+impl Client {
+    pub async fn connect(url: &str) -> Self {
+        let config = WebSocketConfig::default().read_buffer_size(4096);
+        let connected = tokio_tungstenite::connect_async_with_config(url, Some(config), true);
+        let (socket, _) = within("connect", connected).await.unwrap();
+        Self { socket, waiting: VecDeque::new(), view: HashMap::new(), pings: 0 }
+    }
+
+    pub async fn join(url: &str, room: &str, name: &str, variables: &[(&str, &str)]) -> Self {
+        let mut client = Self::connect(url).await;
+        client.handshake(room, name, variables).await;
+        client.sync().await;
+        client
+    }
+
+    pub async fn handshake(&mut self, room: &str, name: &str, variables: &[(&str, &str)]) {
+        let variables: HashMap<_, _> = variables.iter().copied().collect();
+        for (name, value) in &variables {
+            self.view.insert((*name).into(), (*value).into());
+        }
+        let message =
+            json!({ "kind": "handshake", "room": room, "username": name, "variables": variables });
+        self.send(&message.to_string()).await;
+    }
+
+    pub async fn send(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).await.unwrap();
+    }
+
+    pub async fn set(&mut self, name: &str, value: &str) {
+        self.view.insert(name.into(), value.into());
+        self.send(&set(name, value)).await;
+    }
+
+    /// Waits until the server has processed all that was sent: it answers in order.
+    pub async fn sync(&mut self) {
+        self.pings = self.pings.wrapping_add(1);
+        let payload = vec![self.pings];
+        self.socket.send(Message::Ping(payload.clone().into())).await.unwrap();
+        loop {
+            match self.message("pong").await {
+                Message::Pong(answer) if answer == payload => return,
+                Message::Text(text) => self.waiting.push_back(parse(&text)),
+                Message::Close(frame) => panic!("closed: {frame:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next frame, applied to the view.
+    pub async fn frame(&mut self) -> Frame {
+        let frame = loop {
+            if let Some(frame) = self.waiting.pop_front() {
+                break frame;
+            }
+            match self.message("frame").await {
+                Message::Text(text) => break parse(&text),
+                Message::Close(frame) => panic!("closed: {frame:?}"),
+                _ => {}
+            }
+        };
+        self.view.extend(frame.iter().cloned());
+        frame
+    }
+
+    /// All sets up to one of this value, it included.
+    pub async fn until(&mut self, name: &str, value: &str) -> Frame {
+        let mut all = Frame::new();
+        while !all.iter().any(|(n, v)| n == name && v == value) {
+            all.extend(self.frame().await);
+        }
+        all
+    }
+
+    /// Waits for the close that the server sends, and what it says.
+    pub async fn closed(&mut self) -> (u16, String) {
+        loop {
+            match self.message("close").await {
+                Message::Close(Some(frame)) => {
+                    // The answer is queued by now.
+                    _ = self.socket.flush().await;
+                    return (frame.code.into(), frame.reason.to_string());
+                }
+                Message::Close(None) => panic!("a close without a code"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Answers pings, as every client does that looks at its socket, until something else is done.
+    pub async fn reading_until<T>(&mut self, done: impl Future<Output = T>) -> T {
+        let mut done = std::pin::pin!(done);
+        loop {
+            tokio::select! {
+                done = &mut done => return done,
+                message = self.message("message") => match message {
+                    Message::Text(text) => self.waiting.push_back(parse(&text)),
+                    Message::Close(frame) => panic!("closed: {frame:?}"),
+                    _ => {}
+                },
+            }
+        }
+    }
+
+    /// Whether a close comes before the answer to a ping, and its code.
+    pub async fn next_is_close(&mut self) -> Option<u16> {
+        loop {
+            match self.message("close or pong").await {
+                Message::Close(frame) => return frame.map(|frame| frame.code.into()),
+                Message::Pong(_) => return None,
+                Message::Text(text) => self.waiting.push_back(parse(&text)),
+                _ => {}
+            }
+        }
+    }
+
+    pub async fn close(mut self) {
+        self.socket.close(None).await.unwrap();
+        while let Some(Ok(_)) = self.socket.next().await {}
+    }
+
+    async fn message(&mut self, what: &str) -> Message {
+        let next = within(what, self.socket.next()).await;
+        next.unwrap_or_else(|| panic!("the end instead of a {what}"))
+            .unwrap_or_else(|error| panic!("{error} instead of a {what}"))
+    }
+}
+
+pub fn set(name: &str, value: &str) -> String {
+    json!({ "kind": "set", "variable": name, "value": value }).to_string()
+}
+
+/// Every frame is one or more whole objects, one a line.
+fn parse(text: &str) -> Frame {
+    text.split('\n')
+        .map(|line| {
+            let message: Value = serde_json::from_str(line)
+                .unwrap_or_else(|error| panic!("{error} in a line of {text:?}"));
+            assert_eq!(message["kind"], "set");
+            assert_eq!(message.as_object().unwrap().len(), 3);
+            let field = |name: &str| message[name].as_str().unwrap().to_owned();
+            (field("variable"), field("value"))
+        })
+        .collect()
+}
+
+/// The status of a request that is no upgrade, or is refused.
+pub async fn upgrade_status(url: &str) -> u16 {
+    match connect_async(url).await {
+        Ok((_, response)) => response.status().as_u16(),
+        Err(tokio_tungstenite::tungstenite::Error::Http(response)) => response.status().as_u16(),
+        Err(error) => panic!("{error}"),
+    }
+}

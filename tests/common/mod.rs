@@ -1,0 +1,97 @@
+//! A host's app to test against, and a client that checks every frame it gets.
+
+#![allow(dead_code, unused_imports, unreachable_pub, missing_debug_implementations, reason = "each test uses a part")]
+
+mod client;
+mod process;
+
+use std::{future::Future, net::SocketAddr, time::Duration};
+
+use axum::{Router, serve::ListenerExt};
+use axum_cloud_variables::{Limits, RoomRegistry, RoomRegistryBuilder};
+use tokio::net::TcpListener;
+
+pub use client::{Client, Frame};
+pub use process::Process;
+
+/// Longer than anything here takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A host's app with one registry, mounted at `/cloud`.
+pub struct Server {
+    pub addr: SocketAddr,
+    pub rooms: RoomRegistry,
+}
+
+impl Server {
+    /// With no rate limit: tests send as fast as they can.
+    pub async fn start() -> Self {
+        Self::with(RoomRegistry::builder().limits(unlimited_rate())).await
+    }
+
+    pub async fn with(builder: RoomRegistryBuilder) -> Self {
+        let rooms = builder.build().unwrap();
+        let app = Router::new().merge(rooms.mount("/cloud"));
+        Self { addr: serve(app).await, rooms }
+    }
+
+    pub fn url(&self) -> String {
+        format!("ws://{}/cloud", self.addr)
+    }
+
+    /// A connection without a handshake.
+    pub async fn connect(&self) -> Client {
+        Client::connect(&self.url()).await
+    }
+
+    /// A member: its handshake has been processed.
+    pub async fn join(&self, room: &str, name: &str, variables: &[(&str, &str)]) -> Client {
+        Client::join(&self.url(), room, name, variables).await
+    }
+
+    /// How a handshake is refused.
+    pub async fn refusal(
+        &self,
+        room: &str,
+        name: &str,
+        variables: &[(&str, &str)],
+    ) -> (u16, String) {
+        let mut client = self.connect().await;
+        client.handshake(room, name, variables).await;
+        client.closed().await
+    }
+
+    /// Waits until the registry has so many members.
+    pub async fn members(&self, count: usize) {
+        eventually("member count", || self.rooms.stats().members == count).await;
+    }
+}
+
+pub fn unlimited_rate() -> Limits {
+    Limits::default().messages_per_second(0).bytes_per_second(0)
+}
+
+pub async fn serve(app: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
+    tokio::spawn(async { axum::serve(listener, app).await.unwrap() });
+    addr
+}
+
+/// Waits for a condition that nothing announces.
+pub async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    within(what, wait).await;
+}
+
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(done) => done,
+        Err(_) => panic!("waited too long for: {what}"),
+    }
+}

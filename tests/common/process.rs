@@ -1,0 +1,74 @@
+//! `standalone` as a process of its own, whose memory can be looked at.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+pub struct Process {
+    child: Child,
+    pub addr: String,
+}
+
+impl Process {
+    pub fn standalone(args: &[&str]) -> Self {
+        Self::example("standalone", args)
+    }
+
+    /// Starts an example on a free port, or the one in `args`, and waits until it is ready.
+    pub fn example(name: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(example_path(name));
+        if !args.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        let mut child = command.args(args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let addr = line.trim().strip_prefix("listening on http://").expect("a ready line");
+        Self { addr: addr.into(), child }
+    }
+
+    pub fn url(&self) -> String {
+        format!("ws://{}/", self.addr)
+    }
+
+    /// Resident memory in KiB: now, and at its highest since `reset_peak`.
+    pub fn memory(&self) -> (u64, u64) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        (field("VmRSS:"), field("VmHWM:"))
+    }
+
+    pub fn reset_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+    }
+
+    /// Ends it as a host would, and waits; whether it ended well.
+    pub fn terminate(mut self) -> bool {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        self.child.wait().unwrap().success()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// Release, as it is used: `tests/run` builds it.
+fn example_path(name: &str) -> PathBuf {
+    let mut path = std::env::current_exe().unwrap();
+    // target/<profile>/deps/<test>
+    (0..3).for_each(|_| _ = path.pop());
+    path.extend(["release", "examples", name]);
+    assert!(path.exists(), "{} is missing: tests/run builds it", path.display());
+    path
+}

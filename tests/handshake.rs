@@ -1,0 +1,177 @@
+//! Who may join: names of variables, names of players, and what a room remembers.
+
+mod common;
+
+use std::time::Duration;
+
+use axum_cloud_variables::{Limits, RoomRegistry, Schema};
+use common::{Server, eventually, unlimited_rate, within};
+use futures_util::StreamExt;
+
+const VARIABLES: &[(&str, &str)] = &[("x", "0"), ("Y", "0")];
+
+#[tokio::test]
+async fn names_of_variables_that_differ_are_4001() {
+    let server = Server::start().await;
+    let mut ann = server.join("room", "ann", VARIABLES).await;
+    for names in [
+        &["x"][..],
+        &["x", "Y", "z"],
+        &["x", "y"],
+        &["x", "Y "],
+        &[" x", "Y"],
+        &["X", "Y"],
+        &[],
+    ] {
+        let variables: Vec<_> = names.iter().map(|name| (*name, "")).collect();
+        let (code, reason) = server.refusal("room", "ben", &variables).await;
+        assert_eq!(code, 4001, "{names:?}");
+        assert!(!reason.is_empty());
+    }
+    let mut ben = server.join("room", "ben", &[("Y", ""), ("x", "")]).await;
+    assert_eq!(ben.frame().await.len(), 2, "any order");
+    ann.set("x", "1").await;
+    assert_eq!(ben.frame().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_name_in_use_is_4002_and_freed_at_once() {
+    let server = Server::start().await;
+    for how in ["close", "cut", "error"] {
+        let mut ann = server.join("room", "Ann", VARIABLES).await;
+        for name in ["Ann", "ann", "ANN"] {
+            let refused = ann.reading_until(server.refusal("room", name, VARIABLES)).await;
+            assert_eq!(refused.0, 4002, "{name}");
+        }
+        match how {
+            "close" => ann.close().await,
+            "cut" => drop(ann),
+            _ => {
+                ann.send("no JSON").await;
+                assert_eq!(ann.closed().await.0, 4000);
+            }
+        }
+        server.members(0).await;
+    }
+    let _again = server.join("room", "ann", VARIABLES).await;
+    let _elsewhere = server.join("other", "ann", VARIABLES).await;
+}
+
+#[tokio::test]
+async fn a_ghost_loses_its_name_and_only_a_ghost() {
+    let limits = Limits::default().takeover_probe(Duration::from_millis(200));
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    // Nobody looks at its socket, so it answers no ping.
+    let mut ghost = server.connect().await;
+    ghost.handshake("room", "ann", VARIABLES).await;
+    server.members(1).await;
+    let mut first = server.connect().await;
+    first.handshake("room", "ann", VARIABLES).await;
+    eventually("three sessions", || server.rooms.stats().sessions >= 2).await;
+    let snapshot = first.frame().await;
+    assert_eq!(snapshot.len(), 2, "the newcomer plays under the name");
+    assert_eq!(server.rooms.stats().members, 1);
+    assert_eq!(ghost.closed().await.0, 4000);
+
+    let refused = first.reading_until(server.refusal("room", "ann", VARIABLES)).await;
+    assert_eq!(refused.0, 4002, "who answers keeps the name");
+}
+
+#[tokio::test]
+async fn one_newcomer_waits_for_a_name_and_others_are_refused() {
+    let limits = Limits::default().takeover_probe(Duration::from_secs(3600));
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    let mut ghost = server.connect().await;
+    ghost.handshake("room", "ann", VARIABLES).await;
+    server.members(1).await;
+    let mut waiting = server.connect().await;
+    waiting.handshake("room", "ann", VARIABLES).await;
+    // Whichever of the two comes first waits; the other is refused at once.
+    let mut other = server.connect().await;
+    other.handshake("room", "ann", VARIABLES).await;
+    let refused = tokio::select! {
+        refused = waiting.closed() => refused,
+        refused = other.closed() => refused,
+    };
+    assert_eq!(refused.0, 4002);
+}
+
+#[tokio::test]
+async fn an_emptied_room_keeps_its_values_for_a_while() {
+    let limits = unlimited_rate().empty_room_ttl(Duration::from_millis(300));
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    let mut ann = server.join("room", "ann", VARIABLES).await;
+    ann.set("x", "kept").await;
+    ann.close().await;
+    server.members(0).await;
+    let mut ann = server.join("room", "ann", VARIABLES).await;
+    assert!(ann.frame().await.contains(&("x".into(), "kept".into())));
+    ann.close().await;
+    eventually("no room", || server.rooms.stats().rooms == 0).await;
+    assert_eq!(server.rooms.stats().state_bytes, 0);
+}
+
+#[tokio::test]
+async fn the_longest_empty_room_goes_first() {
+    let server =
+        Server::with(RoomRegistry::builder().limits(unlimited_rate().rooms(2))).await;
+    for room in ["old", "new"] {
+        let mut ann = server.join(room, "ann", VARIABLES).await;
+        ann.set("x", room).await;
+        ann.close().await;
+        server.members(0).await;
+    }
+    let _third = server.join("third", "ann", VARIABLES).await;
+    let mut new = server.join("new", "ben", VARIABLES).await;
+    assert!(new.frame().await.contains(&("x".into(), "new".into())), "'new' was kept");
+    assert_eq!(server.refusal("old", "cem", VARIABLES).await.0, 4003, "both have members");
+}
+
+#[tokio::test]
+async fn a_growing_room_takes_new_names() {
+    let limits = unlimited_rate().variables_per_room(4);
+    let builder = RoomRegistry::builder().limits(limits).schema(Schema::Growing);
+    let server = Server::with(builder).await;
+    let mut ann = server.join("room", "ann", &[("p_ann", "1"), ("star", "a")]).await;
+    let mut ben = server.join("room", "ben", &[("p_ben", "2"), ("star", "b")]).await;
+    let mut snapshot = ben.frame().await;
+    snapshot.sort();
+    assert_eq!(snapshot, [("p_ann".into(), "1".into()), ("star".into(), "a".into())]);
+    assert_eq!(ann.frame().await, [("p_ben".into(), "2".into())]);
+    ben.set("new", "3").await;
+    assert_eq!(ann.frame().await, [("new".into(), "3".into())]);
+    ben.set("too many", "4").await;
+    ben.set("star", "c").await;
+    assert_eq!(ann.frame().await, [("star".into(), "c".into())], "ignored, and nobody is closed");
+    assert_eq!(server.refusal("room", "cem", &[("p_cem", "")]).await.0, 4000);
+    let mut dan = server.join("room", "dan", &[]).await;
+    assert_eq!(dan.frame().await.len(), 4);
+}
+
+#[tokio::test]
+async fn dropping_registry_and_server_ends_every_task() {
+    let rooms = RoomRegistry::new();
+    let app: axum::Router = rooms.mount("/cloud").into();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/cloud", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let metrics = tokio::runtime::Handle::current().metrics();
+    let mut ann = common::Client::join(&url, "room", "ann", VARIABLES).await;
+    ann.set("x", "1").await;
+    ann.close().await;
+    server.abort();
+    eventually("no member", || rooms.stats().members == 0).await;
+    drop(rooms);
+    eventually("no task", || metrics.num_alive_tasks() == 0).await;
+}
+
+#[tokio::test]
+async fn a_close_is_answered_and_the_connection_ends() {
+    let server = Server::start().await;
+    let mut ann = server.join("room", "ann", VARIABLES).await;
+    ann.socket.close(None).await.unwrap();
+    while let Some(message) = within("the end", ann.socket.next()).await {
+        message.unwrap();
+    }
+    eventually("no session", || server.rooms.stats().sessions == 0).await;
+}

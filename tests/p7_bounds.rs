@@ -1,0 +1,134 @@
+//! P7: each size, count and rate that a client influences has its limit and its outcome.
+
+mod common;
+
+use std::{collections::HashMap, time::Instant};
+
+use axum_cloud_variables::{BuildError, Limits, RoomRegistry, Schema};
+use common::{Server, unlimited_rate};
+
+async fn server(limits: Limits) -> Server {
+    Server::with(RoomRegistry::builder().limits(limits)).await
+}
+
+#[tokio::test]
+async fn a_handshake_over_a_limit_is_4000() {
+    let limits = unlimited_rate().variables_per_room(3).name_bytes(4).value_bytes(10);
+    let server = server(limits).await;
+    for variables in [
+        &[("a", ""), ("b", ""), ("c", ""), ("d", "")][..],
+        &[("", "")],
+        &[("fives", "")],
+        &[("ää", ""), ("äää", "")],
+        &[("a", "eleven byte")],
+    ] {
+        let (code, reason) = server.refusal("room", "ann", variables).await;
+        assert_eq!(code, 4000, "{variables:?}");
+        assert!(!reason.is_empty());
+    }
+    assert_eq!(server.rooms.stats().rooms, 0);
+    let _ann = server.join("room", "ann", &[("four", "ten bytes!"), ("ää", ""), ("c", "")]).await;
+}
+
+#[tokio::test]
+async fn a_value_over_the_limit_is_ignored_and_its_sender_healed() {
+    let server = server(unlimited_rate().value_bytes(10)).await;
+    let variables = &[("x", "0"), ("end", "")];
+    let mut ann = server.join("room", "ann", variables).await;
+    let mut ben = server.join("room", "ben", variables).await;
+    ben.frame().await;
+    ann.set("x", "1234567890").await;
+    ann.sync().await;
+    ann.set("x", "12345678901").await;
+    assert_eq!(ann.frame().await, [("x".into(), "1234567890".into())], "P5");
+    ann.set("end", "1").await;
+    let seen = ben.until("end", "1").await;
+    assert_eq!(seen, [("x".into(), "1234567890".into()), ("end".into(), "1".into())]);
+}
+
+#[tokio::test]
+async fn a_fixed_room_stays_one_that_a_handshake_can_join() {
+    let names: Vec<_> = (0..10).map(|i| format!("v{i}")).collect();
+    let variables: Vec<_> = names.iter().map(|name| (&**name, "")).collect();
+    let server = Server::start().await;
+    let mut ann = server.join("room", "ann", &variables).await;
+    let long = "v".repeat(60_000);
+    for name in &names {
+        ann.set(name, &long).await;
+    }
+    ann.sync().await;
+    let mut ben = server.join("room", "ben", &variables).await;
+    let mut room = HashMap::new();
+    while room.len() < 10 {
+        room.extend(ben.frame().await);
+    }
+    assert_eq!(room.values().filter(|value| **value == long).count(), 2);
+    // The refused ones were healed; the room's values make a message that can be sent.
+    while ann.view != room {
+        ann.frame().await;
+    }
+    let now: Vec<_> = room.iter().map(|(n, v)| (&**n, &**v)).collect();
+    let mut cem = server.join("room", "cem", &now).await;
+    cem.frame().await;
+}
+
+#[tokio::test]
+async fn the_byte_budget_ignores_sets_and_refuses_joins() {
+    let limits = unlimited_rate().state_bytes(100_000);
+    let builder = RoomRegistry::builder().limits(limits).schema(Schema::Growing);
+    let server = Server::with(builder).await;
+    let long = "v".repeat(20_000);
+    let mut ann = server.join("room", "ann", &[("end", "")]).await;
+    for i in 0..20 {
+        ann.set(&format!("v{i}"), &long).await;
+        ann.sync().await;
+        assert!(server.rooms.stats().state_bytes <= 100_000);
+    }
+    let variables = &[("x", &*long), ("y", &*long), ("z", &*long)];
+    let (code, _) = server.refusal("other", "ben", variables).await;
+    assert_eq!(code, 4003);
+    ann.set("end", "1").await;
+    ann.close().await;
+    server.members(0).await;
+    // An empty room makes place.
+    let _ben = server.join("other", "ben", variables).await;
+    assert_eq!(server.rooms.stats().rooms, 1);
+}
+
+#[tokio::test]
+async fn over_the_rate_reading_pauses_and_nothing_is_lost() {
+    let limits = Limits::default().messages_per_second(200).message_burst(20);
+    let server = server(limits).await;
+    let mut ann = server.join("room", "ann", &[("x", "")]).await;
+    let mut ben = server.join("room", "ben", &[("x", "")]).await;
+    ben.frame().await;
+    let began = Instant::now();
+    for i in 0..100 {
+        ann.set("x", &i.to_string()).await;
+    }
+    let seen = ben.until("x", "99").await;
+    assert_eq!(seen.len(), 100);
+    // 102 messages, 20 of them at once: the pauses are the server's, not the machine's.
+    assert!(began.elapsed().as_millis() >= 390, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_paused_reader_is_alive() {
+    let limits = Limits::default().messages_per_second(1).message_burst(3);
+    let server = server(limits).await;
+    let mut ann = server.join("room", "ann", &[("x", "")]).await;
+    for i in 0..5 {
+        ann.set("x", &i.to_string()).await;
+    }
+    let refused = server.refusal("room", "ann", &[("x", "")]).await;
+    assert_eq!(refused.0, 4002, "who cannot be heard is not a ghost");
+}
+
+#[test]
+fn limits_that_make_no_room_possible_are_an_error() {
+    let build = |limits| RoomRegistry::builder().limits(limits).build().err();
+    assert_eq!(build(Limits::default()), None);
+    assert_eq!(build(Limits::default().rooms(0)), Some(BuildError::ZeroLimit("rooms")));
+    let small = Limits::default().message_bytes(1000);
+    assert_eq!(build(small), Some(BuildError::MessageTooSmall));
+}
