@@ -26,7 +26,10 @@ pub(crate) async fn admit(
 ) -> Result<(Seat, Outbox), Close> {
     let limits = &registry.rules.limits;
     let room = room_id(&handshake.room, limits)?;
-    let name = handshake.username.plain().unwrap_or_else(|| char::REPLACEMENT_CHARACTER.to_string().into());
+    let name = handshake
+        .username
+        .plain()
+        .unwrap_or_else(|| char::REPLACEMENT_CHARACTER.to_string().into());
     registry.usernames.judge(&name).map_err(|reason| Close::new(CloseCode::Username, reason))?;
     check_variables(&handshake.variables, limits)?;
 
@@ -88,8 +91,7 @@ fn check_variables(variables: &[(Json<'_>, Json<'_>)], limits: &Limits) -> Resul
 fn refusal(error: EnterError) -> Close {
     match error {
         EnterError::Draining => Close::new(CloseCode::Overloaded, "the server is shutting down"),
-        EnterError::Full
-        | EnterError::Room(_, JoinError::NoBudget | JoinError::Evicted) => {
+        EnterError::Full | EnterError::Room(_, JoinError::NoBudget | JoinError::Evicted) => {
             Close::new(CloseCode::Overloaded, "the server is full: try again later")
         }
         EnterError::Room(_, JoinError::Full) => {

@@ -63,7 +63,6 @@ impl RoomRegistry {
     ///
     /// axum's `nest` answers the path without a slash at its end only (nested at `/cloud/`, only
     /// the one with it); [`mount`](Self::mount) answers both.
-    #[must_use]
     pub fn router<S>(&self) -> Router<S>
     where
         S: Clone + Send + Sync + 'static,
@@ -106,7 +105,7 @@ impl Mount {
     async fn answer(self, mut parts: Parts) -> Response {
         let identity = match self.gate.check(&parts) {
             Ok(identity) => identity,
-            Err(response) => return response,
+            Err(refusal) => return refusal.into_response(),
         };
         let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
             Ok(upgrade) => upgrade,

@@ -10,8 +10,18 @@ pub(crate) use key::NameKey;
 
 /// Names under which a stranger could pass for the people who run the game.
 const IMPERSONATIONS: [&str; 12] = [
-    "admin", "administrator", "mod", "moderator", "official", "owner", "root", "server", "staff",
-    "support", "sysadmin", "system",
+    "admin",
+    "administrator",
+    "mod",
+    "moderator",
+    "official",
+    "owner",
+    "root",
+    "server",
+    "staff",
+    "support",
+    "sysadmin",
+    "system",
 ];
 
 /// Which characters a username may have.

@@ -25,8 +25,8 @@ pub(crate) use members::MemberId;
 pub(crate) use order::{Write, WriteError};
 pub(crate) use settle::CLIENT_LAG;
 pub(crate) use snapshot::Snapshot;
-pub(crate) use state::{Eviction, JoinError, Joined, Newcomer, Rules, Start, State};
 pub use state::Schema;
+pub(crate) use state::{Eviction, JoinError, Joined, Newcomer, Rules, Start, State};
 
 use order::Alarm;
 

@@ -122,7 +122,17 @@ mod tests {
     #[test]
     fn what_is_not_one_object_is_refused() {
         for text in [
-            "", " ", "x", "[]", "null", "5", "\"set\"", "{", "{}{}", "{} 1", "{\"kind\":}",
+            "",
+            " ",
+            "x",
+            "[]",
+            "null",
+            "5",
+            "\"set\"",
+            "{",
+            "{}{}",
+            "{} 1",
+            "{\"kind\":}",
             r#"["set",null,null,null,"x","1"]"#,
             r#"{"kind":"set","kind":"set","variable":"x","value":"1"}"#,
             "{\"kind\":\"set\",\"variable\":\"a\",\"value\":\"1\"}\n{\"kind\":\"set\",\"variable\":\"a\",\"value\":\"2\"}",

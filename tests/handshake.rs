@@ -1,5 +1,7 @@
 //! Who may join: names of variables, names of players, and what a room remembers.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use std::time::Duration;
@@ -14,15 +16,9 @@ const VARIABLES: &[(&str, &str)] = &[("x", "0"), ("Y", "0")];
 async fn names_of_variables_that_differ_are_4001() {
     let server = Server::start().await;
     let mut ann = server.join("room", "ann", VARIABLES).await;
-    for names in [
-        &["x"][..],
-        &["x", "Y", "z"],
-        &["x", "y"],
-        &["x", "Y "],
-        &[" x", "Y"],
-        &["X", "Y"],
-        &[],
-    ] {
+    for names in
+        [&["x"][..], &["x", "Y", "z"], &["x", "y"], &["x", "Y "], &[" x", "Y"], &["X", "Y"], &[]]
+    {
         let variables: Vec<_> = names.iter().map(|name| (*name, "")).collect();
         let (code, reason) = server.refusal("room", "ben", &variables).await;
         assert_eq!(code, 4001, "{names:?}");
@@ -113,8 +109,7 @@ async fn an_emptied_room_keeps_its_values_for_a_while() {
 
 #[tokio::test]
 async fn the_longest_empty_room_goes_first() {
-    let server =
-        Server::with(RoomRegistry::builder().limits(unlimited_rate().rooms(2))).await;
+    let server = Server::with(RoomRegistry::builder().limits(unlimited_rate().rooms(2))).await;
     for room in ["old", "new"] {
         let mut ann = server.join(room, "ann", VARIABLES).await;
         ann.set("x", room).await;

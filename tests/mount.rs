@@ -1,5 +1,7 @@
 //! The host's app: where a mount answers, whom it lets in, and what it leaves to the host.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use std::net::SocketAddr;
@@ -38,7 +40,8 @@ async fn upgrade(addr: SocketAddr, path: &str, headers: &[(&'static str, &str)])
 /// A plain request's answer: status, headers and body.
 async fn fetch(addr: SocketAddr, path: &str, headers: &str) -> (u16, String) {
     let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n{headers}\r\n");
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     common::within("answer", stream.read_to_string(&mut answer)).await.unwrap();
@@ -86,8 +89,7 @@ async fn mounts_answer_their_path_and_leave_the_rest_to_the_host() {
 #[tokio::test]
 async fn a_layer_at_the_root_leaves_the_page_to_the_host() {
     let rooms = RoomRegistry::new();
-    let app =
-        host().with_state(HostState("the host's page")).layer(rooms.mount("/").layer());
+    let app = host().with_state(HostState("the host's page")).layer(rooms.mount("/").layer());
     let addr = serve(app).await;
     assert_eq!(upgrade(addr, "/", &[]).await, 101);
     assert_ne!(upgrade(addr, "/x", &[]).await, 101);
@@ -116,7 +118,9 @@ async fn strangers_are_told_before_the_upgrade() {
     let app = Router::new()
         .merge(rooms.mount("/staff").require_identity(true))
         .merge(rooms.mount("/cloud"))
-        .merge(rooms.mount("/list").origins(Origins::list(["https://turbowarp.org"]).refuse_missing()))
+        .merge(
+            rooms.mount("/list").origins(Origins::list(["https://turbowarp.org"]).refuse_missing()),
+        )
         .merge(rooms.mount("/any").origins(Origins::any()))
         .layer(auth);
     let addr = serve(app).await;

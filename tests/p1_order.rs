@@ -1,5 +1,7 @@
 //! P1: a room has one order of writes, and nobody sees it go backwards.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use std::collections::HashMap;

@@ -1,5 +1,7 @@
 //! P2: a set reaches every other member, and is not echoed to its sender.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use common::Server;

@@ -3,6 +3,8 @@
 //!
 //! The server is a process of its own, so that its memory can be seen.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use common::{Client, Process, within};

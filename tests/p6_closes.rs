@@ -1,6 +1,8 @@
 //! P6: each close carries a code of the specification and a reason, whatever a client sends, before
 //! its handshake and after it; the room and its other members are untouched.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use std::time::Duration;
@@ -14,7 +16,10 @@ use tokio_tungstenite::{
     MaybeTlsStream,
     tungstenite::{
         Message,
-        protocol::frame::{Frame, coding::{Data, OpCode}},
+        protocol::frame::{
+            Frame,
+            coding::{Data, OpCode},
+        },
     },
 };
 
@@ -23,8 +28,20 @@ const VARIABLES: &[(&str, &str)] = &[("x", "0")];
 /// What is malformed at any time.
 fn malformed() -> Vec<(Message, u16)> {
     let texts = [
-        "", "hello", "[]", "5", "null", "true", "\"set\"", "{", "{\"kind\":\"set\"",
-        "{}", r#"{"kind":null}"#, r#"{"kind":1}"#, r#"{"kind":["set"]}"#, r#"{"kind":"chat"}"#,
+        "",
+        "hello",
+        "[]",
+        "5",
+        "null",
+        "true",
+        "\"set\"",
+        "{",
+        "{\"kind\":\"set\"",
+        "{}",
+        r#"{"kind":null}"#,
+        r#"{"kind":1}"#,
+        r#"{"kind":["set"]}"#,
+        r#"{"kind":"chat"}"#,
         r#"{"kind":"SET","variable":"x","value":"1"}"#,
         r#"{"method":"set","name":"x","value":"1"}"#,
         r#"["set"]"#,

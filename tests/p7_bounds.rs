@@ -1,5 +1,7 @@
 //! P7: each size, count and rate that a client influences has its limit and its outcome.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use std::{collections::HashMap, time::Instant};

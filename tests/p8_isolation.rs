@@ -1,5 +1,7 @@
 //! P8: nothing leaks between rooms or registries; two mounts of one registry share its rooms.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use axum::Router;

@@ -1,5 +1,7 @@
 //! Any string that a client can write arrives as the same string, in one line of valid JSON.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use common::Server;
@@ -30,7 +32,9 @@ async fn values_and_names_arrive_as_the_same_string() {
     let variables: Vec<_> = names().map(|(sent, _)| format!("{sent}:{sent}")).collect();
     let handshake = |name: &str| {
         let variables = variables.join(",");
-        format!(r#"{{"kind":"handshake","room":"r","username":"{name}","variables":{{{variables}}}}}"#)
+        format!(
+            r#"{{"kind":"handshake","room":"r","username":"{name}","variables":{{{variables}}}}}"#
+        )
     };
     let mut ann = server.connect().await;
     ann.send(&handshake("ann")).await;

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use axum::{
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts, uri::Authority},
+    http::{HeaderMap, Method, StatusCode, header, request::Parts, uri::Authority},
     response::{IntoResponse, Response},
 };
 use tracing::warn;
@@ -114,8 +114,8 @@ impl Gate {
         Self { origins: Origins::default(), require_identity: false, warned: Arc::default() }
     }
 
-    /// The identity of who may upgrade; else the response: 403, 401, or 426 for a plain request.
-    pub(super) fn check(&self, parts: &Parts) -> Result<Identity, Response> {
+    /// The identity of who may upgrade.
+    pub(super) fn check(&self, parts: &Parts) -> Result<Identity, Refusal> {
         let origin = text(&parts.headers, header::ORIGIN);
         let host = text(&parts.headers, header::HOST)
             .or_else(|| parts.uri.authority().map(Authority::as_str));
@@ -124,30 +124,52 @@ impl Gate {
         }
         let identity = parts.extensions.get::<Identity>().cloned();
         if identity.is_none() && self.require_identity {
-            return Err((StatusCode::UNAUTHORIZED, "Log in first, then connect.\n").into_response());
+            return Err(Refusal::Stranger);
         }
         if !is_upgrade(parts) {
-            let upgrade = [
-                (header::UPGRADE, HeaderValue::from_static("websocket")),
-                (header::CONNECTION, HeaderValue::from_static("upgrade")),
-            ];
-            let text = "This is a WebSocket of cloud variables: connect with a WebSocket client.\n";
-            return Err((StatusCode::UPGRADE_REQUIRED, upgrade, text).into_response());
+            return Err(Refusal::Plain);
         }
         Ok(identity.unwrap_or_default())
     }
 
-    fn foreign(&self, origin: Option<&str>, host: Option<&str>) -> Response {
+    fn foreign(&self, origin: Option<&str>, host: Option<&str>) -> Refusal {
         let (origin, host) = (origin.unwrap_or("none"), host.unwrap_or("none"));
-        let (origin, host) = (origin.escape_debug(), host.escape_debug());
+        let (origin, host) = (origin.escape_debug().to_string(), host.escape_debug().to_string());
         let text = format!(
-            "The origin '{origin:.200}' may not connect to the host '{host:.200}': see `Mount::origins` \
-             (behind a proxy: pass Host on).\n"
+            "The origin '{origin:.200}' may not connect to the host '{host:.200}': \
+             see `Mount::origins` (behind a proxy: pass Host on)."
         );
         if !self.warned.swap(true, Relaxed) {
-            warn!("{}", text.trim_end());
+            warn!("{text}");
         }
-        (StatusCode::FORBIDDEN, text).into_response()
+        Refusal::Foreign(text)
+    }
+}
+
+/// Why a request is not upgraded, as it is answered.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// 403
+    Foreign(String),
+    /// 401
+    Stranger,
+    /// 426: it does not ask for a WebSocket.
+    Plain,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Foreign(text) => (StatusCode::FORBIDDEN, text + "\n").into_response(),
+            Self::Stranger => {
+                (StatusCode::UNAUTHORIZED, "Log in first, then connect.\n").into_response()
+            }
+            Self::Plain => {
+                let upgrade = [(header::UPGRADE, "websocket"), (header::CONNECTION, "upgrade")];
+                let text = "A WebSocket of cloud variables: connect with a WebSocket client.\n";
+                (StatusCode::UPGRADE_REQUIRED, upgrade, text).into_response()
+            }
+        }
     }
 }
 

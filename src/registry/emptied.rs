@@ -48,7 +48,11 @@ impl Emptied {
     }
 
     /// The first room if its time is over; else when to come again, or `None` and the janitor ends.
-    fn pop_due(&self, now: Instant, ttl: Duration) -> Result<(Instant, Weak<Room>), Option<Instant>> {
+    fn pop_due(
+        &self,
+        now: Instant,
+        ttl: Duration,
+    ) -> Result<(Instant, Weak<Room>), Option<Instant>> {
         let mut queue = self.0.lock();
         let Some(first) = queue.rooms.first_entry() else {
             queue.janitor = None;

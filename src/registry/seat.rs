@@ -24,7 +24,12 @@ impl Seat {
     }
 
     /// Submits a write; `base` is the position up to which this member has surely seen all.
-    pub(crate) fn write(&self, base: u64, name: &Json<'_>, value: &Json<'_>) -> Result<(), WriteError> {
+    pub(crate) fn write(
+        &self,
+        base: u64,
+        name: &Json<'_>,
+        value: &Json<'_>,
+    ) -> Result<(), WriteError> {
         self.room.submit(&Write { member: self.member, base, name, value })
     }
 }

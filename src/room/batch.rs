@@ -41,7 +41,13 @@ impl Batch {
         concerned.sort_unstable();
         concerned.dedup();
         let frames = Default::default();
-        Self(RwLock::new(Some(Arc::new(Content { parts, concerned, frames, bytes, _charge: charge }))))
+        Self(RwLock::new(Some(Arc::new(Content {
+            parts,
+            concerned,
+            frames,
+            bytes,
+            _charge: charge,
+        }))))
     }
 
     /// `None` where it was emptied: its reader lags.
@@ -154,7 +160,13 @@ mod tests {
 
     fn part(position: u64, value: &str, from: Option<u64>, to: Option<u64>) -> Part {
         let text = |plain: &str| Json::from_plain(plain).to_text();
-        Part { position, name: text("x"), value: text(value), from: from.map(MemberId), to: to.map(MemberId) }
+        Part {
+            position,
+            name: text("x"),
+            value: text(value),
+            from: from.map(MemberId),
+            to: to.map(MemberId),
+        }
     }
 
     fn cut(batch: &Batch, member: u64, seen: u64) -> (Vec<String>, bool) {

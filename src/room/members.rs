@@ -3,11 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::link::Link;
-use crate::{
-    identity::Identity,
-    names::NameKey,
-    wire::Text,
-};
+use crate::{identity::Identity, names::NameKey, wire::Text};
 
 /// Numbers a member; never used twice in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

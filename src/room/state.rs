@@ -135,10 +135,10 @@ impl State {
         budget: &Budget,
         now: Instant,
     ) -> Option<Self> {
-        let cost = |(name, value): &(Json<'_>, Json<'_>)| {
-            variables::cost(name.as_json(), value.as_json())
-        };
-        let charge = budget.charge(ROOM_COST + id.len() + initial.iter().map(cost).sum::<usize>())?;
+        let cost =
+            |(name, value): &(Json<'_>, Json<'_>)| variables::cost(name.as_json(), value.as_json());
+        let charge =
+            budget.charge(ROOM_COST + id.len() + initial.iter().map(cost).sum::<usize>())?;
         let mut variables = Variables::new(id);
         for (name, value) in initial {
             variables.insert(name.to_text(), value.to_text(), now);
@@ -169,7 +169,11 @@ impl State {
 
     /// Lets a newcomer in, with a snapshot and a receiver of all that comes after it. `schema`
     /// decides about its variables: they match, or those that are new are created.
-    pub(crate) fn join(&mut self, newcomer: Newcomer<'_>, now: Instant) -> Result<Joined, JoinError> {
+    pub(crate) fn join(
+        &mut self,
+        newcomer: Newcomer<'_>,
+        now: Instant,
+    ) -> Result<Joined, JoinError> {
         if self.evicted {
             return Err(JoinError::Evicted);
         }

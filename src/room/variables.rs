@@ -38,13 +38,7 @@ impl Variable {
         if self.writer == Some(member) { self.other } else { self.last }
     }
 
-    fn write(
-        &mut self,
-        value: Text,
-        writer: Option<MemberId>,
-        position: u64,
-        now: Instant,
-    ) {
+    fn write(&mut self, value: Text, writer: Option<MemberId>, position: u64, now: Instant) {
         if self.writer == writer {
             self.pause = now.saturating_duration_since(self.written);
         } else {
@@ -107,8 +101,7 @@ impl Variables {
         now: Instant,
     ) -> Option<&mut Variable> {
         let variable = self.map.get_mut(name.as_json())?;
-        self.handshake =
-            self.handshake + value.as_json().len() - variable.value.as_json().len();
+        self.handshake = self.handshake + value.as_json().len() - variable.value.as_json().len();
         variable.write(value, Some(writer), position, now);
         Some(variable)
     }

@@ -63,7 +63,10 @@ mod tests {
             assert_eq!(bucket.take(1.0, start), Duration::ZERO);
         }
         assert_eq!(bucket.take(1.0, start), Duration::from_millis(100));
-        assert_eq!(bucket.take(1.0, start + Duration::from_millis(100)), Duration::from_millis(100));
+        assert_eq!(
+            bucket.take(1.0, start + Duration::from_millis(100)),
+            Duration::from_millis(100)
+        );
         assert_eq!(bucket.take(1.0, start + Duration::from_secs(60)), Duration::ZERO);
         let mut unlimited = Bucket::new(0, 5, start);
         assert_eq!(unlimited.take(1e9, start), Duration::ZERO);

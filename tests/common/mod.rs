@@ -1,6 +1,12 @@
 //! A host's app to test against, and a client that checks every frame it gets.
 
-#![allow(dead_code, unused_imports, unreachable_pub, missing_debug_implementations, reason = "each test uses a part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    missing_debug_implementations,
+    reason = "each test uses a part"
+)]
 
 mod client;
 mod process;
