@@ -32,7 +32,15 @@ pub(crate) struct Outbox {
     unproven: bool,
 }
 
-/// Why there is no next frame.
+/// What goes to the member next.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Item {
+    Frame(Utf8Bytes),
+    /// A ping: its answer proves that the member's side has read all up to this position.
+    Barrier(u64),
+}
+
+/// Why there is nothing to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Empty {
     /// Until the room writes again.
@@ -67,11 +75,15 @@ impl Outbox {
         }
     }
 
-    /// The next frame to send.
-    pub(crate) fn next(&mut self) -> Result<Utf8Bytes, Empty> {
+    /// The next to send. `may_ping` is asked when a barrier is wanted: one ping is outstanding at a
+    /// time.
+    pub(crate) fn next(&mut self, may_ping: impl Fn() -> bool) -> Result<Item, Empty> {
         loop {
             if let Some(frame) = self.next_of_snapshot() {
-                return Ok(frame);
+                return Ok(Item::Frame(frame));
+            }
+            if self.unproven && may_ping() {
+                return Ok(Item::Barrier(self.prove()));
             }
             let Some(receiver) = &mut self.receiver else {
                 let start = self.room.resync(self.member).ok_or(Empty::NoBudget)?;
@@ -81,7 +93,7 @@ impl Outbox {
             match receiver.try_recv() {
                 Ok(batch) => {
                     if let Some(frame) = self.open(&batch) {
-                        return Ok(frame);
+                        return Ok(Item::Frame(frame));
                     }
                 }
                 Err(TryRecvError::Lagged(_)) => self.receiver = None,
@@ -134,12 +146,6 @@ impl Outbox {
     pub(crate) fn release(&mut self) {
         self.receiver = None;
         self.snapshot = None;
-    }
-
-    /// Whether it is yet to be proven that the member's side has read what corrects it (promise
-    /// P3).
-    pub(crate) fn is_unproven(&self) -> bool {
-        self.unproven && self.snapshot.is_none()
     }
 
     /// For a ping that follows all that was taken from here: the position that its answer proves.

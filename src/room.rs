@@ -2,6 +2,8 @@
 
 mod backlog;
 mod batch;
+#[cfg(test)]
+mod convergence;
 mod link;
 mod members;
 mod order;

@@ -17,7 +17,7 @@ use super::Liveness;
 use crate::{
     close::Close,
     limits::Limits,
-    outbox::{Empty, Outbox},
+    outbox::{Empty, Item, Outbox},
     room::Link,
 };
 
@@ -74,25 +74,28 @@ where
             if timer.is_elapsed() {
                 self.keep_alive().await.ok()?;
                 timer.as_mut().reset(self.due());
-            } else if link.is_probed() || self.outbox.is_unproven() {
+            } else if link.is_probed() {
                 self.ping().await.ok()?;
             }
-            let next = match self.outbox.next() {
-                Ok(frame) => Some(frame),
+            let next = match self.outbox.next(|| !self.liveness.lock().is_outstanding()) {
+                Ok(item) => Some(item),
                 Err(Empty::NoBudget) => {
                     sleep(RETRY).await;
                     None
                 }
                 Err(Empty::ForNow) => tokio::select! {
                     biased;
-                    frame = self.outbox.wait() => frame,
+                    frame = self.outbox.wait() => frame.map(Item::Frame),
                     () = link.prodded() => None,
                     () = &mut timer => None,
                 },
             };
-            if let Some(frame) = next {
-                self.send(Message::Text(frame)).await.ok()?;
-            }
+            let sent = match next {
+                Some(Item::Frame(frame)) => self.send(Message::Text(frame)).await,
+                Some(Item::Barrier(position)) => self.send_ping(position).await,
+                None => Ok(()),
+            };
+            sent.ok()?;
         }
         Some(self.sink)
     }
@@ -115,11 +118,16 @@ where
 
     /// Pings, unless a ping is outstanding: then its answer serves.
     async fn ping(&mut self) -> Result<(), Broken> {
-        let ping = {
-            let mut liveness = self.liveness.lock();
-            if liveness.is_outstanding() { None } else { liveness.ping(self.outbox.prove()) }
-        };
-        match ping {
+        if self.liveness.lock().is_outstanding() {
+            return Ok(());
+        }
+        let position = self.outbox.prove();
+        self.send_ping(position).await
+    }
+
+    async fn send_ping(&mut self, position: u64) -> Result<(), Broken> {
+        let payload = self.liveness.lock().ping(position);
+        match payload {
             Some(payload) => self.send(Message::Ping(payload.to_vec().into())).await,
             None => Ok(()),
         }
