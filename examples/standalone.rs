@@ -48,6 +48,10 @@ struct Args {
     /// Milliseconds between two batches of a room; 0 sends whatever is there.
     #[arg(long, default_value_t = 1000.0 / 60.0)]
     tick_ms: f64,
+    /// Milliseconds that a variable must be quiet before clients that disagree about it are
+    /// corrected; 0 leaves them as they are.
+    #[arg(long, default_value_t = 500)]
+    settle_ms: u64,
     /// Seconds that an emptied room keeps its variables.
     #[arg(long, default_value_t = Limits::default().empty_room_ttl.as_secs())]
     empty_room_ttl: u64,
@@ -92,6 +96,7 @@ fn registry(args: &Args) -> Result<RoomRegistry, Box<dyn Error>> {
     Ok(RoomRegistry::builder()
         .limits(limits)
         .tick(Duration::try_from_secs_f64(args.tick_ms / 1000.0)?)
+        .settle((args.settle_ms > 0).then(|| Duration::from_millis(args.settle_ms)))
         .usernames(UsernameRules::default().refuse_profanity(!args.any_username))
         .build()?)
 }

@@ -86,6 +86,15 @@ impl RoomRegistryBuilder {
         self
     }
 
+    /// How long a variable must have been quiet before a client that may see another value than the
+    /// room's is sent it (promise 'everyone ends up seeing the same values'; longer for a steady
+    /// writer, so that it is not corrected between two of its own writes). Default 500 ms. `None`
+    /// switches the rule off: then clients that write at the same moment may disagree for ever.
+    pub fn settle(mut self, settle: Option<Duration>) -> Self {
+        self.rules.settle = settle;
+        self
+    }
+
     /// Which usernames are accepted. Default [`UsernameRules::default`].
     pub fn usernames(mut self, rules: UsernameRules) -> Self {
         self.usernames = rules;

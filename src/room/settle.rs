@@ -6,8 +6,7 @@
 //! argument.
 
 use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashSet},
+    collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
@@ -23,13 +22,13 @@ pub(super) struct Settle {
     /// How long a variable must be quiet; `None` switches the rule off.
     quiet: Option<Duration>,
     /// At most one entry a variable, at or before its `due`.
-    queue: BinaryHeap<Reverse<(Instant, Text)>>,
-    queued: HashSet<Text>,
+    queue: BTreeSet<(Instant, Text)>,
+    queued: HashMap<Text, Instant>,
 }
 
 impl Settle {
     pub(super) fn new(quiet: Option<Duration>) -> Self {
-        Self { quiet, queue: BinaryHeap::new(), queued: HashSet::new() }
+        Self { quiet, queue: BTreeSet::new(), queued: HashMap::new() }
     }
 
     /// Notes that the last write of this variable is contested. A steady writer is not corrected
@@ -43,20 +42,47 @@ impl Settle {
 
     /// When [`pop`](Self::pop) has something to do.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.queue.peek().map(|Reverse((due, _))| *due)
+        self.queue.first().map(|(due, _)| *due)
     }
 
     /// A variable to look at: its `due` is over, or was put off, or withdrawn.
     pub(super) fn pop(&mut self, now: Instant) -> Option<Text> {
         self.next().filter(|due| *due <= now)?;
-        let Reverse((_, name)) = self.queue.pop()?;
+        let (_, name) = self.queue.pop_first()?;
         self.queued.remove(&name);
         Some(name)
     }
 
     pub(super) fn enqueue(&mut self, name: &Text, due: Instant) {
-        if self.queued.insert(name.clone()) {
-            self.queue.push(Reverse((due, name.clone())));
+        match self.queued.get(name) {
+            Some(earlier) if *earlier <= due => return,
+            Some(later) => _ = self.queue.remove(&(*later, name.clone())),
+            None => {}
         }
+        self.queued.insert(name.clone(), due);
+        self.queue.insert((due, name.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Json;
+
+    #[test]
+    fn a_variable_is_looked_at_no_later_than_it_is_due() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let name = Json::from_plain("x").to_text();
+        let mut settle = Settle::new(Some(Duration::from_millis(500)));
+        for seconds in [8, 2, 5] {
+            settle.enqueue(&name, at(seconds));
+        }
+        assert_eq!(settle.next(), Some(at(2)));
+        assert_eq!(settle.pop(at(1)), None);
+        assert_eq!(settle.pop(at(2)), Some(name.clone()));
+        assert_eq!((settle.pop(at(9)), settle.next()), (None, None));
+        settle.enqueue(&name, at(9));
+        assert_eq!(settle.next(), Some(at(9)));
     }
 }

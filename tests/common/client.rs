@@ -89,6 +89,24 @@ impl Client {
         frame
     }
 
+    /// As [`frame`](Self::frame), but waits for ever; may be dropped and called again.
+    pub async fn any_frame(&mut self) {
+        while self.waiting.is_empty() {
+            match self.socket.next().await {
+                Some(Ok(Message::Text(text))) => self.waiting.push_back(parse(&text)),
+                Some(Ok(Message::Close(frame))) => panic!("closed: {frame:?}"),
+                Some(Ok(_)) => {}
+                end => panic!("{end:?}"),
+            }
+        }
+        self.apply_waiting();
+    }
+
+    /// Applies the frames that came while something else was waited for.
+    pub fn apply_waiting(&mut self) {
+        self.view.extend(self.waiting.drain(..).flatten());
+    }
+
     /// All sets up to one of this value, it included.
     pub async fn until(&mut self, name: &str, value: &str) -> Frame {
         let mut all = Frame::new();

@@ -10,6 +10,7 @@
 
 mod client;
 mod process;
+mod proxy;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -19,6 +20,7 @@ use tokio::net::TcpListener;
 
 pub use client::{Client, Frame};
 pub use process::Process;
+pub use proxy::delayed;
 
 /// Longer than anything here takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -71,6 +73,11 @@ impl Server {
     pub async fn members(&self, count: usize) {
         eventually("member count", || self.rooms.stats().members == count).await;
     }
+}
+
+/// The issue's own count where `tests/run --long` asks for it, else a small one.
+pub fn count(small: usize, long: usize) -> usize {
+    if std::env::var_os("CLOUD_VARIABLES_LONG").is_some() { long } else { small }
 }
 
 pub fn unlimited_rate() -> Limits {
