@@ -8,6 +8,7 @@
     reason = "each test uses a part"
 )]
 
+mod browser;
 mod client;
 mod process;
 mod proxy;
@@ -18,6 +19,7 @@ use axum::{Router, serve::ListenerExt};
 use axum_cloud_variables::{Limits, RoomRegistry, RoomRegistryBuilder};
 use tokio::net::TcpListener;
 
+pub use browser::{Browser, Driver};
 pub use client::{Client, Frame};
 pub use process::Process;
 pub use proxy::delayed;

@@ -1,0 +1,114 @@
+//! The browser's module, in a real browser.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use axum::{Router, response::Html, routing::get};
+use axum_cloud_variables::{RoomRegistry, Schema};
+use common::{Browser, Client, Driver, serve};
+use tokio::net::TcpListener;
+
+/// A page that keeps what happens to its clients.
+const PAGE: &str = "<!doctype html><script type=module>
+    import { connect } from './cloud/client.js';
+    window.join = (url, username, variables = { x: '0' }) => {
+        const cloud = connect(url, { room: 'room', username, variables });
+        cloud.log = [];
+        for (const event of ['set', 'open', 'close']) cloud.on(event, (...details) => cloud.log.push([event, ...details]));
+        return cloud;
+    };
+</script>";
+
+fn host(rooms: &RoomRegistry) -> Router {
+    Router::new()
+        .route("/", get(async || Html(PAGE)))
+        .merge(rooms.mount("/cloud"))
+        .merge(rooms.mount("/staff").require_identity(true))
+}
+
+async fn page(driver: &Driver, url: &str) -> Browser {
+    let browser = driver.browser().await;
+    browser.0.goto(url).await.unwrap();
+    browser.until("window.join").await;
+    browser
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_module_plays_reconnects_and_says_why_not() {
+    let rooms = RoomRegistry::builder().schema(Schema::Growing).build().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = tokio::spawn(axum::serve(listener, host(&rooms)).into_future());
+    let url = format!("ws://{addr}/cloud");
+    let driver = Driver::start();
+    let browser = page(&driver, &format!("http://{addr}/")).await;
+
+    // Sets go both ways, and names are only names.
+    browser
+        .run("window.ann = join('./cloud', 'ann', { x: '0', then: '', ['__proto__']: 'p' })")
+        .await;
+    browser.until("ann.connected").await;
+    let mut ben = Client::join(&url, "room", "ben", &[]).await;
+    let mut snapshot = ben.frame().await;
+    snapshot.sort();
+    let expected = [("__proto__", "p"), ("then", ""), ("x", "0")];
+    assert_eq!(snapshot, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    browser.run("ann.vars.x = 1; ann.vars.__proto__ = 'q'; ann.vars.then = 't'").await;
+    ben.until("then", "t").await;
+    assert_eq!((&*ben.view["x"], &*ben.view["__proto__"]), ("1", "q"));
+    ben.set("x", "from ben").await;
+    browser.until("ann.vars.x === 'from ben'").await;
+    let state = "return [ann.vars.__proto__, Object.keys(ann.vars).sort(), 'x' in ann.vars, ann.vars.y ?? null]";
+    let expected = serde_json::json!(["q", ["__proto__", "then", "x"], true, null]);
+    assert_eq!(browser.run(state).await, expected);
+
+    // Final codes stop it; the reason is the server's.
+    browser.run("window.twin = join('./cloud', 'Ben')").await;
+    ben.reading_until(browser.until("twin.log.some(([event]) => event === 'close')")).await;
+    let closed = browser.run("return twin.log.at(-1)[1]").await;
+    assert_eq!((&closed["code"], &closed["reconnecting"]), (&4002.into(), &false.into()));
+    assert!(closed["reason"].as_str().unwrap().contains("in use"));
+
+    // A refused upgrade is explained.
+    browser.run("window.staff = join('/staff', 'eve')").await;
+    browser.until("staff.log.length").await;
+    let closed = browser.run("return staff.log[0]").await;
+    assert_eq!((&closed[0], &closed[1]["reconnecting"]), (&"close".into(), &false.into()));
+    assert!(closed[1]["reason"].as_str().unwrap().contains("Log in"), "{closed}");
+
+    // Gone and back: what was set meanwhile is sent, the last of each.
+    server.abort();
+    rooms.shutdown(common::PATIENCE).await;
+    browser
+        .until("ann.log.some(([event, closed]) => event === 'close' && closed.reconnecting)")
+        .await;
+    browser.run("ann.vars.x = 'offline 1'; ann.vars.x = 'offline 2'").await;
+    let rooms = RoomRegistry::builder().schema(Schema::Growing).build().unwrap();
+    let listener = TcpListener::bind(addr).await.unwrap();
+    tokio::spawn(axum::serve(listener, host(&rooms)).into_future());
+    browser.until("ann.connected").await;
+    let mut ben = Client::join(&url, "room", "ben", &[]).await;
+    while ben.view.get("x").map(String::as_str) != Some("offline 2") {
+        ben.frame().await;
+    }
+
+    // Left is left.
+    browser.run("ann.close()").await;
+    common::eventually("one member", || rooms.stats().members == 1).await;
+    browser.0.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mismatch_of_variables_is_final() {
+    let rooms = RoomRegistry::new();
+    let addr = serve(host(&rooms)).await;
+    let _ann = Client::join(&format!("ws://{addr}/cloud"), "room", "ann", &[("y", "")]).await;
+    let driver = Driver::start();
+    let browser = page(&driver, &format!("http://{addr}/")).await;
+    browser.run("window.ben = join('./cloud', 'ben')").await;
+    browser.until("ben.log.length === 2").await;
+    let closed = browser.run("return ben.log[1][1]").await;
+    assert_eq!((&closed["code"], &closed["reconnecting"]), (&4001.into(), &false.into()));
+    browser.0.close().await.unwrap();
+}

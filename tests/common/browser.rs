@@ -1,0 +1,98 @@
+//! A real browser, driven by WebDriver.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use fantoccini::{Client, ClientBuilder, Locator, wd::Capabilities};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+
+use super::within;
+
+/// Chromium's driver; each session of it is a browser with a profile of its own.
+pub struct Driver {
+    child: Child,
+    url: String,
+}
+
+impl Driver {
+    pub fn start() -> Self {
+        let mut child = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("chromedriver: tests/run installs it");
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let port = lines
+            .map_while(Result::ok)
+            .find_map(|line| {
+                let port = line.split("started successfully on port ").nth(1)?;
+                Some(port.trim_end_matches('.').to_owned())
+            })
+            .expect("a ready line");
+        Self { child, url: format!("http://127.0.0.1:{port}") }
+    }
+
+    pub async fn browser(&self) -> Browser {
+        let options = json!({
+            "args": [
+                "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                "--disable-dev-shm-usage",
+                // Two tabs are two players: neither is to sleep.
+                "--disable-background-timer-throttling", "--disable-renderer-backgrounding",
+                "--disable-backgrounding-occluded-windows",
+            ],
+        });
+        let mut capabilities = Capabilities::new();
+        capabilities.insert("goog:chromeOptions".into(), options);
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities)
+            .connect(&self.url)
+            .await
+            .unwrap();
+        Browser(client)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+pub struct Browser(pub Client);
+
+impl Browser {
+    pub async fn run(&self, script: &str) -> Value {
+        self.0.execute(script, vec![]).await.unwrap_or_else(|error| panic!("{script}: {error}"))
+    }
+
+    /// Waits until a JavaScript expression is true.
+    pub async fn until(&self, expression: &str) {
+        let wait = async {
+            while self.run(&format!("return Boolean({expression})")).await != true {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        within(expression, wait).await;
+    }
+
+    pub async fn fill(&self, css: &str, text: &str) {
+        let input = self.0.wait().for_element(Locator::Css(css)).await.unwrap();
+        input.clear().await.unwrap();
+        input.send_keys(text).await.unwrap();
+    }
+
+    pub async fn click(&self, css: &str) {
+        self.0.find(Locator::Css(css)).await.unwrap().click().await.unwrap();
+    }
+
+    pub async fn text(&self, css: &str) -> String {
+        self.0.find(Locator::Css(css)).await.unwrap().text().await.unwrap()
+    }
+}
