@@ -39,6 +39,8 @@ const FIRST_DELAY = 500;
 const LONGEST_DELAY = 30_000;
 /** A handshake that was not refused for so long (ms) has been accepted. */
 const HELD_AFTER = 3_000;
+/** Who joins a room is sent its values at once; who is not (ms) has created it. */
+const SNAPSHOT_WITHIN = 1_000;
 /** Incompatibility and username: the same handshake would be refused again. */
 const FINAL_CODES = [4001, 4002];
 
@@ -58,6 +60,8 @@ export function connect(url, { room, username, variables }) {
   const listeners = { set: new Set(), open: new Set(), close: new Set() };
   /** Set while there was no connection: the last value of each. */
   const unsent = new Map();
+  /** Names whose values are from before the connection, and perhaps no longer the room's. */
+  let stale = new Set();
   let socket = null;
   let connected = false;
   let attempts = 0;
@@ -70,28 +74,26 @@ export function connect(url, { room, username, variables }) {
   function open() {
     const ws = new WebSocket(withScheme(target, { 'http:': 'ws:', 'https:': 'wss:' }));
     let opened = false;
-    let holds = null;
+    const timers = [];
     socket = ws;
     ws.onopen = () => {
       opened = connected = true;
       ws.send(handshake);
       unsent.forEach((value, name) => ws.send(setMessage(name, value)));
+      stale = new Set([...values.keys()].filter((name) => !unsent.has(name)));
       unsent.clear();
-      holds = setTimeout(held, HELD_AFTER);
+      timers.push(setTimeout(held, HELD_AFTER), setTimeout(forgetStale, SNAPSHOT_WITHIN));
       emit('open');
     };
     ws.onmessage = ({ data }) => {
       held();
       for (const line of data.split('\n')) {
         const message = JSON.parse(line);
-        if (message.kind === 'set') {
-          values.set(message.variable, message.value);
-          emit('set', message.variable, message.value);
-        }
+        if (message.kind === 'set') receive(message.variable, message.value);
       }
     };
     ws.onclose = async ({ code, reason }) => {
-      clearTimeout(holds);
+      timers.forEach(clearTimeout);
       connected = false;
       if (left) return;
       // A browser does not tell why an upgrade was refused; a plain request does.
@@ -108,7 +110,23 @@ export function connect(url, { room, username, variables }) {
     emit('close', { code, reason, reconnecting: !final, delay });
   }
 
+  function receive(name, value) {
+    stale.delete(name);
+    values.set(name, value);
+    emit('set', name, value);
+  }
+
+  /** The room that was is gone: the one that this client created has the declared values. */
+  function forgetStale() {
+    for (const name of stale) {
+      if (!Object.hasOwn(variables, name)) values.delete(name);
+      else if (values.get(name) !== variables[name]) receive(name, variables[name]);
+    }
+    stale.clear();
+  }
+
   function set(name, value) {
+    stale.delete(name);
     values.set(name, value);
     if (connected && socket.readyState === WebSocket.OPEN) socket.send(setMessage(name, value));
     else unsent.set(name, value);

@@ -127,12 +127,8 @@ impl UsernameRules {
 
     /// `Err` is a sentence for the player.
     pub(crate) fn judge(&self, name: &str) -> Result<(), String> {
-        let count = name.chars().count();
-        if count < self.min {
-            return Err(format!("that username is too short: at least {} characters", self.min));
-        }
-        if count > self.max {
-            return Err(format!("that username is too long: at most {} characters", self.max));
+        if !(self.min..=self.max).contains(&name.chars().count()) {
+            return Err(format!("a username must have {} to {} characters", self.min, self.max));
         }
         if !name.chars().all(|c| self.accepts(c)) {
             return Err(match self.alphabet {

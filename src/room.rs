@@ -4,6 +4,7 @@ mod backlog;
 mod batch;
 #[cfg(test)]
 mod convergence;
+mod join;
 mod link;
 mod members;
 mod order;
@@ -22,13 +23,14 @@ use tokio::{
 };
 
 pub(crate) use batch::Batch;
+pub(crate) use join::{JoinError, Joined, Newcomer};
 pub(crate) use link::Link;
 pub(crate) use members::MemberId;
 pub(crate) use order::{Write, WriteError};
 pub(crate) use settle::CLIENT_LAG;
 pub(crate) use snapshot::Snapshot;
 pub use state::Schema;
-pub(crate) use state::{Eviction, JoinError, Joined, Newcomer, Rules, Start, State};
+pub(crate) use state::{Eviction, Rules, Start, State};
 
 use order::Alarm;
 

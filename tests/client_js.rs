@@ -75,7 +75,7 @@ async fn the_module_plays_reconnects_and_says_why_not() {
     browser.until("staff.log.length").await;
     let closed = browser.run("return staff.log[0]").await;
     assert_eq!((&closed[0], &closed[1]["reconnecting"]), (&"close".into(), &false.into()));
-    assert!(closed[1]["reason"].as_str().unwrap().contains("Log in"), "{closed}");
+    assert!(closed[1]["reason"].as_str().unwrap().contains("log in"), "{closed}");
 
     // Gone and back: what was set meanwhile is sent, the last of each.
     server.abort();
@@ -92,6 +92,10 @@ async fn the_module_plays_reconnects_and_says_why_not() {
     while ben.view.get("x").map(String::as_str) != Some("offline 2") {
         ben.frame().await;
     }
+    // The room is a new one, of the declared values: that is what its creator sees too.
+    browser.until("ann.vars.__proto__ === 'p' && ann.vars.then === ''").await;
+    assert_eq!((&*ben.view["__proto__"], &*ben.view["then"]), ("p", ""));
+    assert_eq!(browser.run("return ann.vars.x").await, "offline 2");
 
     // Left is left.
     browser.run("ann.close()").await;

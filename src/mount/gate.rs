@@ -162,7 +162,8 @@ impl IntoResponse for Refusal {
         match self {
             Self::Foreign(text) => (StatusCode::FORBIDDEN, text + "\n").into_response(),
             Self::Stranger => {
-                (StatusCode::UNAUTHORIZED, "Log in first, then connect.\n").into_response()
+                (StatusCode::UNAUTHORIZED, "You are not logged in: log in, then connect again.\n")
+                    .into_response()
             }
             Self::Plain => {
                 let upgrade = [(header::UPGRADE, "websocket"), (header::CONNECTION, "upgrade")];

@@ -5,7 +5,7 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_security::skeleton;
 
 /// What two usernames share if a person takes one for the other: the same after compatibility
-/// normalization (NFKC), case folding and replacing look-alikes (UTS 39, 'skeleton').
+/// normalization (NFKC), case folding and replacing what looks alike (UTS 39, 'skeleton').
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct NameKey(String);
 
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn look_alikes_share_a_key() {
+    fn names_that_look_alike_share_a_key() {
         for (a, b) in [
             ("Ann", "ann"),
             ("ANN", "aNN"),
