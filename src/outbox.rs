@@ -4,10 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::ws::Utf8Bytes;
-use tokio::sync::broadcast::{
-    Receiver,
-    error::{RecvError, TryRecvError},
-};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::{
     room::{Batch, Joined, MemberId, Room, Snapshot, Start},
@@ -38,13 +35,6 @@ pub(crate) enum Item {
     Frame(Utf8Bytes),
     /// A ping: its answer proves that the member's side has read all up to this position.
     Barrier(u64),
-}
-
-/// Why there is nothing to send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Empty {
-    /// Until the room writes again.
-    ForNow,
     /// The member lags, and there is no memory for a snapshot: ask again in a while.
     NoBudget,
 }
@@ -75,29 +65,30 @@ impl Outbox {
         }
     }
 
-    /// The next to send. `may_ping` is asked when a barrier is wanted: one ping is outstanding at a
-    /// time.
-    pub(crate) fn next(&mut self, may_ping: impl Fn() -> bool) -> Result<Item, Empty> {
+    /// Waits for the next to send; may be dropped and called again. `may_ping` is asked when a
+    /// barrier is wanted: one ping is outstanding at a time.
+    pub(crate) async fn next(&mut self, may_ping: impl Fn() -> bool) -> Item {
         loop {
             if let Some(frame) = self.next_of_snapshot() {
-                return Ok(Item::Frame(frame));
+                return Item::Frame(frame);
             }
             if self.unproven && may_ping() {
-                return Ok(Item::Barrier(self.prove()));
+                return Item::Barrier(self.prove());
             }
             let Some(receiver) = &mut self.receiver else {
-                let start = self.room.resync(self.member).ok_or(Empty::NoBudget)?;
+                let Some(start) = self.room.resync(self.member) else { return Item::NoBudget };
                 self.begin(start);
                 continue;
             };
-            match receiver.try_recv() {
+            match receiver.recv().await {
                 Ok(batch) => {
                     if let Some(frame) = self.open(&batch) {
-                        return Ok(Item::Frame(frame));
+                        return Item::Frame(frame);
                     }
                 }
-                Err(TryRecvError::Lagged(_)) => self.receiver = None,
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return Err(Empty::ForNow),
+                Err(RecvError::Lagged(_)) => self.receiver = None,
+                // The room outlives its outboxes.
+                Err(RecvError::Closed) => std::future::pending().await,
             }
         }
     }
@@ -112,22 +103,6 @@ impl Outbox {
             self.sent = self.seen;
         }
         frame
-    }
-
-    /// Waits for the room to write, and returns what there is then to send, if anything.
-    pub(crate) async fn wait(&mut self) -> Option<Utf8Bytes> {
-        let received = match &mut self.receiver {
-            Some(receiver) => receiver.recv().await,
-            None => return None,
-        };
-        match received {
-            Ok(batch) => self.open(&batch),
-            Err(RecvError::Lagged(_)) => {
-                self.receiver = None;
-                None
-            }
-            Err(RecvError::Closed) => std::future::pending().await,
-        }
     }
 
     fn open(&mut self, batch: &Batch) -> Option<Utf8Bytes> {

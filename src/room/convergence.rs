@@ -12,6 +12,7 @@ use std::{
 };
 
 use fastrand::Rng;
+use futures_util::FutureExt;
 
 use super::{Link, MemberId, Newcomer, Room, Rules, Schema, State, Write};
 use crate::{
@@ -359,10 +360,12 @@ impl World {
                 return;
             }
             let liveness = &session.liveness;
-            let Ok(item) = session.outbox.next(|| !liveness.is_outstanding()) else { return };
+            let next = session.outbox.next(|| !liveness.is_outstanding()).now_or_never();
+            let Some(item) = next else { return };
             let ping = match item {
                 Item::Barrier(position) => session.liveness.ping(position),
                 Item::Frame(_) => None,
+                Item::NoBudget => unreachable!("the budget has no end"),
             };
             of.delivered = of.delivered.max(self.now + delay);
             session.socket.push_back((of.delivered, item, ping));
@@ -412,7 +415,7 @@ impl World {
                     self.payloads.insert(self.scheduled, event);
                 }
                 // The network side answers by itself.
-                Item::Barrier(_) => {
+                Item::Barrier(_) | Item::NoBudget => {
                     let up = Up::Pong(ping.unwrap());
                     self.scheduled += 1;
                     self.events.push(Reverse((now, self.scheduled)));

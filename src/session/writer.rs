@@ -17,7 +17,7 @@ use super::Liveness;
 use crate::{
     close::Close,
     limits::Limits,
-    outbox::{Empty, Item, Outbox},
+    outbox::{Item, Outbox},
     room::Link,
 };
 
@@ -77,23 +77,20 @@ where
             } else if link.is_probed() {
                 self.ping().await.ok()?;
             }
-            let next = match self.outbox.next(|| !self.liveness.lock().is_outstanding()) {
-                Ok(item) => Some(item),
-                Err(Empty::NoBudget) => {
-                    sleep(RETRY).await;
-                    None
-                }
-                Err(Empty::ForNow) => tokio::select! {
-                    biased;
-                    frame = self.outbox.wait() => frame.map(Item::Frame),
-                    () = link.prodded() => None,
-                    () = &mut timer => None,
-                },
+            let may_ping = || !self.liveness.lock().is_outstanding();
+            let item = tokio::select! {
+                biased;
+                item = self.outbox.next(may_ping) => item,
+                () = link.prodded() => continue,
+                () = &mut timer => continue,
             };
-            let sent = match next {
-                Some(Item::Frame(frame)) => self.send(Message::Text(frame)).await,
-                Some(Item::Barrier(position)) => self.send_ping(position).await,
-                None => Ok(()),
+            let sent = match item {
+                Item::Frame(frame) => self.send(Message::Text(frame)).await,
+                Item::Barrier(position) => self.send_ping(position).await,
+                Item::NoBudget => {
+                    sleep(RETRY).await;
+                    Ok(())
+                }
             };
             sent.ok()?;
         }
