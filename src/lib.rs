@@ -11,6 +11,7 @@ mod outbox;
 mod registry;
 mod room;
 mod session;
+mod sync;
 mod wire;
 
 pub use close::CloseCode;

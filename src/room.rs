@@ -2,13 +2,15 @@
 
 mod backlog;
 mod batch;
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 mod convergence;
 mod join;
 mod link;
 mod members;
 mod order;
 mod outgoing;
+#[cfg(all(test, shuttle))]
+mod racing;
 mod settle;
 mod snapshot;
 mod state;
@@ -16,11 +18,7 @@ mod variables;
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::Notify, time::Instant};
 
 pub(crate) use batch::Batch;
 pub(crate) use join::{JoinError, Joined, Newcomer};
@@ -32,6 +30,7 @@ pub(crate) use snapshot::Snapshot;
 pub use state::Schema;
 pub(crate) use state::{Eviction, Rules, Start, State};
 
+use crate::sync::{self, RwLock};
 use order::Alarm;
 
 #[derive(Debug)]
@@ -99,7 +98,7 @@ impl Room {
         match alarm {
             Alarm::AsArranged => {}
             Alarm::Sooner => self.sooner.notify_one(),
-            Alarm::First => drop(tokio::spawn(self.clone().look_after())),
+            Alarm::First => sync::spawn(self.clone().look_after()),
         }
         result
     }
@@ -109,10 +108,7 @@ impl Room {
     async fn look_after(self: Arc<Self>) {
         loop {
             let Some(next) = self.state.write().advance(Instant::now().into_std()) else { return };
-            tokio::select! {
-                () = sleep_until(next.into()) => {}
-                () = self.sooner.notified() => {}
-            }
+            sync::wait(next, &self.sooner).await;
         }
     }
 }

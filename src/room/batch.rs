@@ -3,11 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::extract::ws::Utf8Bytes;
-use parking_lot::RwLock;
 
 use super::members::MemberId;
 use crate::{
     budget::Charge,
+    sync::RwLock,
     wire::{self, Dialect, Text},
 };
 

@@ -1,5 +1,7 @@
 //! Clients, links and misery, in simulated time.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, VecDeque},

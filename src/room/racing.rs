@@ -1,0 +1,162 @@
+//! The room under a scheduler that tries interleavings of its members, the task that looks after it,
+//! and eviction: `RUSTFLAGS="--cfg shuttle" cargo test --lib racing`.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt;
+use shuttle::future::{block_on, spawn, yield_now};
+
+use super::{Eviction, JoinError, Link, MemberId, Newcomer, Room, Rules, Schema, State, Write};
+use crate::{
+    budget::Budget,
+    identity::Identity,
+    limits::Limits,
+    outbox::{Item, Outbox},
+    wire::{self, ClientMessage, Dialect, Json},
+};
+
+const ITERATIONS: usize = 3_000;
+
+type View = BTreeMap<String, String>;
+
+fn variables() -> Vec<(Json<'static>, Json<'static>)> {
+    ["x", "y"].map(|name| (Json::from_plain(name), Json::from_plain("0"))).into()
+}
+
+fn room() -> Arc<Room> {
+    let rules = Arc::new(Rules {
+        schema: Schema::Fixed,
+        tick: Duration::ZERO,
+        coalesce: false,
+        settle: Some(Duration::ZERO),
+        limits: Limits::default().backlog_batches(1),
+    });
+    let budget = Budget::new(usize::MAX);
+    let state = State::new(&rules, "room", &variables(), &budget, Instant::now()).unwrap();
+    Arc::new(Room::new("room".into(), state))
+}
+
+struct Member {
+    room: Arc<Room>,
+    id: MemberId,
+    outbox: Outbox,
+    view: View,
+}
+
+impl Member {
+    fn join(room: &Arc<Room>) -> Result<Self, JoinError> {
+        let variables = variables();
+        let joined = room.join(Newcomer {
+            variables: &variables,
+            key: None,
+            identity: Identity::new(),
+            link: Arc::new(Link::new(Instant::now())),
+            replaces: false,
+            outlived: None,
+        })?;
+        let id = joined.id;
+        let outbox = Outbox::new(room.clone(), Dialect::Spec, joined);
+        Ok(Self { room: room.clone(), id, outbox, view: View::new() })
+    }
+
+    fn write(&mut self, name: &str, value: String) {
+        let write = Write {
+            member: self.id,
+            // It has proven nothing: every write may be contested.
+            base: 0,
+            name: &Json::from_plain(name),
+            value: &Json::from_plain(&value),
+        };
+        self.view.insert(name.into(), value);
+        self.room.submit(&write).unwrap();
+    }
+
+    /// Applies what is there.
+    fn read(&mut self) {
+        while let Some(Item::Frame(frame)) = self.outbox.next(|| false).now_or_never() {
+            for line in frame.split('\n') {
+                let Ok(ClientMessage::Set { name, value }) = wire::decode(line) else {
+                    panic!("{line}");
+                };
+                self.view.insert(name.as_json().into(), value.as_json().into());
+            }
+        }
+    }
+}
+
+#[test]
+fn members_that_race_agree() {
+    shuttle::check_random(
+        || {
+            let room = room();
+            let members = (0..3).map(|i| {
+                let room = room.clone();
+                spawn(async move {
+                    let mut member = Member::join(&room).unwrap();
+                    for n in 0..3 {
+                        member.write(["x", "y"][(i + n) % 2], format!("{i}.{n}"));
+                        yield_now().await;
+                        member.read();
+                        if i == 2 && n == 1 {
+                            _ = room.leave(member.id);
+                            member = Member::join(&room).unwrap();
+                        }
+                    }
+                    member
+                })
+            });
+            let members: Vec<_> = members.collect();
+            block_on(async {
+                let mut there = Vec::new();
+                for member in members {
+                    there.push(member.await.unwrap());
+                }
+                // Until nobody looks after the room any more, and nothing is under way.
+                while room.state.read().alarm.is_some() {
+                    yield_now().await;
+                }
+                let values = room.state.read().variables.values();
+                let truth: View = values
+                    .iter()
+                    .map(|(name, value)| (name.as_json().into(), value.as_json().into()))
+                    .collect();
+                for member in &mut there {
+                    member.read();
+                    assert_eq!(member.view, truth);
+                }
+            });
+        },
+        ITERATIONS,
+    );
+}
+
+#[test]
+fn nobody_joins_an_evicted_room() {
+    shuttle::check_random(
+        || {
+            let room = room();
+            let Ok(first) = Member::join(&room) else { panic!("the room is there") };
+            let since = room.leave(first.id).unwrap();
+            let joining = {
+                let room = room.clone();
+                spawn(async move { Member::join(&room).is_ok() })
+            };
+            let evicting = {
+                let room = room.clone();
+                spawn(async move { room.evict(since) })
+            };
+            block_on(async {
+                let joined = joining.await.unwrap();
+                let expected = if joined { Eviction::InUse } else { Eviction::Evicted };
+                assert_eq!(evicting.await.unwrap(), expected);
+            });
+        },
+        ITERATIONS,
+    );
+}
