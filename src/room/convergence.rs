@@ -22,7 +22,7 @@ fn converges(seed: u64, settle: Option<Duration>) -> bool {
 fn seeds() -> std::ops::Range<u64> {
     match std::env::var("CLOUD_VARIABLES_SEED") {
         Ok(seed) => {
-            let seed = seed.parse().unwrap();
+            let seed = seed.parse().expect("a number");
             seed..seed + 1
         }
         Err(_) => 0..RUNS,
