@@ -24,6 +24,7 @@ use serde::Deserialize;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    time::sleep,
 };
 use tower_http::services::{ServeDir, ServeFile};
 
@@ -138,4 +139,9 @@ async fn drain(rooms: RoomRegistry) {
         _ = tokio::signal::ctrl_c() => {}
     }
     rooms.shutdown(Duration::from_secs(10)).await;
+    // axum waits for requests under way; one that never ends must not keep us.
+    tokio::spawn(async {
+        sleep(Duration::from_secs(5)).await;
+        std::process::exit(0);
+    });
 }

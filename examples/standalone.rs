@@ -1,6 +1,6 @@
 //! A complete cloud server for those who have no app of their own.
 
-use std::{error::Error, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use axum::{Router, serve::ListenerExt};
 use axum_cloud_variables::{Limits, Origins, RoomRegistry, UsernameRules};
@@ -8,17 +8,19 @@ use clap::Parser;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    time::sleep,
 };
 use tower_http::services::ServeDir;
 
 /// Serves cloud variables over WebSockets.
 #[derive(Debug, Parser)]
+#[command(version)]
 struct Args {
-    /// Address to listen on; port 0 takes a free one.
+    /// Address to listen on, such as 0.0.0.0:9080 for the whole network; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:9080")]
     listen: SocketAddr,
     /// Path of the WebSocket.
-    #[arg(long, default_value = "/")]
+    #[arg(long, default_value = "/", value_parser = mount_path)]
     path: String,
     /// Folder of static files to serve, with index.html at /.
     #[arg(long, value_name = "DIR")]
@@ -46,7 +48,7 @@ struct Args {
     #[arg(long, default_value_t = Limits::default().messages_per_second)]
     messages_per_second: u32,
     /// Milliseconds between two batches of a room; 0 sends whatever is there.
-    #[arg(long, default_value_t = 1000.0 / 60.0)]
+    #[arg(long, default_value_t = 16.67)]
     tick_ms: f64,
     /// Milliseconds that a variable must be quiet before clients that disagree about it are
     /// corrected; 0 leaves them as they are.
@@ -58,9 +60,18 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let args = Args::parse();
+    match serve(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     let rooms = registry(&args)?;
     let mount = rooms.mount(&args.path).origins(match &args.allow_origin[..] {
         [] => Origins::any(),
@@ -68,14 +79,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
     });
     // As a layer, so that --path / leaves index.html to --public.
     let app = match &args.public {
+        Some(folder) if !folder.is_dir() => {
+            return Err(format!("--public {}: no such folder", folder.display()).into());
+        }
         Some(folder) => Router::new().fallback_service(ServeDir::new(folder)).layer(mount.layer()),
         None => mount.into(),
     };
-    let listener = TcpListener::bind(args.listen).await?;
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
     println!("listening on http://{}", listener.local_addr()?);
     let listener = listener.tap_io(|stream| _ = stream.set_nodelay(true));
     axum::serve(listener, app).with_graceful_shutdown(drain(rooms)).await?;
     Ok(())
+}
+
+fn mount_path(path: &str) -> Result<String, String> {
+    if !path.starts_with('/') || path.contains(['{', '}', '*']) {
+        return Err("a path begins with a slash and has no braces or stars".into());
+    }
+    Ok(path.into())
 }
 
 fn registry(args: &Args) -> Result<RoomRegistry, Box<dyn Error>> {
@@ -88,7 +111,8 @@ fn registry(args: &Args) -> Result<RoomRegistry, Box<dyn Error>> {
         .empty_room_ttl(Duration::from_secs(args.empty_room_ttl));
     limits.sessions = limits.sessions.max(args.members_per_room);
     // A value at its limit, escaped, beside the rest of a message.
-    limits.message_bytes = limits.message_bytes.max(args.value_bytes + args.value_bytes / 2);
+    limits.message_bytes =
+        limits.message_bytes.max(args.value_bytes.saturating_add(args.value_bytes / 2));
     match args.messages_per_second {
         0 => limits.bytes_per_second = 0,
         rate => limits.message_burst = rate.saturating_mul(2),
@@ -109,4 +133,9 @@ async fn drain(rooms: RoomRegistry) {
         _ = tokio::signal::ctrl_c() => {}
     }
     rooms.shutdown(Duration::from_secs(10)).await;
+    // axum waits for requests under way; one that never ends must not keep us.
+    tokio::spawn(async {
+        sleep(Duration::from_secs(5)).await;
+        std::process::exit(0);
+    });
 }

@@ -53,7 +53,8 @@ impl RoomRegistry {
     ///
     /// # Panics
     ///
-    /// If the path does not begin with a slash.
+    /// If the path does not begin with a slash; and, when it is merged, if it is no path for a
+    /// route of axum's or the app has that route already.
     pub fn mount(&self, path: &str) -> Mount {
         assert!(path.starts_with('/'), "a mount's path must begin with a slash: {path:?}");
         Mount { rooms: self.clone(), path: path.trim_end_matches('/').into(), gate: Gate::new() }
@@ -62,7 +63,7 @@ impl RoomRegistry {
     /// The rooms as a router for [`Router::nest`], with the default rules of a [`Mount`].
     ///
     /// axum's `nest` answers the path without a slash at its end only (nested at `/cloud/`, only
-    /// the one with it); [`mount`](Self::mount) answers both.
+    /// the one with it); [`mount`](Self::mount) answers both, and has its own rules.
     pub fn router<S>(&self) -> Router<S>
     where
         S: Clone + Send + Sync + 'static,

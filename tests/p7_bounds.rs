@@ -4,7 +4,10 @@
 
 mod common;
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use axum_cloud_variables::{BuildError, Limits, RoomRegistry, Schema};
 use common::{Server, unlimited_rate};
@@ -30,22 +33,6 @@ async fn a_handshake_over_a_limit_is_4000() {
     }
     assert_eq!(server.rooms.stats().rooms, 0);
     let _ann = server.join("room", "ann", &[("four", "ten bytes!"), ("ää", ""), ("c", "")]).await;
-}
-
-#[tokio::test]
-async fn a_value_over_the_limit_is_ignored_and_its_sender_healed() {
-    let server = server(unlimited_rate().value_bytes(10)).await;
-    let variables = &[("x", "0"), ("end", "")];
-    let mut ann = server.join("room", "ann", variables).await;
-    let mut ben = server.join("room", "ben", variables).await;
-    ben.frame().await;
-    ann.set("x", "1234567890").await;
-    ann.sync().await;
-    ann.set("x", "12345678901").await;
-    assert_eq!(ann.frame().await, [("x".into(), "1234567890".into())], "P5");
-    ann.set("end", "1").await;
-    let seen = ben.until("end", "1").await;
-    assert_eq!(seen, [("x".into(), "1234567890".into()), ("end".into(), "1".into())]);
 }
 
 #[tokio::test]
@@ -133,4 +120,29 @@ fn limits_that_make_no_room_possible_are_an_error() {
     assert_eq!(build(Limits::default().rooms(0)), Some(BuildError::ZeroLimit("rooms")));
     let small = Limits::default().message_bytes(1000);
     assert_eq!(build(small), Some(BuildError::MessageTooSmall));
+    assert_eq!(build(Limits::default().value_bytes(usize::MAX)), Some(BuildError::MessageTooSmall));
+}
+
+#[tokio::test]
+async fn times_without_end_are_allowed() {
+    let never = Duration::MAX;
+    let limits = unlimited_rate()
+        .handshake_timeout(never)
+        .ping_interval(never)
+        .idle_timeout(never)
+        .takeover_probe(never)
+        .close_timeout(never)
+        .empty_room_ttl(never);
+    let builder = RoomRegistry::builder().limits(limits).settle(Some(never)).tick(never);
+    let server = Server::with(builder).await;
+    let mut ann = server.join("room", "ann", &[("x", "0")]).await;
+    let mut ben = server.join("room", "ben", &[("x", "0")]).await;
+    assert_eq!(ben.frame().await.len(), 1);
+    ann.set("x", "1").await;
+    assert_eq!(ben.frame().await, [("x".into(), "1".into())], "the first write leaves at once");
+    ben.set("x", "2").await;
+    ann.sync().await;
+    ann.close().await;
+    ben.close().await;
+    server.members(0).await;
 }

@@ -89,7 +89,7 @@ function closed({ code, reason, reconnecting }) {
 
 /** Asks for a name, and says what was wrong with the one before. */
 function ask(error) {
-  show('joining', 'joining…');
+  show('joining', 'choose a name');
   input.stop();
   page('join').textContent = 'Join';
   if (!dialog.open) dialog.showModal();

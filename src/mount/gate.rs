@@ -135,9 +135,13 @@ impl Gate {
     fn foreign(&self, origin: Option<&str>, host: Option<&str>) -> Refusal {
         let (origin, host) = (origin.unwrap_or("none"), host.unwrap_or("none"));
         let (origin, host) = (origin.escape_debug().to_string(), host.escape_debug().to_string());
+        let hint = match self.origins.rule {
+            Rule::Same => " Behind a proxy, see that it passes Host on.",
+            Rule::Any | Rule::List(_) => "",
+        };
         let text = format!(
-            "The origin '{origin:.200}' may not connect to the host '{host:.200}': \
-             see `Mount::origins` (behind a proxy: pass Host on)."
+            "The origin '{origin:.200}' is not among those that may connect to '{host:.200}' \
+             (`Mount::origins`).{hint}"
         );
         if !self.warned.swap(true, Relaxed) {
             warn!("{text}");

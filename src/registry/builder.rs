@@ -18,6 +18,8 @@ pub struct RoomRegistryBuilder {
     duplicate_names: DuplicateNames,
 }
 
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+
 /// Settings that contradict one another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -108,7 +110,7 @@ impl RoomRegistryBuilder {
         self
     }
 
-    /// Makes the registry; needs no runtime.
+    /// Makes the registry; needs no runtime. A time longer than ten years counts as ten years.
     ///
     /// # Errors
     ///
@@ -130,14 +132,29 @@ impl RoomRegistryBuilder {
                 return Err(BuildError::ZeroLimit(field));
             }
         }
-        let longest = limits.name_bytes + limits.value_bytes.max(limits.room_id_bytes);
+        let longest =
+            limits.name_bytes.saturating_add(limits.value_bytes.max(limits.room_id_bytes));
         if limits.message_bytes < longest {
             return Err(BuildError::MessageTooSmall);
         }
         Ok(self.make())
     }
 
-    pub(super) fn make(self) -> RoomRegistry {
+    pub(super) fn make(mut self) -> RoomRegistry {
+        // `Duration::MAX` is what one writes for 'never', but no moment lies so far ahead.
+        let limits = &mut self.rules.limits;
+        for time in [
+            &mut limits.handshake_timeout,
+            &mut limits.ping_interval,
+            &mut limits.idle_timeout,
+            &mut limits.takeover_probe,
+            &mut limits.close_timeout,
+            &mut limits.empty_room_ttl,
+            &mut self.rules.tick,
+        ] {
+            *time = LONGEST.min(*time);
+        }
+        self.rules.settle = self.rules.settle.map(|settle| LONGEST.min(settle));
         RoomRegistry::with(self.rules, self.usernames, self.duplicate_names)
     }
 }
