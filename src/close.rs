@@ -15,7 +15,7 @@ use std::{borrow::Cow, fmt};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseCode {
-    /// 1001: the server shuts down, or the host closed the room.
+    /// 1001: the server shuts down.
     GoingAway,
     /// 1002: broken framing (RFC 6455).
     Framing,
@@ -35,7 +35,7 @@ pub enum CloseCode {
     Username,
     /// 4003: the server or the room is full.
     Overloaded,
-    /// 4004: kicked by the host.
+    /// 4004: kicked by the host. Kept for the host's use: nothing sends it yet.
     Kicked,
 }
 
