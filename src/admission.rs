@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::{
@@ -49,13 +49,20 @@ pub(crate) async fn admit(
                 return Ok((seat, outbox));
             }
             Err(EnterError::Room(room, JoinError::NameInUse(Some((holder, held_by))))) => {
-                let probe = Probe { room, holder };
-                let answer = held_by.probe();
-                if timeout(limits.takeover_probe, answer).await.is_ok() {
+                // A second time, it has come back to life meanwhile.
+                if newcomer.outlived.is_some() {
+                    room.unchallenge(holder);
                     return Err(name_in_use());
                 }
+                let probe = Probe { room, holder };
+                let asked = Instant::now().into_std();
+                match timeout(limits.takeover_probe, held_by.probe()).await {
+                    Ok(true) => return Err(name_in_use()),
+                    // It has left: who comes first has the name.
+                    Ok(false) => {}
+                    Err(_) => newcomer.outlived = Some((held_by.clone(), asked)),
+                }
                 drop(probe);
-                newcomer.outlived = Some(holder);
             }
             Err(error) => return Err(refusal(error)),
         }

@@ -58,18 +58,24 @@ export function connect(url, { room, username, variables }) {
   // The handshake never carries the current values: those of a room that grew may not fit.
   const handshake = JSON.stringify({ kind: 'handshake', room, username, variables });
   const listeners = { set: new Set(), open: new Set(), close: new Set() };
-  /** Set while there was no connection: the last value of each. */
+  /** Set while there was no connection that has held: the last value of each. */
   const unsent = new Map();
   /** Names whose values are from before the connection, and perhaps no longer the room's. */
   let stale = new Set();
   let socket = null;
   let connected = false;
+  let hasHeld = false;
   let attempts = 0;
   let timer = null;
   let left = false;
 
   const emit = (event, ...details) => listeners[event].forEach((listener) => listener(...details));
-  const held = () => (attempts = 0);
+
+  function held() {
+    hasHeld = true;
+    attempts = 0;
+    unsent.clear();
+  }
 
   function open() {
     const ws = new WebSocket(withScheme(target, { 'http:': 'ws:', 'https:': 'wss:' }));
@@ -81,7 +87,6 @@ export function connect(url, { room, username, variables }) {
       ws.send(handshake);
       unsent.forEach((value, name) => ws.send(setMessage(name, value)));
       stale = new Set([...values.keys()].filter((name) => !unsent.has(name)));
-      unsent.clear();
       timers.push(setTimeout(held, HELD_AFTER), setTimeout(forgetStale, SNAPSHOT_WITHIN));
       emit('open');
     };
@@ -94,7 +99,9 @@ export function connect(url, { room, username, variables }) {
     };
     ws.onclose = async ({ code, reason }) => {
       timers.forEach(clearTimeout);
-      connected = false;
+      connected = hasHeld = false;
+      // What the room has no place for would be refused again.
+      if (code === 4000) unsent.clear();
       if (left) return;
       // A browser does not tell why an upgrade was refused; a plain request does.
       const refusal = opened ? null : await refusedBecause(target);
@@ -128,8 +135,9 @@ export function connect(url, { room, username, variables }) {
   function set(name, value) {
     stale.delete(name);
     values.set(name, value);
-    if (connected && socket.readyState === WebSocket.OPEN) socket.send(setMessage(name, value));
-    else unsent.set(name, value);
+    const isOpen = connected && socket.readyState === WebSocket.OPEN;
+    if (isOpen) socket.send(setMessage(name, value));
+    if (!isOpen || !hasHeld) unsent.set(name, value);
   }
 
   const cloud = {

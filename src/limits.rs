@@ -44,9 +44,9 @@ limits! {
     /// 4003.
     rooms: usize = 16_384;
     /// Connections to the registry, before and after their handshake. Default 16,384. Each costs
-    /// up to 8 KB, or [`message_bytes`](Self#structfield.message_bytes) while it sends a long message: 16,384 × 160 KiB
-    /// is the worst case that cannot be seen from outside, so lower both where memory is short.
-    /// Over it: 4003.
+    /// about 10 KB, and keeps buffers as long as the longest message it has sent and the longest
+    /// frame it was sent: 16,384 × 160 KiB is the worst case, which cannot be seen from outside, so
+    /// lower both where memory is short. Over it: 4003; over twice as many: 503, and no upgrade.
     sessions: usize = 16_384;
     /// Members of one room. Default 128. Over it: 4003.
     members_per_room: usize = 128;
@@ -66,11 +66,12 @@ limits! {
     /// handshake would carry it; a set that would make it longer is ignored.
     message_bytes: usize = 160 * 1024;
     /// Batches that wait in a room for its slowest reader. Default 64, allocated with the room
-    /// (24 bytes each). A member that is further behind gets the current values instead.
+    /// (32 bytes each). A member that is further behind gets the current values instead.
     backlog_batches: usize = 64;
     /// Bytes of those batches and their encodings. Default 3 MiB. Over it the oldest go first.
     backlog_bytes: usize = 3 * 1024 * 1024;
-    /// Bytes of all rooms together: values, names, batches that wait and snapshots being sent.
+    /// Bytes of all rooms together: values, names, batches that wait, and snapshots
+    /// that are being sent or kept for the next who joins.
     /// Default 256 MiB. A set that would pass it is ignored; a join that would pass it evicts the
     /// longest-empty room, or gets 4003.
     state_bytes: usize = 256 * 1024 * 1024;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{FromRequestParts, Request, WebSocketUpgrade},
-    http::{HeaderMap, request::Parts},
+    http::{HeaderMap, StatusCode, request::Parts},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -115,6 +115,10 @@ impl Mount {
         let registry = self.rooms.inner().clone();
         let message_bytes = registry.rules.limits.message_bytes;
         let session = registry.drain.enter();
+        // Up to here a refusal is told by a close; but those cost as much as sessions.
+        if session.ordinal / 2 > registry.rules.limits.sessions {
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
         upgrade
             .read_buffer_size(READ_BUFFER)
             .max_message_size(message_bytes)

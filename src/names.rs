@@ -8,22 +8,6 @@ use unicode_security::{GeneralSecurityProfile, MixedScript};
 
 pub(crate) use key::NameKey;
 
-/// Names under which a stranger could pass for the people who run the game.
-const IMPERSONATIONS: [&str; 12] = [
-    "admin",
-    "administrator",
-    "mod",
-    "moderator",
-    "official",
-    "owner",
-    "root",
-    "server",
-    "staff",
-    "support",
-    "sysadmin",
-    "system",
-];
-
 /// Which characters a username may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -139,7 +123,7 @@ impl UsernameRules {
         if !name.is_single_script() {
             return Err("a username may not mix the letters of several scripts".into());
         }
-        if !self.impersonation && key::impersonates(name, &IMPERSONATIONS) {
+        if !self.impersonation && key::impersonates(name) {
             return Err("that username is kept for the people who run the game".into());
         }
         #[cfg(feature = "profanity")]

@@ -7,7 +7,7 @@ mod seat;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -127,10 +127,10 @@ impl RoomRegistry {
     /// over. Returns whether all are gone.
     ///
     /// axum's graceful shutdown does not wait for upgraded connections (HTTP/1), or waits for them
-    /// for ever (HTTP/2): call this at the same time, on the same signal.
+    /// for ever (HTTP/2): call this on the same signal.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         let rooms: Vec<_> = {
-            // Under the lock, so that no join that was not refused comes after it.
+            // Under the lock, so that no room is created after it; a join looks at it once more.
             let rooms = self.inner.rooms.write();
             self.inner.drain.begin();
             rooms.values().cloned().collect()
@@ -160,9 +160,16 @@ impl Inner {
         loop {
             if let Some(room) = self.find(id)? {
                 match room.join(newcomer.clone()) {
-                    Ok(joined) => return Ok((Seat::new(self, room, joined.id), joined)),
+                    Ok(joined) => {
+                        let seat = Seat::new(self, room, joined.id);
+                        // Draining may have begun since the look-up, and have passed this room.
+                        if self.drain.is_draining() {
+                            return Err(EnterError::Draining);
+                        }
+                        return Ok((seat, joined));
+                    }
                     Err(JoinError::Evicted) => {}
-                    Err(JoinError::NoBudget) if self.evict_longest_empty() => {}
+                    Err(JoinError::NoBudget) if self.evict_longest_empty(Some(&room)) => {}
                     Err(JoinError::NoBudget) => return Err(EnterError::Full),
                     Err(error) => return Err(EnterError::Room(room, error)),
                 }
@@ -205,26 +212,35 @@ impl Inner {
                 return Ok(Some((Seat::new(self, room, joined.id), joined)));
             }
         }
-        if self.evict_longest_empty() { Ok(None) } else { Err(EnterError::Full) }
+        if self.evict_longest_empty(None) { Ok(None) } else { Err(EnterError::Full) }
     }
 
-    fn evict_longest_empty(&self) -> bool {
-        while let Some((since, room)) = self.emptied.pop() {
-            if self.evict(since, &room) {
-                return true;
+    /// Forgets the room that is empty for longest, but not the one that somebody is about to join.
+    fn evict_longest_empty(self: &Arc<Self>, joined: Option<&Arc<Room>>) -> bool {
+        let mut kept = None;
+        let evicted = loop {
+            let Some((since, room)) = self.emptied.pop() else { break false };
+            match room.upgrade() {
+                Some(room) if joined.is_some_and(|joined| Arc::ptr_eq(joined, &room)) => {
+                    kept = Some((since, room));
+                }
+                Some(room) if self.evict(since, &room) => break true,
+                _ => {}
             }
+        };
+        if let Some((since, room)) = kept {
+            self.emptied.push(since, &room, self);
         }
-        false
+        evicted
     }
 
     /// Forgets a room if it has been empty since that moment.
-    fn evict(&self, since: Instant, room: &Weak<Room>) -> bool {
-        let Some(room) = room.upgrade() else { return false };
+    fn evict(self: &Arc<Self>, since: Instant, room: &Arc<Room>) -> bool {
         let mut rooms = self.rooms.write();
         match room.evict(since) {
             Eviction::Evicted => rooms.remove(room.id()).is_some(),
             Eviction::EmptiedLater(since) => {
-                self.emptied.requeue(since, &room);
+                self.emptied.push(since, room, self);
                 false
             }
             Eviction::InUse => false,

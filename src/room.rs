@@ -106,9 +106,24 @@ impl Room {
     /// One such task at a time: started by the change that answered `First`, ended under the lock
     /// when nothing is due.
     async fn look_after(self: Arc<Self>) {
+        let mut duty = Duty(Some(self.clone()));
         loop {
-            let Some(next) = self.state.write().advance(Instant::now().into_std()) else { return };
+            let Some(next) = self.state.write().advance(Instant::now().into_std()) else {
+                duty.0 = None;
+                return;
+            };
             sync::wait(next, &self.sooner).await;
+        }
+    }
+}
+
+/// If the task ends otherwise, as with its runtime, the next change starts another.
+struct Duty(Option<Arc<Room>>);
+
+impl Drop for Duty {
+    fn drop(&mut self) {
+        if let Some(room) = &self.0 {
+            room.state.write().off_duty();
         }
     }
 }

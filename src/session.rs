@@ -73,9 +73,11 @@ impl Talk<'_> {
         R: Stream<Item = Result<Message, axum::Error>> + Unpin,
     {
         // Boxed, so that its place is free again while the member plays.
-        let (seat, outbox) = match Box::pin(self.handshake(reader, identity)).await {
-            Ok(joined) => joined,
-            Err(end) => return (Some(sink), end),
+        let handshake = AssertUnwindSafe(Box::pin(self.handshake(reader, identity)));
+        let (seat, outbox) = match handshake.catch_unwind().await {
+            Ok(Ok(joined)) => joined,
+            Ok(Err(end)) => return (Some(sink), end),
+            Err(_) => return (Some(sink), End::Close(fault())),
         };
         let limits = &self.registry.rules.limits;
         let writer = Writer::new(sink, outbox, limits, self.link, self.liveness);
@@ -120,7 +122,7 @@ impl Talk<'_> {
                 return Err(End::Close(Close::new(CloseCode::GoingAway, reason)));
             }
         };
-        let (text, _) = first.map_err(|_| End::Close(Close::protocol("no handshake came")))??;
+        let text = first.map_err(|_| End::Close(Close::protocol("no handshake came")))??;
         match wire::decode(&text)? {
             ClientMessage::Handshake(handshake) => {
                 admit(self.registry, handshake, identity, self.link).await.map_err(End::Close)

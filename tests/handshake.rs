@@ -74,6 +74,33 @@ async fn a_ghost_loses_its_name_and_only_a_ghost() {
 }
 
 #[tokio::test]
+async fn a_holder_that_leaves_while_asked_makes_way_at_once() {
+    let limits = Limits::default().takeover_probe(Duration::from_secs(3600));
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    for cut in [true, false] {
+        let mut ghost = server.connect().await;
+        ghost.handshake("room", "ann", VARIABLES).await;
+        server.members(1).await;
+        let mut waiting = server.connect().await;
+        waiting.handshake("room", "ann", VARIABLES).await;
+        // The ping that asks is on its way, so the newcomer waits by now.
+        let asked =
+            async { while !matches!(ghost.socket.next().await, Some(Ok(m)) if m.is_ping()) {} };
+        within("a ping", asked).await;
+        if cut {
+            // Dropped before the pong goes out.
+            drop(ghost);
+        } else {
+            ghost.socket.close(None).await.unwrap();
+        }
+        waiting.sync().await;
+        server.members(1).await;
+        waiting.close().await;
+        server.members(0).await;
+    }
+}
+
+#[tokio::test]
 async fn one_newcomer_waits_for_a_name_and_others_are_refused() {
     let limits = Limits::default().takeover_probe(Duration::from_secs(3600));
     let server = Server::with(RoomRegistry::builder().limits(limits)).await;

@@ -56,6 +56,28 @@ async fn the_creator_receives_nothing_and_a_joiners_values_are_ignored() {
 }
 
 #[tokio::test]
+async fn a_coalescing_room_sends_the_last_write_of_a_tick() {
+    let builder = axum_cloud_variables::RoomRegistry::builder()
+        .limits(common::unlimited_rate())
+        .tick(std::time::Duration::from_millis(500))
+        .coalesce(true);
+    let server = Server::with(builder).await;
+    let variables = &[("x", ""), ("end", "")];
+    let mut ann = server.join("room", "ann", variables).await;
+    let mut ben = server.join("room", "ben", variables).await;
+    ben.frame().await;
+    let long = "v".repeat(1_000);
+    for i in 0..1_000 {
+        ann.set("x", &format!("{i}{long}")).await;
+    }
+    ann.set("end", "1").await;
+    let seen = ben.until("end", "1").await;
+    // One leaves at once, the last with the tick.
+    let writes = seen.iter().filter(|(name, _)| name == "x").count();
+    assert_eq!((writes, &ben.view["x"]), (2, &format!("999{long}")));
+}
+
+#[tokio::test]
 async fn a_room_without_variables_is_a_room() {
     let server = Server::start().await;
     let _ann = server.join("room", "ann", &[]).await;

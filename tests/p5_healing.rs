@@ -57,6 +57,28 @@ async fn a_flood_of_refused_writes_gets_one_correction_a_tick() {
 }
 
 #[tokio::test]
+async fn a_write_between_two_refused_ones_is_what_its_writer_sees() {
+    let builder = RoomRegistry::builder()
+        .limits(unlimited_rate().value_bytes(10))
+        .tick(Duration::from_millis(200))
+        .settle(None);
+    let server = Server::with(builder).await;
+    let variables = &[("x", "0"), ("end", "")];
+    let mut ann = server.join("room", "ann", variables).await;
+    let mut ben = server.join("room", "ben", variables).await;
+    ben.frame().await;
+    // The first write leaves at once; the rest waits for the tick, together.
+    ann.set("end", "0").await;
+    for value in ["far too long a value", "good", "far too long a value"] {
+        ann.set("x", value).await;
+    }
+    ann.sync().await;
+    ben.set("end", "1").await;
+    ann.until("end", "1").await;
+    assert_eq!(ann.view["x"], "good");
+}
+
+#[tokio::test]
 async fn a_write_that_creates_no_variable_is_not_answered() {
     let limits = unlimited_rate().variables_per_room(1);
     let builder = RoomRegistry::builder().limits(limits).schema(Schema::Growing);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::{Router, extract::Request, middleware};
 use axum_cloud_variables::{DuplicateNames, Identity, Limits, RoomRegistry, UsernameRules};
-use common::{Client, Server, eventually, serve, unlimited_rate};
+use common::{Client, Server, eventually, serve, unlimited_rate, within};
 use futures_util::SinkExt;
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::{
@@ -283,6 +283,41 @@ async fn an_identity_takes_its_name_over_from_its_other_tab() {
     assert_eq!(told, (4002, "you went on in another tab".into()));
     assert_eq!(new.frame().await.len(), 1);
     assert_eq!(rooms.stats().members, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_replaced_while_writing_is_told_so() {
+    let builder =
+        RoomRegistry::builder().limits(unlimited_rate()).duplicate_names(DuplicateNames::Replace);
+    let server = Server::with(builder).await;
+    for _ in 0..20 {
+        let mut old = server.join("room", "ann", VARIABLES).await;
+        let writing = tokio::spawn(async move {
+            loop {
+                if let Some(close) = old.close_if_there().await {
+                    return close;
+                }
+                old.set("x", "1").await;
+            }
+        });
+        let new = server.join("room", "ann", VARIABLES).await;
+        assert_reason(within("a close", writing).await.unwrap(), 4002, "a busy writer");
+        new.close().await;
+        server.members(0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_check_that_panics_is_1011_for_that_session_alone() {
+    let rules = UsernameRules::default().check(|name| match name {
+        "boom" => panic!("a fault of the host's"),
+        _ => Ok(()),
+    });
+    let server = Server::with(RoomRegistry::builder().usernames(rules)).await;
+    let _ann = server.join("room", "ann", VARIABLES).await;
+    assert_reason(server.refusal("room", "boom", VARIABLES).await, 1011, "a panic");
+    let _ben = server.join("room", "ben", VARIABLES).await;
+    server.members(2).await;
 }
 
 #[tokio::test]

@@ -113,6 +113,21 @@ async fn a_paused_reader_is_alive() {
     assert_eq!(refused.0, 4002, "who cannot be heard is not a ghost");
 }
 
+#[tokio::test]
+async fn a_pause_for_the_rate_is_no_silence() {
+    let limits = Limits::default()
+        .bytes_per_second(1_000)
+        .byte_burst(1_000)
+        .idle_timeout(Duration::from_millis(200))
+        .ping_interval(Duration::from_millis(50));
+    let server = server(limits).await;
+    let mut ann = server.join("room", "ann", &[("x", "")]).await;
+    ann.set("x", &"v".repeat(2_000)).await;
+    // It is not read for about a second, several times its idle timeout.
+    ann.sync().await;
+    assert_eq!(server.rooms.stats().members, 1);
+}
+
 #[test]
 fn limits_that_make_no_room_possible_are_an_error() {
     let build = |limits| RoomRegistry::builder().limits(limits).build().err();

@@ -1,5 +1,7 @@
 //! The key under which usernames are compared.
 
+use std::{collections::HashSet, sync::LazyLock};
+
 use caseless::Caseless;
 use unicode_normalization::UnicodeNormalization;
 use unicode_security::skeleton;
@@ -17,10 +19,28 @@ impl NameKey {
     }
 }
 
-/// Whether a name, its edges cleaned of signs, reads as one of these.
-pub(super) fn impersonates(name: &str, list: &[&str]) -> bool {
-    let key = NameKey::new(name.trim_matches(['_', '-']));
-    list.iter().any(|kept| NameKey::new(kept) == key)
+/// Names under which a stranger could pass for the people who run the game.
+static IMPERSONATIONS: LazyLock<HashSet<NameKey>> = LazyLock::new(|| {
+    let names = [
+        "admin",
+        "administrator",
+        "mod",
+        "moderator",
+        "official",
+        "owner",
+        "root",
+        "server",
+        "staff",
+        "support",
+        "sysadmin",
+        "system",
+    ];
+    names.map(NameKey::new).into()
+});
+
+/// Whether a name, its edges cleaned of signs, reads as that of somebody who runs the game.
+pub(super) fn impersonates(name: &str) -> bool {
+    IMPERSONATIONS.contains(&NameKey::new(name.trim_matches(['_', '-'])))
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ pub struct RoomRegistryBuilder {
     duplicate_names: DuplicateNames,
 }
 
+/// The JSON around a name and a value.
+const MESSAGE_OVERHEAD: usize = 128;
+
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
 /// Settings that contradict one another.
@@ -127,6 +130,10 @@ impl RoomRegistryBuilder {
             ("backlog_batches", limits.backlog_batches),
             ("message_burst", limits.message_burst as usize),
             ("byte_burst", limits.byte_burst as usize),
+            ("state_bytes", limits.state_bytes),
+            ("handshake_timeout", limits.handshake_timeout.as_millis() as usize),
+            ("ping_interval", limits.ping_interval.as_millis() as usize),
+            ("idle_timeout", limits.idle_timeout.as_millis() as usize),
         ] {
             if value == 0 {
                 return Err(BuildError::ZeroLimit(field));
@@ -134,7 +141,7 @@ impl RoomRegistryBuilder {
         }
         let longest =
             limits.name_bytes.saturating_add(limits.value_bytes.max(limits.room_id_bytes));
-        if limits.message_bytes < longest {
+        if limits.message_bytes < longest.saturating_add(MESSAGE_OVERHEAD) {
             return Err(BuildError::MessageTooSmall);
         }
         Ok(self.make())

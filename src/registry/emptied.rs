@@ -29,17 +29,15 @@ impl Emptied {
     /// Queues a room, and has the janitor come when its time is over.
     pub(super) fn push(&self, since: Instant, room: &Arc<Room>, registry: &Arc<Inner>) {
         let mut queue = self.0.lock();
-        queue.insert(since, room);
-        if queue.janitor.is_none() {
+        queue.last += 1;
+        let ticket = (since, queue.last);
+        queue.rooms.insert(ticket, Arc::downgrade(room));
+        // One may also have died with its runtime.
+        if queue.janitor.as_ref().is_none_or(AbortHandle::is_finished) {
             let ttl = registry.rules.limits.empty_room_ttl;
             let janitor = tokio::spawn(forget(Arc::downgrade(registry), ttl));
             queue.janitor = Some(janitor.abort_handle());
         }
-    }
-
-    /// Puts a room back that was emptied once more.
-    pub(super) fn requeue(&self, since: Instant, room: &Arc<Room>) {
-        self.0.lock().insert(since, room);
     }
 
     /// The first room, and since when it is empty as far as is known here.
@@ -66,13 +64,6 @@ impl Emptied {
     }
 }
 
-impl Queue {
-    fn insert(&mut self, since: Instant, room: &Arc<Room>) {
-        self.last += 1;
-        self.rooms.insert((since, self.last), Arc::downgrade(room));
-    }
-}
-
 impl Drop for Emptied {
     fn drop(&mut self) {
         if let Some(janitor) = self.0.get_mut().janitor.take() {
@@ -88,7 +79,9 @@ async fn forget(registry: Weak<Inner>, ttl: Duration) {
             loop {
                 let now = tokio::time::Instant::now().into_std();
                 match registry.emptied.pop_due(now, ttl) {
-                    Ok((since, room)) => _ = registry.evict(since, &room),
+                    Ok((since, room)) => {
+                        _ = room.upgrade().is_some_and(|room| registry.evict(since, &room));
+                    }
                     Err(Some(next)) => break next,
                     Err(None) => return,
                 }

@@ -21,9 +21,16 @@ pub(crate) struct Part {
     pub(crate) from: Option<MemberId>,
     /// The one member that a correction is for; `None` is everyone.
     pub(crate) to: Option<MemberId>,
+    /// What it costs while it waits.
+    pub(crate) _charge: Charge,
 }
 
 impl Part {
+    /// Bytes of its encoding.
+    pub(super) fn len(&self) -> usize {
+        wire::set_len(&self.name, &self.value)
+    }
+
     /// What a part costs while it waits: the text, its encoding, the part itself.
     pub(super) fn cost(name: &Text, value: &Text) -> usize {
         2 * wire::set_len(name, value) + size_of::<Self>()
@@ -36,18 +43,12 @@ impl Part {
 pub(crate) struct Batch(RwLock<Option<Arc<Content>>>);
 
 impl Batch {
-    pub(super) fn new(parts: Vec<Part>, bytes: usize, charge: Charge) -> Self {
+    pub(super) fn new(parts: Vec<Part>, bytes: usize) -> Self {
         let mut concerned: Vec<_> = parts.iter().flat_map(|p| [p.from, p.to]).flatten().collect();
         concerned.sort_unstable();
         concerned.dedup();
         let frames = Default::default();
-        Self(RwLock::new(Some(Arc::new(Content {
-            parts,
-            concerned,
-            frames,
-            bytes,
-            _charge: charge,
-        }))))
+        Self(RwLock::new(Some(Arc::new(Content { parts, concerned, frames, bytes }))))
     }
 
     /// `None` where it was emptied: its reader lags.
@@ -68,7 +69,6 @@ pub(crate) struct Content {
     concerned: Vec<MemberId>,
     frames: [OnceLock<Encoded>; Dialect::COUNT],
     bytes: usize,
-    _charge: Charge,
 }
 
 #[derive(Debug)]
@@ -166,6 +166,7 @@ mod tests {
             value: text(value),
             from: from.map(MemberId),
             to: to.map(MemberId),
+            _charge: Budget::new(0).open(),
         }
     }
 
@@ -186,7 +187,7 @@ mod tests {
             part(7, "c", None, Some(1)),
             part(8, "d", None, None),
         ];
-        let batch = Batch::new(parts, 200, Budget::new(1000).open());
+        let batch = Batch::new(parts, 200);
         assert_eq!(cut(&batch, 3, 4), (vec!["a".into(), "b".into(), "d".into()], false));
         assert_eq!(cut(&batch, 1, 4), (vec!["b".into(), "c".into(), "d".into()], true));
         assert_eq!(cut(&batch, 2, 4), (vec!["a".into(), "d".into()], false));
@@ -196,12 +197,12 @@ mod tests {
 
     #[test]
     fn members_share_one_encoding() {
-        let batch = Batch::new(vec![part(1, "a", Some(1), None)], 50, Budget::new(1000).open());
+        let batch = Batch::new(vec![part(1, "a", Some(1), None)], 50);
         let frame = |member| {
             batch.content().unwrap().cut(MemberId(member), 0, Dialect::Spec).frame.unwrap()
         };
         assert_eq!(frame(2).as_ptr(), frame(3).as_ptr());
-        let addressed = Batch::new(vec![part(1, "a", None, Some(1))], 50, Budget::new(1000).open());
+        let addressed = Batch::new(vec![part(1, "a", None, Some(1))], 50);
         assert_eq!(cut(&addressed, 2, 0), (vec![], false));
     }
 }

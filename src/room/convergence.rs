@@ -58,6 +58,7 @@ fn a_steady_writer_keeps_its_steps() {
         stalls: false,
         leaves: false,
         refusals: false,
+        jams: false,
         ..Weather::new(&mut rng, Some(Duration::from_millis(500)))
     };
     let mut world = World::new(rng, weather);

@@ -25,8 +25,8 @@ pub(crate) struct Newcomer<'a> {
     pub(crate) link: Arc<Link>,
     /// Takes the name from whoever holds it.
     pub(crate) replaces: bool,
-    /// The holder of the name that did not answer a probe.
-    pub(crate) outlived: Option<MemberId>,
+    /// The holder of the name that was asked then, and did not answer.
+    pub(crate) outlived: Option<(Arc<Link>, Instant)>,
 }
 
 #[derive(Debug)]
@@ -136,7 +136,11 @@ impl State {
             let told = Close::new(CloseCode::Username, "somebody else took your username");
             return Ok(Some((id, told)));
         }
-        if newcomer.outlived == Some(id) {
+        if let Some((link, asked)) = &newcomer.outlived
+            && Arc::ptr_eq(link, &holder.link)
+            && !link.is_paused()
+            && link.heard_at() <= *asked
+        {
             return Ok(Some((id, Close::protocol("you gave no sign of life"))));
         }
         if std::mem::replace(&mut holder.challenged, true) {

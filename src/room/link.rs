@@ -29,6 +29,9 @@ pub(crate) struct Link {
     paused: AtomicBool,
     /// Somebody wants a ping answered now.
     probed: AtomicBool,
+    /// The member is none any more.
+    left: AtomicBool,
+    /// A sign of life came, or the member left.
     answered: Notify,
     stop: OnceLock<Close>,
     stopped: Notify,
@@ -43,6 +46,7 @@ impl Link {
             alive: AtomicU64::new(0),
             paused: AtomicBool::new(false),
             probed: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             answered: Notify::new(),
             stop: OnceLock::new(),
             stopped: Notify::new(),
@@ -93,15 +97,27 @@ impl Link {
         self.paused.store(paused, Relaxed);
     }
 
-    /// Asks for a ping; the future ends with the first sign of life after this call.
-    pub(crate) fn probe(&self) -> impl Future<Output = ()> {
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Relaxed)
+    }
+
+    /// Notes that the member is none any more.
+    pub(super) fn leave(&self) {
+        self.left.store(true, Relaxed);
+        self.answered.notify_waiters();
+    }
+
+    /// Asks for a ping. The future ends with the first sign of life after this call, or when the
+    /// member leaves; true where it is there.
+    pub(crate) fn probe(&self) -> impl Future<Output = bool> {
         let answered = self.answered.notified();
         self.probed.store(true, Relaxed);
         self.prod();
         async move {
-            if !self.paused.load(Relaxed) {
+            if !self.is_paused() && !self.left.load(Relaxed) {
                 answered.await;
             }
+            !self.left.load(Relaxed)
         }
     }
 

@@ -56,6 +56,7 @@ impl Members {
 
     pub(super) fn remove(&mut self, id: MemberId) -> Option<Member> {
         let member = self.by_id.remove(&id)?;
+        member.link.leave();
         if let Some(key) = &member.key
             && self.by_key.get(key) == Some(&id)
         {

@@ -8,7 +8,10 @@ use super::{
     state::{Schema, State},
     variables,
 };
-use crate::wire::{Json, Text};
+use crate::{
+    budget::Charge,
+    wire::{Json, Text},
+};
 
 /// One `set` as a member sent it.
 #[derive(Debug)]
@@ -67,15 +70,26 @@ impl State {
             Some(_) => value.as_json().len(),
             None => variables::cost(name.as_json(), value.as_json()),
         };
-        if !self.pay(new.saturating_sub(old), Part::cost(&name, &value)) {
-            return false;
-        }
+        let Some(charge) = self.pay(new.saturating_sub(old), &name, &value) else { return false };
         self.charge.shrink(old.saturating_sub(new));
         if known.is_none() {
             self.variables.insert(name.clone(), Json::from_plain("").to_text(), now);
         }
-        self.apply(write.member, write.base, name, value, now);
+        self.apply(write, name, value, charge, now);
         true
+    }
+
+    /// Pays for a value that grows by `growth`, and for the part that tells of it.
+    fn pay(&mut self, growth: usize, name: &Text, value: &Text) -> Option<Charge> {
+        let pay = |state: &mut Self| {
+            let part = state.outgoing.pay(name, value)?;
+            state.charge.grow(growth).then_some(part)
+        };
+        pay(self).or_else(|| {
+            // The write makes it old anyway.
+            self.snapshot = None;
+            pay(self)
+        })
     }
 
     fn fits(&mut self, write: &Write<'_>) -> bool {
@@ -94,49 +108,44 @@ impl State {
             || self.variables.handshake_len() + (new - old) <= limits.message_bytes
     }
 
-    fn pay(&mut self, state: usize, part: usize) -> bool {
-        if !self.outgoing.reserve(part) {
-            return false;
-        }
-        let paid = self.charge.grow(state);
-        if !paid {
-            self.outgoing.give_back(part);
-        }
-        paid
-    }
-
-    fn apply(&mut self, writer: MemberId, base: u64, name: Text, value: Text, now: Instant) {
+    fn apply(&mut self, write: &Write<'_>, name: Text, value: Text, charge: Charge, now: Instant) {
+        let writer = write.member;
         self.position += 1;
         self.snapshot = None;
         let member = self.members.get(writer);
         let told = member.map_or(0, |member| {
             member.snapshot.max(member.corrections.get(&name).copied().unwrap_or(0))
         });
-        if let Some(variable) = self.variables.set(&name, value.clone(), writer, self.position, now)
-            && variable.written_by_another(writer).max(told) > base
+        let position = self.position;
+        if let Some(variable) = self.variables.set(&name, value.clone(), writer, position, now)
+            && variable.written_by_another(writer).max(told) > write.base
         {
             self.settle.contest(&name, variable);
         }
-        let position = self.position;
-        self.outgoing.push(Part { position, name, value, from: Some(writer), to: None }, now);
+        self.outgoing.push(
+            Part { position, name, value, from: Some(writer), to: None, _charge: charge },
+            now,
+        );
     }
 
     /// Sends one member the room's value of a variable, in its place in the order; once a batch.
     fn correct(&mut self, member: MemberId, name: &Text, now: Instant) {
-        if self.outgoing.corrects(member, name) {
-            return;
-        }
         let (Some(variable), Some(corrected)) =
             (self.variables.get(name.as_json()), self.members.get(member))
         else {
             return;
         };
+        if self.outgoing.corrects(member, name, variable.last) {
+            return;
+        }
         self.position += 1;
         corrected.corrections.insert(name.clone(), self.position);
-        let value = variable.value.clone();
-        self.outgoing.reserve_anyway(Part::cost(name, &value));
-        let (position, name) = (self.position, name.clone());
-        self.outgoing.push(Part { position, name, value, from: None, to: Some(member) }, now);
+        let (position, name, value) = (self.position, name.clone(), variable.value.clone());
+        let charge = self.outgoing.pay_anyway(&name, &value);
+        self.outgoing.push(
+            Part { position, name, value, from: None, to: Some(member), _charge: charge },
+            now,
+        );
     }
 
     /// Does what is due: corrects the writers of contested variables that came to rest, and sends
@@ -175,6 +184,11 @@ impl State {
             }
             _ => Alarm::AsArranged,
         }
+    }
+
+    /// Nobody looks after the room any more.
+    pub(crate) fn off_duty(&mut self) {
+        self.alarm = None;
     }
 
     fn due(&self) -> Option<Instant> {

@@ -14,18 +14,17 @@ use super::{
 };
 use crate::{
     budget::{Budget, Charge},
-    wire::{self, FRAME_BYTES, Text},
+    wire::{FRAME_BYTES, Text},
 };
 
 /// Collects the writes of a tick. The first write in a quiet room leaves at once.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     tick: Duration,
-    /// Whether a later write of a variable takes the earlier one's place in the open batch.
+    /// Whether a later write of a variable puts the earlier one out of the open batch.
     coalesce: bool,
     parts: Vec<Part>,
     bytes: usize,
-    charge: Charge,
     budget: Budget,
     /// When the open batch may leave.
     next: Instant,
@@ -45,10 +44,9 @@ impl Outgoing {
             coalesce,
             parts: Vec::new(),
             bytes: 0,
-            charge: budget.open(),
             budget: budget.clone(),
             next: now,
-            sender: broadcast::Sender::new(batches.max(1)),
+            sender: broadcast::Sender::new(batches),
             backlog: Backlog::new(bytes),
         }
     }
@@ -57,47 +55,60 @@ impl Outgoing {
         self.sender.subscribe()
     }
 
-    /// Pays for a part that is to be pushed; false where the budget does not have it, not even
+    /// What a part that is to be pushed costs; `None` where the budget does not have it, not even
     /// without what waits for slow readers.
-    #[must_use]
-    pub(super) fn reserve(&mut self, cost: usize) -> bool {
-        self.charge.grow(cost) || {
+    pub(super) fn pay(&mut self, name: &Text, value: &Text) -> Option<Charge> {
+        let cost = Part::cost(name, value);
+        self.budget.charge(cost).or_else(|| {
             self.backlog.clear();
-            self.charge.grow(cost)
+            self.budget.charge(cost)
+        })
+    }
+
+    /// As [`pay`](Self::pay), over the limit if need be.
+    pub(super) fn pay_anyway(&mut self, name: &Text, value: &Text) -> Charge {
+        self.pay(name, value).unwrap_or_else(|| {
+            let mut charge = self.budget.open();
+            charge.force(Part::cost(name, value));
+            charge
+        })
+    }
+
+    /// Whether a correction of this variable for this member, ordered after `position`, is about
+    /// to leave. An older one is taken back: the member may have written since.
+    pub(super) fn corrects(&mut self, member: MemberId, name: &Text, position: u64) -> bool {
+        let is_correction = |part: &Part| part.to == Some(member) && part.name == *name;
+        let newest = self.parts.iter().rev().find(|part| is_correction(part));
+        if newest.is_some_and(|part| part.position > position) {
+            return true;
         }
-    }
-
-    /// Takes back what was paid for a part that is not pushed after all.
-    pub(super) fn give_back(&mut self, cost: usize) {
-        self.charge.shrink(cost);
-    }
-
-    /// Pays for a part that must go out, over the limit if need be.
-    pub(super) fn reserve_anyway(&mut self, cost: usize) {
-        if !self.reserve(cost) {
-            self.charge.force(cost);
-        }
-    }
-
-    /// Whether a correction of this variable for this member is about to leave.
-    pub(super) fn corrects(&self, member: MemberId, name: &Text) -> bool {
-        self.parts.iter().any(|part| part.to == Some(member) && part.name == *name)
+        self.take_back(is_correction);
+        false
     }
 
     /// Queues a part; the caller holds the room's lock, so that queueing is ordering.
     pub(super) fn push(&mut self, part: Part, now: Instant) {
-        let len = wire::set_len(&part.name, &part.value);
+        if self.coalesce && part.to.is_none() {
+            self.take_back(|old| old.to.is_none() && old.name == part.name);
+        }
+        let len = part.len();
         if self.bytes + len > FRAME_BYTES {
             self.send(now);
-        }
-        if self.coalesce && part.to.is_none() {
-            self.parts.retain(|old| old.to.is_some() || old.name != part.name);
         }
         self.bytes += len;
         self.parts.push(part);
         if !self.tick.is_zero() && now >= self.next {
             self.send(now);
         }
+    }
+
+    fn take_back(&mut self, which: impl Fn(&Part) -> bool) {
+        let bytes = &mut self.bytes;
+        self.parts.retain(|part| {
+            let stays = !which(part);
+            *bytes -= if stays { 0 } else { part.len() };
+            stays
+        });
     }
 
     /// When [`flush`](Self::flush) has something to do; `None` in a quiet room.
@@ -116,7 +127,6 @@ impl Outgoing {
     pub(super) fn clear(&mut self) {
         self.parts = Vec::new();
         self.bytes = 0;
-        self.charge = self.budget.open();
     }
 
     fn send(&mut self, now: Instant) {
@@ -125,9 +135,8 @@ impl Outgoing {
         }
         self.next = now + self.tick;
         let parts = std::mem::take(&mut self.parts);
-        let charge = std::mem::replace(&mut self.charge, self.budget.open());
         let bytes = std::mem::take(&mut self.bytes);
-        let batch = Arc::new(Batch::new(parts, bytes, charge));
+        let batch = Arc::new(Batch::new(parts, bytes));
         self.backlog.push(&batch, 2 * bytes);
         // It fails where the room has no members.
         let _ = self.sender.send(batch);

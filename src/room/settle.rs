@@ -53,6 +53,11 @@ impl Settle {
         Some(name)
     }
 
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+        self.queued.clear();
+    }
+
     pub(super) fn enqueue(&mut self, name: &Text, due: Instant) {
         match self.queued.get(name) {
             Some(earlier) if *earlier <= due => return,

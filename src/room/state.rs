@@ -149,7 +149,8 @@ impl State {
             return Some(snapshot.clone());
         }
         let values = self.variables.values();
-        let cost = values.iter().map(|(name, value)| wire::set_len(name, value) + 32).sum();
+        // The texts, which may be overwritten while it is sent, and their encoding.
+        let cost = values.iter().map(|(name, value)| 2 * wire::set_len(name, value)).sum();
         let snapshot = Arc::new(Snapshot::new(values, self.budget.charge(cost)?));
         Some(self.snapshot.insert(snapshot).clone())
     }
@@ -161,6 +162,7 @@ impl State {
             return None;
         }
         self.emptied = now;
+        self.snapshot = None;
         (!std::mem::replace(&mut self.awaits_eviction, true)).then_some(now)
     }
 
@@ -176,7 +178,7 @@ impl State {
         self.evicted = true;
         // A task may look after the room for a moment still: its bytes are free now.
         self.variables = Variables::default();
-        self.snapshot = None;
+        self.settle.clear();
         self.outgoing.clear();
         self.charge = self.budget.open();
         Eviction::Evicted

@@ -58,7 +58,8 @@ pub(super) struct Variables {
 
 impl Variables {
     pub(super) fn new(room: &str) -> Self {
-        Self { map: HashMap::new(), handshake: HANDSHAKE_OVERHEAD + room.len() }
+        let room = Json::from_plain(room).as_json().len();
+        Self { map: HashMap::new(), handshake: HANDSHAKE_OVERHEAD + room }
     }
 
     pub(super) fn len(&self) -> usize {

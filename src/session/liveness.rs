@@ -8,31 +8,67 @@ use crate::room::CLIENT_LAG;
 /// answers it.
 ///
 /// Pings go behind all that was sent before, so an answer proves that the client's network side
-/// has read everything up to a position. [`CLIENT_LAG`] later the client has handled it too: then
-/// that position is the session's base.
+/// has read everything up to a position. A ping that is sent [`CLIENT_LAG`] later, once answered,
+/// says that what comes from then on was sent with that handled: then the position is the session's
+/// base. However long the frames of a client are on their way, they come behind that answer.
 #[derive(Debug, Default)]
 pub(crate) struct Liveness {
     last: u64,
-    /// The position that the outstanding ping proves.
-    outstanding: Option<u64>,
-    /// Proven, but not long enough ago: the oldest and the newest, with the time of the answer.
-    proven: VecDeque<(u64, Instant)>,
+    outstanding: Option<Ping>,
+    /// Proven, but not yet a base: the oldest and the newest.
+    proven: VecDeque<Proven>,
     base: u64,
 }
 
+#[derive(Debug)]
+struct Ping {
+    /// What its answer proves.
+    position: u64,
+    /// What its answer makes the base.
+    matures: u64,
+    is_barrier: bool,
+}
+
+#[derive(Debug)]
+struct Proven {
+    position: u64,
+    answered: Instant,
+    /// A snapshot or a correction waits for it to be the base.
+    is_barrier: bool,
+}
+
 impl Liveness {
-    /// The payload of a ping that proves `position`; `None` while one is outstanding.
-    pub(crate) fn ping(&mut self, position: u64) -> Option<[u8; 8]> {
+    /// The payload of a ping that proves `position`; `None` while one is outstanding. A barrier
+    /// is one that follows a snapshot or a correction.
+    pub(crate) fn ping(
+        &mut self,
+        position: u64,
+        is_barrier: bool,
+        now: Instant,
+    ) -> Option<[u8; 8]> {
         if self.outstanding.is_some() {
             return None;
         }
+        let mut matures = self.base;
+        while let Some(oldest) = self.proven.front()
+            && oldest.answered + CLIENT_LAG <= now
+        {
+            matures = oldest.position;
+            self.proven.pop_front();
+        }
         self.last += 1;
-        self.outstanding = Some(position);
+        self.outstanding = Some(Ping { position, matures, is_barrier });
         Some(self.last.to_be_bytes())
     }
 
     pub(crate) fn is_outstanding(&self) -> bool {
         self.outstanding.is_some()
+    }
+
+    /// When a ping would make a base of what waits for it. Keepalive makes one of the rest.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let is_awaited = self.outstanding.is_none() && self.proven.iter().any(|p| p.is_barrier);
+        self.proven.front().filter(|_| is_awaited).map(|oldest| oldest.answered + CLIENT_LAG)
     }
 
     /// Takes a pong; one that answers no ping of ours is allowed (RFC 6455, section 5.5.3) and
@@ -41,26 +77,17 @@ impl Liveness {
         if payload != self.last.to_be_bytes() {
             return;
         }
-        let Some(position) = self.outstanding.take() else { return };
+        let Some(ping) = self.outstanding.take() else { return };
+        self.base = self.base.max(ping.matures);
         // Leaving out what lies between is late, but sound; and it bounds the memory.
-        self.proven.truncate(1);
-        self.proven.push_back((position, now));
-        self.mature(now);
+        let left_out = self.proven.drain(self.proven.len().min(1)..).any(|p| p.is_barrier);
+        let is_barrier = ping.is_barrier || left_out;
+        self.proven.push_back(Proven { position: ping.position, answered: now, is_barrier });
     }
 
     /// The position up to which the client had handled all when it sent what arrives now.
-    pub(crate) fn base(&mut self, now: Instant) -> u64 {
-        self.mature(now);
+    pub(crate) fn base(&self) -> u64 {
         self.base
-    }
-
-    fn mature(&mut self, now: Instant) {
-        while let Some(&(position, answered)) = self.proven.front()
-            && now.saturating_duration_since(answered) >= CLIENT_LAG
-        {
-            self.base = self.base.max(position);
-            self.proven.pop_front();
-        }
     }
 }
 
@@ -71,23 +98,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_base_is_what_was_proven_long_enough_ago() {
+    fn a_base_is_what_was_proven_long_before_an_answered_ping() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut liveness = Liveness::default();
-        let first = liveness.ping(7).unwrap();
-        assert_eq!(liveness.ping(8), None);
+        let first = liveness.ping(7, true, at(0)).unwrap();
+        assert_eq!(liveness.ping(8, false, at(0)), None);
         liveness.pong(b"else", at(1));
         assert!(liveness.is_outstanding());
         liveness.pong(&first, at(1));
         liveness.pong(&first, at(2));
+        assert_eq!(liveness.due(), Some(at(11)));
         for (second, position) in [(3, 20), (4, 30), (5, 40)] {
-            let ping = liveness.ping(position).unwrap();
+            let ping = liveness.ping(position, false, at(second)).unwrap();
             liveness.pong(&ping, at(second));
         }
-        assert_eq!(liveness.base(at(10)), 0);
-        assert_eq!(liveness.base(at(11)), 7);
-        assert_eq!(liveness.base(at(14)), 7);
-        assert_eq!(liveness.base(at(15)), 40);
+        assert_eq!(liveness.base(), 0);
+        let second = liveness.ping(50, false, at(11)).unwrap();
+        assert_eq!((liveness.base(), liveness.due()), (0, None), "time alone proves nothing");
+        liveness.pong(&second, at(60));
+        assert_eq!((liveness.base(), liveness.due()), (7, None));
+        let third = liveness.ping(60, false, at(61)).unwrap();
+        liveness.pong(&third, at(62));
+        assert_eq!(liveness.base(), 40);
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct Reader<S> {
     rate: Rate,
     link: Arc<Link>,
     liveness: Arc<Mutex<Liveness>>,
+    /// The liveness' base, which moves with its pongs.
+    base: u64,
     /// The WebSocket layer reads no further, so an answered close cannot be seen.
     broken: bool,
 }
@@ -53,11 +55,12 @@ where
         liveness: &Arc<Mutex<Liveness>>,
     ) -> Self {
         let rate = Rate::new(limits, Instant::now().into_std());
-        Self { stream, rate, link: link.clone(), liveness: liveness.clone(), broken: false }
+        let (link, liveness) = (link.clone(), liveness.clone());
+        Self { stream, rate, link, liveness, base: 0, broken: false }
     }
 
-    /// The next text, and the base of the session when it came.
-    pub(super) async fn text(&mut self) -> Result<(Utf8Bytes, u64), End> {
+    /// The next text.
+    pub(super) async fn text(&mut self) -> Result<Utf8Bytes, End> {
         loop {
             let message = match self.stream.next().await {
                 Some(Ok(message)) => message,
@@ -68,16 +71,19 @@ where
                 None => return Err(End::Gone),
             };
             let now = Instant::now().into_std();
-            self.link.heard(now);
+            if !matches!(message, Message::Close(_)) {
+                self.link.heard(now);
+            }
             let pause = self.rate.take(length(&message), now);
-            let base = self.liveness.lock().base(now);
             match message {
                 Message::Text(text) => {
                     self.pause(pause).await;
-                    return Ok((text, base));
+                    return Ok(text);
                 }
                 Message::Pong(payload) => {
-                    self.liveness.lock().pong(&payload, now);
+                    let mut liveness = self.liveness.lock();
+                    liveness.pong(&payload, now);
+                    self.base = liveness.base();
                     self.link.prod();
                 }
                 Message::Ping(_) => {}
@@ -104,7 +110,7 @@ where
     /// Takes the writes of a member until its session ends.
     pub(super) async fn play(&mut self, seat: &Seat) -> End {
         loop {
-            let (text, base) = match self.text().await {
+            let text = match self.text().await {
                 Ok(next) => next,
                 Err(end) => return end,
             };
@@ -115,12 +121,13 @@ where
                 }
                 Err(malformed) => return malformed.into(),
             };
-            match seat.write(base, &name, &value) {
+            match seat.write(self.base, &name, &value) {
                 Ok(()) => {}
                 Err(WriteError::UnknownVariable) => {
                     return End::Close(Close::protocol("the room has no variable of that name"));
                 }
-                Err(WriteError::Gone) => return End::Gone,
+                // It was put out, and told so.
+                Err(WriteError::Gone) => return End::Close(self.link.stopped().await.clone()),
             }
         }
     }
@@ -144,7 +151,7 @@ fn length(message: &Message) -> usize {
 }
 
 /// The close that an error of the WebSocket layer deserves. The error is axum's; what is inside is
-/// known only if our tungstenite is axum's: `tests/close_codes.rs` asserts each code.
+/// known only if our tungstenite is axum's: `tests/p6_closes.rs` asserts each code.
 fn end_of(error: axum::Error) -> End {
     let Ok(error) = error.into_inner().downcast::<WsError>() else { return End::Gone };
     let (code, reason) = match *error {

@@ -81,12 +81,15 @@ where
             let item = tokio::select! {
                 biased;
                 item = self.outbox.next(may_ping) => item,
-                () = link.prodded() => continue,
+                () = link.prodded() => {
+                    timer.as_mut().reset(self.due());
+                    continue;
+                }
                 () = &mut timer => continue,
             };
             let sent = match item {
                 Item::Frame(frame) => self.send(Message::Text(frame)).await,
-                Item::Barrier(position) => self.send_ping(position).await,
+                Item::Barrier(position) => self.send_ping(position, true).await,
                 Item::NoBudget => {
                     sleep(RETRY).await;
                     Ok(())
@@ -98,7 +101,11 @@ where
     }
 
     fn due(&self) -> Instant {
-        self.next_ping.min(silent_at(&self.link, self.idle_timeout))
+        let due = self.next_ping.min(silent_at(&self.link, self.idle_timeout));
+        match self.liveness.lock().due() {
+            Some(ping) => due.min(ping.into()),
+            None => due,
+        }
     }
 
     /// Stops a session without a sign of life, and pings where it is time to.
@@ -108,6 +115,8 @@ where
             self.link.stop(no_sign_of_life());
         } else if now >= self.next_ping {
             self.next_ping = now + self.ping_interval;
+            self.ping().await?;
+        } else if now >= self.due() {
             self.ping().await?;
         }
         Ok(())
@@ -119,11 +128,12 @@ where
             return Ok(());
         }
         let position = self.outbox.prove();
-        self.send_ping(position).await
+        self.send_ping(position, false).await
     }
 
-    async fn send_ping(&mut self, position: u64) -> Result<(), Broken> {
-        let payload = self.liveness.lock().ping(position);
+    async fn send_ping(&mut self, position: u64, is_barrier: bool) -> Result<(), Broken> {
+        let now = Instant::now().into_std();
+        let payload = self.liveness.lock().ping(position, is_barrier, now);
         match payload {
             Some(payload) => self.send(Message::Ping(payload.to_vec().into())).await,
             None => Ok(()),
@@ -167,9 +177,11 @@ async fn patience(outbox: &mut Outbox, link: &Link, idle: Duration, close: Durat
     }
 }
 
-/// When a session will have shown no sign of life for too long.
+/// When a session will have shown no sign of life for too long. One that is not read cannot be
+/// heard.
 fn silent_at(link: &Link, idle: Duration) -> Instant {
-    Instant::from_std(link.heard_at()) + idle
+    let heard = if link.is_paused() { Instant::now() } else { Instant::from_std(link.heard_at()) };
+    heard + idle
 }
 
 fn no_sign_of_life() -> Close {

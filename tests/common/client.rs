@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
@@ -155,6 +155,22 @@ impl Client {
                 Message::Text(text) => self.waiting.push_back(parse(&text)),
                 _ => {}
             }
+        }
+    }
+
+    /// The close, if it has come; looks at no more than one message.
+    pub async fn close_if_there(&mut self) -> Option<(u16, String)> {
+        tokio::task::yield_now().await;
+        match self.socket.next().now_or_never() {
+            Some(Some(Ok(Message::Close(Some(frame))))) => {
+                Some((frame.code.into(), frame.reason.to_string()))
+            }
+            Some(Some(Ok(Message::Text(text)))) => {
+                self.waiting.push_back(parse(&text));
+                None
+            }
+            Some(Some(Err(error))) => panic!("{error} instead of a close"),
+            _ => None,
         }
     }
 

@@ -41,6 +41,8 @@ pub(super) struct Weather {
     pub(super) stalls: bool,
     pub(super) leaves: bool,
     pub(super) refusals: bool,
+    /// What a client sends may be held up for long, in its network or by the server's rate limit.
+    pub(super) jams: bool,
     pub(super) window: usize,
     pub(super) rules: Rules,
 }
@@ -60,12 +62,13 @@ impl Weather {
             stalls: rng.u64(0..4) == 0,
             leaves: rng.bool(),
             refusals: rng.u64(0..3) == 0,
+            jams: rng.u64(0..4) == 0,
             window: rng.usize(1..4),
             rules: Rules {
                 schema: Schema::Fixed,
-                tick: Duration::from_millis(*rng.choice(&[0, 16]).unwrap()),
+                tick: Duration::from_millis(*rng.choice(&[0, 16, 16, 900]).unwrap()),
                 coalesce: rng.u64(0..4) == 0,
-                settle,
+                settle: settle.map(|settle| if rng.u64(0..4) == 0 { settle / 100 } else { settle }),
                 limits: Limits::default()
                     .value_bytes(VALUE_BYTES)
                     .backlog_batches(*rng.choice(&[1, 4, 64]).unwrap()),
@@ -235,7 +238,8 @@ impl World {
                 self.clients[client].stalled_until = self.now + self.rng.u64(1..60_000);
             }
             Event::Send(client, connection, up) => {
-                let arrival = self.now + self.link();
+                let jam = if self.weather.jams && self.rng.u64(0..20) == 0 { 20_000 } else { 0 };
+                let arrival = self.now + self.link() + self.rng.u64(0..=jam);
                 let of = &mut self.clients[client];
                 of.arrived = of.arrived.max(arrival);
                 let arrival = of.arrived;
@@ -352,7 +356,7 @@ impl World {
                 let Ok(ClientMessage::Set { name, value }) = wire::decode(&text) else {
                     panic!("{text}");
                 };
-                let (member, base) = (session.member, session.liveness.base(now));
+                let (member, base) = (session.member, session.liveness.base());
                 let write = Write { member, base, name: &name, value: &value };
                 self.room.state.write().submit(&write, now).unwrap();
             }
@@ -364,7 +368,7 @@ impl World {
     /// The writer of a session: sends while the socket takes it.
     fn pump(&mut self, client: usize) {
         loop {
-            let delay = self.link();
+            let (delay, now) = (self.link(), self.instant());
             let of = &mut self.clients[client];
             let Some(session) = &mut of.session else { return };
             if session.socket.len() >= self.weather.window {
@@ -374,7 +378,7 @@ impl World {
             let next = session.outbox.next(|| !liveness.is_outstanding()).now_or_never();
             let Some(item) = next else { return };
             let ping = match item {
-                Item::Barrier(position) => session.liveness.ping(position),
+                Item::Barrier(position) => session.liveness.ping(position, true, now),
                 Item::Frame(_) => None,
                 Item::NoBudget => unreachable!("the budget has no end"),
             };
@@ -386,12 +390,13 @@ impl World {
     }
 
     fn keep_alive(&mut self, client: usize, connection: u64) {
+        let now = self.instant();
         let of = &mut self.clients[client];
         let Some(session) = of.session.as_mut().filter(|_| of.connection == connection) else {
             return;
         };
         let position = session.outbox.prove();
-        if let Some(ping) = session.liveness.ping(position) {
+        if let Some(ping) = session.liveness.ping(position, false, now) {
             session.socket.push_back((self.now, Item::Barrier(position), Some(ping)));
             let time = self.now.max(of.delivered);
             self.at(time, Event::Read(client, connection));
