@@ -5,7 +5,7 @@
 mod common;
 
 use axum::{Router, response::Html, routing::get};
-use axum_cloud_variables::{RoomRegistry, Schema};
+use axum_cloud_variables::{Limits, RoomRegistry, Schema};
 use common::{Browser, Client, Driver, serve};
 use tokio::net::TcpListener;
 
@@ -114,5 +114,28 @@ async fn a_mismatch_of_variables_is_final() {
     browser.until("ben.log.length === 2").await;
     let closed = browser.run("return ben.log[1][1]").await;
     assert_eq!((&closed["code"], &closed["reconnecting"]), (&4001.into(), &false.into()));
+    browser.0.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_set_offline_outlives_a_refusal() {
+    let limits = Limits::default().members_per_room(2);
+    let rooms = RoomRegistry::builder().limits(limits).build().unwrap();
+    let addr = serve(host(&rooms)).await;
+    let url = format!("ws://{addr}/cloud");
+    let mut ben = Client::join(&url, "room", "ben", &[("x", "0")]).await;
+    let cem = Client::join(&url, "room", "cem", &[("x", "0")]).await;
+    let driver = Driver::start();
+    let browser = page(&driver, &format!("http://{addr}/")).await;
+    browser.run("window.ann = join('./cloud', 'ann')").await;
+    browser
+        .run("window.refusals = () => ann.log.filter(([event]) => event === 'close').length")
+        .await;
+    browser.until("refusals() === 1").await;
+    browser.run("ann.vars.x = 'kept'").await;
+    browser.until("refusals() === 2").await;
+    assert_eq!(browser.run("return ann.log.at(-1)[1].code").await, 4003);
+    cem.close().await;
+    ben.until("x", "kept").await;
     browser.0.close().await.unwrap();
 }
