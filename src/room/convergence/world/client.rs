@@ -1,0 +1,107 @@
+//! The client's side: an application that applies its own sets at once, and its network side.
+
+use super::*;
+
+impl World {
+    pub(super) fn send(&mut self, client: usize, up: Up) {
+        let leaves = self.now + self.rng.u64(0..=self.weather.queues.1);
+        let of = &mut self.clients[client];
+        of.sent = of.sent.max(leaves);
+        let (leaves, connection) = (of.sent, of.connection);
+        self.at(leaves, Event::Send(client, connection, up));
+    }
+
+    pub(super) fn come(&mut self, client: usize) {
+        if self.clients[client].connected {
+            return;
+        }
+        let of = &mut self.clients[client];
+        of.connected = true;
+        of.connection += 1;
+        (of.sent, of.arrived, of.delivered, of.handled) = (self.now, self.now, self.now, self.now);
+        if of.view.is_empty() {
+            of.view = view(&variables(&self.weather, &format!("mine{client}")));
+        }
+        self.send(client, Up::Join);
+        // Some send what they have at once, behind the handshake.
+        for _ in 0..self.rng.usize(0..3) {
+            self.write(client);
+        }
+    }
+
+    pub(super) fn leave(&mut self, client: usize) {
+        let clean = self.rng.bool();
+        let later = self.now + if clean { self.link() } else { self.rng.u64(0..60_000) };
+        let of = &mut self.clients[client];
+        of.connected = false;
+        of.connection += 1;
+        if let Some(session) = of.session.take() {
+            self.at(later, Event::Gone(session.member));
+        }
+    }
+
+    pub(super) fn write(&mut self, client: usize) {
+        if !self.clients[client].connected {
+            return;
+        }
+        self.written += 1;
+        let refused = self.weather.refusals && self.rng.u64(0..4) == 0;
+        let value = if refused {
+            format!("{:0>1$}", self.written, VALUE_BYTES + 1)
+        } else {
+            self.written.to_string()
+        };
+        let name = format!("v{}", self.rng.usize(0..self.weather.variables));
+        self.set(client, name, value);
+    }
+
+    pub(super) fn set(&mut self, client: usize, name: String, value: String) {
+        let text = serde_json::json!({ "kind": "set", "variable": name, "value": value });
+        self.clients[client].view.insert(name, value);
+        self.send(client, Up::Text(text.to_string()));
+    }
+
+    pub(super) fn read(&mut self, client: usize, connection: u64) {
+        let now = self.now;
+        let of = &mut self.clients[client];
+        let Some(session) = of.session.as_mut().filter(|_| of.connection == connection) else {
+            return;
+        };
+        if now < of.stalled_until {
+            let time = of.stalled_until;
+            self.at(time, Event::Read(client, connection));
+            return;
+        }
+        while session.socket.front().is_some_and(|(time, ..)| *time <= now) {
+            let (_, item, ping) = session.socket.pop_front().unwrap();
+            match item {
+                Item::Frame(frame) => {
+                    let lag = self.rng.u64(0..=self.weather.queues.0);
+                    of.handled = of.handled.max(now + lag);
+                    let event = Event::Handle(client, connection, frame.to_string());
+                    let time = of.handled;
+                    self.scheduled += 1;
+                    self.events.push(Reverse((time, self.scheduled)));
+                    self.payloads.insert(self.scheduled, event);
+                }
+                // The network side answers by itself.
+                Item::Barrier(_) | Item::NoBudget => {
+                    let up = Up::Pong(ping.unwrap());
+                    self.scheduled += 1;
+                    self.events.push(Reverse((now, self.scheduled)));
+                    self.payloads.insert(self.scheduled, Event::Send(client, connection, up));
+                }
+            }
+        }
+    }
+
+    pub(super) fn handle(&mut self, client: usize, frame: &str) {
+        for line in frame.split('\n') {
+            let Ok(ClientMessage::Set { name, value }) = wire::decode(line) else {
+                panic!("{line}");
+            };
+            let (name, value) = (name.as_json().to_owned(), value.as_json().to_owned());
+            self.clients[client].view.insert(name, value);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! How bad the world of a run is.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::VALUE_BYTES;
+use crate::{
+    limits::Limits,
+    room::{Rules, Schema},
+};
+
+/// The misery of one run.
+#[derive(Debug)]
+pub(crate) struct Weather {
+    pub(crate) clients: usize,
+    pub(crate) variables: usize,
+    pub(crate) writes: usize,
+    /// Milliseconds.
+    pub(crate) link: (u64, u64),
+    /// Milliseconds that a client's application is behind its network side, and ahead of it.
+    pub(crate) queues: (u64, u64),
+    pub(crate) pause: u64,
+    pub(crate) stalls: bool,
+    pub(crate) leaves: bool,
+    pub(crate) refusals: bool,
+    /// What a client sends may be held up for long, in its network or by the server's rate limit.
+    pub(crate) jams: bool,
+    pub(crate) window: usize,
+    pub(crate) rules: Rules,
+}
+
+impl Weather {
+    pub(crate) fn new(rng: &mut Rng, settle: Option<Duration>) -> Self {
+        let slow = rng.u64(0..4) == 0;
+        let queue = if slow { 4_000 } else { rng.u64(1..200) };
+        let far = rng.u64(2..=600);
+        Self {
+            clients: rng.usize(2..=8),
+            variables: rng.usize(1..=3),
+            writes: rng.usize(2..60),
+            link: (rng.u64(1..far), far),
+            queues: (queue, queue),
+            pause: *rng.choice(&[5, 20, 100, 600, 3_000]).unwrap(),
+            stalls: rng.u64(0..4) == 0,
+            leaves: rng.bool(),
+            refusals: rng.u64(0..3) == 0,
+            jams: rng.u64(0..4) == 0,
+            window: rng.usize(1..4),
+            rules: Rules {
+                schema: Schema::Fixed,
+                tick: Duration::from_millis(*rng.choice(&[0, 16, 16, 900]).unwrap()),
+                coalesce: rng.u64(0..4) == 0,
+                settle: settle.map(|settle| if rng.u64(0..4) == 0 { settle / 100 } else { settle }),
+                limits: Limits::default()
+                    .value_bytes(VALUE_BYTES)
+                    .backlog_batches(*rng.choice(&[1, 4, 64]).unwrap()),
+            },
+        }
+    }
+}
