@@ -97,7 +97,7 @@ pub(super) struct World {
     scheduled: u64,
     room: Arc<Room>,
     clients: Vec<Client>,
-    written: u64,
+    pub(super) written: u64,
     /// When the server will be woken to advance the room.
     alarm: Option<u64>,
 }
