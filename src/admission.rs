@@ -9,17 +9,18 @@ use crate::{
     close::{Close, CloseCode},
     identity::Identity,
     limits::Limits,
-    names::{DuplicateNames, NameKey},
+    names::NameKey,
     outbox::Outbox,
     registry::{EnterError, Inner, Seat},
-    room::{JoinError, Link, MemberId, Newcomer, Room},
-    wire::{Handshake, Json},
+    room::{Link, MemberId, Newcomer, Refusal, Room},
+    wire::{Dialect, Handshake, Json},
 };
 
 /// Lets a client into the room that its handshake names, or says why not. The order of the checks
 /// is part of the public behaviour.
 pub(crate) async fn admit(
     registry: &Arc<Inner>,
+    dialect: Dialect,
     handshake: Handshake<'_>,
     identity: Identity,
     link: &Arc<Link>,
@@ -30,25 +31,28 @@ pub(crate) async fn admit(
         .username
         .plain()
         .unwrap_or_else(|| char::REPLACEMENT_CHARACTER.to_string().into());
-    registry.usernames.judge(&name).map_err(|reason| Close::new(CloseCode::Username, reason))?;
-    check_variables(&handshake.variables, limits)?;
+    let usernames = &registry.admission.usernames;
+    usernames.judge(&name).map_err(|reason| Close::new(CloseCode::Username, reason))?;
+    let variables = handshake.variables.as_deref();
+    check_variables(variables.unwrap_or_default(), limits)?;
 
     let mut newcomer = Newcomer {
-        variables: &handshake.variables,
-        key: (registry.duplicate_names != DuplicateNames::Allow).then(|| NameKey::new(&name)),
+        dialect,
+        variables,
+        key: NameKey::new(&name),
+        duplicates: registry.admission.duplicate_names(dialect),
         identity,
         link: link.clone(),
-        replaces: registry.duplicate_names == DuplicateNames::Replace,
         outlived: None,
     };
     loop {
         match registry.enter(&room, &newcomer) {
             Ok((seat, joined)) => {
                 debug!("joined");
-                let outbox = Outbox::new(seat.room().clone(), handshake.dialect, joined);
+                let outbox = Outbox::new(seat.room().clone(), dialect, joined);
                 return Ok((seat, outbox));
             }
-            Err(EnterError::Room(room, JoinError::NameInUse(Some((holder, held_by))))) => {
+            Err(EnterError::Room(room, Refusal::NameInUse(Some((holder, held_by))))) => {
                 // A second time, it has come back to life meanwhile.
                 if newcomer.outlived.is_some() {
                     room.unchallenge(holder);
@@ -97,21 +101,21 @@ fn check_variables(variables: &[(Json<'_>, Json<'_>)], limits: &Limits) -> Resul
 
 fn refusal(error: EnterError) -> Close {
     match error {
-        EnterError::Draining => Close::new(CloseCode::Overloaded, "the server is shutting down"),
-        EnterError::Full | EnterError::Room(_, JoinError::NoBudget | JoinError::Evicted) => {
+        EnterError::Draining => Close::new(CloseCode::Unavailable, "the server is shutting down"),
+        EnterError::Full => {
             Close::new(CloseCode::Overloaded, "the server is full: try again later")
         }
-        EnterError::Room(_, JoinError::Full) => {
+        EnterError::Room(_, Refusal::Full) => {
             Close::new(CloseCode::Overloaded, "the room is full: try again later")
         }
-        EnterError::Room(_, JoinError::NamesDiffer) => Close::new(
+        EnterError::Room(_, Refusal::NamesDiffer) => Close::new(
             CloseCode::Incompatible,
             "your variables do not match those of the room: reload the game",
         ),
-        EnterError::Room(_, JoinError::TooManyVariables) => {
+        EnterError::Room(_, Refusal::TooManyVariables) => {
             Close::protocol("the room has no place for your variables")
         }
-        EnterError::Room(_, JoinError::NameInUse(_)) => name_in_use(),
+        EnterError::Room(_, Refusal::NameInUse(_)) => name_in_use(),
     }
 }
 

@@ -2,15 +2,31 @@
 
 use std::{borrow::Cow, fmt};
 
-/// The status codes with which a session is closed: those of the protocol (4000 to 4004) and those
-/// of RFC 6455, section 7.4.1.
+use crate::wire::Dialect;
+
+/// Why a session is closed. On the wire it is a status code of the protocol (4000 to 4004), or of
+/// RFC 6455, section 7.4.1.
+///
+/// The clients of [`Dialect::Scratch`] give some codes another meaning, so there a few are told
+/// by other numbers:
+///
+/// | | `Spec`, `Forkphorus2020` | `Scratch` | why |
+/// |---|---|---|---|
+/// | [`Incompatible`](Self::Incompatible) | 4001 | 4004 | there 4001 is unknown, so they would come back for ever; 4004 is 'project unavailable' |
+/// | [`Unavailable`](Self::Unavailable) | 4003 | 1013 | TurboWarp's clients never come back after 4003 |
+/// | [`Kicked`](Self::Kicked) | 4004 | 4000 | after 4004 they never come back |
+///
+/// What is left for 4003 there is a room or a server that is really full: TurboWarp's clients tell
+/// their player so and stop, Scratch's own comes back. (Scratch's own player looks at no code: it
+/// comes back after all of them.)
 ///
 /// ```
-/// use axum_cloud_variables::CloseCode;
+/// use axum_cloud_variables::{CloseCode, Dialect};
 ///
-/// assert_eq!(CloseCode::Overloaded.code(), 4003);
-/// assert!(CloseCode::Overloaded.reconnects());
-/// assert!(!CloseCode::Username.reconnects());
+/// assert_eq!(CloseCode::Kicked.code(Dialect::Spec), 4004);
+/// assert_eq!(CloseCode::Kicked.code(Dialect::Scratch), 4000);
+/// assert!(CloseCode::Kicked.reconnects(Dialect::Scratch));
+/// assert!(!CloseCode::Username.reconnects(Dialect::Spec));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -35,6 +51,8 @@ pub enum CloseCode {
     Username,
     /// 4003: the server or the room is full.
     Overloaded,
+    /// 4003: not now, but soon again: the server is shutting down.
+    Unavailable,
     /// 4004: kicked by the host. Kept for the host's use: nothing sends it yet.
     Kicked,
 }
@@ -42,26 +60,32 @@ pub enum CloseCode {
 impl CloseCode {
     /// The number on the wire.
     #[must_use]
-    pub const fn code(self) -> u16 {
-        match self {
-            Self::GoingAway => 1001,
-            Self::Framing => 1002,
-            Self::Unsupported => 1003,
-            Self::InvalidText => 1007,
-            Self::TooLarge => 1009,
-            Self::Internal => 1011,
-            Self::Protocol => 4000,
-            Self::Incompatible => 4001,
-            Self::Username => 4002,
-            Self::Overloaded => 4003,
-            Self::Kicked => 4004,
+    pub const fn code(self, dialect: Dialect) -> u16 {
+        match (self, dialect) {
+            (Self::GoingAway, _) => 1001,
+            (Self::Framing, _) => 1002,
+            (Self::Unsupported, _) => 1003,
+            (Self::InvalidText, _) => 1007,
+            (Self::TooLarge, _) => 1009,
+            (Self::Internal, _) => 1011,
+            (Self::Unavailable, Dialect::Scratch) => 1013,
+            (Self::Protocol, _) | (Self::Kicked, Dialect::Scratch) => 4000,
+            (Self::Incompatible, Dialect::Spec | Dialect::Forkphorus2020) => 4001,
+            (Self::Username, _) => 4002,
+            (Self::Overloaded | Self::Unavailable, _) => 4003,
+            (Self::Kicked, _) | (Self::Incompatible, Dialect::Scratch) => 4004,
         }
     }
 
-    /// Whether a client of the protocol reconnects by itself ('Autoreconnect').
+    /// Whether clients reconnect by themselves ('Autoreconnect'): those of the protocol by its
+    /// rules; in the Scratch dialect all known ones.
     #[must_use]
-    pub const fn reconnects(self) -> bool {
-        !matches!(self, Self::Incompatible | Self::Username)
+    pub const fn reconnects(self, dialect: Dialect) -> bool {
+        !matches!(
+            (dialect, self.code(dialect)),
+            (Dialect::Spec | Dialect::Forkphorus2020, 4001 | 4002)
+                | (Dialect::Scratch, 4002..=4004)
+        )
     }
 }
 
@@ -96,7 +120,7 @@ impl Close {
 
 impl fmt::Display for Close {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.code.code(), self.reason)
+        write!(f, "{:?}: {}", self.code, self.reason)
     }
 }
 

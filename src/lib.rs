@@ -21,6 +21,7 @@ pub use mount::{Mount, MountLayer, MountService, Origins};
 pub use names::{Alphabet, DuplicateNames, UsernameRules};
 pub use registry::{BuildError, RoomRegistry, RoomRegistryBuilder, Stats};
 pub use room::Schema;
+pub use wire::{Dialect, ScratchValues};
 
 /// Compiles the README's examples.
 #[cfg(doctest)]

@@ -159,18 +159,21 @@ impl fmt::Debug for UsernameRules {
     }
 }
 
-/// What happens when a handshake brings a username that a member of the room has.
+/// What happens when a handshake brings a username that a member of the room has, of whatever
+/// dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum DuplicateNames {
     /// The newcomer gets 4002, unless the member does not answer a ping within
     /// [`Limits::takeover_probe`](crate::Limits#structfield.takeover_probe) or has the newcomer's
-    /// [`Identity::id`](crate::Identity::id). The default.
+    /// [`Identity::id`](crate::Identity::id). The default, but in
+    /// [`Dialect::Scratch`](crate::Dialect::Scratch).
     #[default]
     Reject,
     /// The newcomer takes the name; the member gets 4002.
     Replace,
-    /// Both play under the name.
+    /// Both play under the name. The default in [`Dialect::Scratch`](crate::Dialect::Scratch), where
+    /// a player often has two tabs, and a tool two connections.
     Allow,
 }
 

@@ -22,7 +22,8 @@ use crate::{
     budget::Budget,
     close::{Close, CloseCode},
     names::{DuplicateNames, UsernameRules},
-    room::{Eviction, JoinError, Joined, MemberId, Newcomer, Room, Rules, State},
+    room::{Eviction, JoinError, Joined, MemberId, Newcomer, Refusal, Room, Rules, State},
+    wire::{Dialect, ScratchValues},
 };
 use emptied::Emptied;
 
@@ -46,13 +47,30 @@ pub struct RoomRegistry {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) rules: Arc<Rules>,
-    pub(crate) usernames: UsernameRules,
-    pub(crate) duplicate_names: DuplicateNames,
+    pub(crate) admission: Admission,
     pub(crate) drain: Arc<Drain>,
     /// Taken before a room's lock, never after it. Synchronous: a look-up or an insertion.
     rooms: RwLock<HashMap<Arc<str>, Arc<Room>>>,
     emptied: Emptied,
     budget: Budget,
+}
+
+/// What is asked of a newcomer, and of what it sends.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Admission {
+    pub(crate) usernames: UsernameRules,
+    duplicate_names: HashMap<Dialect, DuplicateNames>,
+    pub(crate) scratch_values: ScratchValues,
+}
+
+impl Admission {
+    pub(crate) fn duplicate_names(&self, dialect: Dialect) -> DuplicateNames {
+        let default = match dialect {
+            Dialect::Scratch => DuplicateNames::Allow,
+            Dialect::Spec | Dialect::Forkphorus2020 => DuplicateNames::Reject,
+        };
+        self.duplicate_names.get(&dialect).copied().unwrap_or(default)
+    }
 }
 
 /// What a registry holds at one moment, as [`RoomRegistry::stats`] counts it.
@@ -82,12 +100,11 @@ impl RoomRegistry {
         RoomRegistryBuilder::default().make()
     }
 
-    fn with(rules: Rules, usernames: UsernameRules, duplicate_names: DuplicateNames) -> Self {
+    fn with(rules: Rules, admission: Admission) -> Self {
         let budget = Budget::new(rules.limits.state_bytes);
         let inner = Inner {
             rules: Arc::new(rules),
-            usernames,
-            duplicate_names,
+            admission,
             drain: Arc::default(),
             rooms: RwLock::default(),
             emptied: Emptied::default(),
@@ -147,7 +164,7 @@ pub(crate) enum EnterError {
     Draining,
     /// Every room has members, or the rest have no bytes left.
     Full,
-    Room(Arc<Room>, JoinError),
+    Room(Arc<Room>, Refusal),
 }
 
 impl Inner {
@@ -171,7 +188,9 @@ impl Inner {
                     Err(JoinError::Evicted) => {}
                     Err(JoinError::NoBudget) if self.evict_longest_empty(Some(&room)) => {}
                     Err(JoinError::NoBudget) => return Err(EnterError::Full),
-                    Err(error) => return Err(EnterError::Room(room, error)),
+                    Err(JoinError::Refused(refusal)) => {
+                        return Err(EnterError::Room(room, refusal));
+                    }
                 }
             } else if let Some(entered) = self.create(id, newcomer)? {
                 return Ok(entered);

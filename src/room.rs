@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tokio::{sync::Notify, time::Instant};
 
 pub(crate) use batch::Batch;
-pub(crate) use join::{JoinError, Joined, Newcomer};
+pub(crate) use join::{JoinError, Joined, Newcomer, Refusal};
 pub(crate) use link::Link;
 pub(crate) use members::MemberId;
 pub(crate) use order::{Write, WriteError};

@@ -19,9 +19,10 @@ use crate::{
     admission::admit,
     close::{Close, CloseCode},
     identity::Identity,
-    registry::{Inner, Session},
+    outbox::Outbox,
+    registry::{Inner, Seat, Session},
     room::Link,
-    wire::{self, ClientMessage},
+    wire::{ClientMessage, Dialect},
 };
 use reader::{End, Reader};
 use writer::Writer;
@@ -38,7 +39,8 @@ pub(crate) async fn serve(
     let link = Arc::new(Link::new(Instant::now().into_std()));
     let liveness = Arc::default();
     let limits = &registry.rules.limits;
-    let mut reader = Reader::new(stream, limits, &link, &liveness);
+    let values = registry.admission.scratch_values;
+    let mut reader = Reader::new(stream, limits, values, (&link, &liveness));
     let (sink, end) = if session.ordinal > limits.sessions {
         (Some(sink), End::Close(full()))
     } else {
@@ -74,7 +76,7 @@ impl Talk<'_> {
     {
         // Boxed, so that its place is free again while the member plays.
         let handshake = AssertUnwindSafe(Box::pin(self.handshake(reader, identity)));
-        let (seat, outbox) = match handshake.catch_unwind().await {
+        let (seat, outbox, behind) = match handshake.catch_unwind().await {
             Ok(Ok(joined)) => joined,
             Ok(Err(end)) => return (Some(sink), end),
             Err(_) => return (Some(sink), End::Close(fault())),
@@ -82,7 +84,7 @@ impl Talk<'_> {
         let limits = &self.registry.rules.limits;
         let writer = Writer::new(sink, outbox, limits, self.link, self.liveness);
         let mut writer = tokio::spawn(writer.run());
-        let played = AssertUnwindSafe(reader.play(&seat)).catch_unwind();
+        let played = AssertUnwindSafe(reader.play(&seat, &behind)).catch_unwind();
         let end = tokio::select! {
             end = played => end.unwrap_or_else(|_| End::Close(fault())),
             sink = &mut writer => {
@@ -106,28 +108,36 @@ impl Talk<'_> {
         }
     }
 
+    /// Also gives what came in one frame behind the handshake.
     async fn handshake<R>(
         &self,
         reader: &mut Reader<R>,
         identity: Identity,
-    ) -> Result<(crate::registry::Seat, crate::outbox::Outbox), End>
+    ) -> Result<(Seat, Outbox, String), End>
     where
         R: Stream<Item = Result<Message, axum::Error>> + Unpin,
     {
         let limit = self.registry.rules.limits.handshake_timeout;
         let first = tokio::select! {
+            biased;
             first = timeout(limit, reader.text()) => first,
             () = self.registry.drain.begun() => {
                 let reason = "the server is shutting down";
                 return Err(End::Close(Close::new(CloseCode::GoingAway, reason)));
             }
         };
-        let text = first.map_err(|_| End::Close(Close::protocol("no handshake came")))??;
-        match wire::decode(&text)? {
+        let frame = first.map_err(|_| End::Close(Close::protocol("no handshake came")))??;
+        let dialect = Dialect::detect(&frame)?;
+        reader.speak(dialect);
+        let mut messages = dialect.messages(&frame);
+        let first = messages.next().unwrap_or_default();
+        match reader.decode(first)? {
             ClientMessage::Handshake(handshake) => {
-                admit(self.registry, handshake, identity, self.link).await.map_err(End::Close)
+                let admission = admit(self.registry, dialect, handshake, identity, self.link);
+                let (seat, outbox) = admission.await.map_err(End::Close)?;
+                Ok((seat, outbox, messages.collect::<Vec<_>>().join("\n")))
             }
-            ClientMessage::Set { .. } => {
+            ClientMessage::Set { .. } | ClientMessage::Ignored => {
                 let reason = "the first message must be a handshake";
                 Err(End::Close(Close::protocol(reason)))
             }
@@ -141,7 +151,8 @@ where
     W: Sink<Message, Error = axum::Error> + Unpin,
     R: Stream<Item = Result<Message, axum::Error>> + Unpin,
 {
-    let frame = CloseFrame { code: close.code.code(), reason: close.reason().into() };
+    let frame =
+        CloseFrame { code: close.code.code(reader.dialect()), reason: close.reason().into() };
     if sink.send(Message::Close(Some(frame))).await.is_ok() {
         reader.drain().await;
     }

@@ -1,6 +1,10 @@
 //! The lock of a room and the task that looks after it. Under `--cfg shuttle` they are those of a
 //! scheduler that tries interleavings, where any time may have passed.
 
+use std::pin::pin;
+
+use tokio::sync::Notify;
+
 #[cfg(not(shuttle))]
 mod real {
     use std::time::Instant;
@@ -36,6 +40,18 @@ mod shuttled {
 
     pub(crate) async fn wait(_: Instant, _: &Notify) {
         shuttle::future::yield_now().await;
+    }
+}
+
+/// Waits until there is what is asked for; whoever makes it so calls `notify_waiters` afterwards.
+pub(crate) async fn wait_for<T>(notify: &Notify, there: impl Fn() -> Option<T>) -> T {
+    loop {
+        let mut notified = pin!(notify.notified());
+        notified.as_mut().enable();
+        if let Some(there) = there() {
+            return there;
+        }
+        notified.await;
     }
 }
 

@@ -4,6 +4,9 @@
 //! passing them on is copying, and every string a client can write arrives as it was, lone
 //! surrogates included.
 
+mod dialect;
+mod number;
+mod scratch;
 mod spec;
 mod text;
 
@@ -12,112 +15,112 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+pub use dialect::Dialect;
+pub use scratch::ScratchValues;
 pub(crate) use text::{Json, Text};
 
 /// A frame to a client is at most this long, unless one `set` alone is longer: the WebSocket layer
 /// keeps a write buffer as large as the largest frame it ever sent.
 pub(crate) const FRAME_BYTES: usize = 65_535;
 
-/// The field names that a client uses. The first message tells, and the session answers in kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dialect {
-    /// `kind`, `room`, `username`, `variables`, `variable`, `value`: the protocol as specified.
-    Spec,
-}
-
-impl Dialect {
-    pub(crate) const COUNT: usize = 1;
-
-    /// A place for each dialect in what is encoded once a dialect.
-    pub(crate) fn index(self) -> usize {
-        self as usize
-    }
-
-    /// Appends one `set` object.
-    pub(crate) fn push_set(self, name: &Text, value: &Text, out: &mut String) {
-        match self {
-            Self::Spec => spec::push_set(name, value, out),
-        }
-    }
-}
-
 /// The length of the longest encoding of one `set`, the newline before it included.
 pub(crate) fn set_len(name: &Text, value: &Text) -> usize {
-    name.as_json().len() + value.as_json().len() + spec::SET_OVERHEAD
+    name.as_json().len() + value.as_json().len() + dialect::SET_OVERHEAD
 }
 
 /// What a client says.
 #[derive(Debug, PartialEq)]
 pub(crate) enum ClientMessage<'a> {
     Handshake(Handshake<'a>),
-    Set { name: Json<'a>, value: Json<'a> },
+    /// A value of `None` is one that the dialect knows, but does not allow: the write is refused.
+    Set {
+        name: Json<'a>,
+        value: Option<Json<'a>>,
+    },
+    /// Known, and without effect.
+    Ignored,
 }
 
 /// The first message of a client.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Handshake<'a> {
-    pub(crate) dialect: Dialect,
     pub(crate) room: Json<'a>,
     pub(crate) username: Json<'a>,
-    /// Each name once; where a message has one twice, the later value (as JSON readers do).
-    pub(crate) variables: Vec<(Json<'a>, Json<'a>)>,
+    pub(crate) variables: Brought<'a>,
 }
+
+/// The variables that a handshake brings: each name once; where a message has one twice, the later
+/// value (as JSON readers do). `None` where the dialect's handshakes bring none, and so match every
+/// room.
+pub(crate) type Brought<'a> = Option<Vec<(Json<'a>, Json<'a>)>>;
 
 /// Why a text is no message of the protocol; its `Display` is the reason that the client is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Malformed {
     NotOneObject,
-    NoKind,
-    UnknownKind,
-    Field(&'static str),
+    /// No string where the kind of message stands.
+    NoTag(&'static str),
+    UnknownTag(&'static str),
+    NotAString(&'static str),
+    Variables,
+    ProjectId,
+    CloudName,
 }
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotOneObject => f.write_str("a message must be exactly one JSON object"),
-            Self::NoKind => f.write_str("a message needs a 'kind', which is a string"),
-            Self::UnknownKind => f.write_str("unknown 'kind': expected 'handshake' or 'set'"),
-            Self::Field("variables") => {
+            Self::NoTag(tag) => write!(f, "a message needs a '{tag}', which is a string"),
+            Self::UnknownTag(tag) => {
+                write!(f, "unknown '{tag}': expected 'handshake' or 'set'")
+            }
+            Self::NotAString(name) => write!(f, "'{name}' must be a string"),
+            Self::Variables => {
                 f.write_str("'variables' must be an object whose values are strings")
             }
-            Self::Field(name) => write!(f, "'{name}' must be a string"),
+            Self::ProjectId => f.write_str("'project_id' must be a string or a number"),
+            Self::CloudName => {
+                f.write_str("the name of a cloud variable must begin with '\u{2601} '")
+            }
         }
     }
 }
 
-/// Every field that any message of any dialect has; what is not asked for stays unread.
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow)]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    room: Option<&'a RawValue>,
-    #[serde(borrow)]
-    username: Option<&'a RawValue>,
-    #[serde(borrow)]
-    variables: Option<&'a RawValue>,
-    #[serde(borrow)]
-    variable: Option<&'a RawValue>,
-    #[serde(borrow)]
-    value: Option<&'a RawValue>,
+/// Parses one message of a client that speaks this dialect.
+pub(crate) fn decode(
+    dialect: Dialect,
+    values: ScratchValues,
+    message: &str,
+) -> Result<ClientMessage<'_>, Malformed> {
+    match dialect {
+        Dialect::Spec | Dialect::Forkphorus2020 => spec::decode(parse(message)?),
+        Dialect::Scratch => scratch::decode(parse(message)?, values),
+    }
 }
 
-/// Parses one message of a client.
-pub(crate) fn decode(message: &str) -> Result<ClientMessage<'_>, Malformed> {
+/// Reads an object; only the fields of `T` are looked at.
+fn parse<'a, T: Deserialize<'a>>(message: &'a str) -> Result<T, Malformed> {
     // A derived struct would also take an array.
     if !message.trim_start().starts_with('{') {
         return Err(Malformed::NotOneObject);
     }
-    let envelope: Envelope<'_> =
-        serde_json::from_str(message).map_err(|_| Malformed::NotOneObject)?;
-    let kind = envelope.kind.and_then(Json::parse).ok_or(Malformed::NoKind)?;
-    spec::decode(kind.as_json(), &envelope)
+    serde_json::from_str(message).map_err(|_| Malformed::NotOneObject)
+}
+
+fn string<'a>(field: &'static str, raw: Option<&'a RawValue>) -> Result<Json<'a>, Malformed> {
+    raw.and_then(Json::parse).ok_or(Malformed::NotAString(field))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DIALECTS: [Dialect; 3] = [Dialect::Spec, Dialect::Forkphorus2020, Dialect::Scratch];
+
+    fn decode(dialect: Dialect, message: &str) -> Result<ClientMessage<'_>, Malformed> {
+        super::decode(dialect, ScratchValues::default(), message)
+    }
 
     #[test]
     fn what_is_not_one_object_is_refused() {
@@ -134,32 +137,63 @@ mod tests {
             "{} 1",
             "{\"kind\":}",
             r#"["set",null,null,null,"x","1"]"#,
-            r#"{"kind":"set","kind":"set","variable":"x","value":"1"}"#,
+            r#"{"kind":"set","method":"set","kind":"set","method":"set"}"#,
             "{\"kind\":\"set\",\"variable\":\"a\",\"value\":\"1\"}\n{\"kind\":\"set\",\"variable\":\"a\",\"value\":\"2\"}",
         ] {
-            assert_eq!(decode(text), Err(Malformed::NotOneObject), "{text}");
+            for dialect in DIALECTS {
+                assert_eq!(decode(dialect, text), Err(Malformed::NotOneObject), "{text}");
+            }
         }
     }
 
     #[test]
-    fn a_kind_is_a_known_string() {
-        for text in ["{}", r#"{"kind":null}"#, r#"{"kind":5}"#, r#"{"kind":["set"]}"#] {
-            assert_eq!(decode(text), Err(Malformed::NoKind), "{text}");
+    fn a_tag_is_a_known_string() {
+        for (dialect, tag) in DIALECTS.into_iter().zip(["kind", "kind", "method"]) {
+            for value in ["null", "5", r#"["set"]"#] {
+                let text = format!(r#"{{"{tag}":{value}}}"#);
+                assert_eq!(decode(dialect, &text), Err(Malformed::NoTag(tag)), "{text}");
+            }
+            assert_eq!(decode(dialect, "{}"), Err(Malformed::NoTag(tag)));
+            for value in ["Set", "", "set "] {
+                let text = format!(r#"{{"{tag}":"{value}"}}"#);
+                assert_eq!(decode(dialect, &text), Err(Malformed::UnknownTag(tag)), "{text}");
+            }
+            let escaped = format!(
+                r#"{{"{tag}":"\u0073et","variable":"x","name":"\u2601 x","value":"1"}}{}"#,
+                "\n"
+            );
+            assert!(matches!(decode(dialect, &escaped), Ok(ClientMessage::Set { .. })));
         }
-        for text in [r#"{"kind":"Set"}"#, r#"{"kind":""}"#, r#"{"kind":"set "}"#] {
-            assert_eq!(decode(text), Err(Malformed::UnknownKind), "{text}");
-        }
-        let escaped = r#"{"kind":"\u0073et","variable":"x","value":"1"}"#;
-        assert!(matches!(decode(escaped), Ok(ClientMessage::Set { .. })));
     }
 
     #[test]
     fn nesting_is_skipped_without_recursion() {
         let deep = format!(
-            r#"{{"kind":"set","variable":"x","value":"1","more":{}{}}}"#,
+            r#"{{"kind":"set","method":"set","variable":"x","name":"☁ x","value":"1","more":{}{}}}"#,
             "[".repeat(50_000),
             "]".repeat(50_000)
         );
-        assert!(decode(&deep).is_ok());
+        for dialect in DIALECTS {
+            assert!(decode(dialect, &deep).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_set_is_written_as_it_was_read() {
+        for (dialect, text) in [
+            (Dialect::Spec, r#"{"kind":"set","variable":"☁ a\"b","value":"\\\n\ud800 ☁"}"#),
+            (Dialect::Forkphorus2020, r#"{"kind":"set","var":"☁ a\"b","value":"\\\n\ud800 ☁"}"#),
+            (Dialect::Scratch, r#"{"method":"set","name":"☁ a\"b","value":"\\\n\ud800 ☁"}"#),
+        ] {
+            let message = super::decode(dialect, ScratchValues::Strings, text);
+            let Ok(ClientMessage::Set { name, value: Some(value) }) = message else {
+                panic!("{message:?}");
+            };
+            let (name, value) = (name.to_text(), value.to_text());
+            let mut out = String::new();
+            dialect.push_set(&name, &value, &mut out);
+            assert_eq!(out, text);
+            assert!(set_len(&name, &value) > text.len());
+        }
     }
 }

@@ -7,6 +7,7 @@ mod common;
 
 use std::{collections::HashMap, time::Duration};
 
+use axum_cloud_variables::Dialect;
 use common::{Client, Process, count, delayed};
 use tokio::{
     sync::{Mutex, mpsc, oneshot},
@@ -15,10 +16,12 @@ use tokio::{
 
 type View = HashMap<String, String>;
 
+const END: &str = "☁ end";
+
 /// What the test asks of a client that goes on reading all the while.
 enum Ask {
     Write(Write),
-    /// Its view, once it has seen this value of `end`.
+    /// Its view, once it has seen this value of [`END`].
     View(String, oneshot::Sender<View>),
 }
 
@@ -33,7 +36,7 @@ async fn play(mut client: Client, mut asks: mpsc::Receiver<Ask>) {
     let mut write: Option<Write> = None;
     let mut awaited: Option<(String, oneshot::Sender<View>)> = None;
     loop {
-        if awaited.as_ref().is_some_and(|(end, _)| client.view["end"] == *end) {
+        if awaited.as_ref().is_some_and(|(end, _)| client.view[END] == *end) {
             let (_, reply) = awaited.take().unwrap();
             reply.send(client.view.clone()).unwrap();
         }
@@ -57,15 +60,23 @@ async fn play(mut client: Client, mut asks: mpsc::Receiver<Ask>) {
 /// How many rounds there were in a room, and how many left its members with different values.
 async fn contest(url: String, room: usize, rounds: usize, quiet: Duration) -> (usize, usize) {
     let (writers, names) = [(2, 1), (5, 2), (20, 3)][room % 3];
-    let mut variables: Vec<_> = (0..names).map(|i| (format!("v{i}"), String::new())).collect();
-    variables.push(("end".into(), String::new()));
+    // Every second room has members of all dialects.
+    let dialects = match room % 2 {
+        0 => &[Dialect::Spec][..],
+        _ => &[Dialect::Spec, Dialect::Forkphorus2020, Dialect::Scratch],
+    };
+    let mut variables: Vec<_> = (0..names).map(|i| (format!("☁ {i}"), String::new())).collect();
+    variables.push((END.into(), String::new()));
     let variables: Vec<_> = variables.iter().map(|(n, v)| (&**n, &**v)).collect();
     let room = format!("room {room}");
     // It creates the room, and writes nothing that is contested.
     let mut judge = Client::join(&url, &room, "judge", &variables).await;
     let mut members = Vec::new();
     for i in 0..writers {
-        let client = Client::join(&url, &room, &format!("member{i}"), &variables).await;
+        let mut client = Client::connect(&url).await;
+        let dialect = dialects[i % dialects.len()];
+        client.handshake_in(dialect, &room, &format!("member{i}"), &variables).await;
+        client.sync().await;
         let (asks, asked) = mpsc::channel(8);
         tokio::spawn(play(client, asked));
         members.push(asks);
@@ -76,9 +87,9 @@ async fn contest(url: String, room: usize, rounds: usize, quiet: Duration) -> (u
         let mut written = Vec::new();
         for (i, member) in members.iter().enumerate() {
             let at = began + Duration::from_micros(fastrand::u64(0..20_000));
-            let name = format!("v{}", fastrand::usize(0..names));
+            let name = format!("☁ {}", fastrand::usize(0..names));
             let (done, is_done) = oneshot::channel();
-            let value = format!("{round}/{i}");
+            let value = format!("{round}.{i}");
             member.send(Ask::Write(Write { at, name, value, done })).await.unwrap();
             written.push(is_done);
         }
@@ -91,7 +102,7 @@ async fn contest(url: String, room: usize, rounds: usize, quiet: Duration) -> (u
         };
         judge.reading_until(settled).await;
         let end = round.to_string();
-        judge.set("end", &end).await;
+        judge.set(END, &end).await;
         let mut views = Vec::new();
         for member in &members {
             let (reply, view) = oneshot::channel();

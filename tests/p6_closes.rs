@@ -8,7 +8,9 @@ mod common;
 use std::time::Duration;
 
 use axum::{Router, extract::Request, middleware};
-use axum_cloud_variables::{DuplicateNames, Identity, Limits, RoomRegistry, UsernameRules};
+use axum_cloud_variables::{
+    Dialect, DuplicateNames, Identity, Limits, RoomRegistry, UsernameRules,
+};
 use common::{Client, Server, eventually, serve, unlimited_rate, within};
 use futures_util::SinkExt;
 use tokio::io::AsyncWriteExt;
@@ -287,8 +289,9 @@ async fn an_identity_takes_its_name_over_from_its_other_tab() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_replaced_while_writing_is_told_so() {
-    let builder =
-        RoomRegistry::builder().limits(unlimited_rate()).duplicate_names(DuplicateNames::Replace);
+    let builder = RoomRegistry::builder()
+        .limits(unlimited_rate())
+        .duplicate_names(Dialect::Spec, DuplicateNames::Replace);
     let server = Server::with(builder).await;
     for _ in 0..20 {
         let mut old = server.join("room", "ann", VARIABLES).await;
@@ -322,7 +325,7 @@ async fn a_check_that_panics_is_1011_for_that_session_alone() {
 
 #[tokio::test]
 async fn duplicate_names_are_the_hosts_choice() {
-    let build = |rule| Server::with(RoomRegistry::builder().duplicate_names(rule));
+    let build = |rule| Server::with(RoomRegistry::builder().duplicate_names(Dialect::Spec, rule));
     let server = build(DuplicateNames::Allow).await;
     let _first = server.join("room", "ann", VARIABLES).await;
     let _second = server.join("room", "ann", VARIABLES).await;

@@ -1,6 +1,9 @@
 //! The key under which usernames are compared.
 
-use std::{collections::HashSet, sync::LazyLock};
+use std::{
+    collections::HashSet,
+    sync::{Arc, LazyLock},
+};
 
 use caseless::Caseless;
 use unicode_normalization::UnicodeNormalization;
@@ -8,14 +11,14 @@ use unicode_security::skeleton;
 
 /// What two usernames share if a person takes one for the other: the same after compatibility
 /// normalization (NFKC), case folding and replacing what looks alike (UTS 39, 'skeleton').
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct NameKey(String);
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct NameKey(Arc<str>);
 
 impl NameKey {
     pub(crate) fn new(name: &str) -> Self {
         let folded: String = name.nfkc().default_case_fold().nfkc().collect();
         // The skeleton of a digit may be a capital letter.
-        Self(skeleton(&folded).default_case_fold().collect())
+        Self(skeleton(&folded).default_case_fold().collect::<String>().into())
     }
 }
 

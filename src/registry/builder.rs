@@ -2,11 +2,12 @@
 
 use std::{fmt, time::Duration};
 
-use super::RoomRegistry;
+use super::{Admission, RoomRegistry};
 use crate::{
     limits::Limits,
     names::{DuplicateNames, UsernameRules},
     room::{Rules, Schema},
+    wire::{Dialect, ScratchValues},
 };
 
 /// Settings of a [`RoomRegistry`]; each has a default.
@@ -14,8 +15,7 @@ use crate::{
 #[must_use = "a builder does nothing until `build`"]
 pub struct RoomRegistryBuilder {
     rules: Rules,
-    usernames: UsernameRules,
-    duplicate_names: DuplicateNames,
+    admission: Admission,
 }
 
 /// The JSON around a name and a value.
@@ -57,8 +57,7 @@ impl Default for RoomRegistryBuilder {
                 settle: Some(Duration::from_millis(500)),
                 limits: Limits::default(),
             },
-            usernames: UsernameRules::default(),
-            duplicate_names: DuplicateNames::default(),
+            admission: Admission::default(),
         }
     }
 }
@@ -70,7 +69,8 @@ impl RoomRegistryBuilder {
         self
     }
 
-    /// Whether new variables may come into rooms. Default [`Schema::Fixed`].
+    /// Whether new variables may come into rooms that clients with variables of their own create.
+    /// Default [`Schema::Fixed`].
     pub fn schema(mut self, schema: Schema) -> Self {
         self.rules.schema = schema;
         self
@@ -102,14 +102,21 @@ impl RoomRegistryBuilder {
 
     /// Which usernames are accepted. Default [`UsernameRules::default`].
     pub fn usernames(mut self, rules: UsernameRules) -> Self {
-        self.usernames = rules;
+        self.admission.usernames = rules;
         self
     }
 
-    /// What happens to a newcomer with the username of a member. Default
-    /// [`DuplicateNames::Reject`].
-    pub fn duplicate_names(mut self, rule: DuplicateNames) -> Self {
-        self.duplicate_names = rule;
+    /// What happens to a newcomer of this dialect with the username of a member. Default
+    /// [`DuplicateNames::Allow`] for [`Dialect::Scratch`], [`DuplicateNames::Reject`] for the others.
+    pub fn duplicate_names(mut self, dialect: Dialect, rule: DuplicateNames) -> Self {
+        self.admission.duplicate_names.insert(dialect, rule);
+        self
+    }
+
+    /// Which values clients of [`Dialect::Scratch`] may set. Default [`ScratchValues::Numbers`]. The
+    /// other dialects' values are strings of any kind.
+    pub fn scratch_values(mut self, values: ScratchValues) -> Self {
+        self.admission.scratch_values = values;
         self
     }
 
@@ -162,6 +169,6 @@ impl RoomRegistryBuilder {
             *time = LONGEST.min(*time);
         }
         self.rules.settle = self.rules.settle.map(|settle| LONGEST.min(settle));
-        RoomRegistry::with(self.rules, self.usernames, self.duplicate_names)
+        RoomRegistry::with(self.rules, self.admission)
     }
 }

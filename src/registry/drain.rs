@@ -1,14 +1,13 @@
 //! Which sessions there are, and how they come to an end together.
 
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
 use tokio::sync::Notify;
+
+use crate::sync;
 
 /// Counts sessions, and tells them when the registry drains.
 #[derive(Debug, Default)]
@@ -48,23 +47,12 @@ impl Drain {
 
     /// Ends when the registry drains.
     pub(crate) async fn begun(&self) {
-        wait_until(&self.begun, || self.is_draining()).await;
+        sync::wait_for(&self.begun, || self.is_draining().then_some(())).await;
     }
 
     /// Ends when there is no session.
     pub(crate) async fn empty(&self) {
-        wait_until(&self.ended, || self.sessions() == 0).await;
-    }
-}
-
-async fn wait_until(notify: &Notify, done: impl Fn() -> bool) {
-    loop {
-        let mut notified = pin!(notify.notified());
-        notified.as_mut().enable();
-        if done() {
-            return;
-        }
-        notified.await;
+        sync::wait_for(&self.ended, || (self.sessions() == 0).then_some(())).await;
     }
 }
 

@@ -28,7 +28,7 @@ impl Seat {
         &self,
         base: u64,
         name: &Json<'_>,
-        value: &Json<'_>,
+        value: Option<&Json<'_>>,
     ) -> Result<(), WriteError> {
         self.room.submit(&Write { member: self.member, base, name, value })
     }

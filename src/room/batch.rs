@@ -31,9 +31,9 @@ impl Part {
         wire::set_len(&self.name, &self.value)
     }
 
-    /// What a part costs while it waits: the text, its encoding, the part itself.
-    pub(super) fn cost(name: &Text, value: &Text) -> usize {
-        2 * wire::set_len(name, value) + size_of::<Self>()
+    /// What a part costs while it waits: the text, its encodings, the part itself.
+    pub(super) fn cost(name: &Text, value: &Text, dialects: usize) -> usize {
+        (1 + dialects) * wire::set_len(name, value) + size_of::<Self>()
     }
 }
 

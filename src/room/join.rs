@@ -11,20 +11,21 @@ use super::{
 use crate::{
     close::{Close, CloseCode},
     identity::Identity,
-    names::NameKey,
-    wire::Json,
+    names::{DuplicateNames, NameKey},
+    wire::{Dialect, Json},
 };
 
 /// Who wants to join, as far as the handshake and the host's rules have shown.
 #[derive(Debug, Clone)]
 pub(crate) struct Newcomer<'a> {
-    pub(crate) variables: &'a [(Json<'a>, Json<'a>)],
-    /// `None` where names may be used twice.
-    pub(crate) key: Option<NameKey>,
+    pub(crate) dialect: Dialect,
+    /// `None` where its handshake brings no variables, and so matches every room.
+    pub(crate) variables: Option<&'a [(Json<'a>, Json<'a>)]>,
+    pub(crate) key: NameKey,
+    /// What happens where a member has that name.
+    pub(crate) duplicates: DuplicateNames,
     pub(crate) identity: Identity,
     pub(crate) link: Arc<Link>,
-    /// Takes the name from whoever holds it.
-    pub(crate) replaces: bool,
     /// The holder of the name that was asked then, and did not answer.
     pub(crate) outlived: Option<(Arc<Link>, Instant)>,
 }
@@ -39,17 +40,29 @@ pub(crate) struct Joined {
 pub(crate) enum JoinError {
     /// The room is gone: start over at the registry.
     Evicted,
+    NoBudget,
+    Refused(Refusal),
+}
+
+/// Why a room does not let a newcomer in.
+#[derive(Debug)]
+pub(crate) enum Refusal {
     NamesDiffer,
     TooManyVariables,
-    /// By this member; `None` where another newcomer waits for it already.
+    /// By this member; `None` where it need not be asked whether it still answers.
     NameInUse(Option<(MemberId, Arc<Link>)>),
     Full,
-    NoBudget,
+}
+
+impl From<Refusal> for JoinError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 impl State {
-    /// Lets a newcomer in, with a snapshot and a receiver of all that comes after it. `schema`
-    /// decides about its variables: they match, or those that are new are created.
+    /// Lets a newcomer in, with a snapshot and a receiver of all that comes after it. Its variables
+    /// match, or, where the host has it so, those that are new are created.
     pub(crate) fn join(
         &mut self,
         newcomer: Newcomer<'_>,
@@ -58,28 +71,31 @@ impl State {
         if self.evicted {
             return Err(JoinError::Evicted);
         }
-        self.check_variables(newcomer.variables)?;
+        let known = newcomer.variables.unwrap_or_default();
+        if newcomer.variables.is_some() {
+            self.check_variables(known)?;
+        }
         let ousted = self.check_name(&newcomer)?;
-        let members = self.members.len() - usize::from(ousted.is_some());
+        let members = self.members.len() - ousted.len();
         if members >= self.rules.limits.members_per_room {
-            return Err(JoinError::Full);
+            return Err(Refusal::Full.into());
         }
         let snapshot = match self.variables.len() {
             0 => None,
-            _ => Some(self.snapshot().ok_or(JoinError::NoBudget)?),
+            _ => Some(self.snapshot(newcomer.dialect).ok_or(JoinError::NoBudget)?),
         };
-        if let Some((ousted, close)) = ousted
-            && let Some(member) = self.members.remove(ousted)
-        {
-            member.link.stop(close);
+        for (ousted, close) in ousted {
+            if let Some(member) = self.members.remove(ousted) {
+                member.link.stop(close);
+            }
         }
-        let known = newcomer.variables;
         let id = self.enter(newcomer, true);
         let start = Start { snapshot, ..self.start() };
         if self.rules.schema == Schema::Growing {
             for (name, value) in known {
                 if !self.variables.contains(name.as_json()) {
-                    self.accept(&Write { member: id, base: self.position, name, value }, now);
+                    let write = Write { member: id, base: self.position, name, value: Some(value) };
+                    self.accept(&write, value, now);
                 }
             }
         }
@@ -94,59 +110,56 @@ impl State {
 
     fn enter(&mut self, newcomer: Newcomer<'_>, informed: bool) -> MemberId {
         self.position += u64::from(informed);
-        self.members.insert(Member {
+        let id = self.members.insert(Member {
             key: newcomer.key,
+            dialect: newcomer.dialect,
             identity: newcomer.identity,
             link: newcomer.link,
             snapshot: if informed { self.position } else { 0 },
             corrections: HashMap::new(),
             challenged: false,
-        })
+        });
+        self.outgoing.speak(self.members.dialects());
+        id
     }
 
-    fn check_variables(&self, brought: &[(Json<'_>, Json<'_>)]) -> Result<(), JoinError> {
+    fn check_variables(&self, brought: &[(Json<'_>, Json<'_>)]) -> Result<(), Refusal> {
         match self.rules.schema {
+            // A room that Scratch clients made grows, but what is there must match.
             Schema::Fixed if self.variables.same_names(brought) => Ok(()),
-            Schema::Fixed => Err(JoinError::NamesDiffer),
+            Schema::Fixed => Err(Refusal::NamesDiffer),
             Schema::Growing => {
                 let is_new = |(name, _): &&(Json<'_>, _)| !self.variables.contains(name.as_json());
                 let count = self.variables.len() + brought.iter().filter(is_new).count();
                 if count > self.rules.limits.variables_per_room {
-                    return Err(JoinError::TooManyVariables);
+                    return Err(Refusal::TooManyVariables);
                 }
                 Ok(())
             }
         }
     }
 
-    /// Whom the newcomer takes the name from, and what that member is told.
-    fn check_name(
-        &mut self,
-        newcomer: &Newcomer<'_>,
-    ) -> Result<Option<(MemberId, Close)>, JoinError> {
-        let Some((id, holder)) = newcomer.key.as_ref().and_then(|key| self.members.holder(key))
-        else {
-            return Ok(None);
-        };
-        if holder.identity.is_same_person(&newcomer.identity) {
-            let told = Close::new(CloseCode::Username, "you went on in another tab");
-            return Ok(Some((id, told)));
+    /// Whom the newcomer takes the name from, and what those members are told.
+    fn check_name(&mut self, newcomer: &Newcomer<'_>) -> Result<Vec<(MemberId, Close)>, Refusal> {
+        if newcomer.duplicates == DuplicateNames::Allow {
+            return Ok(Vec::new());
         }
-        if newcomer.replaces {
-            let told = Close::new(CloseCode::Username, "somebody else took your username");
-            return Ok(Some((id, told)));
+        let holders = self.members.holders(&newcomer.key);
+        let is_alone = holders.len() == 1;
+        let mut ousted = Vec::new();
+        for id in holders {
+            let Some(holder) = self.members.get(id) else { continue };
+            match yields_name(holder, newcomer) {
+                Some(close) => ousted.push((id, close)),
+                // Of several, one is alive: they came in where the other did not answer, or where
+                // names may be used twice.
+                None if !is_alone || std::mem::replace(&mut holder.challenged, true) => {
+                    return Err(Refusal::NameInUse(None));
+                }
+                None => return Err(Refusal::NameInUse(Some((id, holder.link.clone())))),
+            }
         }
-        if let Some((link, asked)) = &newcomer.outlived
-            && Arc::ptr_eq(link, &holder.link)
-            && !link.is_paused()
-            && link.heard_at() <= *asked
-        {
-            return Ok(Some((id, Close::protocol("you gave no sign of life"))));
-        }
-        if std::mem::replace(&mut holder.challenged, true) {
-            return Err(JoinError::NameInUse(None));
-        }
-        Err(JoinError::NameInUse(Some((id, holder.link.clone()))))
+        Ok(ousted)
     }
 
     /// Ends what a refused newcomer began by asking whether the holder of its name still answers.
@@ -156,4 +169,18 @@ impl State {
             member.link.end_probe();
         }
     }
+}
+
+/// What a member is told that gives its name to a newcomer; `None` where it keeps it.
+fn yields_name(holder: &Member, newcomer: &Newcomer<'_>) -> Option<Close> {
+    if holder.identity.is_same_person(&newcomer.identity) {
+        return Some(Close::new(CloseCode::Username, "you went on in another tab"));
+    }
+    if newcomer.duplicates == DuplicateNames::Replace {
+        return Some(Close::new(CloseCode::Username, "somebody else took your username"));
+    }
+    let (link, asked) = newcomer.outlived.as_ref()?;
+    let is_silent =
+        Arc::ptr_eq(link, &holder.link) && !link.is_paused() && link.heard_at() <= *asked;
+    is_silent.then(|| Close::protocol("you gave no sign of life"))
 }

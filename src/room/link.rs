@@ -2,7 +2,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
     sync::{
         OnceLock,
         atomic::{
@@ -17,7 +16,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
-use crate::close::Close;
+use crate::{close::Close, sync};
 
 /// Shared by a session's reader, its writer and its room.
 #[derive(Debug)]
@@ -69,14 +68,7 @@ impl Link {
 
     /// The close that the session was told, once it was.
     pub(crate) async fn stopped(&self) -> &Close {
-        loop {
-            let mut stopped = pin!(self.stopped.notified());
-            stopped.as_mut().enable();
-            if let Some(close) = self.stop.get() {
-                return close;
-            }
-            stopped.await;
-        }
+        sync::wait_for(&self.stopped, || self.stop.get()).await
     }
 
     /// Notes a sign of life.

@@ -1,9 +1,16 @@
 //! Who is in a room, under which name.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use super::link::Link;
-use crate::{identity::Identity, names::NameKey, wire::Text};
+use crate::{
+    identity::Identity,
+    names::NameKey,
+    wire::{Dialect, Text},
+};
 
 /// Numbers a member; never used twice in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -11,8 +18,8 @@ pub(crate) struct MemberId(pub(super) u64);
 
 #[derive(Debug)]
 pub(super) struct Member {
-    /// `None` where names may be used twice.
-    pub(super) key: Option<NameKey>,
+    pub(super) key: NameKey,
+    pub(super) dialect: Dialect,
     pub(super) identity: Identity,
     pub(super) link: Arc<Link>,
     /// The position of the last snapshot it was given; 0 is none.
@@ -26,7 +33,9 @@ pub(super) struct Member {
 #[derive(Debug, Default)]
 pub(super) struct Members {
     by_id: HashMap<MemberId, Member>,
-    by_key: HashMap<NameKey, MemberId>,
+    /// Several may have one name where the host allows it.
+    by_key: BTreeSet<(NameKey, MemberId)>,
+    by_dialect: [usize; Dialect::COUNT],
     last: u64,
 }
 
@@ -39,17 +48,26 @@ impl Members {
         self.by_id.get_mut(&id)
     }
 
-    pub(super) fn holder(&mut self, key: &NameKey) -> Option<(MemberId, &mut Member)> {
-        let id = *self.by_key.get(key)?;
-        self.by_id.get_mut(&id).map(|member| (id, member))
+    /// Who has this name.
+    pub(super) fn holders(&self, key: &NameKey) -> Vec<MemberId> {
+        let all = (key.clone(), MemberId(0))..=(key.clone(), MemberId(u64::MAX));
+        self.by_key.range(all).map(|(_, id)| *id).collect()
+    }
+
+    pub(super) fn speak(&self, dialect: Dialect) -> bool {
+        self.by_dialect[dialect.index()] > 0
+    }
+
+    /// How many dialects are spoken in the room.
+    pub(super) fn dialects(&self) -> usize {
+        self.by_dialect.iter().filter(|count| **count > 0).count()
     }
 
     pub(super) fn insert(&mut self, member: Member) -> MemberId {
         self.last += 1;
         let id = MemberId(self.last);
-        if let Some(key) = &member.key {
-            self.by_key.insert(key.clone(), id);
-        }
+        self.by_key.insert((member.key.clone(), id));
+        self.by_dialect[member.dialect.index()] += 1;
         self.by_id.insert(id, member);
         id
     }
@@ -57,11 +75,8 @@ impl Members {
     pub(super) fn remove(&mut self, id: MemberId) -> Option<Member> {
         let member = self.by_id.remove(&id)?;
         member.link.leave();
-        if let Some(key) = &member.key
-            && self.by_key.get(key) == Some(&id)
-        {
-            self.by_key.remove(key);
-        }
+        self.by_key.remove(&(member.key.clone(), id));
+        self.by_dialect[member.dialect.index()] -= 1;
         Some(member)
     }
 

@@ -2,12 +2,7 @@
 
 use std::time::Instant;
 
-use super::{
-    batch::Part,
-    members::MemberId,
-    state::{Schema, State},
-    variables,
-};
+use super::{batch::Part, members::MemberId, state::State, variables};
 use crate::{
     budget::Charge,
     wire::{Json, Text},
@@ -20,7 +15,8 @@ pub(crate) struct Write<'a> {
     /// The position up to which the member had seen all when it wrote this.
     pub(crate) base: u64,
     pub(crate) name: &'a Json<'a>,
-    pub(crate) value: &'a Json<'a>,
+    /// `None` is a value that its dialect does not allow.
+    pub(crate) value: Option<&'a Json<'a>>,
 }
 
 /// Why a write ends its session.
@@ -46,25 +42,24 @@ impl State {
     pub(crate) fn submit(&mut self, write: &Write<'_>, now: Instant) -> Result<(), WriteError> {
         let corrections = &mut self.members.get(write.member).ok_or(WriteError::Gone)?.corrections;
         corrections.retain(|_, position| *position > write.base);
-        if self.rules.schema == Schema::Fixed && !self.variables.contains(write.name.as_json()) {
+        if !self.grows && !self.variables.contains(write.name.as_json()) {
             return Err(WriteError::UnknownVariable);
         }
-        if !self.accept(write, now)
-            && let Some(name) = self.variables.key(write.name.as_json()).cloned()
-        {
+        let is_accepted = write.value.is_some_and(|value| self.accept(write, value, now));
+        if !is_accepted && let Some(name) = self.variables.key(write.name.as_json()).cloned() {
             self.correct(write.member, &name, now);
         }
         Ok(())
     }
 
     /// Applies a write that the limits and the budget allow; else false, and nothing has changed.
-    pub(super) fn accept(&mut self, write: &Write<'_>, now: Instant) -> bool {
-        if !self.fits(write) {
+    pub(super) fn accept(&mut self, write: &Write<'_>, value: &Json<'_>, now: Instant) -> bool {
+        if !self.fits(write.name, value) {
             return false;
         }
         let known = self.variables.key(write.name.as_json()).cloned();
         let name = known.clone().unwrap_or_else(|| write.name.to_text());
-        let value = write.value.to_text();
+        let value = value.to_text();
         let old = self.variables.get(name.as_json()).map_or(0, |v| v.value.as_json().len());
         let new = match known {
             Some(_) => value.as_json().len(),
@@ -92,18 +87,18 @@ impl State {
         })
     }
 
-    fn fits(&mut self, write: &Write<'_>) -> bool {
+    fn fits(&mut self, name: &Json<'_>, value: &Json<'_>) -> bool {
         let limits = &self.rules.limits;
-        if write.value.byte_len() > limits.value_bytes {
+        if value.byte_len() > limits.value_bytes {
             return false;
         }
-        let Some(variable) = self.variables.get(write.name.as_json()) else {
+        let Some(variable) = self.variables.get(name.as_json()) else {
             return self.variables.len() < limits.variables_per_room
-                && (1..=limits.name_bytes).contains(&write.name.byte_len());
+                && (1..=limits.name_bytes).contains(&name.byte_len());
         };
         // A fixed room must stay one that a handshake can join.
-        let (old, new) = (variable.value.as_json().len(), write.value.as_json().len());
-        self.rules.schema == Schema::Growing
+        let (old, new) = (variable.value.as_json().len(), value.as_json().len());
+        self.grows
             || new <= old
             || self.variables.handshake_len() + (new - old) <= limits.message_bytes
     }

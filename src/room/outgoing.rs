@@ -25,6 +25,8 @@ pub(super) struct Outgoing {
     coalesce: bool,
     parts: Vec<Part>,
     bytes: usize,
+    /// How many encodings of each batch there will be.
+    dialects: usize,
     budget: Budget,
     /// When the open batch may leave.
     next: Instant,
@@ -44,11 +46,17 @@ impl Outgoing {
             coalesce,
             parts: Vec::new(),
             bytes: 0,
+            dialects: 0,
             budget: budget.clone(),
             next: now,
             sender: broadcast::Sender::new(batches),
             backlog: Backlog::new(bytes),
         }
+    }
+
+    /// Notes how many dialects are spoken in the room.
+    pub(super) fn speak(&mut self, dialects: usize) {
+        self.dialects = dialects;
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
@@ -58,7 +66,7 @@ impl Outgoing {
     /// What a part that is to be pushed costs; `None` where the budget does not have it, not even
     /// without what waits for slow readers.
     pub(super) fn pay(&mut self, name: &Text, value: &Text) -> Option<Charge> {
-        let cost = Part::cost(name, value);
+        let cost = Part::cost(name, value, self.dialects);
         self.budget.charge(cost).or_else(|| {
             self.backlog.clear();
             self.budget.charge(cost)
@@ -69,7 +77,7 @@ impl Outgoing {
     pub(super) fn pay_anyway(&mut self, name: &Text, value: &Text) -> Charge {
         self.pay(name, value).unwrap_or_else(|| {
             let mut charge = self.budget.open();
-            charge.force(Part::cost(name, value));
+            charge.force(Part::cost(name, value, self.dialects));
             charge
         })
     }
@@ -137,7 +145,7 @@ impl Outgoing {
         let parts = std::mem::take(&mut self.parts);
         let bytes = std::mem::take(&mut self.bytes);
         let batch = Arc::new(Batch::new(parts, bytes));
-        self.backlog.push(&batch, 2 * bytes);
+        self.backlog.push(&batch, (1 + self.dialects) * bytes);
         // It fails where the room has no members.
         let _ = self.sender.send(batch);
     }

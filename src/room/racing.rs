@@ -17,8 +17,9 @@ use crate::{
     budget::Budget,
     identity::Identity,
     limits::Limits,
+    names::{DuplicateNames, NameKey},
     outbox::{Item, Outbox},
-    wire::{self, ClientMessage, Dialect, Json},
+    wire::{self, ClientMessage, Dialect, Json, ScratchValues},
 };
 
 const ITERATIONS: usize = 3_000;
@@ -38,7 +39,7 @@ fn room() -> Arc<Room> {
         limits: Limits::default().backlog_batches(1),
     });
     let budget = Budget::new(usize::MAX);
-    let state = State::new(&rules, "room", &variables(), &budget, Instant::now()).unwrap();
+    let state = State::new(&rules, "room", Some(&variables()), &budget, Instant::now()).unwrap();
     Arc::new(Room::new("room".into(), state))
 }
 
@@ -53,11 +54,12 @@ impl Member {
     fn join(room: &Arc<Room>) -> Result<Self, JoinError> {
         let variables = variables();
         let joined = room.join(Newcomer {
-            variables: &variables,
-            key: None,
+            dialect: Dialect::Spec,
+            variables: Some(&variables),
+            key: NameKey::new("ann"),
+            duplicates: DuplicateNames::Allow,
             identity: Identity::new(),
             link: Arc::new(Link::new(Instant::now())),
-            replaces: false,
             outlived: None,
         })?;
         let id = joined.id;
@@ -71,7 +73,7 @@ impl Member {
             // It has proven nothing: every write may be contested.
             base: 0,
             name: &Json::from_plain(name),
-            value: &Json::from_plain(&value),
+            value: Some(&Json::from_plain(&value)),
         };
         self.view.insert(name.into(), value);
         self.room.submit(&write).unwrap();
@@ -81,7 +83,8 @@ impl Member {
     fn read(&mut self) {
         while let Some(Item::Frame(frame)) = self.outbox.next(|| false).now_or_never() {
             for line in frame.split('\n') {
-                let Ok(ClientMessage::Set { name, value }) = wire::decode(line) else {
+                let message = wire::decode(Dialect::Spec, ScratchValues::default(), line);
+                let Ok(ClientMessage::Set { name, value: Some(value) }) = message else {
                     panic!("{line}");
                 };
                 self.view.insert(name.as_json().into(), value.as_json().into());

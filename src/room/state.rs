@@ -21,7 +21,7 @@ use crate::{
     budget::{Budget, Charge},
     close::Close,
     limits::Limits,
-    wire::{self, Json},
+    wire::{self, Dialect, Json},
 };
 
 /// Whether a room's variables are those of its creator.
@@ -33,6 +33,9 @@ pub enum Schema {
     #[default]
     Fixed,
     /// Names that are new, in a handshake or a set, are created, within the limits.
+    ///
+    /// A room that is created by a client of [`Dialect::Scratch`](crate::Dialect::Scratch), which
+    /// brings no names, grows by sets in any case.
     Growing,
 }
 
@@ -69,6 +72,8 @@ const ROOM_COST: usize = 3_000;
 #[derive(Debug)]
 pub(crate) struct State {
     pub(super) rules: Arc<Rules>,
+    /// Whether a set creates a variable that is not there.
+    pub(super) grows: bool,
     pub(super) variables: Variables,
     pub(super) members: Members,
     /// The position of what was ordered last: a write, a snapshot or a correction.
@@ -90,14 +95,17 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// A room with the creator's variables; `None` where the budget does not have it.
+    /// A room with the creator's variables, or one that grows from none; `None` where the budget
+    /// does not have it.
     pub(crate) fn new(
         rules: &Arc<Rules>,
         id: &str,
-        initial: &[(Json<'_>, Json<'_>)],
+        initial: Option<&[(Json<'_>, Json<'_>)]>,
         budget: &Budget,
         now: Instant,
     ) -> Option<Self> {
+        let grows = initial.is_none() || rules.schema == Schema::Growing;
+        let initial = initial.unwrap_or_default();
         let cost =
             |(name, value): &(Json<'_>, Json<'_>)| variables::cost(name.as_json(), value.as_json());
         let charge =
@@ -115,6 +123,7 @@ impl State {
         );
         Some(Self {
             rules: rules.clone(),
+            grows,
             variables,
             members: Members::default(),
             position: 0,
@@ -137,20 +146,26 @@ impl State {
     /// A fresh start for a member that lagged; `None` where the budget has no snapshot now, or the
     /// member is none any more.
     pub(crate) fn resync(&mut self, id: MemberId) -> Option<Start> {
-        let snapshot = self.snapshot()?;
+        let dialect = self.members.get(id)?.dialect;
+        let snapshot = self.snapshot(dialect)?;
         let member = self.members.get(id)?;
         self.position += 1;
         member.snapshot = self.position;
         Some(Start { snapshot: Some(snapshot), ..self.start() })
     }
 
-    pub(super) fn snapshot(&mut self) -> Option<Arc<Snapshot>> {
-        if let Some(snapshot) = &self.snapshot {
+    /// All values, for a member that speaks this dialect.
+    pub(super) fn snapshot(&mut self, dialect: Dialect) -> Option<Arc<Snapshot>> {
+        let is_new = !self.members.speak(dialect);
+        if let Some(snapshot) = &self.snapshot
+            && !is_new
+        {
             return Some(snapshot.clone());
         }
         let values = self.variables.values();
-        // The texts, which may be overwritten while it is sent, and their encoding.
-        let cost = values.iter().map(|(name, value)| 2 * wire::set_len(name, value)).sum();
+        // The texts, which may be overwritten while it is sent, and their encodings.
+        let copies = 1 + self.members.dialects() + usize::from(is_new);
+        let cost = values.iter().map(|(name, value)| copies * wire::set_len(name, value)).sum();
         let snapshot = Arc::new(Snapshot::new(values, self.budget.charge(cost)?));
         Some(self.snapshot.insert(snapshot).clone())
     }
@@ -158,6 +173,7 @@ impl State {
     /// Removes a member. `Some` where that leaves the room empty and nobody knows it yet.
     pub(crate) fn leave(&mut self, id: MemberId, now: Instant) -> Option<Instant> {
         self.members.remove(id)?;
+        self.outgoing.speak(self.members.dialects());
         if self.members.len() > 0 {
             return None;
         }

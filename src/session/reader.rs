@@ -14,7 +14,7 @@ use crate::{
     limits::Limits,
     registry::Seat,
     room::{Link, WriteError},
-    wire::{self, ClientMessage, Malformed},
+    wire::{self, ClientMessage, Dialect, Malformed, ScratchValues},
 };
 
 /// How a session ended.
@@ -40,6 +40,9 @@ pub(super) struct Reader<S> {
     liveness: Arc<Mutex<Liveness>>,
     /// The liveness' base, which moves with its pongs.
     base: u64,
+    /// That of the handshake, once one came.
+    dialect: Dialect,
+    values: ScratchValues,
     /// The WebSocket layer reads no further, so an answered close cannot be seen.
     broken: bool,
 }
@@ -51,12 +54,25 @@ where
     pub(super) fn new(
         stream: S,
         limits: &Limits,
-        link: &Arc<Link>,
-        liveness: &Arc<Mutex<Liveness>>,
+        values: ScratchValues,
+        (link, liveness): (&Arc<Link>, &Arc<Mutex<Liveness>>),
     ) -> Self {
         let rate = Rate::new(limits, Instant::now().into_std());
         let (link, liveness) = (link.clone(), liveness.clone());
-        Self { stream, rate, link, liveness, base: 0, broken: false }
+        let dialect = Dialect::default();
+        Self { stream, rate, link, liveness, base: 0, dialect, values, broken: false }
+    }
+
+    pub(super) fn speak(&mut self, dialect: Dialect) {
+        self.dialect = dialect;
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    pub(super) fn decode<'a>(&self, message: &'a str) -> Result<ClientMessage<'a>, Malformed> {
+        wire::decode(self.dialect, self.values, message)
     }
 
     /// The next text.
@@ -107,29 +123,52 @@ where
         }
     }
 
-    /// Takes the writes of a member until its session ends.
-    pub(super) async fn play(&mut self, seat: &Seat) -> End {
+    /// Takes the writes of a member until its session ends; first those that came in one frame
+    /// behind its handshake.
+    pub(super) async fn play(&mut self, seat: &Seat, behind: &str) -> End {
+        if !behind.is_empty()
+            && let Err(end) = self.take(seat, behind).await
+        {
+            return end;
+        }
         loop {
-            let text = match self.text().await {
+            let frame = match self.text().await {
                 Ok(next) => next,
                 Err(end) => return end,
             };
-            let (name, value) = match wire::decode(&text) {
-                Ok(ClientMessage::Set { name, value }) => (name, value),
-                Ok(ClientMessage::Handshake(_)) => {
-                    return End::Close(Close::protocol("you have joined a room already"));
-                }
-                Err(malformed) => return malformed.into(),
-            };
-            match seat.write(self.base, &name, &value) {
-                Ok(()) => {}
-                Err(WriteError::UnknownVariable) => {
-                    return End::Close(Close::protocol("the room has no variable of that name"));
-                }
-                // It was put out, and told so.
-                Err(WriteError::Gone) => return End::Close(self.link.stopped().await.clone()),
+            if let Err(end) = self.take(seat, &frame).await {
+                return end;
             }
         }
+    }
+
+    /// Takes the messages of a frame, of which the rate has the first already.
+    async fn take(&mut self, seat: &Seat, frame: &str) -> Result<(), End> {
+        for (nth, message) in self.dialect.messages(frame).enumerate() {
+            if nth > 0 {
+                let pause = self.rate.take(0, Instant::now().into_std());
+                self.pause(pause).await;
+            }
+            let (name, value) = match self.decode(message)? {
+                ClientMessage::Set { name, value } => (name, value),
+                ClientMessage::Ignored => continue,
+                ClientMessage::Handshake(_) => {
+                    return Err(End::Close(Close::protocol("you have joined a room already")));
+                }
+            };
+            match seat.write(self.base, &name, value.as_ref()) {
+                Ok(()) => {}
+                Err(WriteError::UnknownVariable) => {
+                    let reason = "the room has no variable of that name";
+                    return Err(End::Close(Close::protocol(reason)));
+                }
+                // It was put out, and told so.
+                Err(WriteError::Gone) => {
+                    return Err(End::Close(self.link.stopped().await.clone()));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Reads on, heeding nothing, until the client closes or its connection is gone. Does not end

@@ -1,7 +1,8 @@
-//! A client of the specification, over a real socket.
+//! A client of any dialect, over a real socket.
 
 use std::collections::{HashMap, VecDeque};
 
+use axum_cloud_variables::Dialect;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -22,6 +23,8 @@ pub struct Client {
     /// What a known client shows: its own sets at once, the server's in order of arrival.
     pub view: HashMap<String, String>,
     pings: u8,
+    /// Set by the handshake.
+    dialect: Dialect,
 }
 
 impl Client {
@@ -29,7 +32,13 @@ impl Client {
         let config = WebSocketConfig::default().read_buffer_size(4096);
         let connected = tokio_tungstenite::connect_async_with_config(url, Some(config), true);
         let (socket, _) = within("connect", connected).await.unwrap();
-        Self { socket, waiting: VecDeque::new(), view: HashMap::new(), pings: 0 }
+        Self {
+            socket,
+            waiting: VecDeque::new(),
+            view: HashMap::new(),
+            pings: 0,
+            dialect: Dialect::Spec,
+        }
     }
 
     pub async fn join(url: &str, room: &str, name: &str, variables: &[(&str, &str)]) -> Self {
@@ -40,12 +49,31 @@ impl Client {
     }
 
     pub async fn handshake(&mut self, room: &str, name: &str, variables: &[(&str, &str)]) {
+        self.handshake_in(Dialect::Spec, room, name, variables).await;
+    }
+
+    /// A handshake of another dialect; Scratch's brings no variables, but has their values.
+    pub async fn handshake_in(
+        &mut self,
+        dialect: Dialect,
+        room: &str,
+        name: &str,
+        variables: &[(&str, &str)],
+    ) {
+        self.dialect = dialect;
         let variables: HashMap<_, _> = variables.iter().copied().collect();
         for (name, value) in &variables {
             self.view.insert((*name).into(), (*value).into());
         }
-        let message =
-            json!({ "kind": "handshake", "room": room, "username": name, "variables": variables });
+        let message = match dialect {
+            Dialect::Forkphorus2020 => {
+                json!({ "kind": "handshake", "id": room, "username": name, "variables": variables })
+            }
+            Dialect::Scratch => json!({ "method": "handshake", "project_id": room, "user": name }),
+            _ => {
+                json!({ "kind": "handshake", "room": room, "username": name, "variables": variables })
+            }
+        };
         self.send(&message.to_string()).await;
     }
 
@@ -55,7 +83,12 @@ impl Client {
 
     pub async fn set(&mut self, name: &str, value: &str) {
         self.view.insert(name.into(), value.into());
-        self.send(&set(name, value)).await;
+        let message = match self.dialect {
+            Dialect::Forkphorus2020 => json!({ "kind": "set", "var": name, "value": value }),
+            Dialect::Scratch => json!({ "method": "set", "name": name, "value": value }),
+            _ => json!({ "kind": "set", "variable": name, "value": value }),
+        };
+        self.send(&message.to_string()).await;
     }
 
     /// Waits until the server has processed all that was sent: it answers in order.
@@ -66,7 +99,7 @@ impl Client {
         loop {
             match self.message("pong").await {
                 Message::Pong(answer) if answer == payload => return,
-                Message::Text(text) => self.waiting.push_back(parse(&text)),
+                Message::Text(text) => self.waiting.push_back(parse(self.dialect, &text)),
                 Message::Close(frame) => panic!("closed: {frame:?}"),
                 _ => {}
             }
@@ -80,7 +113,7 @@ impl Client {
                 break frame;
             }
             match self.message("frame").await {
-                Message::Text(text) => break parse(&text),
+                Message::Text(text) => break parse(self.dialect, &text),
                 Message::Close(frame) => panic!("closed: {frame:?}"),
                 _ => {}
             }
@@ -93,7 +126,7 @@ impl Client {
     pub async fn any_frame(&mut self) {
         while self.waiting.is_empty() {
             match self.socket.next().await {
-                Some(Ok(Message::Text(text))) => self.waiting.push_back(parse(&text)),
+                Some(Ok(Message::Text(text))) => self.waiting.push_back(parse(self.dialect, &text)),
                 Some(Ok(Message::Close(frame))) => panic!("closed: {frame:?}"),
                 Some(Ok(_)) => {}
                 end => panic!("{end:?}"),
@@ -138,7 +171,7 @@ impl Client {
             tokio::select! {
                 done = &mut done => return done,
                 message = self.message("message") => match message {
-                    Message::Text(text) => self.waiting.push_back(parse(&text)),
+                    Message::Text(text) => self.waiting.push_back(parse(self.dialect, &text)),
                     Message::Close(frame) => panic!("closed: {frame:?}"),
                     _ => {}
                 },
@@ -152,7 +185,7 @@ impl Client {
             match self.message("close or pong").await {
                 Message::Close(frame) => return frame.map(|frame| frame.code.into()),
                 Message::Pong(_) => return None,
-                Message::Text(text) => self.waiting.push_back(parse(&text)),
+                Message::Text(text) => self.waiting.push_back(parse(self.dialect, &text)),
                 _ => {}
             }
         }
@@ -166,7 +199,7 @@ impl Client {
                 Some((frame.code.into(), frame.reason.to_string()))
             }
             Some(Some(Ok(Message::Text(text)))) => {
-                self.waiting.push_back(parse(&text));
+                self.waiting.push_back(parse(self.dialect, &text));
                 None
             }
             Some(Some(Err(error))) => panic!("{error} instead of a close"),
@@ -190,16 +223,21 @@ pub fn set(name: &str, value: &str) -> String {
     json!({ "kind": "set", "variable": name, "value": value }).to_string()
 }
 
-/// Every frame is one or more whole objects, one a line.
-fn parse(text: &str) -> Frame {
+/// Every frame is one or more whole objects, one a line, in the client's own fields and no other.
+fn parse(dialect: Dialect, text: &str) -> Frame {
+    let (tag, variable) = match dialect {
+        Dialect::Forkphorus2020 => ("kind", "var"),
+        Dialect::Scratch => ("method", "name"),
+        _ => ("kind", "variable"),
+    };
     text.split('\n')
         .map(|line| {
             let message: Value = serde_json::from_str(line)
                 .unwrap_or_else(|error| panic!("{error} in a line of {text:?}"));
-            assert_eq!(message["kind"], "set");
+            assert_eq!(message[tag], "set", "{text}");
             assert_eq!(message.as_object().unwrap().len(), 3);
             let field = |name: &str| message[name].as_str().unwrap().to_owned();
-            (field("variable"), field("value"))
+            (field(variable), field("value"))
         })
         .collect()
 }

@@ -16,7 +16,7 @@ mod proxy;
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use axum::{Router, serve::ListenerExt};
-use axum_cloud_variables::{Limits, RoomRegistry, RoomRegistryBuilder};
+use axum_cloud_variables::{Dialect, Limits, RoomRegistry, RoomRegistryBuilder};
 use tokio::net::TcpListener;
 
 pub use browser::{Browser, Driver};
@@ -57,6 +57,20 @@ impl Server {
     /// A member: its handshake has been processed.
     pub async fn join(&self, room: &str, name: &str, variables: &[(&str, &str)]) -> Client {
         Client::join(&self.url(), room, name, variables).await
+    }
+
+    /// A member that speaks another dialect.
+    pub async fn join_in(
+        &self,
+        dialect: Dialect,
+        room: &str,
+        name: &str,
+        variables: &[(&str, &str)],
+    ) -> Client {
+        let mut client = self.connect().await;
+        client.handshake_in(dialect, room, name, variables).await;
+        client.sync().await;
+        client
     }
 
     /// How a handshake is refused.

@@ -19,10 +19,11 @@ use futures_util::FutureExt;
 use crate::{
     budget::Budget,
     identity::Identity,
+    names::{DuplicateNames, NameKey},
     outbox::{Item, Outbox},
     room::{Link, MemberId, Newcomer, Room, State, Write},
     session::Liveness,
-    wire::{self, ClientMessage, Dialect, Json, Text},
+    wire::{self, ClientMessage, Dialect, Json, ScratchValues, Text},
 };
 
 pub(super) use weather::Weather;
@@ -64,6 +65,7 @@ pub(super) enum Event {
 
 #[derive(Debug, Default)]
 struct Client {
+    dialect: Dialect,
     view: View,
     /// Which of its connections this is; what belongs to another is lost.
     connection: u64,
@@ -112,14 +114,22 @@ impl World {
         world
     }
 
-    pub(super) fn new(rng: Rng, weather: Weather) -> Self {
+    pub(super) fn new(mut rng: Rng, weather: Weather) -> Self {
         let start = Instant::now();
         let initial = variables(&weather, "init");
         let budget = Budget::new(usize::MAX);
         let rules = Arc::new(weather.rules.clone());
-        let state = State::new(&rules, "room", &initial, &budget, start).unwrap();
+        let initial = (!weather.grows).then_some(&initial[..]);
+        let state = State::new(&rules, "room", initial, &budget, start).unwrap();
+        let clients = (0..weather.clients).map(|_| Client {
+            dialect: match weather.grows {
+                true => Dialect::Scratch,
+                false => *rng.choice(&weather.dialects).unwrap(),
+            },
+            ..Client::default()
+        });
         Self {
-            clients: (0..weather.clients).map(|_| Client::default()).collect(),
+            clients: clients.collect(),
             rng,
             weather,
             start,
@@ -186,8 +196,8 @@ impl World {
             Event::Leave(client) => self.leave(client),
             Event::Write(client) => self.write(client),
             Event::Add(client) => {
-                let value = self.clients[client].view["v0"].parse().unwrap_or(0) + 1;
-                self.set(client, "v0".into(), value.to_string());
+                let value = self.clients[client].view["☁ 0"].parse().unwrap_or(0) + 1;
+                self.set(client, "☁ 0".into(), value.to_string());
             }
             Event::Stall(client) => {
                 self.clients[client].stalled_until = self.now + self.rng.u64(1..60_000);
@@ -235,13 +245,15 @@ impl World {
     /// Whether every client that is there sees the room's values.
     pub(super) fn agrees(&self) -> bool {
         let room = self.truth();
-        self.clients.iter().filter(|client| client.connected).all(|client| client.view == room)
+        let agrees =
+            |client: &Client| room.iter().all(|(name, value)| client.view.get(name) == Some(value));
+        self.clients.iter().filter(|client| client.connected).all(agrees)
     }
 }
 
 fn variables(weather: &Weather, value: &str) -> Vec<(Json<'static>, Json<'static>)> {
     let json = Json::from_plain;
-    (0..weather.variables).map(|i| (json(&format!("v{i}")), json(value))).collect()
+    (0..weather.variables).map(|i| (json(&format!("☁ {i}")), json(value))).collect()
 }
 
 fn view(variables: &[(Json<'_>, Json<'_>)]) -> View {

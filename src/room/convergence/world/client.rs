@@ -46,19 +46,30 @@ impl World {
         }
         self.written += 1;
         let refused = self.weather.refusals && self.rng.u64(0..4) == 0;
-        let value = if refused {
-            format!("{:0>1$}", self.written, VALUE_BYTES + 1)
-        } else {
-            self.written.to_string()
+        // The longer one is not allowed, and so is what is no number where one is asked for.
+        let value = match (refused, self.clients[client].dialect) {
+            (true, Dialect::Scratch) if self.rng.bool() => "1e400".into(),
+            (true, _) => format!("1{:0>1$}", self.written, VALUE_BYTES),
+            (false, _) => self.written.to_string(),
         };
-        let name = format!("v{}", self.rng.usize(0..self.weather.variables));
+        let name = format!("☁ {}", self.rng.usize(0..self.weather.variables));
         self.set(client, name, value);
     }
 
     pub(super) fn set(&mut self, client: usize, name: String, value: String) {
-        let text = serde_json::json!({ "kind": "set", "variable": name, "value": value });
+        let text = match self.clients[client].dialect {
+            Dialect::Spec => format!(r#"{{"kind":"set","variable":"{name}","value":"{value}"}}"#),
+            Dialect::Forkphorus2020 => {
+                format!(r#"{{"kind":"set","var":"{name}","value":"{value}"}}"#)
+            }
+            // Half of them send numbers.
+            Dialect::Scratch => {
+                let quote = if client.is_multiple_of(2) { "\"" } else { "" };
+                format!(r#"{{"method":"set","name":"{name}","value":{quote}{value}{quote}}}"#)
+            }
+        };
         self.clients[client].view.insert(name, value);
-        self.send(client, Up::Text(text.to_string()));
+        self.send(client, Up::Text(text));
     }
 
     pub(super) fn read(&mut self, client: usize, connection: u64) {
@@ -97,7 +108,9 @@ impl World {
 
     pub(super) fn handle(&mut self, client: usize, frame: &str) {
         for line in frame.split('\n') {
-            let Ok(ClientMessage::Set { name, value }) = wire::decode(line) else {
+            let dialect = self.clients[client].dialect;
+            let message = wire::decode(dialect, ScratchValues::Strings, line);
+            let Ok(ClientMessage::Set { name, value: Some(value) }) = message else {
                 panic!("{line}");
             };
             let (name, value) = (name.as_json().to_owned(), value.as_json().to_owned());

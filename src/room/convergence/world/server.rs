@@ -13,26 +13,28 @@ impl World {
             (Up::Join, None) => {
                 let brought = variables(&self.weather, "");
                 let newcomer = Newcomer {
-                    variables: &brought,
-                    key: None,
+                    dialect: of.dialect,
+                    variables: (of.dialect != Dialect::Scratch).then_some(&brought),
+                    key: NameKey::new("ann"),
+                    duplicates: DuplicateNames::Allow,
                     identity: Identity::new(),
                     link: Arc::new(Link::new(now)),
-                    replaces: false,
                     outlived: None,
                 };
                 let joined = self.room.state.write().join(newcomer, now).unwrap();
                 let member = joined.id;
-                let outbox = Outbox::new(self.room.clone(), Dialect::Spec, joined);
+                let outbox = Outbox::new(self.room.clone(), of.dialect, joined);
                 let (liveness, socket) = (Liveness::default(), VecDeque::new());
                 of.session = Some(Session { member, outbox, liveness, socket });
                 self.at(self.now + 25_000, Event::KeepAlive(client, connection));
             }
             (Up::Text(text), Some(session)) => {
-                let Ok(ClientMessage::Set { name, value }) = wire::decode(&text) else {
+                let message = wire::decode(of.dialect, ScratchValues::default(), &text);
+                let Ok(ClientMessage::Set { name, value }) = message else {
                     panic!("{text}");
                 };
                 let (member, base) = (session.member, session.liveness.base());
-                let write = Write { member, base, name: &name, value: &value };
+                let write = Write { member, base, name: &name, value: value.as_ref() };
                 self.room.state.write().submit(&write, now).unwrap();
             }
             (Up::Pong(payload), Some(session)) => session.liveness.pong(&payload, now),

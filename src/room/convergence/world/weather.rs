@@ -8,6 +8,7 @@ use super::VALUE_BYTES;
 use crate::{
     limits::Limits,
     room::{Rules, Schema},
+    wire::Dialect,
 };
 
 /// The misery of one run.
@@ -27,6 +28,10 @@ pub(crate) struct Weather {
     /// What a client sends may be held up for long, in its network or by the server's rate limit.
     pub(crate) jams: bool,
     pub(crate) window: usize,
+    /// What clients speak.
+    pub(crate) dialects: Vec<Dialect>,
+    /// The room begins without variables, and all clients are Scratch's.
+    pub(crate) grows: bool,
     pub(crate) rules: Rules,
 }
 
@@ -47,6 +52,11 @@ impl Weather {
             refusals: rng.u64(0..3) == 0,
             jams: rng.u64(0..4) == 0,
             window: rng.usize(1..4),
+            dialects: match rng.bool() {
+                true => vec![Dialect::Spec],
+                false => vec![Dialect::Spec, Dialect::Forkphorus2020, Dialect::Scratch],
+            },
+            grows: rng.u64(0..6) == 0,
             rules: Rules {
                 schema: Schema::Fixed,
                 tick: Duration::from_millis(*rng.choice(&[0, 16, 16, 900]).unwrap()),
