@@ -3,7 +3,7 @@
 use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use axum::{Router, serve::ListenerExt};
-use axum_cloud_variables::{Limits, Origins, RoomRegistry, UsernameRules};
+use axum_cloud_variables::{Limits, Origins, RoomRegistry, ScratchValues, UsernameRules};
 use clap::Parser;
 use tokio::{
     net::TcpListener,
@@ -44,6 +44,9 @@ struct Args {
     /// Bytes of a value at most.
     #[arg(long, default_value_t = Limits::default().value_bytes)]
     value_bytes: usize,
+    /// Scratch clients may set any string, not numbers only.
+    #[arg(long)]
+    any_value: bool,
     /// Messages a second that are read from one client (bursts of twice as many); 0 is no limit.
     #[arg(long, default_value_t = Limits::default().messages_per_second)]
     messages_per_second: u32,
@@ -121,6 +124,10 @@ fn registry(args: &Args) -> Result<RoomRegistry, Box<dyn Error>> {
         .limits(limits)
         .tick(Duration::try_from_secs_f64(args.tick_ms / 1000.0)?)
         .settle((args.settle_ms > 0).then(|| Duration::from_millis(args.settle_ms)))
+        .scratch_values(match args.any_value {
+            true => ScratchValues::Strings,
+            false => ScratchValues::Numbers,
+        })
         .usernames(UsernameRules::default().refuse_profanity(!args.any_username))
         .build()?)
 }

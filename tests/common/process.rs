@@ -48,10 +48,14 @@ impl Process {
         fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
     }
 
-    /// Ends it as a host would, and waits; whether it ended well.
-    pub fn terminate(mut self) -> bool {
+    /// Asks it to end, as a host would.
+    pub fn ask_to_end(&self) {
         let pid = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    }
+
+    /// Waits for its end; whether it ended well.
+    pub fn ended_well(mut self) -> bool {
         self.child.wait().unwrap().success()
     }
 }

@@ -1,0 +1,328 @@
+//! The clients that exist, unchanged: TurboWarp's packager and scaffolding, Scratch's own player, in
+//! a real browser; scratchattach in Python. `tests/clients/install` fetches them.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Lines, Write},
+    path::PathBuf,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Duration,
+};
+
+use axum_cloud_variables::Dialect;
+use common::{Browser, Client, Driver, Process};
+use fantoccini::wd::WindowHandle;
+use serde_json::Value;
+
+const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
+
+/// A folder of pages that play one project, served by `standalone` beside its cloud.
+struct Site {
+    folder: PathBuf,
+    server: Option<Process>,
+    addr: String,
+}
+
+impl Site {
+    fn start(name: &str) -> Self {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        let server = Process::standalone(&["--public", folder.to_str().unwrap()]);
+        let (addr, host) = (server.addr.clone(), server.url());
+        let built = Command::new("node")
+            .args([&format!("{CLIENTS}/build.cjs"), folder.to_str().unwrap(), &host])
+            .status()
+            .expect("node: tests/run installs it");
+        assert!(built.success(), "tests/clients/install was run?");
+        Self { folder, server: Some(server), addr }
+    }
+
+    fn url(&self) -> String {
+        format!("ws://{}/", self.addr)
+    }
+
+    fn page(&self, page: &str) -> String {
+        format!("http://{}/{page}", self.addr)
+    }
+
+    fn start_again(&mut self) {
+        let folder = self.folder.to_str().unwrap();
+        let server = Process::standalone(&["--public", folder, "--listen", &self.addr]);
+        self.server = Some(server);
+    }
+}
+
+/// A player of the project in a tab of the browser.
+struct Player<'a> {
+    browser: &'a Browser,
+    tab: WindowHandle,
+}
+
+/// The input in which the players' pages ask.
+const QUESTION: &str = ".sc-question-input, [class*=question-input] input";
+
+/// The pages' WebSocket: scaffolding's, or that of Scratch's player.
+const SOCKET: &str = "(cloud => cloud.providers ? cloud.providers[0].ws : cloud.connection)\
+                      (vm.runtime.ioDevices.cloud.provider)";
+
+impl<'a> Player<'a> {
+    /// Opens a page, and waits until its project runs and it is connected.
+    async fn open(browser: &'a Browser, page: &str) -> Self {
+        let player = Self::open_unconnected(browser, page).await;
+        player.is_connected().await;
+        player
+    }
+
+    async fn open_unconnected(browser: &'a Browser, page: &str) -> Self {
+        let tab = browser.0.new_window(true).await.unwrap().handle;
+        browser.0.switch_to_window(tab.clone()).await.unwrap();
+        browser.0.goto(page).await.unwrap();
+        browser.until("window.vm && vm.runtime.ioDevices.cloud.provider").await;
+        // Scratch's player has a flag over its stage until somebody clicks it.
+        let overlay = "document.querySelector('[class*=green-flag-overlay]')";
+        browser.run(&format!("{overlay} ? {overlay}.click() : vm.greenFlag()")).await;
+        let player = Self { browser, tab };
+        player.until(&format!("document.querySelector('{QUESTION}')")).await;
+        player
+    }
+
+    async fn is_connected(&self) {
+        self.until(&format!("{SOCKET}.readyState === 1")).await;
+    }
+
+    async fn enter(&self) {
+        self.browser.0.switch_to_window(self.tab.clone()).await.unwrap();
+    }
+
+    async fn until(&self, expression: &str) {
+        self.enter().await;
+        self.browser.until(expression).await;
+    }
+
+    /// Answers the project's question; it puts the answer into `☁ text`, and 1 × the answer into
+    /// `☁ number`.
+    async fn answer(&self, answer: &str) {
+        self.until(&format!("document.querySelector('{QUESTION}')")).await;
+        self.browser.fill(QUESTION, &format!("{answer}\u{e007}")).await;
+    }
+
+    async fn sees(&self, text: &str, number: &str) {
+        let value = |name, value| {
+            format!(
+                "String(vm.runtime.getTargetForStage().lookupVariableByNameAndType('☁ {name}', '')\
+                 .value) === '{value}'"
+            )
+        };
+        self.until(&format!("{} && {}", value("text", text), value("number", number))).await;
+    }
+}
+
+fn scaffolding(site: &Site, name: &str) -> String {
+    site.page(&format!("scaffolding.html?username={name}&project=1&cloud_host={}", site.url()))
+}
+
+fn scratch(site: &Site, project: &str, name: &str) -> String {
+    let query = format!("username={name}&project={project}&cloud_host={}/", site.addr);
+    site.page(&format!("scratch.html?{query}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn turbowarp_and_scratch_players_share_a_room() {
+    let site = Site::start("players");
+    let driver = Driver::start();
+    let browser = driver.browser().await;
+    let ann = Player::open(&browser, &scaffolding(&site, "ann")).await;
+    let ben = Player::open(&browser, &scratch(&site, "1", "ben")).await;
+    let all = [&ann, &ben];
+    // The answer, and what comes of it: text that is no number is refused, and its player healed.
+    let mut text_before = "42";
+    for (answer, text, number) in [
+        ("42", Some("42"), "42"),
+        ("007", Some("007"), "7"),
+        ("0.1", Some("0.1"), "0.1"),
+        ("-0", Some("-0"), "0"),
+        ("hello", None, "0"),
+        ("1e21", None, "1e+21"),
+        ("5.", Some("5."), "5"),
+    ] {
+        let text = text.unwrap_or(text_before);
+        for (player, other) in [(0, 1), (1, 0)] {
+            all[player].answer(answer).await;
+            all[other].sees(text, number).await;
+            all[player].sees(text, number).await;
+        }
+        text_before = text;
+    }
+    let late = Player::open(&browser, &scaffolding(&site, "cat")).await;
+    late.sees("5.", "5").await;
+    let late = Player::open(&browser, &scratch(&site, "1", "ann")).await;
+    late.sees("5.", "5").await;
+
+    // Clients of the specification are in the same room, and see strings in their own fields.
+    let variables = &[("☁ text", ""), ("☁ number", "")];
+    let mut dan = Client::join(&site.url(), "1", "dan", variables).await;
+    dan.frame().await;
+    assert_eq!((&*dan.view["☁ text"], &*dan.view["☁ number"]), ("5.", "5"));
+    dan.set("☁ text", "600").await;
+    ann.sees("600", "5").await;
+    ben.sees("600", "5").await;
+    browser.0.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn players_come_back_and_agree_again() {
+    let mut site = Site::start("packaged");
+    let driver = Driver::start();
+    let browser = driver.browser().await;
+    let page = site.page("packaged.html");
+    let players = [
+        Player::open(&browser, &page).await,
+        Player::open(&browser, &page).await,
+        Player::open(&browser, &scratch(&site, "packaged", "cat")).await,
+    ];
+    let [ann, ben, cat] = &players;
+    ann.answer("1").await;
+    ben.sees("1", "1").await;
+    cat.sees("1", "1").await;
+
+    // Killed, and started again.
+    drop(site.server.take());
+    ann.until(&format!("{SOCKET}.readyState === 3")).await;
+    site.start_again();
+    for player in &players {
+        player.is_connected().await;
+    }
+    ben.answer("2").await;
+    ann.sees("2", "2").await;
+    cat.sees("2", "2").await;
+    let late = Player::open(&browser, &page).await;
+    late.sees("2", "2").await;
+
+    // Ended in order, which takes the while that this one does not answer its close; ann tries to
+    // join meanwhile.
+    let variables = &[("☁ text", ""), ("☁ number", "")];
+    let _mute = Client::join(&site.url(), "packaged", "mute", variables).await;
+    let server = site.server.take().unwrap();
+    server.ask_to_end();
+    ann.until(&format!("{SOCKET}.readyState === 3")).await;
+    ann.browser.run("vm.runtime.ioDevices.cloud.provider.providers[0].closeAndReconnect()").await;
+    assert!(server.ended_well());
+    site.start_again();
+    for player in &players {
+        player.is_connected().await;
+    }
+    cat.answer("3").await;
+    ann.sees("3", "3").await;
+    ben.sees("3", "3").await;
+    late.is_connected().await;
+    late.sees("3", "3").await;
+    browser.0.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_name_is_not_tried_again() {
+    let site = Site::start("refused");
+    let driver = Driver::start();
+    let browser = driver.browser().await;
+    let page = site.page("refused.html");
+    let admin = Player::open_unconnected(&browser, &page).await;
+    admin.until(&format!("{SOCKET}.readyState === 3")).await;
+    let timer = "return vm.runtime.ioDevices.cloud.provider.providers[0].reconnectTimeout";
+    assert_eq!(browser.run(timer).await, Value::Null);
+    browser.0.close().await.unwrap();
+}
+
+/// scratchattach, told line by line what to do, and what it says.
+struct Scratchattach {
+    child: Child,
+    orders: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Scratchattach {
+    fn start(url: &str) -> Self {
+        let python =
+            format!("{}/target/clients/scratchattach-2.2.6/bin/python", env!("CARGO_MANIFEST_DIR"));
+        let mut child = Command::new(python)
+            .args([&format!("{CLIENTS}/scratchattach_client.py"), url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("scratchattach: tests/clients/install fetches it");
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { orders: child.stdin.take().unwrap(), lines, child }
+    }
+
+    fn order(&mut self, order: &str) {
+        writeln!(self.orders, "{order}").unwrap();
+    }
+
+    /// Reads on until this line.
+    fn says(&mut self, line: &str) {
+        let mut seen = Vec::new();
+        for said in self.lines.by_ref().map_while(Result::ok) {
+            if said == line {
+                return;
+            }
+            seen.push(said);
+        }
+        panic!("it ended without saying {line:?}: {seen:?}");
+    }
+}
+
+impl Drop for Scratchattach {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scratchattach_sets_gets_and_hears() {
+    let server = Process::standalone(&[]);
+    let (url, addr) = (server.url(), server.addr.clone());
+    let mut ann = Client::connect(&url).await;
+    ann.handshake_in(Dialect::Scratch, "60917032", "ann", &[]).await;
+    ann.set("☁ x", "1").await;
+    ann.sync().await;
+
+    let mut bot = Scratchattach::start(&url);
+    bot.says("ready");
+    bot.order("set x 12");
+    ann.until("☁ x", "12").await;
+    bot.order("set x -0.5");
+    ann.until("☁ x", "-0.5").await;
+    bot.order("burst x 200");
+    let seen = ann.until("☁ x", "200").await;
+    assert_eq!(seen.len(), 200, "none is lost");
+    bot.order("sets x 7 y 8 z 9");
+    ann.until("☁ z", "9").await;
+    assert_eq!((&*ann.view["☁ x"], &*ann.view["☁ y"]), ("7", "8"));
+    ann.set("☁ y", "80").await;
+    bot.says("event y 80");
+    bot.order("get y");
+    bot.says("got 80");
+    // Its own check lets this through; the room does not, and nobody is thrown out.
+    bot.order("set y True");
+    bot.order("set z 10");
+    assert_eq!(ann.until("☁ z", "10").await, [("☁ z".into(), "10".into())]);
+
+    // The server goes and comes back; both its connections too.
+    drop(server);
+    let _server = Process::standalone(&["--listen", &addr]);
+    let mut ann = Client::connect(&url).await;
+    ann.handshake_in(Dialect::Scratch, "60917032", "ann", &[]).await;
+    bot.order("set x 5");
+    bot.order("set x 6");
+    ann.until("☁ x", "6").await;
+    for value in 100..=300 {
+        ann.set("☁ y", &value.to_string()).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    bot.says("event y 300");
+}
