@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::http::request::Parts;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
@@ -11,6 +12,7 @@ use crate::{
     limits::Limits,
     names::NameKey,
     outbox::Outbox,
+    policy,
     registry::{EnterError, Inner, Seat},
     room::{Link, MemberId, Newcomer, Refusal, Room},
     wire::{Dialect, Handshake, Json},
@@ -22,7 +24,7 @@ pub(crate) async fn admit(
     registry: &Arc<Inner>,
     dialect: Dialect,
     handshake: Handshake<'_>,
-    identity: Identity,
+    caller: Caller,
     link: &Arc<Link>,
 ) -> Result<(Seat, Outbox), Close> {
     let limits = &registry.rules.limits;
@@ -31,17 +33,24 @@ pub(crate) async fn admit(
         .username
         .plain()
         .unwrap_or_else(|| char::REPLACEMENT_CHARACTER.to_string().into());
-    let usernames = &registry.admission.usernames;
-    usernames.judge(&name).map_err(|reason| Close::new(CloseCode::Username, reason))?;
+    if !caller.identity.vouches_for(&name) {
+        let usernames = &registry.admission.usernames;
+        usernames.judge(&name).map_err(|reason| Close::new(CloseCode::Username, reason))?;
+    }
     let variables = handshake.variables.as_deref();
+    let join = JoinOf { room: &room, username: &name, dialect, variables };
+    let identity = join.identify(registry, caller).await?;
+    let name = identity.name(&name)?;
+    identity.check_room(&room)?;
     check_variables(variables.unwrap_or_default(), limits)?;
 
     let mut newcomer = Newcomer {
         dialect,
         variables,
+        name: &name,
         key: NameKey::new(&name),
         duplicates: registry.admission.duplicate_names(dialect),
-        identity,
+        identity: identity.clone(),
         link: link.clone(),
         outlived: None,
     };
@@ -69,6 +78,53 @@ pub(crate) async fn admit(
                 drop(probe);
             }
             Err(error) => return Err(refusal(error)),
+        }
+    }
+}
+
+/// Who opened a connection.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    /// The request's, or a guest's.
+    pub(crate) identity: Identity,
+    /// The request, where there is a policy that may look at it.
+    pub(crate) request: Option<Box<Parts>>,
+}
+
+/// What a handshake asks for.
+struct JoinOf<'a> {
+    room: &'a str,
+    username: &'a str,
+    dialect: Dialect,
+    variables: Option<&'a [(Json<'a>, Json<'a>)]>,
+}
+
+impl JoinOf<'_> {
+    /// Who it is, by the host's policy.
+    async fn identify(&self, registry: &Inner, caller: Caller) -> Result<Identity, Close> {
+        let Caller { identity, request } = caller;
+        let (Some(policy), Some(request)) = (&registry.rules.policy, request) else {
+            return Ok(identity);
+        };
+        let join = policy::Join {
+            room: self.room,
+            username: self.username,
+            dialect: self.dialect,
+            variables: self.variables.unwrap_or_default(),
+            identity: &identity,
+            parts: &request,
+            exists: registry.has(self.room),
+        };
+        let answer = timeout(registry.rules.limits.admit_timeout, policy.admit(&join));
+        tokio::select! {
+            answer = answer => match answer {
+                Ok(answer) => answer.map_err(|rejection| rejection.0),
+                Err(_) => {
+                    let reason = "the server did not decide in time whether you may join";
+                    Err(Close::new(CloseCode::Internal, reason))
+                }
+            },
+            () = registry.drain.begun() => Err(refusal(EnterError::Draining)),
         }
     }
 }

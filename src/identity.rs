@@ -1,27 +1,55 @@
 //! Who the host says that a request comes from.
 
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
+
+use axum::http::Extensions;
+
+use crate::close::{Close, CloseCode};
+
 /// What the host's auth layer knows about a player, put into the request's extensions before it
-/// reaches the mount.
+/// reaches the mount; or what [`Policy::admit`](crate::Policy::admit) says about them.
 ///
-/// Without one a player is a guest; [`Mount::require_identity`](crate::Mount::require_identity)
-/// refuses guests.
+/// Without one a player is a guest: any username that the rules allow, any room, read and write.
+/// [`Mount::require_identity`](crate::Mount::require_identity) refuses guests.
 ///
 /// ```
 /// use axum::{Router, extract::Request, middleware::{self, Next}};
 /// use axum_cloud_variables::{Identity, RoomRegistry};
+///
+/// #[derive(Clone)]
+/// struct User { level: u32 }
 ///
 /// let rooms = RoomRegistry::new();
 /// let app: Router = Router::new()
 ///     .merge(rooms.mount("/cloud").require_identity(true))
 ///     .layer(middleware::from_fn(async |mut request: Request, next: Next| {
 ///         // Here: after looking at a cookie or a token.
-///         request.extensions_mut().insert(Identity::new().id("account 7"));
+///         let identity = Identity::new().id("account 7").username("ann").with(User { level: 3 });
+///         request.extensions_mut().insert(identity);
 ///         next.run(request).await
 ///     }));
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Identity {
+#[derive(Debug, Clone, Default)]
+pub struct Identity(
+    /// Guests cost nothing.
+    Option<Arc<Known>>,
+);
+
+#[derive(Debug, Clone, Default)]
+struct Known {
     id: Option<String>,
+    username: Option<Username>,
+    rooms: Option<HashSet<String>>,
+    read_only: bool,
+    more: Extensions,
+}
+
+#[derive(Debug, Clone)]
+enum Username {
+    /// The handshake's must be this one.
+    Required(String),
+    /// Whatever the handshake's is, the player is called so.
+    Given(String),
 }
 
 impl Identity {
@@ -36,12 +64,101 @@ impl Identity {
     /// A newcomer with the id of the member that holds its username takes the name over at once;
     /// the older connection is closed with 4002.
     #[must_use]
-    pub fn id(mut self, id: impl Into<String>) -> Self {
-        self.id = Some(id.into());
+    pub fn id(self, id: impl Into<String>) -> Self {
+        self.knowing(|known| known.id = Some(id.into()))
+    }
+
+    /// The only username under which this player may join; a handshake with another is refused with
+    /// 4002. Default: any that the rules allow. A name that the host knows need not pass
+    /// [`UsernameRules`](crate::UsernameRules).
+    #[must_use]
+    pub fn username(self, name: impl Into<String>) -> Self {
+        self.knowing(|known| known.username = Some(Username::Required(name.into())))
+    }
+
+    /// The username that this player has, whatever the handshake's is. Default: the handshake's.
+    #[must_use]
+    pub fn overrule_username(self, name: impl Into<String>) -> Self {
+        self.knowing(|known| known.username = Some(Username::Given(name.into())))
+    }
+
+    /// The ids of the rooms that this player may join; another is refused with 4001. Default: any.
+    #[must_use]
+    pub fn rooms<I>(self, ids: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.knowing(|known| known.rooms = Some(ids.into_iter().map(Into::into).collect()))
+    }
+
+    /// Whether this player only watches: what it writes is ignored, and its view healed. Default
+    /// `false`.
+    #[must_use]
+    pub fn read_only(self, read_only: bool) -> Self {
+        self.knowing(|known| known.read_only = read_only)
+    }
+
+    /// Anything that the host wants to find again, by its type, in [`Write`](crate::Write) and
+    /// wherever else it meets this identity; one value of each type.
+    #[must_use]
+    pub fn with<T: Clone + Send + Sync + 'static>(self, value: T) -> Self {
+        self.knowing(|known| _ = known.more.insert(value))
+    }
+
+    /// What [`with`](Self::with) put there.
+    #[must_use]
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.0.as_ref()?.more.get()
+    }
+
+    /// Whether [`read_only`](Self::read_only) was set.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.0.as_ref().is_some_and(|known| known.read_only)
+    }
+
+    fn knowing(mut self, change: impl FnOnce(&mut Known)) -> Self {
+        change(Arc::make_mut(self.0.get_or_insert_default()));
         self
     }
 
     pub(crate) fn is_same_person(&self, other: &Self) -> bool {
-        self.id.is_some() && self.id == other.id
+        let id = |identity: &Self| identity.0.as_ref().and_then(|known| known.id.clone());
+        id(self).is_some() && id(self) == id(other)
+    }
+
+    /// Whether the host itself has said that this is the player's name, so no rule need judge it.
+    pub(crate) fn vouches_for(&self, claimed: &str) -> bool {
+        match self.claim() {
+            Some(Username::Required(name)) => name == claimed,
+            Some(Username::Given(_)) => true,
+            None => false,
+        }
+    }
+
+    /// What a player is called that claims this name.
+    pub(crate) fn name<'a>(&'a self, claimed: &'a str) -> Result<Cow<'a, str>, Close> {
+        match self.claim() {
+            Some(Username::Required(name)) if name != claimed => Err(Close::new(
+                CloseCode::Username,
+                "that username is not the one you logged in by",
+            )),
+            Some(Username::Given(name)) => Ok(name.into()),
+            Some(Username::Required(_)) | None => Ok(claimed.into()),
+        }
+    }
+
+    pub(crate) fn check_room(&self, id: &str) -> Result<(), Close> {
+        match self.0.as_ref().and_then(|known| known.rooms.as_ref()) {
+            Some(rooms) if !rooms.contains(id) => {
+                Err(Close::new(CloseCode::Incompatible, "you may not join that room"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn claim(&self) -> Option<&Username> {
+        self.0.as_ref()?.username.as_ref()
     }
 }

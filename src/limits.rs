@@ -87,6 +87,9 @@ limits! {
     byte_burst: u32 = 4 * 1024 * 1024;
     /// Time from the upgrade to the handshake. Default 10 s. After it: 4000.
     handshake_timeout: Duration = Duration::from_secs(10);
+    /// Time that [`Policy::admit`](crate::Policy::admit) has for its answer. Default 5 s. After it:
+    /// 1011.
+    admit_timeout: Duration = Duration::from_secs(5);
     /// Time between two keepalive pings. Default 25 s; a proxy's idle timeout must be longer.
     ping_interval: Duration = Duration::from_secs(25);
     /// Time without any frame from a client, and without a blocked write to it going through,

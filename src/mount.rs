@@ -17,7 +17,7 @@ use axum::{
 pub use gate::Origins;
 pub use layer::{MountLayer, MountService};
 
-use crate::{registry::RoomRegistry, session};
+use crate::{admission::Caller, registry::RoomRegistry, session};
 use gate::Gate;
 
 /// The WebSocket layer's read buffer. It is allocated for each connection and zeroed at each read:
@@ -119,11 +119,13 @@ impl Mount {
         if session.ordinal / 2 > registry.rules.limits.sessions {
             return StatusCode::SERVICE_UNAVAILABLE.into_response();
         }
+        let request = registry.rules.policy.is_some().then(|| Box::new(parts));
+        let caller = Caller { identity, request };
         upgrade
             .read_buffer_size(READ_BUFFER)
             .max_message_size(message_bytes)
             .max_frame_size(message_bytes)
-            .on_upgrade(move |socket| session::serve(socket, registry, identity, session))
+            .on_upgrade(move |socket| session::serve(socket, registry, caller, session))
     }
 }
 

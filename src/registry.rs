@@ -22,6 +22,7 @@ use crate::{
     budget::Budget,
     close::{Close, CloseCode},
     names::{DuplicateNames, UsernameRules},
+    policy::Judging,
     room::{Eviction, JoinError, Joined, MemberId, Newcomer, Refusal, Room, Rules, State},
     wire::{Dialect, ScratchValues},
 };
@@ -125,6 +126,7 @@ impl RoomRegistry {
     /// Counts what is there now. Looks at each room, so it takes about 100 ns a room.
     #[must_use]
     pub fn stats(&self) -> Stats {
+        Judging::refuse();
         let rooms = self.inner.rooms.read();
         Stats {
             rooms: rooms.len(),
@@ -146,6 +148,7 @@ impl RoomRegistry {
     /// axum's graceful shutdown does not wait for upgraded connections (HTTP/1), or waits for them
     /// for ever (HTTP/2): call this on the same signal.
     pub async fn shutdown(&self, grace: Duration) -> bool {
+        Judging::refuse();
         let rooms: Vec<_> = {
             // Under the lock, so that no room is created after it; a join looks at it once more.
             let rooms = self.inner.rooms.write();
@@ -198,6 +201,10 @@ impl Inner {
         }
     }
 
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.rooms.read().contains_key(id)
+    }
+
     fn find(&self, id: &str) -> Result<Option<Arc<Room>>, EnterError> {
         let rooms = self.rooms.read();
         if self.drain.is_draining() {
@@ -213,20 +220,21 @@ impl Inner {
         creator: &Newcomer<'_>,
     ) -> Result<Option<(Seat, Joined)>, EnterError> {
         let now = tokio::time::Instant::now().into_std();
-        let state = State::new(&self.rules, id, creator.variables, &self.budget, now);
+        let id: Arc<str> = id.into();
+        let state = State::new(&self.rules, &id, creator.variables, &self.budget, now);
         {
             let mut rooms = self.rooms.write();
             if self.drain.is_draining() {
                 return Err(EnterError::Draining);
             }
-            if rooms.contains_key(id) {
+            if rooms.contains_key(&id) {
                 return Ok(None);
             }
             if rooms.len() < self.rules.limits.rooms
                 && let Some(mut state) = state
             {
                 let joined = state.found(creator.clone());
-                let room = Arc::new(Room::new(id.into(), state));
+                let room = Arc::new(Room::new(id, state));
                 rooms.insert(room.id().clone(), room.clone());
                 return Ok(Some((Seat::new(self, room, joined.id), joined)));
             }

@@ -16,9 +16,8 @@ use tracing::debug;
 pub(crate) use liveness::Liveness;
 
 use crate::{
-    admission::admit,
+    admission::{Caller, admit},
     close::{Close, CloseCode},
-    identity::Identity,
     outbox::Outbox,
     registry::{Inner, Seat, Session},
     room::Link,
@@ -32,7 +31,7 @@ use writer::Writer;
 pub(crate) async fn serve(
     socket: WebSocket,
     registry: Arc<Inner>,
-    identity: Identity,
+    caller: Caller,
     session: Session,
 ) {
     let (sink, stream) = socket.split();
@@ -45,7 +44,7 @@ pub(crate) async fn serve(
         (Some(sink), End::Close(full()))
     } else {
         let talk = Talk { registry: &registry, link: &link, liveness: &liveness };
-        talk.run(sink, &mut reader, identity).await
+        talk.run(sink, &mut reader, caller).await
     };
     if let (Some(sink), End::Close(close)) = (sink, end) {
         debug!(%close, "closing");
@@ -64,18 +63,13 @@ struct Talk<'a> {
 
 impl Talk<'_> {
     /// Handshake, then play. Gives the sink back, if it can still be written to.
-    async fn run<W, R>(
-        &self,
-        sink: W,
-        reader: &mut Reader<R>,
-        identity: Identity,
-    ) -> (Option<W>, End)
+    async fn run<W, R>(&self, sink: W, reader: &mut Reader<R>, caller: Caller) -> (Option<W>, End)
     where
         W: Sink<Message, Error = axum::Error> + Unpin + Send + 'static,
         R: Stream<Item = Result<Message, axum::Error>> + Unpin,
     {
         // Boxed, so that its place is free again while the member plays.
-        let handshake = AssertUnwindSafe(Box::pin(self.handshake(reader, identity)));
+        let handshake = AssertUnwindSafe(Box::pin(self.handshake(reader, caller)));
         let (seat, outbox, behind) = match handshake.catch_unwind().await {
             Ok(Ok(joined)) => joined,
             Ok(Err(end)) => return (Some(sink), end),
@@ -112,7 +106,7 @@ impl Talk<'_> {
     async fn handshake<R>(
         &self,
         reader: &mut Reader<R>,
-        identity: Identity,
+        caller: Caller,
     ) -> Result<(Seat, Outbox, String), End>
     where
         R: Stream<Item = Result<Message, axum::Error>> + Unpin,
@@ -133,7 +127,7 @@ impl Talk<'_> {
         let first = messages.next().unwrap_or_default();
         match reader.decode(first)? {
             ClientMessage::Handshake(handshake) => {
-                let admission = admit(self.registry, dialect, handshake, identity, self.link);
+                let admission = admit(self.registry, dialect, handshake, caller, self.link);
                 let (seat, outbox) = admission.await.map_err(End::Close)?;
                 Ok((seat, outbox, messages.collect::<Vec<_>>().join("\n")))
             }

@@ -1,11 +1,12 @@
 //! How a registry is set up.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{Admission, RoomRegistry};
 use crate::{
     limits::Limits,
     names::{DuplicateNames, UsernameRules},
+    policy::Policy,
     room::{Rules, Schema},
     wire::{Dialect, ScratchValues},
 };
@@ -56,6 +57,7 @@ impl Default for RoomRegistryBuilder {
                 coalesce: false,
                 settle: Some(Duration::from_millis(500)),
                 limits: Limits::default(),
+                policy: None,
             },
             admission: Admission::default(),
         }
@@ -120,6 +122,12 @@ impl RoomRegistryBuilder {
         self
     }
 
+    /// The host's own rules about joins and writes. Default: none, all are allowed.
+    pub fn policy(mut self, policy: impl Policy) -> Self {
+        self.rules.policy = Some(Arc::new(policy));
+        self
+    }
+
     /// Makes the registry; needs no runtime. A time longer than ten years counts as ten years.
     ///
     /// # Errors
@@ -139,6 +147,7 @@ impl RoomRegistryBuilder {
             ("byte_burst", limits.byte_burst as usize),
             ("state_bytes", limits.state_bytes),
             ("handshake_timeout", limits.handshake_timeout.as_millis() as usize),
+            ("admit_timeout", limits.admit_timeout.as_millis() as usize),
             ("ping_interval", limits.ping_interval.as_millis() as usize),
             ("idle_timeout", limits.idle_timeout.as_millis() as usize),
         ] {
@@ -159,6 +168,7 @@ impl RoomRegistryBuilder {
         let limits = &mut self.rules.limits;
         for time in [
             &mut limits.handshake_timeout,
+            &mut limits.admit_timeout,
             &mut limits.ping_interval,
             &mut limits.idle_timeout,
             &mut limits.takeover_probe,

@@ -12,6 +12,7 @@ use crate::{
     close::{Close, CloseCode},
     identity::Identity,
     names::{DuplicateNames, NameKey},
+    policy::Verdict,
     wire::{Dialect, Json},
 };
 
@@ -21,6 +22,7 @@ pub(crate) struct Newcomer<'a> {
     pub(crate) dialect: Dialect,
     /// `None` where its handshake brings no variables, and so matches every room.
     pub(crate) variables: Option<&'a [(Json<'a>, Json<'a>)]>,
+    pub(crate) name: &'a str,
     pub(crate) key: NameKey,
     /// What happens where a member has that name.
     pub(crate) duplicates: DuplicateNames,
@@ -71,9 +73,8 @@ impl State {
         if self.evicted {
             return Err(JoinError::Evicted);
         }
-        let known = newcomer.variables.unwrap_or_default();
-        if newcomer.variables.is_some() {
-            self.check_variables(known)?;
+        if let Some(brought) = newcomer.variables {
+            self.check_variables(brought)?;
         }
         let ousted = self.check_name(&newcomer)?;
         let members = self.members.len() - ousted.len();
@@ -84,6 +85,8 @@ impl State {
             0 => None,
             _ => Some(self.snapshot(newcomer.dialect).ok_or(JoinError::NoBudget)?),
         };
+        // A policy may panic: up to here nothing has changed.
+        let created = self.created_by(&newcomer);
         for (ousted, close) in ousted {
             if let Some(member) = self.members.remove(ousted) {
                 member.link.stop(close);
@@ -91,12 +94,11 @@ impl State {
         }
         let id = self.enter(newcomer, true);
         let start = Start { snapshot, ..self.start() };
-        if self.rules.schema == Schema::Growing {
-            for (name, value) in known {
-                if !self.variables.contains(name.as_json()) {
-                    let write = Write { member: id, base: self.position, name, value: Some(value) };
-                    self.accept(&write, value, now);
-                }
+        for (name, value, is_own) in created {
+            let write = Write { member: id, base: self.position, name, value: Some(&value) };
+            self.accept(&write, &value, now);
+            if !is_own && let Some(name) = self.variables.key(name.as_json()).cloned() {
+                self.correct(id, &name, now);
             }
         }
         Ok(Joined { id, start })
@@ -108,9 +110,28 @@ impl State {
         Joined { id, start: self.start() }
     }
 
+    /// The variables that a newcomer brings and the room does not have, as the host's rules leave
+    /// them: with their value, and whether that is the newcomer's own.
+    fn created_by<'a>(&self, newcomer: &Newcomer<'a>) -> Vec<(&'a Json<'a>, Json<'a>, bool)> {
+        if self.rules.schema == Schema::Fixed {
+            return Vec::new();
+        }
+        let brought = newcomer.variables.unwrap_or_default().iter();
+        let is_new = |(name, _): &&(Json<'_>, _)| !self.variables.contains(name.as_json());
+        let judged = brought.filter(is_new).filter_map(|(name, value)| {
+            match self.ask(newcomer.name, &newcomer.identity, name, value) {
+                Verdict::Accept => Some((name, value.clone(), true)),
+                Verdict::Replace(other) => Some((name, Json::from_plain(&other), false)),
+                Verdict::Ignore | Verdict::Reject(_) => None,
+            }
+        });
+        judged.collect()
+    }
+
     fn enter(&mut self, newcomer: Newcomer<'_>, informed: bool) -> MemberId {
         self.position += u64::from(informed);
         let id = self.members.insert(Member {
+            name: newcomer.name.into(),
             key: newcomer.key,
             dialect: newcomer.dialect,
             identity: newcomer.identity,
@@ -148,7 +169,7 @@ impl State {
         let is_alone = holders.len() == 1;
         let mut ousted = Vec::new();
         for id in holders {
-            let Some(holder) = self.members.get(id) else { continue };
+            let Some(holder) = self.members.get_mut(id) else { continue };
             match yields_name(holder, newcomer) {
                 Some(close) => ousted.push((id, close)),
                 // Of several, one is alive: they came in where the other did not answer, or where
@@ -164,7 +185,7 @@ impl State {
 
     /// Ends what a refused newcomer began by asking whether the holder of its name still answers.
     pub(crate) fn unchallenge(&mut self, holder: MemberId) {
-        if let Some(member) = self.members.get(holder) {
+        if let Some(member) = self.members.get_mut(holder) {
             member.challenged = false;
             member.link.end_probe();
         }

@@ -18,6 +18,7 @@ pub(crate) struct MemberId(pub(super) u64);
 
 #[derive(Debug)]
 pub(super) struct Member {
+    pub(super) name: Arc<str>,
     pub(super) key: NameKey,
     pub(super) dialect: Dialect,
     pub(super) identity: Identity,
@@ -44,7 +45,11 @@ impl Members {
         self.by_id.len()
     }
 
-    pub(super) fn get(&mut self, id: MemberId) -> Option<&mut Member> {
+    pub(super) fn get(&self, id: MemberId) -> Option<&Member> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: MemberId) -> Option<&mut Member> {
         self.by_id.get_mut(&id)
     }
 

@@ -5,6 +5,9 @@ use std::time::Instant;
 use super::{batch::Part, members::MemberId, state::State, variables};
 use crate::{
     budget::Charge,
+    close::Close,
+    identity::Identity,
+    policy::{self, Judging, Verdict},
     wire::{Json, Text},
 };
 
@@ -20,11 +23,20 @@ pub(crate) struct Write<'a> {
 }
 
 /// Why a write ends its session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum WriteError {
     UnknownVariable,
+    /// By the host.
+    Rejected(Close),
     /// The writer is no member any more.
     Gone,
+}
+
+/// What came of a write, by the host's rules.
+enum Judged<'a> {
+    AsSent(&'a Json<'a>),
+    Replaced(Json<'static>),
+    Ignored,
 }
 
 /// When the room wants to be looked after, as compared with what was arranged.
@@ -40,16 +52,63 @@ impl State {
     /// Takes a member's write into the room's order, or refuses it and heals the member's view
     /// (promise P5).
     pub(crate) fn submit(&mut self, write: &Write<'_>, now: Instant) -> Result<(), WriteError> {
-        let corrections = &mut self.members.get(write.member).ok_or(WriteError::Gone)?.corrections;
-        corrections.retain(|_, position| *position > write.base);
+        let member = self.members.get_mut(write.member).ok_or(WriteError::Gone)?;
+        member.corrections.retain(|_, position| *position > write.base);
         if !self.grows && !self.variables.contains(write.name.as_json()) {
             return Err(WriteError::UnknownVariable);
         }
-        let is_accepted = write.value.is_some_and(|value| self.accept(write, value, now));
-        if !is_accepted && let Some(name) = self.variables.key(write.name.as_json()).cloned() {
+        // A policy may panic: up to here nothing has changed.
+        let stands = match self.judge(write)? {
+            Judged::AsSent(value) => self.accept(write, value, now),
+            // Its sender sees another.
+            Judged::Replaced(value) => {
+                self.accept(write, &value, now);
+                false
+            }
+            Judged::Ignored => false,
+        };
+        if !stands && let Some(name) = self.variables.key(write.name.as_json()).cloned() {
             self.correct(write.member, &name, now);
         }
         Ok(())
+    }
+
+    fn judge<'a>(&self, write: &Write<'a>) -> Result<Judged<'a>, WriteError> {
+        let writer = self.members.get(write.member).ok_or(WriteError::Gone)?;
+        let Some(value) = write.value else { return Ok(Judged::Ignored) };
+        match self.ask(&writer.name, &writer.identity, write.name, value) {
+            Verdict::Accept => Ok(Judged::AsSent(value)),
+            Verdict::Replace(other) => Ok(Judged::Replaced(Json::from_plain(&other))),
+            Verdict::Ignore => Ok(Judged::Ignored),
+            Verdict::Reject(rejection) => Err(WriteError::Rejected(rejection.0)),
+        }
+    }
+
+    /// What the host says of a value that somebody wants to set.
+    pub(super) fn ask(
+        &self,
+        username: &str,
+        identity: &Identity,
+        name: &Json<'_>,
+        value: &Json<'_>,
+    ) -> Verdict {
+        if identity.is_read_only() {
+            return Verdict::Ignore;
+        }
+        let Some(policy) = &self.rules.policy else { return Verdict::Accept };
+        let look_up = |name: &str| {
+            let name = Json::from_plain(name);
+            self.variables.get(name.as_json()).map(|variable| variable.value.clone())
+        };
+        let _judging = Judging::begin();
+        policy.write(&policy::Write {
+            room: &self.id,
+            username,
+            identity,
+            name: name.lossy(),
+            value: value.lossy(),
+            look_up: &look_up,
+        })
     }
 
     /// Applies a write that the limits and the budget allow; else false, and nothing has changed.
@@ -87,7 +146,7 @@ impl State {
         })
     }
 
-    fn fits(&mut self, name: &Json<'_>, value: &Json<'_>) -> bool {
+    fn fits(&self, name: &Json<'_>, value: &Json<'_>) -> bool {
         let limits = &self.rules.limits;
         if value.byte_len() > limits.value_bytes {
             return false;
@@ -107,7 +166,7 @@ impl State {
         let writer = write.member;
         self.position += 1;
         self.snapshot = None;
-        let member = self.members.get(writer);
+        let member = self.members.get_mut(writer);
         let told = member.map_or(0, |member| {
             member.snapshot.max(member.corrections.get(&name).copied().unwrap_or(0))
         });
@@ -124,9 +183,9 @@ impl State {
     }
 
     /// Sends one member the room's value of a variable, in its place in the order; once a batch.
-    fn correct(&mut self, member: MemberId, name: &Text, now: Instant) {
+    pub(super) fn correct(&mut self, member: MemberId, name: &Text, now: Instant) {
         let (Some(variable), Some(corrected)) =
-            (self.variables.get(name.as_json()), self.members.get(member))
+            (self.variables.get(name.as_json()), self.members.get_mut(member))
         else {
             return;
         };
@@ -147,7 +206,7 @@ impl State {
     /// the open batch. Returns when to come again; `None` where the room is quiet.
     pub(crate) fn advance(&mut self, now: Instant) -> Option<Instant> {
         while let Some(name) = self.settle.pop(now) {
-            let Some(variable) = self.variables.get(name.as_json()) else { continue };
+            let Some(variable) = self.variables.get_mut(name.as_json()) else { continue };
             match variable.due {
                 Some(due) if due > now => self.settle.enqueue(&name, due),
                 Some(_) => {

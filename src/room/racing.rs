@@ -37,9 +37,11 @@ fn room() -> Arc<Room> {
         coalesce: false,
         settle: Some(Duration::ZERO),
         limits: Limits::default().backlog_batches(1),
+        policy: None,
     });
     let budget = Budget::new(usize::MAX);
-    let state = State::new(&rules, "room", Some(&variables()), &budget, Instant::now()).unwrap();
+    let state =
+        State::new(&rules, &"room".into(), Some(&variables()), &budget, Instant::now()).unwrap();
     Arc::new(Room::new("room".into(), state))
 }
 
@@ -56,6 +58,7 @@ impl Member {
         let joined = room.join(Newcomer {
             dialect: Dialect::Spec,
             variables: Some(&variables),
+            name: "ann",
             key: NameKey::new("ann"),
             duplicates: DuplicateNames::Allow,
             identity: Identity::new(),

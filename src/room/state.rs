@@ -21,6 +21,7 @@ use crate::{
     budget::{Budget, Charge},
     close::Close,
     limits::Limits,
+    policy::AnyPolicy,
     wire::{self, Dialect, Json},
 };
 
@@ -47,6 +48,7 @@ pub(crate) struct Rules {
     pub(crate) coalesce: bool,
     pub(crate) settle: Option<Duration>,
     pub(crate) limits: Limits,
+    pub(crate) policy: Option<Arc<dyn AnyPolicy>>,
 }
 
 /// What a receiver that starts at a position needs besides.
@@ -71,6 +73,7 @@ const ROOM_COST: usize = 3_000;
 
 #[derive(Debug)]
 pub(crate) struct State {
+    pub(super) id: Arc<str>,
     pub(super) rules: Arc<Rules>,
     /// Whether a set creates a variable that is not there.
     pub(super) grows: bool,
@@ -99,7 +102,7 @@ impl State {
     /// does not have it.
     pub(crate) fn new(
         rules: &Arc<Rules>,
-        id: &str,
+        id: &Arc<str>,
         initial: Option<&[(Json<'_>, Json<'_>)]>,
         budget: &Budget,
         now: Instant,
@@ -122,6 +125,7 @@ impl State {
             now,
         );
         Some(Self {
+            id: id.clone(),
             rules: rules.clone(),
             grows,
             variables,
@@ -146,9 +150,9 @@ impl State {
     /// A fresh start for a member that lagged; `None` where the budget has no snapshot now, or the
     /// member is none any more.
     pub(crate) fn resync(&mut self, id: MemberId) -> Option<Start> {
-        let dialect = self.members.get(id)?.dialect;
+        let dialect = self.members.get_mut(id)?.dialect;
         let snapshot = self.snapshot(dialect)?;
-        let member = self.members.get(id)?;
+        let member = self.members.get_mut(id)?;
         self.position += 1;
         member.snapshot = self.position;
         Some(Start { snapshot: Some(snapshot), ..self.start() })

@@ -70,7 +70,11 @@ impl Variables {
         self.map.contains_key(name)
     }
 
-    pub(super) fn get(&mut self, name: &str) -> Option<&mut Variable> {
+    pub(super) fn get(&self, name: &str) -> Option<&Variable> {
+        self.map.get(name)
+    }
+
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Variable> {
         self.map.get_mut(name)
     }
 

@@ -162,6 +162,7 @@ where
                     let reason = "the room has no variable of that name";
                     return Err(End::Close(Close::protocol(reason)));
                 }
+                Err(WriteError::Rejected(close)) => return Err(End::Close(close)),
                 // It was put out, and told so.
                 Err(WriteError::Gone) => {
                     return Err(End::Close(self.link.stopped().await.clone()));

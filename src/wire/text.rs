@@ -52,6 +52,11 @@ impl<'a> Json<'a> {
         serde_json::from_str(&format!("\"{}\"", self.canonical)).ok().map(Cow::Owned)
     }
 
+    /// The string itself, where a lone surrogate is replaced.
+    pub(crate) fn lossy(&self) -> Cow<'_, str> {
+        self.plain().unwrap_or_else(|| lossy(&self.canonical).into())
+    }
+
     pub(crate) fn to_text(&self) -> Text {
         Text(Arc::from(self.as_json()))
     }
@@ -64,6 +69,11 @@ pub(crate) struct Text(Arc<str>);
 impl Text {
     pub(crate) fn as_json(&self) -> &str {
         &self.0
+    }
+
+    /// The string itself, where a lone surrogate is replaced.
+    pub(crate) fn lossy(&self) -> String {
+        lossy(&self.0)
     }
 }
 
@@ -87,6 +97,21 @@ pub(super) fn parse_map(raw: &RawValue) -> Option<Vec<(Json<'_>, Json<'_>)>> {
 
 fn is_canonical(json: &str) -> bool {
     !json.contains('\\') && (json.is_ascii() || !json.contains(LINE_ENDS))
+}
+
+fn lossy(canonical: &str) -> String {
+    let (mut json, mut rest) = (String::from("\""), canonical);
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        json.push_str(before);
+        let len = if escape.starts_with("\\u") { 6 } else { 2 };
+        // Of what is spelled in numbers only surrogates begin so.
+        json.push_str(if escape.starts_with("\\ud") { "\u{fffd}" } else { &escape[..len] });
+        rest = &escape[len..];
+    }
+    json.push_str(rest);
+    json.push('"');
+    serde_json::from_str(&json).unwrap_or_default()
 }
 
 fn escape(mut bytes: &[u8]) -> String {
@@ -226,6 +251,8 @@ mod tests {
         let plain = "a\"\\\n\u{2028}☁\u{0}";
         assert_eq!(Json::from_plain(plain).plain().as_deref(), Some(plain));
         assert_eq!(parse(r#""\ud800""#).plain(), None);
+        assert_eq!(Json::from_plain(plain).to_text().lossy(), plain);
+        assert_eq!(parse(r#""a\ud800\\udead\n""#).lossy(), "a\u{fffd}\\udead\n");
     }
 
     #[test]

@@ -122,6 +122,15 @@ impl Client {
         frame
     }
 
+    /// The frames that came before the answer to a ping, if any did.
+    pub async fn next_frame_or_none(&mut self) -> Option<Frame> {
+        self.sync().await;
+        match self.waiting.is_empty() {
+            true => None,
+            false => Some(self.frame().await),
+        }
+    }
+
     /// As [`frame`](Self::frame), but waits for ever; may be dropped and called again.
     pub async fn any_frame(&mut self) {
         while self.waiting.is_empty() {

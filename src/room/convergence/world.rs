@@ -120,7 +120,7 @@ impl World {
         let budget = Budget::new(usize::MAX);
         let rules = Arc::new(weather.rules.clone());
         let initial = (!weather.grows).then_some(&initial[..]);
-        let state = State::new(&rules, "room", initial, &budget, start).unwrap();
+        let state = State::new(&rules, &"room".into(), initial, &budget, start).unwrap();
         let clients = (0..weather.clients).map(|_| Client {
             dialect: match weather.grows {
                 true => Dialect::Scratch,

@@ -15,6 +15,7 @@ impl World {
                 let newcomer = Newcomer {
                     dialect: of.dialect,
                     variables: (of.dialect != Dialect::Scratch).then_some(&brought),
+                    name: "ann",
                     key: NameKey::new("ann"),
                     duplicates: DuplicateNames::Allow,
                     identity: Identity::new(),

@@ -65,6 +65,7 @@ impl Weather {
                 limits: Limits::default()
                     .value_bytes(VALUE_BYTES)
                     .backlog_batches(*rng.choice(&[1, 4, 64]).unwrap()),
+                policy: None,
             },
         }
     }
