@@ -14,7 +14,7 @@ use crate::{
     outbox::Outbox,
     policy,
     registry::{EnterError, Inner, Seat},
-    room::{Link, MemberId, Newcomer, Refusal, Room},
+    room::{Link, MemberId, Newcomer, Refusal, Shared},
     wire::{Dialect, Handshake, Json},
 };
 
@@ -158,11 +158,16 @@ fn check_variables(variables: &[(Json<'_>, Json<'_>)], limits: &Limits) -> Resul
 fn refusal(error: EnterError) -> Close {
     match error {
         EnterError::Draining => Close::new(CloseCode::Unavailable, "the server is shutting down"),
+        EnterError::NoSuchRoom => Close::new(CloseCode::Incompatible, "there is no such room"),
+        EnterError::Banned => Close::new(CloseCode::Username, "you are banned from this room"),
         EnterError::Full => {
             Close::new(CloseCode::Overloaded, "the server is full: try again later")
         }
         EnterError::Room(_, Refusal::Full) => {
             Close::new(CloseCode::Overloaded, "the room is full: try again later")
+        }
+        EnterError::Room(_, Refusal::Locked) => {
+            Close::new(CloseCode::Unavailable, "the room is locked: try again later")
         }
         EnterError::Room(_, Refusal::NamesDiffer) => Close::new(
             CloseCode::Incompatible,
@@ -181,7 +186,7 @@ fn name_in_use() -> Close {
 
 /// One newcomer at a time asks whether a member still answers; it ends with this.
 struct Probe {
-    room: Arc<Room>,
+    room: Arc<Shared>,
     holder: MemberId,
 }
 

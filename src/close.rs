@@ -31,7 +31,7 @@ use crate::wire::Dialect;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseCode {
-    /// 1001: the server shuts down.
+    /// 1001: the server shuts down, or the host closed the room.
     GoingAway,
     /// 1002: broken framing (RFC 6455).
     Framing,
@@ -51,9 +51,9 @@ pub enum CloseCode {
     Username,
     /// 4003: the server or the room is full.
     Overloaded,
-    /// 4003: not now, but soon again: the server is shutting down.
+    /// 4003: not now, but soon again: the room is locked, or the server is shutting down.
     Unavailable,
-    /// 4004: kicked by the host. Kept for the host's use: nothing sends it yet.
+    /// 4004: kicked by the host.
     Kicked,
 }
 

@@ -123,9 +123,12 @@ impl Identity {
         self
     }
 
+    pub(crate) fn person(&self) -> Option<&str> {
+        self.0.as_ref()?.id.as_deref()
+    }
+
     pub(crate) fn is_same_person(&self, other: &Self) -> bool {
-        let id = |identity: &Self| identity.0.as_ref().and_then(|known| known.id.clone());
-        id(self).is_some() && id(self) == id(other)
+        self.person().is_some() && self.person() == other.person()
     }
 
     /// Whether the host itself has said that this is the player's name, so no rule need judge it.

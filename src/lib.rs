@@ -21,8 +21,11 @@ pub use limits::Limits;
 pub use mount::{Mount, MountLayer, MountService, Origins};
 pub use names::{Alphabet, DuplicateNames, UsernameRules};
 pub use policy::{Join, Policy, Rejection, Rights, Verdict, Write};
-pub use registry::{BuildError, RoomRegistry, RoomRegistryBuilder, Stats};
-pub use room::Schema;
+pub use registry::{
+    BuildError, Creators, OpenError, OpenRoom, RoomRegistry, RoomRegistryBuilder, RoomSummary,
+    Stats,
+};
+pub use room::{Events, MemberId, MemberInfo, Room, RoomError, RoomEvent, Schema, SetError};
 pub use wire::{Dialect, ScratchValues};
 
 /// Compiles the README's examples.

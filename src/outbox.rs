@@ -7,14 +7,14 @@ use axum::extract::ws::Utf8Bytes;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::{
-    room::{Batch, Joined, MemberId, Room, Snapshot, Start},
+    room::{Batch, Joined, MemberId, Shared, Snapshot, Start},
     wire::Dialect,
 };
 
 /// One member's view of its room's broadcast.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    room: Arc<Room>,
+    room: Arc<Shared>,
     member: MemberId,
     dialect: Dialect,
     /// `None` while the member lags: nothing is kept for it but that.
@@ -40,7 +40,7 @@ pub(crate) enum Item {
 }
 
 impl Outbox {
-    pub(crate) fn new(room: Arc<Room>, dialect: Dialect, joined: Joined) -> Self {
+    pub(crate) fn new(room: Arc<Shared>, dialect: Dialect, joined: Joined) -> Self {
         let mut outbox = Self {
             room,
             member: joined.id,

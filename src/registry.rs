@@ -1,8 +1,11 @@
 //! The rooms of a host: found, created, emptied and evicted.
 
+mod bans;
 mod builder;
 mod drain;
 mod emptied;
+mod host;
+mod open;
 mod seat;
 
 use std::{
@@ -12,10 +15,12 @@ use std::{
 };
 
 use parking_lot::RwLock;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-pub use builder::{BuildError, RoomRegistryBuilder};
+pub use builder::{BuildError, Creators, RoomRegistryBuilder};
 pub(crate) use drain::{Drain, Session};
+pub use host::RoomSummary;
+pub use open::{OpenError, OpenRoom};
 pub(crate) use seat::Seat;
 
 use crate::{
@@ -23,9 +28,12 @@ use crate::{
     close::{Close, CloseCode},
     names::{DuplicateNames, UsernameRules},
     policy::Judging,
-    room::{Eviction, JoinError, Joined, MemberId, Newcomer, Refusal, Room, Rules, State},
+    room::{
+        Eviction, JoinError, Joined, MemberId, Newcomer, Refusal, Rules, Shared, State, Watchers,
+    },
     wire::{Dialect, ScratchValues},
 };
+use bans::Bans;
 use emptied::Emptied;
 
 /// All rooms of a host, behind any number of mounts. Cheap to clone; each clone is a handle on the
@@ -51,8 +59,10 @@ pub(crate) struct Inner {
     pub(crate) admission: Admission,
     pub(crate) drain: Arc<Drain>,
     /// Taken before a room's lock, never after it. Synchronous: a look-up or an insertion.
-    rooms: RwLock<HashMap<Arc<str>, Arc<Room>>>,
+    rooms: RwLock<HashMap<Arc<str>, Arc<Shared>>>,
     emptied: Emptied,
+    bans: Bans,
+    watchers: Arc<Watchers>,
     budget: Budget,
 }
 
@@ -62,6 +72,7 @@ pub(crate) struct Admission {
     pub(crate) usernames: UsernameRules,
     duplicate_names: HashMap<Dialect, DuplicateNames>,
     pub(crate) scratch_values: ScratchValues,
+    creators: Creators,
 }
 
 impl Admission {
@@ -109,6 +120,8 @@ impl RoomRegistry {
             drain: Arc::default(),
             rooms: RwLock::default(),
             emptied: Emptied::default(),
+            bans: Bans::default(),
+            watchers: Arc::default(),
             budget,
         };
         Self { inner: Arc::new(inner) }
@@ -143,7 +156,9 @@ impl RoomRegistry {
     }
 
     /// Closes every session with 1001 and refuses new ones; ends when all are gone or `grace` is
-    /// over. Returns whether all are gone.
+    /// over. Returns whether all are gone; then no task of the registry is left. Sessions are closed in no order, and, where there are
+    /// many, over some time (at most a quarter of `grace`), so that their clients do not come back
+    /// in one instant.
     ///
     /// axum's graceful shutdown does not wait for upgraded connections (HTTP/1), or waits for them
     /// for ever (HTTP/2): call this on the same signal.
@@ -155,11 +170,26 @@ impl RoomRegistry {
             self.inner.drain.begin();
             rooms.values().cloned().collect()
         };
+        let links: Vec<_> = rooms.iter().flat_map(|room| room.links()).collect();
         let close = Close::new(CloseCode::GoingAway, "the server is shutting down");
-        rooms.iter().for_each(|room| room.stop_all(&close));
-        timeout(grace, self.inner.drain.empty()).await.is_ok()
+        let all_gone = async {
+            let groups = links.chunks(AT_ONCE);
+            let pause = PAUSE.min(grace / (4 * groups.len().max(1) as u32));
+            for group in groups {
+                group.iter().for_each(|link| link.stop(close.clone()));
+                sleep(pause).await;
+            }
+            self.inner.drain.empty().await;
+        };
+        let is_done = timeout(grace, all_gone).await.is_ok();
+        self.inner.emptied.close();
+        is_done
     }
 }
+
+/// How many sessions a shutdown closes at once, and how long it then waits.
+const AT_ONCE: usize = 64;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Why the registry has no room for a newcomer.
 #[derive(Debug)]
@@ -167,7 +197,10 @@ pub(crate) enum EnterError {
     Draining,
     /// Every room has members, or the rest have no bytes left.
     Full,
-    Room(Arc<Room>, Refusal),
+    /// Only the host creates rooms.
+    NoSuchRoom,
+    Banned,
+    Room(Arc<Shared>, Refusal),
 }
 
 impl Inner {
@@ -179,6 +212,10 @@ impl Inner {
     ) -> Result<(Seat, Joined), EnterError> {
         loop {
             if let Some(room) = self.find(id)? {
+                let now = tokio::time::Instant::now().into_std();
+                if self.bans.holds(room.id(), (&newcomer.identity, &newcomer.key), now) {
+                    return Err(EnterError::Banned);
+                }
                 match room.join(newcomer.clone()) {
                     Ok(joined) => {
                         let seat = Seat::new(self, room, joined.id);
@@ -205,7 +242,7 @@ impl Inner {
         self.rooms.read().contains_key(id)
     }
 
-    fn find(&self, id: &str) -> Result<Option<Arc<Room>>, EnterError> {
+    fn find(&self, id: &str) -> Result<Option<Arc<Shared>>, EnterError> {
         let rooms = self.rooms.read();
         if self.drain.is_draining() {
             return Err(EnterError::Draining);
@@ -219,9 +256,16 @@ impl Inner {
         id: &str,
         creator: &Newcomer<'_>,
     ) -> Result<Option<(Seat, Joined)>, EnterError> {
+        if self.admission.creators == Creators::Host {
+            return Err(EnterError::NoSuchRoom);
+        }
         let now = tokio::time::Instant::now().into_std();
         let id: Arc<str> = id.into();
-        let state = State::new(&self.rules, &id, creator.variables, &self.budget, now);
+        if self.bans.holds(&id, (&creator.identity, &creator.key), now) {
+            return Err(EnterError::Banned);
+        }
+        let places = (&self.budget, &self.watchers);
+        let state = State::new(&self.rules, &id, creator.variables, places, now);
         {
             let mut rooms = self.rooms.write();
             if self.drain.is_draining() {
@@ -234,7 +278,7 @@ impl Inner {
                 && let Some(mut state) = state
             {
                 let joined = state.found(creator.clone());
-                let room = Arc::new(Room::new(id, state));
+                let room = Arc::new(Shared::new(id, state));
                 rooms.insert(room.id().clone(), room.clone());
                 return Ok(Some((Seat::new(self, room, joined.id), joined)));
             }
@@ -243,7 +287,7 @@ impl Inner {
     }
 
     /// Forgets the room that is empty for longest, but not the one that somebody is about to join.
-    fn evict_longest_empty(self: &Arc<Self>, joined: Option<&Arc<Room>>) -> bool {
+    fn evict_longest_empty(self: &Arc<Self>, joined: Option<&Arc<Shared>>) -> bool {
         let mut kept = None;
         let evicted = loop {
             let Some((since, room)) = self.emptied.pop() else { break false };
@@ -262,7 +306,7 @@ impl Inner {
     }
 
     /// Forgets a room if it has been empty since that moment.
-    fn evict(self: &Arc<Self>, since: Instant, room: &Arc<Room>) -> bool {
+    fn evict(self: &Arc<Self>, since: Instant, room: &Arc<Shared>) -> bool {
         let mut rooms = self.rooms.write();
         match room.evict(since) {
             Eviction::Evicted => rooms.remove(room.id()).is_some(),
@@ -275,7 +319,7 @@ impl Inner {
     }
 
     /// Takes a member out of its room.
-    fn leave(self: &Arc<Self>, room: &Arc<Room>, member: MemberId) {
+    fn leave(self: &Arc<Self>, room: &Arc<Shared>, member: MemberId) {
         if let Some(since) = room.leave(member) {
             self.emptied.push(since, room, self);
         }

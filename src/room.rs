@@ -1,129 +1,260 @@
-//! A room: its state behind one lock, and the task that looks after it while something is due.
+//! A room as the host has it: read, written and watched from outside any request.
 
 mod backlog;
 mod batch;
 #[cfg(all(test, not(shuttle)))]
 mod convergence;
+mod event;
+mod host;
 mod join;
 mod link;
 mod members;
+mod opening;
 mod order;
 mod outgoing;
 #[cfg(all(test, shuttle))]
 mod racing;
 mod settle;
+mod shared;
 mod snapshot;
 mod state;
 mod variables;
 
-use std::sync::Arc;
-
-use tokio::{sync::Notify, time::Instant};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 pub(crate) use batch::Batch;
+pub(crate) use event::Watchers;
+pub use event::{Events, MemberInfo, RoomEvent};
+pub use host::SetError;
 pub(crate) use join::{JoinError, Joined, Newcomer, Refusal};
 pub(crate) use link::Link;
-pub(crate) use members::MemberId;
+pub use members::MemberId;
+pub(crate) use opening::Opening;
 pub(crate) use order::{Write, WriteError};
 pub(crate) use settle::CLIENT_LAG;
+pub(crate) use shared::Shared;
 pub(crate) use snapshot::Snapshot;
 pub use state::Schema;
 pub(crate) use state::{Eviction, Rules, Start, State};
 
-use crate::sync::{self, RwLock};
-use order::Alarm;
+use crate::{
+    close::{Close, CloseCode},
+    policy::Judging,
+    registry::Inner,
+    wire::Json,
+};
 
-#[derive(Debug)]
-pub(crate) struct Room {
+/// The host's handle on a room. Cheap to clone; keeps no room alive: where the room is gone, reading
+/// finds nothing and all else is an error.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use axum_cloud_variables::{RoomEvent, RoomRegistry};
+///
+/// let rooms = RoomRegistry::new();
+/// let arena = rooms.open("arena").variables([("ball", "0"), ("score", "0")]).await?;
+/// let mut events = arena.subscribe();
+/// arena.set("ball", 42.5)?;
+/// arena.set_all([("ball", "0"), ("score", "1")])?; // nobody sees half of it
+/// assert_eq!(arena.get("score").as_deref(), Some("1"));
+/// let Some(RoomEvent::Wrote { name, value, by: None }) = events.next().await else { panic!() };
+/// assert_eq!((&*name, &*value), ("ball", "42.5"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Room {
     id: Arc<str>,
-    /// Synchronous and never held across an await: each change is short, and must be whole.
-    state: RwLock<State>,
-    /// Something is due sooner than the task that looks after the room knows.
-    sooner: Notify,
+    shared: Weak<Shared>,
+    registry: Weak<Inner>,
+}
+
+/// The room is no more: it was removed, or it was empty for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RoomError {
+    /// The room is no more.
+    Gone,
+    /// The room has no such member any more.
+    NoSuchMember,
+}
+
+impl fmt::Display for RoomError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "the room is gone",
+            Self::NoSuchMember => "the room has no such member",
+        })
+    }
+}
+
+impl std::error::Error for RoomError {}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Room").field(&self.id).finish()
+    }
 }
 
 impl Room {
-    pub(crate) fn new(id: Arc<str>, state: State) -> Self {
-        Self { id, state: RwLock::new(state), sooner: Notify::new() }
+    pub(crate) fn new(shared: &Arc<Shared>, registry: &Arc<Inner>) -> Self {
+        Self {
+            id: shared.id().clone(),
+            shared: Arc::downgrade(shared),
+            registry: Arc::downgrade(registry),
+        }
     }
 
-    pub(crate) fn id(&self) -> &Arc<str> {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Lets a newcomer in; see [`State::join`].
-    pub(crate) fn join(self: &Arc<Self>, newcomer: Newcomer<'_>) -> Result<Joined, JoinError> {
-        self.change(|state, now| state.join(newcomer, now))
+    /// A variable's value; `None` where there is no such variable, or the room is gone. A lone
+    /// surrogate, which no Rust string can hold, is replaced.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<String> {
+        self.there()?.read(|state| state.value(&Json::from_plain(name)))
     }
 
-    /// Takes a write of a member; see [`State::submit`].
-    pub(crate) fn submit(self: &Arc<Self>, write: &Write<'_>) -> Result<(), WriteError> {
-        self.change(|state, now| state.submit(write, now))
+    /// All variables, names and values, of one moment; none where the room is gone.
+    #[must_use]
+    pub fn variables(&self) -> Vec<(String, String)> {
+        self.there().map_or_else(Vec::new, |room| room.read(State::values))
     }
 
-    /// A fresh start for a member that lagged; see [`State::resync`].
-    pub(crate) fn resync(&self, member: MemberId) -> Option<Start> {
-        self.state.write().resync(member)
+    /// Who is there, in the order in which they came.
+    #[must_use]
+    pub fn members(&self) -> Vec<MemberInfo> {
+        self.there().map_or_else(Vec::new, |room| room.read(State::member_infos))
     }
 
-    pub(crate) fn unchallenge(&self, holder: MemberId) {
-        self.state.write().unchallenge(holder);
+    /// How many members are there.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.there().map_or(0, |room| room.member_count())
     }
 
-    /// Removes a member; see [`State::leave`].
-    pub(crate) fn leave(&self, member: MemberId) -> Option<std::time::Instant> {
-        self.state.write().leave(member, Instant::now().into_std())
+    /// Whether nobody is there.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
-    /// Marks the room as evicted if it has been empty since that moment. Waits for the room's
-    /// lock under the registry's, which no member of an empty room can hold for long.
-    pub(crate) fn evict(&self, since: std::time::Instant) -> Eviction {
-        self.state.write().evict(since)
+    /// Gives a variable a value, as a member's `set` would, and sends it to every member. Never
+    /// waits. In a room that grows a variable that is not there is created.
+    ///
+    /// # Errors
+    ///
+    /// [`SetError`], and nothing has changed.
+    pub fn set(&self, name: &str, value: impl fmt::Display) -> Result<(), SetError> {
+        self.set_all([(name, value)])
     }
 
-    pub(crate) fn stop_all(&self, close: &crate::close::Close) {
-        self.state.read().stop_all(close);
-    }
-
-    pub(crate) fn member_count(&self) -> usize {
-        self.state.read().member_count()
-    }
-
-    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State, std::time::Instant) -> T) -> T {
-        let now = Instant::now().into_std();
-        let (result, alarm) = {
-            let mut state = self.state.write();
-            (change(&mut state, now), state.alarm())
+    /// As [`set`](Self::set), for several: members get them in one frame, if they fit 64 KiB.
+    ///
+    /// # Errors
+    ///
+    /// [`SetError`], and nothing has changed; but with [`SetError::NoMemory`] those before the one
+    /// for which there was no memory stand.
+    pub fn set_all<I, N, V>(&self, values: I) -> Result<(), SetError>
+    where
+        I: IntoIterator<Item = (N, V)>,
+        N: AsRef<str>,
+        V: fmt::Display,
+    {
+        let json = |(name, value): (N, V)| {
+            (Json::from_plain(name.as_ref()), Json::from_plain(&value.to_string()))
         };
-        match alarm {
-            Alarm::AsArranged => {}
-            Alarm::Sooner => self.sooner.notify_one(),
-            Alarm::First => sync::spawn(self.clone().look_after()),
-        }
-        result
+        let values: Vec<_> = values.into_iter().map(json).collect();
+        self.there().ok_or(SetError::Gone)?.change(|state, now| state.set_all(&values, now))
     }
 
-    /// One such task at a time: started by the change that answered `First`, ended under the lock
-    /// when nothing is due.
-    async fn look_after(self: Arc<Self>) {
-        let mut duty = Duty(Some(self.clone()));
-        loop {
-            let Some(next) = self.state.write().advance(Instant::now().into_std()) else {
-                duty.0 = None;
-                return;
-            };
-            sync::wait(next, &self.sooner).await;
+    /// What happens in the room from now on. Up to 256 events wait for an observer; one that is
+    /// slower is told how many it missed.
+    #[must_use]
+    pub fn subscribe(&self) -> Events<RoomEvent> {
+        match self.there().and_then(|room| room.subscribe()) {
+            Some(receiver) => Events::new(receiver, RoomEvent::Missed),
+            None => Events::none(),
         }
     }
-}
 
-/// If the task ends otherwise, as with its runtime, the next change starts another.
-struct Duty(Option<Arc<Room>>);
+    /// Puts a member out, with this code and a sentence for the player. Its name is free at once.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError`] where there is no such room or member any more.
+    pub async fn kick(
+        &self,
+        member: MemberId,
+        code: CloseCode,
+        reason: impl Into<String>,
+    ) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        let close = Close::new(code, reason.into());
+        let put_out = registry.put_out(&room, member, &close);
+        put_out.then_some(()).ok_or(RoomError::NoSuchMember)
+    }
 
-impl Drop for Duty {
-    fn drop(&mut self) {
-        if let Some(room) = &self.0 {
-            room.state.write().off_duty();
-        }
+    /// Puts a member out with 4002, and lets it into this room no more for so long: whoever has its
+    /// [`Identity::id`](crate::Identity::id), or, if it has none, its username. Kept in memory, also
+    /// when the room is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`kick`](Self::kick).
+    pub async fn ban(&self, member: MemberId, time: Duration) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        registry.ban(&room, member, time).then_some(()).ok_or(RoomError::NoSuchMember)
+    }
+
+    /// Whether newcomers are refused with 4003 (1013 in [`Dialect::Scratch`](crate::Dialect)).
+    /// Default `false`. Members stay.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::Gone`].
+    pub async fn lock(&self, locked: bool) -> Result<(), RoomError> {
+        self.both()?.0.change(|state, _| state.is_locked = locked);
+        Ok(())
+    }
+
+    /// Puts all members out with 1001. The room's variables stay, as those of any emptied room; one
+    /// that the host opened is kept no longer than that.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::Gone`].
+    pub async fn close(&self) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        registry.close(&room);
+        Ok(())
+    }
+
+    /// Puts all members out with 1001, and forgets the room.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::Gone`].
+    pub async fn remove(&self) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        registry.remove(&room);
+        Ok(())
+    }
+
+    fn there(&self) -> Option<Arc<Shared>> {
+        Judging::refuse();
+        self.shared.upgrade().filter(|room| !room.is_evicted())
+    }
+
+    fn both(&self) -> Result<(Arc<Shared>, Arc<Inner>), RoomError> {
+        self.there().zip(self.registry.upgrade()).ok_or(RoomError::Gone)
     }
 }

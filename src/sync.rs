@@ -12,9 +12,10 @@ mod real {
     use tokio::{sync::Notify, time::sleep_until};
 
     pub(crate) use parking_lot::RwLock;
+    pub(crate) use tokio::runtime::Handle;
 
-    pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-        drop(tokio::spawn(task));
+    pub(crate) fn spawn(runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
+        drop(runtime.spawn(task));
     }
 
     /// Ends at `time`, or when it is to be sooner.
@@ -28,13 +29,27 @@ mod real {
 
 #[cfg(shuttle)]
 mod shuttled {
-    use std::time::Instant;
+    use std::{fmt, time::Instant};
 
     use tokio::sync::Notify;
 
     pub(crate) use shuttle_parking_lot::RwLock;
 
-    pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    /// Stands for a runtime, of which there is one here.
+    #[derive(Debug, Clone)]
+    pub(crate) struct Handle;
+
+    impl Handle {
+        pub(crate) fn try_current() -> Result<Self, fmt::Error> {
+            Ok(Self)
+        }
+
+        pub(crate) fn spawn(&self, _: impl Future<Output = ()>) -> tokio::task::JoinHandle<()> {
+            unreachable!("the registry is not raced")
+        }
+    }
+
+    pub(crate) fn spawn(_: &Handle, task: impl Future<Output = ()> + Send + 'static) {
         drop(shuttle::future::spawn(task));
     }
 
@@ -56,6 +71,6 @@ pub(crate) async fn wait_for<T>(notify: &Notify, there: impl Fn() -> Option<T>) 
 }
 
 #[cfg(not(shuttle))]
-pub(crate) use real::{RwLock, spawn, wait};
+pub(crate) use real::{Handle, RwLock, spawn, wait};
 #[cfg(shuttle)]
-pub(crate) use shuttled::{RwLock, spawn, wait};
+pub(crate) use shuttled::{Handle, RwLock, spawn, wait};

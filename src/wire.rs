@@ -28,6 +28,11 @@ pub(crate) fn set_len(name: &Text, value: &Text) -> usize {
     name.as_json().len() + value.as_json().len() + dialect::SET_OVERHEAD
 }
 
+/// As [`set_len`], before the texts are kept.
+pub(crate) fn json_set_len(name: &Json<'_>, value: &Json<'_>) -> usize {
+    name.as_json().len() + value.as_json().len() + dialect::SET_OVERHEAD
+}
+
 /// What a client says.
 #[derive(Debug, PartialEq)]
 pub(crate) enum ClientMessage<'a> {

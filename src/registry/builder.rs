@@ -19,10 +19,21 @@ pub struct RoomRegistryBuilder {
     admission: Admission,
 }
 
+/// Who creates rooms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Creators {
+    /// The first client that joins a room creates it; so does the host. The default.
+    #[default]
+    Clients,
+    /// Clients join only what the host [opened](RoomRegistry::open); elsewhere they get 4001.
+    Host,
+}
+
 /// The JSON around a name and a value.
 const MESSAGE_OVERHEAD: usize = 128;
 
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+pub(super) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
 /// Settings that contradict one another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +130,12 @@ impl RoomRegistryBuilder {
     /// other dialects' values are strings of any kind.
     pub fn scratch_values(mut self, values: ScratchValues) -> Self {
         self.admission.scratch_values = values;
+        self
+    }
+
+    /// Who creates rooms. Default [`Creators::Clients`].
+    pub fn rooms_by(mut self, creators: Creators) -> Self {
+        self.admission.creators = creators;
         self
     }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::{task::AbortHandle, time::sleep_until};
 
 use super::Inner;
-use crate::room::Room;
+use crate::room::Shared;
 
 /// Each room stands here at most once. It may have members again, or have been emptied once more:
 /// that is looked at when its turn comes.
@@ -19,29 +19,44 @@ pub(super) struct Emptied(Mutex<Queue>);
 
 #[derive(Debug, Default)]
 struct Queue {
-    rooms: BTreeMap<(Instant, u64), Weak<Room>>,
+    rooms: BTreeMap<(Instant, u64), Weak<Shared>>,
     last: u64,
     /// The task that forgets them; runs while there are any.
     janitor: Option<AbortHandle>,
+    /// The registry has shut down, and no task of it is to be left.
+    is_closed: bool,
 }
 
 impl Emptied {
     /// Queues a room, and has the janitor come when its time is over.
-    pub(super) fn push(&self, since: Instant, room: &Arc<Room>, registry: &Arc<Inner>) {
+    pub(super) fn push(&self, since: Instant, room: &Arc<Shared>, registry: &Arc<Inner>) {
         let mut queue = self.0.lock();
+        if queue.is_closed {
+            return;
+        }
         queue.last += 1;
         let ticket = (since, queue.last);
         queue.rooms.insert(ticket, Arc::downgrade(room));
         // One may also have died with its runtime.
         if queue.janitor.as_ref().is_none_or(AbortHandle::is_finished) {
             let ttl = registry.rules.limits.empty_room_ttl;
-            let janitor = tokio::spawn(forget(Arc::downgrade(registry), ttl));
-            queue.janitor = Some(janitor.abort_handle());
+            let task = forget(Arc::downgrade(registry), ttl);
+            queue.janitor = room.runtime().map(|runtime| runtime.spawn(task).abort_handle());
+        }
+    }
+
+    /// Ends the janitor for good.
+    pub(super) fn close(&self) {
+        let mut queue = self.0.lock();
+        queue.is_closed = true;
+        queue.rooms.clear();
+        if let Some(janitor) = queue.janitor.take() {
+            janitor.abort();
         }
     }
 
     /// The first room, and since when it is empty as far as is known here.
-    pub(super) fn pop(&self) -> Option<(Instant, Weak<Room>)> {
+    pub(super) fn pop(&self) -> Option<(Instant, Weak<Shared>)> {
         self.0.lock().rooms.pop_first().map(|((since, _), room)| (since, room))
     }
 
@@ -50,7 +65,7 @@ impl Emptied {
         &self,
         now: Instant,
         ttl: Duration,
-    ) -> Result<(Instant, Weak<Room>), Option<Instant>> {
+    ) -> Result<(Instant, Weak<Shared>), Option<Instant>> {
         let mut queue = self.0.lock();
         let Some(first) = queue.rooms.first_entry() else {
             queue.janitor = None;

@@ -3,23 +3,23 @@
 use std::sync::Arc;
 
 use super::Inner;
-use crate::room::{MemberId, Room, Write, WriteError};
+use crate::room::{MemberId, Shared, Write, WriteError};
 use crate::wire::Json;
 
 /// The member leaves when this is dropped, however its session ends.
 #[derive(Debug)]
 pub(crate) struct Seat {
     registry: Arc<Inner>,
-    room: Arc<Room>,
+    room: Arc<Shared>,
     member: MemberId,
 }
 
 impl Seat {
-    pub(super) fn new(registry: &Arc<Inner>, room: Arc<Room>, member: MemberId) -> Self {
+    pub(super) fn new(registry: &Arc<Inner>, room: Arc<Shared>, member: MemberId) -> Self {
         Self { registry: registry.clone(), room, member }
     }
 
-    pub(crate) fn room(&self) -> &Arc<Room> {
+    pub(crate) fn room(&self) -> &Arc<Shared> {
         &self.room
     }
 

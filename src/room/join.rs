@@ -3,9 +3,10 @@
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{
+    event::RoomEvent,
     link::Link,
     members::{Member, MemberId},
-    order::Write,
+    order::Author,
     state::{Schema, Start, State},
 };
 use crate::{
@@ -54,6 +55,7 @@ pub(crate) enum Refusal {
     /// By this member; `None` where it need not be asked whether it still answers.
     NameInUse(Option<(MemberId, Arc<Link>)>),
     Full,
+    Locked,
 }
 
 impl From<Refusal> for JoinError {
@@ -78,7 +80,10 @@ impl State {
         }
         let ousted = self.check_name(&newcomer)?;
         let members = self.members.len() - ousted.len();
-        if members >= self.rules.limits.members_per_room {
+        if self.is_locked {
+            return Err(Refusal::Locked.into());
+        }
+        if members >= self.max_members {
             return Err(Refusal::Full.into());
         }
         let snapshot = match self.variables.len() {
@@ -90,22 +95,26 @@ impl State {
         for (ousted, close) in ousted {
             if let Some(member) = self.members.remove(ousted) {
                 member.link.stop(close);
+                self.observers.tell(|| RoomEvent::Left(member.info(ousted)));
             }
         }
         let id = self.enter(newcomer, true);
         let start = Start { snapshot, ..self.start() };
         for (name, value, is_own) in created {
-            let write = Write { member: id, base: self.position, name, value: Some(&value) };
-            self.accept(&write, &value, now);
+            // As a set of its own: over a limit, it is ignored.
+            let author = Author { member: id, base: self.position };
+            _ = self.accept(Some(author), name, &value, now);
             if !is_own && let Some(name) = self.variables.key(name.as_json()).cloned() {
                 self.correct(id, &name, now);
             }
         }
+        self.outgoing.depart(now);
         Ok(Joined { id, start })
     }
 
     /// Lets the creator in, who knows all values.
     pub(crate) fn found(&mut self, creator: Newcomer<'_>) -> Joined {
+        self.observers.tell(|| RoomEvent::Created);
         let id = self.enter(creator, false);
         Joined { id, start: self.start() }
     }
@@ -113,7 +122,7 @@ impl State {
     /// The variables that a newcomer brings and the room does not have, as the host's rules leave
     /// them: with their value, and whether that is the newcomer's own.
     fn created_by<'a>(&self, newcomer: &Newcomer<'a>) -> Vec<(&'a Json<'a>, Json<'a>, bool)> {
-        if self.rules.schema == Schema::Fixed {
+        if self.schema == Schema::Fixed {
             return Vec::new();
         }
         let brought = newcomer.variables.unwrap_or_default().iter();
@@ -141,11 +150,12 @@ impl State {
             challenged: false,
         });
         self.outgoing.speak(self.members.dialects());
+        self.tell_joined(id);
         id
     }
 
     fn check_variables(&self, brought: &[(Json<'_>, Json<'_>)]) -> Result<(), Refusal> {
-        match self.rules.schema {
+        match self.schema {
             // A room that Scratch clients made grows, but what is there must match.
             Schema::Fixed if self.variables.same_names(brought) => Ok(()),
             Schema::Fixed => Err(Refusal::NamesDiffer),

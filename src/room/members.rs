@@ -5,16 +5,16 @@ use std::{
     sync::Arc,
 };
 
-use super::link::Link;
+use super::{event::MemberInfo, link::Link};
 use crate::{
     identity::Identity,
     names::NameKey,
     wire::{Dialect, Text},
 };
 
-/// Numbers a member; never used twice in a room.
+/// Names a member within its room; never used twice there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct MemberId(pub(super) u64);
+pub struct MemberId(pub(super) u64);
 
 #[derive(Debug)]
 pub(super) struct Member {
@@ -29,6 +29,17 @@ pub(super) struct Member {
     pub(super) corrections: HashMap<Text, u64>,
     /// Somebody waits whether this member still answers.
     pub(super) challenged: bool,
+}
+
+impl Member {
+    pub(super) fn info(&self, id: MemberId) -> MemberInfo {
+        MemberInfo {
+            id,
+            username: self.name.clone(),
+            dialect: self.dialect,
+            identity: self.identity.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -85,7 +96,7 @@ impl Members {
         Some(member)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Member> {
-        self.by_id.values()
+    pub(super) fn iter(&self) -> impl Iterator<Item = (MemberId, &Member)> {
+        self.by_id.iter().map(|(id, member)| (*id, member))
     }
 }

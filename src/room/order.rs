@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use super::{batch::Part, members::MemberId, state::State, variables};
+use super::{
+    batch::Part, event::RoomEvent, host::SetError, members::MemberId, state::State, variables,
+};
 use crate::{
     budget::Charge,
     close::Close,
@@ -20,6 +22,19 @@ pub(crate) struct Write<'a> {
     pub(crate) name: &'a Json<'a>,
     /// `None` is a value that its dialect does not allow.
     pub(crate) value: Option<&'a Json<'a>>,
+}
+
+impl Write<'_> {
+    fn author(&self) -> Author {
+        Author { member: self.member, base: self.base }
+    }
+}
+
+/// The member whose value this is, and the position up to which it had seen all when it wrote it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Author {
+    pub(super) member: MemberId,
+    pub(super) base: u64,
 }
 
 /// Why a write ends its session.
@@ -59,10 +74,12 @@ impl State {
         }
         // A policy may panic: up to here nothing has changed.
         let stands = match self.judge(write)? {
-            Judged::AsSent(value) => self.accept(write, value, now),
-            // Its sender sees another.
+            Judged::AsSent(value) => {
+                self.accept(Some(write.author()), write.name, value, now).is_ok()
+            }
+            // Its sender sees another, so whether it is accepted makes no difference.
             Judged::Replaced(value) => {
-                self.accept(write, &value, now);
+                _ = self.accept(Some(write.author()), write.name, &value, now);
                 false
             }
             Judged::Ignored => false,
@@ -70,6 +87,7 @@ impl State {
         if !stands && let Some(name) = self.variables.key(write.name.as_json()).cloned() {
             self.correct(write.member, &name, now);
         }
+        self.outgoing.depart(now);
         Ok(())
     }
 
@@ -111,26 +129,30 @@ impl State {
         })
     }
 
-    /// Applies a write that the limits and the budget allow; else false, and nothing has changed.
-    pub(super) fn accept(&mut self, write: &Write<'_>, value: &Json<'_>, now: Instant) -> bool {
-        if !self.fits(write.name, value) {
-            return false;
-        }
-        let known = self.variables.key(write.name.as_json()).cloned();
-        let name = known.clone().unwrap_or_else(|| write.name.to_text());
+    /// Applies a write that the limits and the budget allow; else nothing has changed.
+    pub(super) fn accept(
+        &mut self,
+        author: Option<Author>,
+        name: &Json<'_>,
+        value: &Json<'_>,
+        now: Instant,
+    ) -> Result<(), SetError> {
+        self.fits(name, value)?;
+        let known = self.variables.key(name.as_json()).cloned();
+        let name = known.clone().unwrap_or_else(|| name.to_text());
         let value = value.to_text();
         let old = self.variables.get(name.as_json()).map_or(0, |v| v.value.as_json().len());
         let new = match known {
             Some(_) => value.as_json().len(),
             None => variables::cost(name.as_json(), value.as_json()),
         };
-        let Some(charge) = self.pay(new.saturating_sub(old), &name, &value) else { return false };
+        let charge = self.pay(new.saturating_sub(old), &name, &value).ok_or(SetError::NoMemory)?;
         self.charge.shrink(old.saturating_sub(new));
         if known.is_none() {
             self.variables.insert(name.clone(), Json::from_plain("").to_text(), now);
         }
-        self.apply(write, name, value, charge, now);
-        true
+        self.apply(author, name, value, charge, now);
+        Ok(())
     }
 
     /// Pays for a value that grows by `growth`, and for the part that tells of it.
@@ -146,40 +168,58 @@ impl State {
         })
     }
 
-    fn fits(&self, name: &Json<'_>, value: &Json<'_>) -> bool {
+    pub(super) fn fits(&self, name: &Json<'_>, value: &Json<'_>) -> Result<(), SetError> {
         let limits = &self.rules.limits;
         if value.byte_len() > limits.value_bytes {
-            return false;
+            return Err(SetError::TooLong);
         }
         let Some(variable) = self.variables.get(name.as_json()) else {
-            return self.variables.len() < limits.variables_per_room
-                && (1..=limits.name_bytes).contains(&name.byte_len());
+            return if !(1..=limits.name_bytes).contains(&name.byte_len()) {
+                Err(SetError::TooLong)
+            } else if self.variables.len() >= limits.variables_per_room {
+                Err(SetError::RoomFull)
+            } else {
+                Ok(())
+            };
         };
         // A fixed room must stay one that a handshake can join.
         let (old, new) = (variable.value.as_json().len(), value.as_json().len());
-        self.grows
+        let is_joinable = self.grows
             || new <= old
-            || self.variables.handshake_len() + (new - old) <= limits.message_bytes
+            || self.variables.handshake_len() + (new - old) <= limits.message_bytes;
+        if is_joinable { Ok(()) } else { Err(SetError::RoomFull) }
     }
 
-    fn apply(&mut self, write: &Write<'_>, name: Text, value: Text, charge: Charge, now: Instant) {
-        let writer = write.member;
+    fn apply(
+        &mut self,
+        author: Option<Author>,
+        name: Text,
+        value: Text,
+        charge: Charge,
+        now: Instant,
+    ) {
         self.position += 1;
         self.snapshot = None;
-        let member = self.members.get_mut(writer);
+        let writer = author.map(|author| author.member);
+        let member = writer.and_then(|writer| self.members.get(writer));
+        self.observers.tell_room(|| RoomEvent::Wrote {
+            name: name.lossy().into(),
+            value: value.lossy().into(),
+            by: writer.zip(member).map(|(id, member)| member.info(id)),
+        });
         let told = member.map_or(0, |member| {
             member.snapshot.max(member.corrections.get(&name).copied().unwrap_or(0))
         });
         let position = self.position;
-        if let Some(variable) = self.variables.set(&name, value.clone(), writer, position, now)
-            && variable.written_by_another(writer).max(told) > write.base
+        let variable = self.variables.set(&name, value.clone(), writer, position, now);
+        if let Some(Author { member, base }) = author
+            && let Some(variable) = variable
+            && variable.written_by_another(member).max(told) > base
         {
             self.settle.contest(&name, variable);
         }
-        self.outgoing.push(
-            Part { position, name, value, from: Some(writer), to: None, _charge: charge },
-            now,
-        );
+        self.outgoing
+            .push(Part { position, name, value, from: writer, to: None, _charge: charge }, now);
     }
 
     /// Sends one member the room's value of a variable, in its place in the order; once a batch.

@@ -54,6 +54,10 @@ impl Outgoing {
         }
     }
 
+    pub(super) fn set_tick(&mut self, tick: Duration) {
+        self.tick = tick;
+    }
+
     /// Notes how many dialects are spoken in the room.
     pub(super) fn speak(&mut self, dialects: usize) {
         self.dialects = dialects;
@@ -94,17 +98,26 @@ impl Outgoing {
         false
     }
 
+    /// Sends the open batch first, where these bytes would not fit into one frame with it.
+    pub(super) fn make_room(&mut self, len: usize, now: Instant) {
+        if self.bytes + len > FRAME_BYTES {
+            self.send(now);
+        }
+    }
+
     /// Queues a part; the caller holds the room's lock, so that queueing is ordering.
     pub(super) fn push(&mut self, part: Part, now: Instant) {
         if self.coalesce && part.to.is_none() {
             self.take_back(|old| old.to.is_none() && old.name == part.name);
         }
         let len = part.len();
-        if self.bytes + len > FRAME_BYTES {
-            self.send(now);
-        }
+        self.make_room(len, now);
         self.bytes += len;
         self.parts.push(part);
+    }
+
+    /// To be called when all that belongs together is queued: in a quiet room it leaves at once.
+    pub(super) fn depart(&mut self, now: Instant) {
         if !self.tick.is_zero() && now >= self.next {
             self.send(now);
         }

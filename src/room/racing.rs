@@ -12,7 +12,7 @@ use std::{
 use futures_util::FutureExt;
 use shuttle::future::{block_on, spawn, yield_now};
 
-use super::{Eviction, JoinError, Link, MemberId, Newcomer, Room, Rules, Schema, State, Write};
+use super::{Eviction, JoinError, Link, MemberId, Newcomer, Rules, Schema, Shared, State, Write};
 use crate::{
     budget::Budget,
     identity::Identity,
@@ -30,7 +30,7 @@ fn variables() -> Vec<(Json<'static>, Json<'static>)> {
     ["x", "y"].map(|name| (Json::from_plain(name), Json::from_plain("0"))).into()
 }
 
-fn room() -> Arc<Room> {
+fn room() -> Arc<Shared> {
     let rules = Arc::new(Rules {
         schema: Schema::Fixed,
         tick: Duration::ZERO,
@@ -40,20 +40,26 @@ fn room() -> Arc<Room> {
         policy: None,
     });
     let budget = Budget::new(usize::MAX);
-    let state =
-        State::new(&rules, &"room".into(), Some(&variables()), &budget, Instant::now()).unwrap();
-    Arc::new(Room::new("room".into(), state))
+    let state = State::new(
+        &rules,
+        &"room".into(),
+        Some(&variables()),
+        (&budget, &Arc::default()),
+        Instant::now(),
+    )
+    .unwrap();
+    Arc::new(Shared::new("room".into(), state))
 }
 
 struct Member {
-    room: Arc<Room>,
+    room: Arc<Shared>,
     id: MemberId,
     outbox: Outbox,
     view: View,
 }
 
 impl Member {
-    fn join(room: &Arc<Room>) -> Result<Self, JoinError> {
+    fn join(room: &Arc<Shared>) -> Result<Self, JoinError> {
         let variables = variables();
         let joined = room.join(Newcomer {
             dialect: Dialect::Spec,

@@ -11,6 +11,8 @@ use tokio::sync::broadcast;
 
 use super::{
     batch::Batch,
+    event::{Observers, RoomEvent, Watchers},
+    link::Link,
     members::{MemberId, Members},
     outgoing::Outgoing,
     settle::Settle,
@@ -19,7 +21,6 @@ use super::{
 };
 use crate::{
     budget::{Budget, Charge},
-    close::Close,
     limits::Limits,
     policy::AnyPolicy,
     wire::{self, Dialect, Json},
@@ -74,6 +75,12 @@ const ROOM_COST: usize = 3_000;
 #[derive(Debug)]
 pub(crate) struct State {
     pub(super) id: Arc<str>,
+    pub(super) observers: Observers,
+    pub(super) schema: Schema,
+    pub(super) max_members: usize,
+    pub(super) is_locked: bool,
+    /// The host opened it: it stays when it is empty.
+    pub(super) is_kept: bool,
     pub(super) rules: Arc<Rules>,
     /// Whether a set creates a variable that is not there.
     pub(super) grows: bool,
@@ -104,7 +111,7 @@ impl State {
         rules: &Arc<Rules>,
         id: &Arc<str>,
         initial: Option<&[(Json<'_>, Json<'_>)]>,
-        budget: &Budget,
+        (budget, watchers): (&Budget, &Arc<Watchers>),
         now: Instant,
     ) -> Option<Self> {
         let grows = initial.is_none() || rules.schema == Schema::Growing;
@@ -126,6 +133,11 @@ impl State {
         );
         Some(Self {
             id: id.clone(),
+            observers: Observers::new(id.clone(), watchers),
+            schema: rules.schema,
+            max_members: limits.members_per_room,
+            is_locked: false,
+            is_kept: false,
             rules: rules.clone(),
             grows,
             variables,
@@ -176,37 +188,52 @@ impl State {
 
     /// Removes a member. `Some` where that leaves the room empty and nobody knows it yet.
     pub(crate) fn leave(&mut self, id: MemberId, now: Instant) -> Option<Instant> {
-        self.members.remove(id)?;
+        let member = self.members.remove(id)?;
+        self.observers.tell(|| RoomEvent::Left(member.info(id)));
         self.outgoing.speak(self.members.dialects());
         if self.members.len() > 0 {
             return None;
         }
+        self.observers.tell(|| RoomEvent::Emptied);
+        self.vacate(now)
+    }
+
+    /// Notes that nobody is there any more. `Some` where the room is to be queued for it.
+    pub(super) fn vacate(&mut self, now: Instant) -> Option<Instant> {
         self.emptied = now;
         self.snapshot = None;
+        if self.is_kept {
+            return None;
+        }
         (!std::mem::replace(&mut self.awaits_eviction, true)).then_some(now)
     }
 
     /// Marks the room as evicted if it has been empty since that moment.
     pub(crate) fn evict(&mut self, since: Instant) -> Eviction {
-        if self.members.len() > 0 {
+        if self.members.len() > 0 || self.is_kept {
             self.awaits_eviction = false;
             return Eviction::InUse;
         }
         if self.emptied > since {
             return Eviction::EmptiedLater(self.emptied);
         }
+        self.forget();
+        Eviction::Evicted
+    }
+
+    /// Gives all back that the room has; whoever still finds it starts over.
+    pub(super) fn forget(&mut self) {
         self.evicted = true;
+        self.observers.close();
         // A task may look after the room for a moment still: its bytes are free now.
         self.variables = Variables::default();
         self.settle.clear();
         self.outgoing.clear();
         self.charge = self.budget.open();
-        Eviction::Evicted
     }
 
-    /// Ends all sessions of the room.
-    pub(crate) fn stop_all(&self, close: &Close) {
-        self.members.iter().for_each(|member| member.link.stop(close.clone()));
+    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
+        self.members.iter().map(|(_, member)| member.link.clone()).collect()
     }
 
     pub(crate) fn member_count(&self) -> usize {

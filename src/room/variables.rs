@@ -101,13 +101,13 @@ impl Variables {
         &mut self,
         name: &Text,
         value: Text,
-        writer: MemberId,
+        writer: Option<MemberId>,
         position: u64,
         now: Instant,
     ) -> Option<&mut Variable> {
         let variable = self.map.get_mut(name.as_json())?;
         self.handshake = self.handshake + value.as_json().len() - variable.value.as_json().len();
-        variable.write(value, Some(writer), position, now);
+        variable.write(value, writer, position, now);
         Some(variable)
     }
 
@@ -115,6 +115,21 @@ impl Variables {
     pub(super) fn same_names(&self, variables: &[(Json<'_>, Json<'_>)]) -> bool {
         variables.len() == self.map.len()
             && variables.iter().all(|(name, _)| self.contains(name.as_json()))
+    }
+
+    /// Removes all others; what they counted in the budget.
+    pub(super) fn retain(&mut self, stays: impl Fn(&str) -> bool) -> usize {
+        let mut freed = 0;
+        self.map.retain(|name, variable| {
+            let (name, value) = (name.as_json(), variable.value.as_json());
+            let stays = stays(name);
+            if !stays {
+                freed += cost(name, value);
+                self.handshake -= entry_len(name, value);
+            }
+            stays
+        });
+        freed
     }
 
     pub(super) fn handshake_len(&self) -> usize {

@@ -91,6 +91,23 @@ impl Client {
         self.send(&message.to_string()).await;
     }
 
+    /// Sets, and reads what has come; the code, where that was a close.
+    pub async fn set_or_closed(&mut self, name: &str, value: &str) -> Option<u16> {
+        let message = json!({ "kind": "set", "variable": name, "value": value }).to_string();
+        let sent = self.socket.send(Message::text(message)).await;
+        while let Some(next) = self.socket.next().now_or_never() {
+            match next {
+                Some(Ok(Message::Close(frame))) => {
+                    _ = self.socket.flush().await;
+                    return Some(frame.map_or(0, |frame| frame.code.into()));
+                }
+                Some(Ok(_)) => {}
+                end => panic!("{end:?} after {sent:?}"),
+            }
+        }
+        None
+    }
+
     /// Waits until the server has processed all that was sent: it answers in order.
     pub async fn sync(&mut self) {
         self.pings = self.pings.wrapping_add(1);
@@ -120,6 +137,10 @@ impl Client {
         };
         self.view.extend(frame.iter().cloned());
         frame
+    }
+
+    pub async fn ping(&mut self) {
+        self.socket.send(Message::Ping(vec![0].into())).await.unwrap();
     }
 
     /// The frames that came before the answer to a ping, if any did.

@@ -85,6 +85,19 @@ impl Server {
         client.closed().await
     }
 
+    /// As [`refusal`](Self::refusal); `None` where the client is let in.
+    pub async fn refusal_or_join(
+        &self,
+        room: &str,
+        name: &str,
+        variables: &[(&str, &str)],
+    ) -> Option<u16> {
+        let mut client = self.connect().await;
+        client.handshake(room, name, variables).await;
+        client.ping().await;
+        client.next_is_close().await
+    }
+
     /// Waits until the registry has so many members.
     pub async fn members(&self, count: usize) {
         eventually("member count", || self.rooms.stats().members == count).await;

@@ -21,7 +21,7 @@ use crate::{
     identity::Identity,
     names::{DuplicateNames, NameKey},
     outbox::{Item, Outbox},
-    room::{Link, MemberId, Newcomer, Room, State, Write},
+    room::{Link, MemberId, Newcomer, Shared, State, Write},
     session::Liveness,
     wire::{self, ClientMessage, Dialect, Json, ScratchValues, Text},
 };
@@ -97,7 +97,7 @@ pub(super) struct World {
     events: BinaryHeap<Reverse<(u64, u64)>>,
     payloads: BTreeMap<u64, Event>,
     scheduled: u64,
-    room: Arc<Room>,
+    room: Arc<Shared>,
     clients: Vec<Client>,
     pub(super) written: u64,
     /// When the server will be woken to advance the room.
@@ -120,7 +120,8 @@ impl World {
         let budget = Budget::new(usize::MAX);
         let rules = Arc::new(weather.rules.clone());
         let initial = (!weather.grows).then_some(&initial[..]);
-        let state = State::new(&rules, &"room".into(), initial, &budget, start).unwrap();
+        let state =
+            State::new(&rules, &"room".into(), initial, (&budget, &Arc::default()), start).unwrap();
         let clients = (0..weather.clients).map(|_| Client {
             dialect: match weather.grows {
                 true => Dialect::Scratch,
@@ -137,7 +138,7 @@ impl World {
             events: BinaryHeap::new(),
             payloads: BTreeMap::new(),
             scheduled: 0,
-            room: Arc::new(Room::new("room".into(), state)),
+            room: Arc::new(Shared::new("room".into(), state)),
             written: 0,
             alarm: None,
         }

@@ -1,0 +1,80 @@
+//! Who may not come back into a room for a while.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use parking_lot::Mutex;
+
+use crate::{identity::Identity, names::NameKey};
+
+#[derive(Debug, Default)]
+pub(super) struct Bans(Mutex<HashMap<Ban, Instant>>);
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Ban {
+    room: Arc<str>,
+    who: Who,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Who {
+    Person(String),
+    Name(NameKey),
+}
+
+impl Bans {
+    /// Bans a person, or, where nothing more is known of them, a name. Forgets bans that are over.
+    pub(super) fn add(
+        &self,
+        room: &Arc<str>,
+        (identity, key): (&Identity, &NameKey),
+        now: Instant,
+        until: Instant,
+    ) {
+        let who = match identity.person() {
+            Some(id) => Who::Person(id.into()),
+            None => Who::Name(key.clone()),
+        };
+        let mut bans = self.0.lock();
+        bans.retain(|_, until| *until > now);
+        bans.insert(Ban { room: room.clone(), who }, until);
+    }
+
+    pub(super) fn holds(
+        &self,
+        room: &Arc<str>,
+        (identity, key): (&Identity, &NameKey),
+        now: Instant,
+    ) -> bool {
+        let bans = self.0.lock();
+        let holds =
+            |who| bans.get(&Ban { room: room.clone(), who }).is_some_and(|until| *until > now);
+        !bans.is_empty()
+            && (holds(Who::Name(key.clone()))
+                || identity.person().is_some_and(|id| holds(Who::Person(id.into()))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_ban_is_for_a_person_or_a_name_in_one_room_for_a_while() {
+        let (bans, now) = (Bans::default(), Instant::now());
+        let until = now + Duration::from_secs(60);
+        let (arena, lobby): (Arc<str>, Arc<str>) = ("arena".into(), "lobby".into());
+        let (guest, ann, ben) = (Identity::new(), NameKey::new("ann"), NameKey::new("ben"));
+        let person = Identity::new().id("7");
+        bans.add(&arena, (&guest, &ann), now, until);
+        bans.add(&arena, (&person, &ben), now, until);
+        assert!(bans.holds(&arena, (&guest, &NameKey::new("ANN")), now));
+        assert!(bans.holds(&arena, (&person, &NameKey::new("else")), now));
+        assert!(!bans.holds(&arena, (&guest, &ben), now));
+        assert!(!bans.holds(&lobby, (&guest, &ann), now));
+        assert!(!bans.holds(&arena, (&guest, &ann), until));
+        bans.add(&lobby, (&guest, &ben), until, until + Duration::from_secs(1));
+        assert_eq!(bans.0.lock().len(), 1, "what is over is forgotten");
+    }
+}

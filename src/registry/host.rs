@@ -1,0 +1,111 @@
+//! What the host sees of all rooms, and does to those in them.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Inner, RoomRegistry};
+use crate::{
+    close::{Close, CloseCode},
+    policy::Judging,
+    room::{Events, MemberId, Room, RoomEvent, Shared},
+};
+
+/// A room in a list of rooms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RoomSummary {
+    /// Its id.
+    pub id: Arc<str>,
+    /// How many members are there.
+    pub members: usize,
+    /// How many there may be.
+    pub max_members: usize,
+    /// Whether it is [locked](Room::lock).
+    pub locked: bool,
+}
+
+impl RoomRegistry {
+    /// The room of this id, if it is there.
+    #[must_use]
+    pub fn room(&self, id: &str) -> Option<Room> {
+        Judging::refuse();
+        let room = self.inner.rooms.read().get(id).cloned()?;
+        Some(Room::new(&room, &self.inner))
+    }
+
+    /// A page of the rooms, by their ids: at most `count` of those behind `after` (all are behind
+    /// the empty one). Looks at the ids of all rooms, which takes some milliseconds for 16,384.
+    #[must_use]
+    pub fn rooms(&self, after: &str, count: usize) -> Vec<RoomSummary> {
+        Judging::refuse();
+        let mut rooms: Vec<_> = {
+            let rooms = self.inner.rooms.read();
+            rooms.values().filter(|room| &**room.id() > after).cloned().collect()
+        };
+        rooms.sort_unstable_by(|a, b| a.id().cmp(b.id()));
+        rooms.truncate(count);
+        rooms.iter().map(|room| room.summary()).collect()
+    }
+
+    /// What happens in all rooms from now on, with the room's id: who comes and goes, and which rooms
+    /// do; not what is written. Up to 4,096 events wait for an observer; one that is slower is told
+    /// how many it missed, with an empty id.
+    #[must_use]
+    pub fn events(&self) -> Events<(Arc<str>, RoomEvent)> {
+        let receiver = self.inner.watchers.subscribe();
+        Events::new(receiver, |count| ("".into(), RoomEvent::Missed(count)))
+    }
+}
+
+impl Inner {
+    /// False where there is no such member.
+    pub(crate) fn put_out(
+        self: &Arc<Self>,
+        room: &Arc<Shared>,
+        member: MemberId,
+        close: &Close,
+    ) -> bool {
+        let (was_there, emptied) = room.change(|state, now| {
+            (state.name_and_person(member).is_some(), state.put_out(member, close, now))
+        });
+        if let Some(since) = emptied {
+            self.emptied.push(since, room, self);
+        }
+        was_there
+    }
+
+    /// False where there is no such member.
+    pub(crate) fn ban(
+        self: &Arc<Self>,
+        room: &Arc<Shared>,
+        member: MemberId,
+        time: Duration,
+    ) -> bool {
+        let Some((identity, key)) = room.read(|state| state.name_and_person(member)) else {
+            return false;
+        };
+        let now = tokio::time::Instant::now().into_std();
+        let until = now + time.min(super::builder::LONGEST);
+        // First, so that it cannot come back in between.
+        self.bans.add(room.id(), (&identity, &key), now, until);
+        let close = Close::new(CloseCode::Username, "you are banned from this room");
+        self.put_out(room, member, &close)
+    }
+
+    pub(crate) fn close(self: &Arc<Self>, room: &Arc<Shared>) {
+        if let Some(since) = room.change(|state, now| state.close(&closed(), now)) {
+            self.emptied.push(since, room, self);
+        }
+    }
+
+    pub(crate) fn remove(self: &Arc<Self>, room: &Arc<Shared>) {
+        let mut rooms = self.rooms.write();
+        room.change(|state, now| state.remove(&closed(), now));
+        if rooms.get(room.id()).is_some_and(|there| Arc::ptr_eq(there, room)) {
+            rooms.remove(room.id());
+        }
+    }
+}
+
+fn closed() -> Close {
+    Close::new(CloseCode::GoingAway, "the room was closed")
+}

@@ -1,0 +1,174 @@
+//! Rooms that the host opens itself.
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{Inner, RoomRegistry};
+use crate::{
+    policy::Judging,
+    room::{Opening, Room, Schema, Shared, State},
+    wire::Json,
+};
+
+/// A room that is being opened: settings, and then `.await`. See [`RoomRegistry::open`].
+#[derive(Debug)]
+#[must_use = "a room is opened by `.await`"]
+pub struct OpenRoom {
+    registry: RoomRegistry,
+    id: String,
+    opening: Opening,
+}
+
+/// Why a room was not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The id has no character, or more bytes than
+    /// [`Limits::room_id_bytes`](crate::Limits#structfield.room_id_bytes).
+    InvalidId,
+    /// More variables, or longer names or values, than [`Limits`](crate::Limits) allow.
+    TooLarge,
+    /// Every room that there may be has members or is the host's, or there is no memory for another.
+    Full,
+    /// The registry is shutting down.
+    Draining,
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InvalidId => "the room's id is empty or too long",
+            Self::TooLarge => "the variables are more, or longer, than the limits allow",
+            Self::Full => "there is no place for another room",
+            Self::Draining => "the registry is shutting down",
+        })
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl RoomRegistry {
+    /// Opens a room, so that it has its variables before any player comes. It stays when it is empty,
+    /// until [`Room::close`] or [`Room::remove`].
+    ///
+    /// Where the room is there already, it is this room; given names become its names: new ones are
+    /// created with their values, the values of those that it has stay, others go, and members whose
+    /// clients know other names are closed with 4001. A growing room only gets new ones.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`].
+    pub fn open(&self, id: impl Into<String>) -> OpenRoom {
+        OpenRoom { registry: self.clone(), id: id.into(), opening: Opening::default() }
+    }
+}
+
+impl OpenRoom {
+    /// Its variables and their first values. Default: none, or those that it has.
+    pub fn variables<I, N, V>(mut self, variables: I) -> Self
+    where
+        I: IntoIterator<Item = (N, V)>,
+        N: AsRef<str>,
+        V: fmt::Display,
+    {
+        let json = |(name, value): (N, V)| {
+            (Json::from_plain(name.as_ref()), Json::from_plain(&value.to_string()))
+        };
+        self.opening.variables = Some(variables.into_iter().map(json).collect());
+        self
+    }
+
+    /// Whether new variables may come into it. Default: as
+    /// [`RoomRegistryBuilder::schema`](crate::RoomRegistryBuilder::schema) has it, or as it is.
+    pub fn schema(mut self, schema: Schema) -> Self {
+        self.opening.schema = Some(schema);
+        self
+    }
+
+    /// Members at most. Default
+    /// [`Limits::members_per_room`](crate::Limits#structfield.members_per_room), or as it is.
+    pub fn max_members(mut self, count: usize) -> Self {
+        self.opening.max_members = Some(count);
+        self
+    }
+
+    /// The least time between two of its batches. Default
+    /// [`RoomRegistryBuilder::tick`](crate::RoomRegistryBuilder::tick), or as it is.
+    pub fn tick(mut self, tick: Duration) -> Self {
+        self.opening.tick = Some(tick.min(super::builder::LONGEST));
+        self
+    }
+}
+
+impl IntoFuture for OpenRoom {
+    type Output = Result<Room, OpenError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            Judging::refuse();
+            let inner = &self.registry.inner;
+            inner.open(&self.id, &self.opening).map(|room| Room::new(&room, inner))
+        })
+    }
+}
+
+impl Inner {
+    fn open(self: &Arc<Self>, id: &str, opening: &Opening) -> Result<Arc<Shared>, OpenError> {
+        if !(1..=self.rules.limits.room_id_bytes).contains(&id.len()) {
+            return Err(OpenError::InvalidId);
+        }
+        opening.check(&self.rules.limits).map_err(|()| OpenError::TooLarge)?;
+        loop {
+            let found = self.find(id).map_err(|_| OpenError::Draining)?;
+            if let Some(room) = found {
+                let opened = room.change(|state, now| state.reopen(opening, now));
+                match opened {
+                    Ok(true) => return Ok(room),
+                    // Evicted meanwhile.
+                    Ok(false) => {}
+                    Err(()) if self.evict_longest_empty(Some(&room)) => {}
+                    Err(()) => return Err(OpenError::Full),
+                }
+            } else if let Some(room) = self.create_opened(id, opening)? {
+                return Ok(room);
+            }
+        }
+    }
+
+    /// `None` where somebody else created it meanwhile, or a room had to go first.
+    fn create_opened(
+        self: &Arc<Self>,
+        id: &str,
+        opening: &Opening,
+    ) -> Result<Option<Arc<Shared>>, OpenError> {
+        let now = tokio::time::Instant::now().into_std();
+        let variables = opening.variables.as_deref().unwrap_or_default();
+        let id: Arc<str> = id.into();
+        let places = (&self.budget, &self.watchers);
+        let state = State::new(&self.rules, &id, Some(variables), places, now);
+        {
+            let mut rooms = self.rooms.write();
+            if self.drain.is_draining() {
+                return Err(OpenError::Draining);
+            }
+            if rooms.contains_key(&id) {
+                return Ok(None);
+            }
+            if rooms.len() < self.rules.limits.rooms
+                && let Some(mut state) = state
+            {
+                state.keep(opening);
+                let room = Arc::new(Shared::new(id.clone(), state));
+                rooms.insert(id, room.clone());
+                return Ok(Some(room));
+            }
+        }
+        if self.evict_longest_empty(None) { Ok(None) } else { Err(OpenError::Full) }
+    }
+}

@@ -1,0 +1,163 @@
+//! What a host can watch: who comes and goes, and what is written.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
+
+use futures_util::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
+use tokio::sync::broadcast::{Receiver, Sender, error::RecvError};
+
+use super::members::MemberId;
+use crate::{identity::Identity, wire::Dialect};
+
+/// A member of a room, as the host sees it. Cheap to clone.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct MemberInfo {
+    /// Names the member within its room; never used twice there.
+    pub id: MemberId,
+    /// The name it plays under.
+    pub username: Arc<str>,
+    /// The field names that its client uses.
+    pub dialect: Dialect,
+    /// Who the host says it is.
+    pub identity: Identity,
+}
+
+/// What happened in a room.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum RoomEvent {
+    /// The room is there; the first of each room in
+    /// [`RoomRegistry::events`](crate::RoomRegistry::events), and in no room's own events.
+    Created,
+    /// Somebody joined.
+    Joined(MemberInfo),
+    /// Somebody left, however that came.
+    Left(MemberInfo),
+    /// A variable has a new value; only in a room's own events.
+    Wrote {
+        /// The variable's name. A lone surrogate, which no Rust string can hold, is replaced.
+        name: Arc<str>,
+        /// Its value; the same.
+        value: Arc<str>,
+        /// Who wrote it; `None` is the host.
+        by: Option<MemberInfo>,
+    },
+    /// The last member left. The room is kept for
+    /// [`Limits::empty_room_ttl`](crate::Limits#structfield.empty_room_ttl).
+    Emptied,
+    /// The room is gone, and its events end.
+    Closed,
+    /// The observer was too slow for so many events.
+    Missed(u64),
+}
+
+/// Events as they happen: a [`Stream`], or asked for one by one. An observer that is slow misses
+/// events and is told how many; it slows nobody down.
+pub struct Events<T>(BoxStream<'static, T>);
+
+impl<T: Clone + Send + 'static> Events<T> {
+    pub(crate) fn new(receiver: Receiver<T>, missed: fn(u64) -> T) -> Self {
+        let events = stream::unfold(receiver, move |mut receiver| async move {
+            match receiver.recv().await {
+                Ok(event) => Some((event, receiver)),
+                Err(RecvError::Lagged(count)) => Some((missed(count), receiver)),
+                Err(RecvError::Closed) => None,
+            }
+        });
+        Self(events.boxed())
+    }
+
+    pub(super) fn none() -> Self {
+        Self(stream::empty().boxed())
+    }
+
+    /// The next event; `None` where no more will come.
+    pub async fn next(&mut self) -> Option<T> {
+        self.0.next().await
+    }
+}
+
+impl<T> Stream for Events<T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.0.poll_next_unpin(cx)
+    }
+}
+
+impl<T> fmt::Debug for Events<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Events")
+    }
+}
+
+/// How many events wait for a slow observer of a room.
+const ROOM_EVENTS: usize = 256;
+
+/// How many events wait for a slow observer of all rooms.
+const REGISTRY_EVENTS: usize = 4_096;
+
+/// The observers of all rooms of a registry; costs nothing until there is one.
+#[derive(Debug, Default)]
+pub(crate) struct Watchers(OnceLock<Sender<(Arc<str>, RoomEvent)>>);
+
+impl Watchers {
+    pub(crate) fn subscribe(&self) -> Receiver<(Arc<str>, RoomEvent)> {
+        self.0.get_or_init(|| Sender::new(REGISTRY_EVENTS)).subscribe()
+    }
+}
+
+/// Who is told what happens in a room.
+#[derive(Debug)]
+pub(super) struct Observers {
+    id: Arc<str>,
+    room: Option<Sender<RoomEvent>>,
+    all: Arc<Watchers>,
+}
+
+impl Observers {
+    pub(super) fn new(id: Arc<str>, all: &Arc<Watchers>) -> Self {
+        Self { id, room: None, all: all.clone() }
+    }
+
+    pub(super) fn subscribe(&mut self) -> Receiver<RoomEvent> {
+        self.room.get_or_insert_with(|| Sender::new(ROOM_EVENTS)).subscribe()
+    }
+
+    /// Tells those who watch this room or all rooms; the caller holds the room's lock, so that
+    /// events come in the order of what they tell.
+    pub(super) fn tell(&self, event: impl FnOnce() -> RoomEvent) {
+        let all = self.all.0.get();
+        if self.room.is_none() && all.is_none() {
+            return;
+        }
+        let event = event();
+        // Sending fails where nobody watches any more.
+        if let Some(all) = all {
+            let _ = all.send((self.id.clone(), event.clone()));
+        }
+        if let Some(room) = &self.room {
+            let _ = room.send(event);
+        }
+    }
+
+    pub(super) fn tell_room(&self, event: impl FnOnce() -> RoomEvent) {
+        if let Some(room) = self.room.as_ref().filter(|room| room.receiver_count() > 0) {
+            let _ = room.send(event());
+        }
+    }
+
+    /// Tells that the room is gone, and ends its events.
+    pub(super) fn close(&mut self) {
+        self.tell(|| RoomEvent::Closed);
+        self.room = None;
+    }
+}

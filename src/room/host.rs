@@ -1,0 +1,133 @@
+//! What the host does in a room itself.
+
+use std::{fmt, time::Instant};
+
+use super::{
+    event::{MemberInfo, RoomEvent},
+    members::MemberId,
+    state::State,
+};
+use crate::{
+    close::Close,
+    identity::Identity,
+    names::NameKey,
+    wire::{self, Json},
+};
+
+/// Why a value of the host's did not become the room's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SetError {
+    /// The room is no more.
+    Gone,
+    /// The room's names are fixed, and this is none of them.
+    UnknownVariable,
+    /// A name or a value over its limit, or a name of no characters.
+    TooLong,
+    /// The room has as many variables, or as many bytes, as a room may have.
+    RoomFull,
+    /// All rooms together have as many bytes as
+    /// [`Limits::state_bytes`](crate::Limits#structfield.state_bytes) allows.
+    NoMemory,
+}
+
+impl fmt::Display for SetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "the room is gone",
+            Self::UnknownVariable => "the room has no variable of that name",
+            Self::TooLong => "a name or a value is longer than it may be, or a name is empty",
+            Self::RoomFull => "the room has no place for that",
+            Self::NoMemory => "there is no memory left for rooms",
+        })
+    }
+}
+
+impl std::error::Error for SetError {}
+
+impl State {
+    /// Gives variables values of the host's, in one batch where that fits a frame. Where one is not
+    /// possible, none counts; but the last bytes may be gone before the last of them.
+    pub(crate) fn set_all(
+        &mut self,
+        values: &[(Json<'_>, Json<'_>)],
+        now: Instant,
+    ) -> Result<(), SetError> {
+        if self.evicted {
+            return Err(SetError::Gone);
+        }
+        let mut created = 0;
+        for (name, value) in values {
+            let is_new = !self.variables.contains(name.as_json());
+            if is_new && !self.grows {
+                return Err(SetError::UnknownVariable);
+            }
+            self.fits(name, value)?;
+            created += usize::from(is_new);
+        }
+        if created > 0 && self.variables.len() + created > self.rules.limits.variables_per_room {
+            return Err(SetError::RoomFull);
+        }
+        let len = values.iter().map(|(name, value)| wire::json_set_len(name, value)).sum();
+        self.outgoing.make_room(len, now);
+        for (name, value) in values {
+            self.accept(None, name, value, now)?;
+        }
+        self.outgoing.depart(now);
+        Ok(())
+    }
+
+    /// Puts a member out; it is told why. The moment, where that leaves the room empty.
+    pub(crate) fn put_out(&mut self, id: MemberId, close: &Close, now: Instant) -> Option<Instant> {
+        self.members.get(id)?.link.stop(close.clone());
+        self.leave(id, now)
+    }
+
+    pub(crate) fn value(&self, name: &Json<'_>) -> Option<String> {
+        self.variables.get(name.as_json()).map(|variable| variable.value.lossy())
+    }
+
+    pub(crate) fn values(&self) -> Vec<(String, String)> {
+        let values = self.variables.values();
+        values.iter().map(|(name, value)| (name.lossy(), value.lossy())).collect()
+    }
+
+    /// Puts everyone out, and lets the room be forgotten as any other is. The moment, where it is to
+    /// be queued for that.
+    pub(crate) fn close(&mut self, close: &Close, now: Instant) -> Option<Instant> {
+        self.is_kept = false;
+        let was_empty = self.members.len() == 0;
+        let mut emptied = None;
+        for id in self.member_ids() {
+            emptied = emptied.or(self.put_out(id, close, now));
+        }
+        if was_empty { self.vacate(now) } else { emptied }
+    }
+
+    /// Puts everyone out, and forgets the room.
+    pub(crate) fn remove(&mut self, close: &Close, now: Instant) {
+        _ = self.close(close, now);
+        self.forget();
+    }
+
+    pub(crate) fn name_and_person(&self, id: MemberId) -> Option<(Identity, NameKey)> {
+        let member = self.members.get(id)?;
+        Some((member.identity.clone(), member.key.clone()))
+    }
+
+    pub(crate) fn member_ids(&self) -> Vec<MemberId> {
+        self.members.iter().map(|(id, _)| id).collect()
+    }
+
+    pub(crate) fn member_infos(&self) -> Vec<MemberInfo> {
+        let mut infos: Vec<_> = self.members.iter().map(|(id, member)| member.info(id)).collect();
+        infos.sort_unstable_by_key(|info| info.id);
+        infos
+    }
+
+    pub(super) fn tell_joined(&self, id: MemberId) {
+        if let Some(member) = self.members.get(id) {
+            self.observers.tell(|| RoomEvent::Joined(member.info(id)));
+        }
+    }
+}

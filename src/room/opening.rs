@@ -1,0 +1,100 @@
+//! What the host wants a room to be.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    event::RoomEvent,
+    state::{Schema, State},
+};
+use crate::{
+    close::{Close, CloseCode},
+    limits::Limits,
+    wire::{Dialect, Json},
+};
+
+/// The settings of a room that the host opens; `None` leaves them as they are.
+#[derive(Debug, Default)]
+pub(crate) struct Opening {
+    pub(crate) variables: Option<Vec<(Json<'static>, Json<'static>)>>,
+    pub(crate) schema: Option<Schema>,
+    pub(crate) max_members: Option<usize>,
+    pub(crate) tick: Option<Duration>,
+}
+
+impl Opening {
+    /// Whether a room may have these variables.
+    pub(crate) fn check(&self, limits: &Limits) -> Result<(), ()> {
+        let variables = self.variables.as_deref().unwrap_or_default();
+        let fits = |(name, value): &(Json<'_>, Json<'_>)| {
+            (1..=limits.name_bytes).contains(&name.byte_len())
+                && value.byte_len() <= limits.value_bytes
+        };
+        let is_small = variables.len() <= limits.variables_per_room && variables.iter().all(fits);
+        if is_small { Ok(()) } else { Err(()) }
+    }
+}
+
+impl State {
+    /// Makes a new room the host's.
+    pub(crate) fn keep(&mut self, opening: &Opening) {
+        self.observers.tell(|| RoomEvent::Created);
+        self.settings(opening);
+    }
+
+    /// Makes a room that is there what the host wants. False where it is evicted; an error where
+    /// there is no memory for it, and then it is the host's already, but for some variables.
+    pub(crate) fn reopen(&mut self, opening: &Opening, now: Instant) -> Result<bool, ()> {
+        if self.evicted {
+            return Ok(false);
+        }
+        self.settings(opening);
+        if let Some(variables) = &opening.variables {
+            self.rename(variables, now)?;
+        }
+        Ok(true)
+    }
+
+    fn settings(&mut self, opening: &Opening) {
+        self.is_kept = true;
+        if let Some(schema) = opening.schema {
+            self.schema = schema;
+            self.grows = schema == Schema::Growing;
+        }
+        if let Some(max_members) = opening.max_members {
+            self.max_members = max_members;
+        }
+        if let Some(tick) = opening.tick {
+            self.outgoing.set_tick(tick);
+        }
+    }
+
+    fn rename(
+        &mut self,
+        variables: &[(Json<'static>, Json<'static>)],
+        now: Instant,
+    ) -> Result<(), ()> {
+        if !self.grows && !self.variables.same_names(variables) {
+            let is_given = |name: &str| variables.iter().any(|(given, _)| given.as_json() == name);
+            let freed = self.variables.retain(is_given);
+            self.charge.shrink(freed);
+            self.position += 1;
+            self.snapshot = None;
+            let close = Close::new(CloseCode::Incompatible, "the game was updated: reload it");
+            for id in self.member_ids() {
+                let knows_names =
+                    self.members.get(id).is_some_and(|member| member.dialect != Dialect::Scratch);
+                if knows_names {
+                    // The room is the host's, so it need not be queued as an empty one.
+                    self.put_out(id, &close, now);
+                }
+            }
+        }
+        for (name, value) in variables {
+            if !self.variables.contains(name.as_json()) {
+                self.accept(None, name, value, now).map_err(|_| ())?;
+            }
+        }
+        self.outgoing.depart(now);
+        Ok(())
+    }
+}

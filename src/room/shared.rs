@@ -1,0 +1,165 @@
+//! A room: its state behind one lock, and the task that looks after it while something is due.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::{
+    sync::{Notify, broadcast},
+    time::Instant,
+};
+
+use super::{
+    Eviction, JoinError, Joined, Link, MemberId, Newcomer, RoomEvent, Start, State, Write,
+    WriteError, order::Alarm,
+};
+use crate::{
+    registry::RoomSummary,
+    sync::{self, Handle, RwLock},
+};
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    id: Arc<str>,
+    /// Synchronous and never held across an await: each change is short, and must be whole.
+    pub(super) state: RwLock<State>,
+    /// Something is due sooner than the task that looks after the room knows.
+    sooner: Notify,
+    /// Where its task runs if a thread without a runtime, as the host may have, needs it.
+    runtime: OnceLock<Handle>,
+}
+
+impl Shared {
+    pub(crate) fn new(id: Arc<str>, state: State) -> Self {
+        let room =
+            Self { id, state: RwLock::new(state), sooner: Notify::new(), runtime: OnceLock::new() };
+        room.note_runtime();
+        room
+    }
+
+    fn note_runtime(&self) {
+        if let Ok(runtime) = Handle::try_current() {
+            self.runtime.get_or_init(|| runtime);
+        }
+    }
+
+    pub(crate) fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// Lets a newcomer in; see [`State::join`].
+    pub(crate) fn join(self: &Arc<Self>, newcomer: Newcomer<'_>) -> Result<Joined, JoinError> {
+        self.note_runtime();
+        self.change(|state, now| state.join(newcomer, now))
+    }
+
+    /// Takes a write of a member; see [`State::submit`].
+    pub(crate) fn submit(self: &Arc<Self>, write: &Write<'_>) -> Result<(), WriteError> {
+        self.change(|state, now| state.submit(write, now))
+    }
+
+    /// A fresh start for a member that lagged; see [`State::resync`].
+    pub(crate) fn resync(&self, member: MemberId) -> Option<Start> {
+        self.state.write().resync(member)
+    }
+
+    pub(crate) fn unchallenge(&self, holder: MemberId) {
+        self.state.write().unchallenge(holder);
+    }
+
+    /// Removes a member; see [`State::leave`].
+    pub(crate) fn leave(&self, member: MemberId) -> Option<std::time::Instant> {
+        self.state.write().leave(member, Instant::now().into_std())
+    }
+
+    /// Marks the room as evicted if it has been empty since that moment. Waits for the room's
+    /// lock under the registry's, which no member of an empty room can hold for long.
+    pub(crate) fn evict(&self, since: std::time::Instant) -> Eviction {
+        self.state.write().evict(since)
+    }
+
+    /// What to stop the sessions of its members by.
+    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
+        self.state.read().links()
+    }
+
+    pub(crate) fn member_count(&self) -> usize {
+        self.state.read().member_count()
+    }
+
+    pub(crate) fn summary(&self) -> RoomSummary {
+        let state = self.state.read();
+        RoomSummary {
+            id: self.id.clone(),
+            members: state.member_count(),
+            max_members: state.max_members,
+            locked: state.is_locked,
+        }
+    }
+
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.state.read().evicted
+    }
+
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        read(&self.state.read())
+    }
+
+    /// `None` where the room is gone.
+    pub(crate) fn subscribe(&self) -> Option<broadcast::Receiver<RoomEvent>> {
+        let mut state = self.state.write();
+        (!state.evicted).then(|| state.observers.subscribe())
+    }
+
+    pub(crate) fn change<T>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut State, std::time::Instant) -> T,
+    ) -> T {
+        let now = Instant::now().into_std();
+        let (result, alarm) = {
+            let mut state = self.state.write();
+            (change(&mut state, now), state.alarm())
+        };
+        match alarm {
+            Alarm::AsArranged => {}
+            Alarm::Sooner => self.sooner.notify_one(),
+            Alarm::First => self.begin_duty(),
+        }
+        result
+    }
+
+    fn begin_duty(self: &Arc<Self>) {
+        match self.runtime() {
+            Some(runtime) => sync::spawn(&runtime, self.clone().look_after()),
+            // Then nobody has ever joined, and nobody waits for anything.
+            None => self.state.write().off_duty(),
+        }
+    }
+
+    /// Where tasks run: that of this thread, or one in which somebody joined.
+    pub(crate) fn runtime(&self) -> Option<Handle> {
+        Handle::try_current().ok().or_else(|| self.runtime.get().cloned())
+    }
+
+    /// One such task at a time: started by the change that answered `First`, ended under the lock
+    /// when nothing is due.
+    async fn look_after(self: Arc<Self>) {
+        let mut duty = Duty(Some(self.clone()));
+        loop {
+            let Some(next) = self.state.write().advance(Instant::now().into_std()) else {
+                duty.0 = None;
+                return;
+            };
+            sync::wait(next, &self.sooner).await;
+        }
+    }
+}
+
+/// If the task ends otherwise, as with its runtime, the next change starts another.
+struct Duty(Option<Arc<Shared>>);
+
+impl Drop for Duty {
+    fn drop(&mut self) {
+        if let Some(room) = &self.0 {
+            room.state.write().off_duty();
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! The host in its rooms: opening, reading, writing, watching, putting out.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::{collections::HashMap, time::Duration};
+
+use axum_cloud_variables::{
+    CloseCode, Creators, Dialect, Limits, OpenError, Room, RoomError, RoomEvent, RoomRegistry,
+    Schema, SetError,
+};
+use common::{Client, Server, eventually, unlimited_rate, within};
+
+const VARIABLES: &[(&str, &str)] = &[("x", "0"), ("end", "")];
+
+fn frame(sets: &[(&str, &str)]) -> Vec<(String, String)> {
+    sets.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+}
+
+async fn opened(server: &Server) -> Room {
+    server.rooms.open("arena").variables(VARIABLES.iter().copied()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_room_has_its_schema_before_any_player() {
+    let server = Server::start().await;
+    let arena = opened(&server).await;
+    assert_eq!((arena.id(), arena.len(), arena.is_empty()), ("arena", 0, true));
+    assert_eq!(server.refusal("arena", "ann", &[("y", "0")]).await.0, 4001);
+    let mut ann = server.join("arena", "ann", &[("x", "mine"), ("end", "mine")]).await;
+    ann.frame().await;
+    assert_eq!(ann.view["x"], "0", "the host's value");
+    assert_eq!(arena.members()[0].username.as_ref(), "ann");
+    assert_eq!(arena.members()[0].dialect, Dialect::Spec);
+    assert_eq!(server.rooms.room("arena").unwrap().len(), 1);
+    assert!(server.rooms.room("else").is_none());
+}
+
+#[tokio::test]
+async fn the_host_reads_and_writes() {
+    let server = Server::start().await;
+    let arena = opened(&server).await;
+    let mut ann = server.join("arena", "ann", VARIABLES).await;
+    let mut cat = server.join_in(Dialect::Scratch, "arena", "cat", &[]).await;
+    ann.frame().await;
+    cat.frame().await;
+    arena.set("x", 4.5).unwrap();
+    assert_eq!(ann.frame().await, frame(&[("x", "4.5")]));
+    assert_eq!(cat.frame().await, frame(&[("x", "4.5")]));
+    // Nobody sees half of it, though the room was quiet.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    arena.set_all([("x", "7"), ("end", "8")]).unwrap();
+    assert_eq!(ann.frame().await, frame(&[("x", "7"), ("end", "8")]));
+    ann.set("x", "\"☁\"").await;
+    ann.sync().await;
+    assert_eq!(arena.get("x").as_deref(), Some("\"☁\""));
+    let variables: HashMap<_, _> = arena.variables().into_iter().collect();
+    assert_eq!(variables, HashMap::from_iter(frame(&[("x", "\"☁\""), ("end", "8")])));
+    assert_eq!(arena.get("y"), None);
+}
+
+#[tokio::test]
+async fn what_is_not_possible_is_an_error_and_changes_nothing() {
+    let limits = unlimited_rate().value_bytes(10).variables_per_room(3);
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    let arena = opened(&server).await;
+    assert_eq!(arena.set("y", 1), Err(SetError::UnknownVariable));
+    assert_eq!(arena.set_all([("x", "1"), ("y", "1")]), Err(SetError::UnknownVariable));
+    assert_eq!(arena.set_all([("x", "1"), ("end", "far too long")]), Err(SetError::TooLong));
+    assert_eq!(arena.get("x").as_deref(), Some("0"));
+    let grows = server.rooms.open("grows").schema(Schema::Growing).await.unwrap();
+    grows.set_all([("a", 1), ("b", 2)]).unwrap();
+    assert_eq!(grows.set_all([("c", 3), ("d", 4)]), Err(SetError::RoomFull));
+    assert_eq!(grows.set("", 1), Err(SetError::TooLong));
+    assert_eq!(grows.variables().len(), 2);
+    let four = ["a", "b", "c", "d"].map(|name| (name, ""));
+    assert_eq!(server.rooms.open("big").variables(four).await.unwrap_err(), OpenError::TooLarge);
+    assert_eq!(server.rooms.open("").await.unwrap_err(), OpenError::InvalidId);
+}
+
+#[tokio::test]
+async fn events_tell_who_did_what() {
+    let server = Server::start().await;
+    let mut all = server.rooms.events();
+    let arena = opened(&server).await;
+    let mut events = arena.subscribe();
+    let mut ann = server.join("arena", "ann", VARIABLES).await;
+    ann.frame().await;
+    ann.set("x", "1").await;
+    ann.sync().await;
+    arena.set("x", 2).unwrap();
+    ann.close().await;
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|last| last != "emptied") {
+        seen.push(match within("event", events.next()).await.unwrap() {
+            RoomEvent::Joined(member) => format!("{} joined", member.username),
+            RoomEvent::Left(member) => format!("{} left", member.username),
+            RoomEvent::Wrote { name, value, by } => {
+                format!("{name}={value} by {}", by.map_or("host".into(), |by| by.username))
+            }
+            RoomEvent::Emptied => "emptied".into(),
+            other => format!("{other:?}"),
+        });
+    }
+    assert_eq!(seen, ["ann joined", "x=1 by ann", "x=2 by host", "ann left", "emptied"]);
+    arena.remove().await.unwrap();
+    assert!(matches!(events.next().await, Some(RoomEvent::Closed)));
+    assert!(events.next().await.is_none(), "they end with the room");
+    let mut seen = Vec::new();
+    while seen.len() < 5 {
+        let (room, event) = within("event", all.next()).await.unwrap();
+        assert_eq!(&*room, "arena");
+        seen.push(format!("{event:?}").split(['(', ' ']).next().unwrap().to_owned());
+    }
+    assert_eq!(seen, ["Created", "Joined", "Left", "Emptied", "Closed"]);
+}
+
+#[tokio::test]
+async fn a_slow_observer_is_told_what_it_missed_and_slows_nobody() {
+    let server = Server::start().await;
+    let arena = opened(&server).await;
+    let mut events = arena.subscribe();
+    for i in 0..1_000 {
+        arena.set("x", i).unwrap();
+    }
+    let Some(RoomEvent::Missed(missed)) = events.next().await else { panic!("not told") };
+    let Some(RoomEvent::Wrote { value, .. }) = events.next().await else { panic!("no more") };
+    assert_eq!(*value, *missed.to_string(), "and then goes on behind them");
+    assert_eq!(arena.get("x").as_deref(), Some("999"));
+}
+
+#[tokio::test]
+async fn who_is_kicked_is_told_why_and_its_name_is_free() {
+    let server = Server::start().await;
+    let arena = opened(&server).await;
+    let mut ann = server.join("arena", "ann", VARIABLES).await;
+    let mut cat = server.join_in(Dialect::Scratch, "arena", "cat", &[]).await;
+    let ids: Vec<_> = arena.members().iter().map(|member| member.id).collect();
+    arena.kick(ids[0], CloseCode::Kicked, "no shouting").await.unwrap();
+    assert_eq!(arena.len(), 1);
+    let again = server.join("arena", "ann", VARIABLES).await;
+    ann.frame().await;
+    assert_eq!(ann.closed().await, (4004, "no shouting".into()));
+    let gone = arena.kick(ids[0], CloseCode::Kicked, "").await;
+    assert_eq!(gone, Err(RoomError::NoSuchMember));
+    arena.kick(ids[1], CloseCode::Kicked, "no shouting").await.unwrap();
+    cat.frame().await;
+    assert_eq!(cat.closed().await, (4000, "no shouting".into()), "4004 would keep it away");
+    drop(again);
+}
+
+#[tokio::test]
+async fn a_ban_is_over_after_its_time() {
+    let server = Server::start().await;
+    let arena = opened(&server).await;
+    let mut ann = server.join("arena", "ann", VARIABLES).await;
+    ann.frame().await;
+    arena.ban(arena.members()[0].id, Duration::from_millis(400)).await.unwrap();
+    assert_eq!(ann.closed().await.0, 4002);
+    let (code, reason) = server.refusal("arena", "Ann", VARIABLES).await;
+    assert_eq!(code, 4002);
+    assert!(reason.contains("banned"), "{reason}");
+    server.join("arena", "ben", VARIABLES).await;
+    server.join("else", "ann", VARIABLES).await;
+    within("the end of the ban", async {
+        while server.refusal_or_join("arena", "ann", VARIABLES).await.is_some() {}
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_locked_room_keeps_its_members_and_refuses_others() {
+    let server = Server::start().await;
+    let arena = opened(&server).await;
+    let mut ann = server.join("arena", "ann", VARIABLES).await;
+    arena.lock(true).await.unwrap();
+    assert!(server.rooms.rooms("", 10)[0].locked);
+    assert_eq!(server.refusal("arena", "ben", VARIABLES).await.0, 4003);
+    let mut cat = server.connect().await;
+    cat.handshake_in(Dialect::Scratch, "arena", "cat", &[]).await;
+    assert_eq!(cat.closed().await.0, 1013);
+    ann.set("x", "1").await;
+    ann.sync().await;
+    assert_eq!(arena.get("x").as_deref(), Some("1"));
+    arena.lock(false).await.unwrap();
+    server.join("arena", "ben", VARIABLES).await;
+}
+
+#[tokio::test]
+async fn a_closed_room_keeps_its_variables_and_a_removed_one_nothing() {
+    let server = Server::start().await;
+    let arena = opened(&server).await;
+    for gone in [false, true] {
+        let mut ann = server.join("arena", "ann", VARIABLES).await;
+        ann.frame().await;
+        arena.set("x", 5).unwrap();
+        ann.until("x", "5").await;
+        match gone {
+            true => arena.remove().await.unwrap(),
+            false => arena.close().await.unwrap(),
+        }
+        let (code, reason) = ann.closed().await;
+        assert_eq!((code, &*reason), (1001, "the room was closed"));
+        assert_eq!(arena.get("x").is_none(), gone);
+    }
+    assert_eq!(arena.set("x", 1), Err(SetError::Gone));
+    assert_eq!(arena.lock(true).await, Err(RoomError::Gone));
+    assert!(arena.variables().is_empty() && arena.members().is_empty());
+    assert!(arena.subscribe().next().await.is_none());
+    assert_eq!(server.rooms.stats().rooms, 0);
+    eventually("all bytes back", || server.rooms.stats().state_bytes == 0).await;
+}
+
+#[tokio::test]
+async fn what_the_host_opened_stays_until_it_is_closed() {
+    let limits = unlimited_rate().rooms(2).empty_room_ttl(Duration::from_millis(1));
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    let arena = opened(&server).await;
+    for room in ["a", "b", "c"] {
+        server.join(room, "ann", VARIABLES).await.close().await;
+        server.members(0).await;
+    }
+    server.join("arena", "ann", VARIABLES).await.close().await;
+    server.members(0).await;
+    eventually("the other is forgotten", || server.rooms.stats().rooms == 1).await;
+    assert_eq!(arena.get("x").as_deref(), Some("0"));
+    arena.close().await.unwrap();
+    eventually("it is forgotten", || server.rooms.stats().rooms == 0).await;
+    assert_eq!(arena.get("x"), None);
+}
+
+#[tokio::test]
+async fn clients_join_only_what_the_host_opened() {
+    let server = Server::with(RoomRegistry::builder().rooms_by(Creators::Host)).await;
+    let _arena = opened(&server).await;
+    server.join("arena", "ann", VARIABLES).await;
+    assert_eq!(server.refusal("else", "ann", VARIABLES).await.0, 4001);
+    assert_eq!(server.rooms.stats().rooms, 1);
+}
+
+#[tokio::test]
+async fn a_game_that_was_updated_has_its_new_names() {
+    let server = Server::start().await;
+    let arena = opened(&server).await;
+    arena.set("x", 5).unwrap();
+    let mut ann = server.join("arena", "ann", VARIABLES).await;
+    let mut cat = server.join_in(Dialect::Scratch, "arena", "cat", &[]).await;
+    ann.frame().await;
+    cat.frame().await;
+    let before = server.rooms.stats().state_bytes;
+    let arena = server.rooms.open("arena").variables([("x", "1"), ("level", "2")]).await.unwrap();
+    assert_eq!(ann.closed().await.0, 4001);
+    assert_eq!(cat.frame().await, frame(&[("level", "2")]), "it brought no names");
+    let now: HashMap<_, _> = arena.variables().into_iter().collect();
+    assert_eq!(now, HashMap::from_iter(frame(&[("x", "5"), ("level", "2")])));
+    assert_eq!(server.refusal("arena", "ben", VARIABLES).await.0, 4001);
+    server.join("arena", "ben", &[("x", ""), ("level", "")]).await;
+    assert!(server.rooms.stats().state_bytes < before + 2_000);
+}
+
+#[tokio::test]
+async fn a_room_has_settings_of_its_own() {
+    let server = Server::start().await;
+    let duel = server
+        .rooms
+        .open("duel")
+        .variables(VARIABLES.iter().copied())
+        .max_members(1)
+        .tick(Duration::ZERO)
+        .await
+        .unwrap();
+    let _ann = server.join("duel", "ann", VARIABLES).await;
+    assert_eq!(server.refusal("duel", "ben", VARIABLES).await.0, 4003);
+    assert_eq!(server.rooms.rooms("", 10)[0].max_members, 1);
+    drop(duel);
+    for id in ["a", "b", "c"] {
+        server.rooms.open(id).await.unwrap();
+    }
+    let ids = |after, count| -> Vec<String> {
+        server.rooms.rooms(after, count).iter().map(|room| room.id.to_string()).collect()
+    };
+    assert_eq!(ids("", 3), ["a", "b", "c"]);
+    assert_eq!(ids("c", 3), ["duel"]);
+}
+
+/// The host may write from a thread that knows no runtime.
+#[tokio::test]
+async fn any_thread_may_write() {
+    let server = Server::start().await;
+    let arena = opened(&server).await;
+    let mut ann = server.join("arena", "ann", VARIABLES).await;
+    ann.frame().await;
+    let writes = {
+        let arena = arena.clone();
+        std::thread::spawn(move || (1..=100).for_each(|i| arena.set("x", i).unwrap()))
+    };
+    ann.until("x", "100").await;
+    writes.join().unwrap();
+}
+
+/// Case: host writes among those of many members are in the one order of the room.
+#[tokio::test(flavor = "multi_thread")]
+async fn host_and_members_share_one_order() {
+    const MEMBERS: usize = 50;
+    let limits = Limits::default();
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    let arena = opened(&server).await;
+    let mut events = arena.subscribe();
+    let mut watcher = server.join("arena", "watcher", VARIABLES).await;
+    watcher.frame().await;
+    let mut writers = Vec::new();
+    for i in 0..MEMBERS {
+        let mut client = server.join("arena", &format!("p{i}"), VARIABLES).await;
+        writers.push(tokio::spawn(async move {
+            for n in 0..20 {
+                client.set("x", &format!("p{i}.{n}")).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            client
+        }));
+    }
+    // What the host hears is the order; 1,000 writes of its own within a second.
+    let order = tokio::spawn(async move {
+        let mut order = Vec::new();
+        while order.last().is_none_or(|last| last != "over") {
+            match events.next().await.unwrap() {
+                RoomEvent::Wrote { value, .. } => order.push(value.to_string()),
+                RoomEvent::Missed(_) => panic!("too slow"),
+                _ => {}
+            }
+        }
+        order
+    });
+    let mut beat = tokio::time::interval(Duration::from_millis(1));
+    for n in 0..1_000 {
+        beat.tick().await;
+        arena.set("x", format!("host.{n}")).unwrap();
+    }
+    let mut players = Vec::new();
+    for writer in writers {
+        players.push(writer.await.unwrap());
+    }
+    for player in &mut players {
+        player.sync().await;
+    }
+    arena.set("x", "over").unwrap();
+    let order = within("order", order).await.unwrap();
+    assert_eq!(order.len(), 1_000 + MEMBERS * 20 + 1);
+    let seen: Vec<_> =
+        watcher.until("x", "over").await.into_iter().map(|(_, value)| value).collect();
+    assert_eq!(seen, order, "one order for all");
+    assert_eq!(arena.get("x").as_deref(), Some("over"));
+    for player in &mut players {
+        player.until("x", "over").await;
+    }
+}
+
+/// Case: a shutdown under load.
+#[test]
+fn nothing_is_left_after_a_shutdown_under_load() {
+    let members = common::count(100, 1_000);
+    let sets = common::count(1_000, 10_000) / members;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let clients = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let server = runtime.block_on(async {
+        let limits = unlimited_rate().members_per_room(members);
+        Server::with(RoomRegistry::builder().limits(limits)).await
+    });
+    let before = runtime.metrics().num_alive_tasks();
+    let url = server.url();
+    let players = clients.block_on(async {
+        let mut players = Vec::new();
+        for i in 0..members {
+            let room = format!("room {}", i % 10);
+            let mut client = Client::join(&url, &room, &format!("p{i}"), VARIABLES).await;
+            players.push(tokio::spawn(async move {
+                let mut n = 0;
+                loop {
+                    if let Some(close) = client.set_or_closed("x", &n.to_string()).await {
+                        return close;
+                    }
+                    n += 1;
+                    tokio::time::sleep(Duration::from_secs(1) / sets as u32).await;
+                }
+            }));
+        }
+        players
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    let all_gone = runtime.block_on(server.rooms.shutdown(Duration::from_secs(10)));
+    assert!(all_gone);
+    let codes = clients.block_on(async {
+        let mut codes = Vec::new();
+        for player in players {
+            codes.push(within("close", player).await.unwrap());
+        }
+        codes
+    });
+    assert!(codes.iter().all(|code| *code == 1001), "{codes:?}");
+    runtime
+        .block_on(eventually("no task is left", || runtime.metrics().num_alive_tasks() <= before));
+    assert_eq!(server.rooms.stats().sessions, 0);
+}
