@@ -43,7 +43,7 @@ async fn with(policy: impl Policy) -> Server {
 }
 
 #[tokio::test]
-async fn anothers_name_is_refused() {
+async fn the_name_of_another_is_refused() {
     let server = server(Identity::new().username("ann smith"), builder()).await;
     let (code, reason) = server.refusal("room", "ben", VARIABLES).await;
     assert_eq!(code, 4002);
@@ -54,7 +54,7 @@ async fn anothers_name_is_refused() {
 }
 
 #[tokio::test]
-async fn anothers_name_is_overruled() {
+async fn the_name_of_another_is_overruled() {
     struct Ann;
     impl Policy for Ann {
         fn write(&self, write: &Write<'_>) -> Verdict {

@@ -7,8 +7,8 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Message, protocol::WebSocketConfig},
+    MaybeTlsStream, WebSocketStream,
+    tungstenite::{Error, Message, client::IntoClientRequest, protocol::WebSocketConfig},
 };
 
 use super::within;
@@ -29,16 +29,27 @@ pub struct Client {
 
 impl Client {
     pub async fn connect(url: &str) -> Self {
+        Self::request(url).await.expect("an upgrade")
+    }
+
+    /// The status, where the request is not upgraded.
+    pub async fn request(
+        request: impl IntoClientRequest + Unpin,
+    ) -> Result<Self, axum::http::StatusCode> {
         let config = WebSocketConfig::default().read_buffer_size(4096);
-        let connected = tokio_tungstenite::connect_async_with_config(url, Some(config), true);
-        let (socket, _) = within("connect", connected).await.unwrap();
-        Self {
+        let connected = tokio_tungstenite::connect_async_with_config(request, Some(config), true);
+        let socket = match within("connect", connected).await {
+            Ok((socket, _)) => socket,
+            Err(Error::Http(response)) => return Err(response.status()),
+            Err(error) => panic!("{error}"),
+        };
+        Ok(Self {
             socket,
             waiting: VecDeque::new(),
             view: HashMap::new(),
             pings: 0,
             dialect: Dialect::Spec,
-        }
+        })
     }
 
     pub async fn join(url: &str, room: &str, name: &str, variables: &[(&str, &str)]) -> Self {
@@ -270,13 +281,4 @@ fn parse(dialect: Dialect, text: &str) -> Frame {
             (field(variable), field("value"))
         })
         .collect()
-}
-
-/// The status of a request that is no upgrade, or is refused.
-pub async fn upgrade_status(url: &str) -> u16 {
-    match connect_async(url).await {
-        Ok((_, response)) => response.status().as_u16(),
-        Err(tokio_tungstenite::tungstenite::Error::Http(response)) => response.status().as_u16(),
-        Err(error) => panic!("{error}"),
-    }
 }

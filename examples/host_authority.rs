@@ -1,0 +1,144 @@
+//! A game that the server runs: the host owns ball and score and judges every input.
+//! `cargo run --example host_authority`, then open http://127.0.0.1:3000 in some tabs, and keep the
+//! ball up together.
+
+use std::{error::Error, net::SocketAddr, time::Duration};
+
+use axum::{Router, response::Html, routing::get, serve::ListenerExt};
+use axum_cloud_variables::{
+    Policy, Rights, Room, RoomEvent, RoomRegistry, Schema, SetError, Verdict, Write,
+};
+use clap::Parser;
+use tokio::{net::TcpListener, time::interval};
+
+/// A ball game in which the server has the last word.
+#[derive(Parser)]
+struct Args {
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:3000")]
+    listen: SocketAddr,
+}
+
+const WIDTH: f64 = 800.0;
+const HEIGHT: f64 = 400.0;
+/// Half of what a paddle covers.
+const REACH: f64 = 60.0;
+/// How far a paddle may go in one write.
+const STEP: f64 = 80.0;
+const FRAME: Duration = Duration::from_micros(1_000_000 / 30);
+
+/// Judges what players write: their own paddle, within the field, and not by leaps.
+struct Umpire {
+    rights: Rights,
+}
+
+impl Policy for Umpire {
+    fn write(&self, write: &Write<'_>) -> Verdict {
+        if self.rights.write(write) != Verdict::Accept {
+            return Verdict::Ignore;
+        }
+        let Some(asked) = coordinate(write.value()) else { return Verdict::Ignore };
+        // A paddle that is new, or was put away, may begin anywhere.
+        let from = write.get(write.name()).and_then(|x| coordinate(&x)).unwrap_or(asked);
+        let allowed = asked.clamp(from - STEP, from + STEP).clamp(0.0, WIDTH);
+        match allowed == asked {
+            true => Verdict::Accept,
+            false => Verdict::Replace(allowed.to_string()),
+        }
+    }
+}
+
+fn coordinate(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|x: &f64| x.is_finite())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let Args { listen } = Args::parse();
+    let rights = Rights::new()
+        .host_only("ball_*")
+        .host_only("score")
+        .host_only("best")
+        .owner_only("p_{name}");
+    let rooms = RoomRegistry::builder()
+        .policy(Umpire { rights })
+        .schema(Schema::Growing) // a paddle for each player
+        .coalesce(true) // of what moves, the last place in a tick is enough
+        .build()?;
+    let court = rooms
+        .open("court")
+        .variables([("ball_x", "400"), ("ball_y", "0"), ("score", "0"), ("best", "0")])
+        .max_members(16)
+        .await?;
+    tokio::spawn(put_away(court.clone()));
+    tokio::spawn(play(court));
+
+    let app = Router::new()
+        .route("/", get(async || Html(include_str!("host_authority/index.html"))))
+        .merge(rooms.mount("/cloud"));
+    let listener = TcpListener::bind(listen).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    let listener = listener.tap_io(|stream| _ = stream.set_nodelay(true));
+    axum::serve(listener, app)
+        .with_graceful_shutdown(async move {
+            tokio::signal::ctrl_c().await.ok();
+            rooms.shutdown(Duration::from_secs(5)).await;
+        })
+        .await?;
+    Ok(())
+}
+
+/// Takes the paddles of those who leave out of the game.
+async fn put_away(court: Room) {
+    let mut events = court.subscribe();
+    while let Some(event) = events.next().await {
+        if let RoomEvent::Left(member) = event {
+            // It was never there if its player was not let in with it.
+            _ = court.set(&format!("p_{}", member.username), "");
+        }
+    }
+}
+
+/// Moves the ball, 30 times a second, until the room is gone.
+async fn play(court: Room) -> Result<(), SetError> {
+    let (mut x, mut y, mut dx, mut dy) = (WIDTH / 2.0, 0.0, 6.0, 7.0);
+    let (mut score, mut best) = (0_u32, 0_u32);
+    let mut frame = interval(FRAME);
+    loop {
+        frame.tick().await;
+        if court.is_empty() {
+            continue;
+        }
+        (x, y) = (x + dx, y + dy);
+        if !(0.0..=WIDTH).contains(&x) {
+            (x, dx) = (x.clamp(0.0, WIDTH), -dx);
+        }
+        if y < 0.0 {
+            (y, dy) = (0.0, -dy);
+        }
+        if y > HEIGHT {
+            (score, dy) = match is_caught(&court, x) {
+                true => (score + 1, -dy * 1.03),
+                false => (0, -7.0),
+            };
+            y = HEIGHT;
+            best = best.max(score);
+        }
+        // Nobody sees the ball of one frame and the score of another.
+        court.set_all([
+            ("ball_x", x.round().to_string()),
+            ("ball_y", y.round().to_string()),
+            ("score", score.to_string()),
+            ("best", best.to_string()),
+        ])?;
+    }
+}
+
+fn is_caught(court: &Room, x: f64) -> bool {
+    court
+        .variables()
+        .iter()
+        .filter(|(name, _)| name.starts_with("p_"))
+        .filter_map(|(_, place)| coordinate(place))
+        .any(|place| (place - x).abs() <= REACH)
+}
