@@ -274,9 +274,9 @@ async fn websockets_over_http_2() {
     assert_eq!(first.to_text().unwrap(), r#"{"kind":"set","variable":"x","value":"0"}"#);
     socket.send(Message::text("junk")).await.unwrap();
     let code = loop {
-        match within("close", socket.next()).await.unwrap().unwrap() {
-            Message::Close(Some(frame)) => break u16::from(frame.code),
-            _ => {}
+        let message = within("close", socket.next()).await.unwrap().unwrap();
+        if let Message::Close(Some(frame)) = message {
+            break u16::from(frame.code);
         }
     };
     assert_eq!(code, 4000);
