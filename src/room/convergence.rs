@@ -60,6 +60,7 @@ fn a_steady_writer_keeps_its_steps() {
         refusals: false,
         jams: false,
         grows: false,
+        host: false,
         ..Weather::new(&mut rng, Some(Duration::from_millis(500)))
     };
     let mut world = World::new(rng, weather);

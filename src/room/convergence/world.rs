@@ -44,6 +44,8 @@ pub(super) enum Up {
 pub(super) enum Event {
     /// A client writes a variable.
     Write(usize),
+    /// The host writes a variable.
+    Host,
     /// A client reads a variable and adds one.
     Add(usize),
     Leave(usize),
@@ -164,7 +166,8 @@ impl World {
         for _ in 0..self.weather.writes {
             let writer = self.rng.usize(0..self.weather.clients);
             let when = self.rng.u64(0..=span);
-            self.at(when, Event::Write(writer));
+            let is_hosts = self.weather.host && self.rng.u64(0..4) == 0;
+            self.at(when, if is_hosts { Event::Host } else { Event::Write(writer) });
         }
     }
 
@@ -196,6 +199,7 @@ impl World {
             Event::Come(client) => self.come(client),
             Event::Leave(client) => self.leave(client),
             Event::Write(client) => self.write(client),
+            Event::Host => self.host_writes(),
             Event::Add(client) => {
                 let value = self.clients[client].view["☁ 0"].parse().unwrap_or(0) + 1;
                 self.set(client, "☁ 0".into(), value.to_string());

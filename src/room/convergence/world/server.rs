@@ -43,6 +43,14 @@ impl World {
         }
     }
 
+    pub(super) fn host_writes(&mut self) {
+        self.written += 1;
+        let name = Json::from_plain(&format!("☁ {}", self.rng.usize(0..self.weather.variables)));
+        let value = Json::from_plain(&self.written.to_string());
+        let now = self.instant();
+        self.room.state.write().set_all(&[(name, value)], now).unwrap();
+    }
+
     /// The writer of a session: sends while the socket takes it.
     pub(super) fn pump(&mut self, client: usize) {
         loop {

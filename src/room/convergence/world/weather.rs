@@ -27,6 +27,8 @@ pub(crate) struct Weather {
     pub(crate) refusals: bool,
     /// What a client sends may be held up for long, in its network or by the server's rate limit.
     pub(crate) jams: bool,
+    /// The host writes too.
+    pub(crate) host: bool,
     pub(crate) window: usize,
     /// What clients speak.
     pub(crate) dialects: Vec<Dialect>,
@@ -51,6 +53,7 @@ impl Weather {
             leaves: rng.bool(),
             refusals: rng.u64(0..3) == 0,
             jams: rng.u64(0..4) == 0,
+            host: rng.u64(0..3) == 0,
             window: rng.usize(1..4),
             dialects: match rng.bool() {
                 true => vec![Dialect::Spec],
