@@ -34,6 +34,15 @@ impl RoomRegistry {
 
     /// A page of the rooms, by their ids: at most `count` of those behind `after` (all are behind
     /// the empty one). Looks at the ids of all rooms, which takes some milliseconds for 16,384.
+    ///
+    /// ```
+    /// use axum_cloud_variables::RoomRegistry;
+    ///
+    /// let rooms = RoomRegistry::new();
+    /// let first = rooms.rooms("", 50);
+    /// let second = first.last().map(|last| rooms.rooms(&last.id, 50));
+    /// assert!(second.is_none(), "nobody has come yet");
+    /// ```
     #[must_use]
     pub fn rooms(&self, after: &str, count: usize) -> Vec<RoomSummary> {
         Judging::refuse();
@@ -49,6 +58,21 @@ impl RoomRegistry {
     /// What happens in all rooms from now on, with the room's id: who comes and goes, and which rooms
     /// do; not what is written. Up to 4,096 events wait for an observer; one that is slower is told
     /// how many it missed, with an empty id.
+    ///
+    /// ```no_run
+    /// use axum_cloud_variables::{RoomEvent, RoomRegistry};
+    ///
+    /// async fn log(rooms: RoomRegistry) {
+    ///     let mut events = rooms.events();
+    ///     while let Some((room, event)) = events.next().await {
+    ///         match event {
+    ///             RoomEvent::Joined(member) => println!("{} joined {room}", member.username),
+    ///             RoomEvent::Emptied => println!("nobody is left in {room}"),
+    ///             _ => {}
+    ///         }
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn events(&self) -> Events<(Arc<str>, RoomEvent)> {
         let receiver = self.inner.watchers.subscribe();

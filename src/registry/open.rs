@@ -63,6 +63,19 @@ impl RoomRegistry {
     /// # Errors
     ///
     /// [`OpenError`].
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), axum_cloud_variables::OpenError> {
+    /// use axum_cloud_variables::{Creators, RoomRegistry};
+    ///
+    /// // Players join what the host opened, and nothing else.
+    /// let rooms = RoomRegistry::builder().rooms_by(Creators::Host).build().unwrap();
+    /// let duel = rooms.open("duel 1").variables([("turn", "0")]).max_members(2).await?;
+    /// assert!(duel.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn open(&self, id: impl Into<String>) -> OpenRoom {
         OpenRoom { registry: self.clone(), id: id.into(), opening: Opening::default() }
     }

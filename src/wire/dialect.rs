@@ -9,6 +9,15 @@ use super::{Malformed, Text};
 
 /// The field names that a client uses. Its first message tells, and its session answers in kind;
 /// one room may have members of all dialects.
+///
+/// ```
+/// use axum_cloud_variables::{Dialect, DuplicateNames, RoomRegistry};
+///
+/// let rooms = RoomRegistry::builder()
+///     .duplicate_names(Dialect::Scratch, DuplicateNames::Reject)
+///     .build()?;
+/// # Ok::<(), axum_cloud_variables::BuildError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 #[non_exhaustive]
 pub enum Dialect {

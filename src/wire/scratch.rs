@@ -7,6 +7,13 @@ use super::{ClientMessage, Handshake, Json, Malformed, number, string};
 
 /// Which values clients of [`Dialect::Scratch`](crate::Dialect::Scratch) may set. Another is
 /// ignored, and its sender is sent the room's value.
+///
+/// ```
+/// use axum_cloud_variables::{RoomRegistry, ScratchValues};
+///
+/// let rooms = RoomRegistry::builder().scratch_values(ScratchValues::Strings).build()?;
+/// # Ok::<(), axum_cloud_variables::BuildError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ScratchValues {
