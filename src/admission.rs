@@ -1,8 +1,9 @@
 //! Who may play: the checks of a handshake, in the order in which a client learns of them.
 
-use std::sync::Arc;
+use std::{future::ready, pin::pin, sync::Arc};
 
 use axum::http::request::Parts;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
@@ -61,19 +62,19 @@ pub(crate) async fn admit(
                 let outbox = Outbox::new(seat.room().clone(), dialect, joined);
                 return Ok((seat, outbox));
             }
-            Err(EnterError::Room(room, Refusal::NameInUse(Some((holder, held_by))))) => {
-                // A second time, it has come back to life meanwhile.
+            Err(EnterError::Room(room, Refusal::NameInUse(holders))) if !holders.is_empty() => {
+                let (holders, links): (_, Vec<_>) = holders.into_iter().unzip();
+                let probe = Probe { room, holders };
+                // A second time, one has come back to life meanwhile.
                 if newcomer.outlived.is_some() {
-                    room.unchallenge(holder);
                     return Err(name_in_use());
                 }
-                let probe = Probe { room, holder };
                 let asked = Instant::now().into_std();
-                match timeout(limits.takeover_probe, held_by.probe()).await {
+                match timeout(limits.takeover_probe, any_answers(&links)).await {
                     Ok(true) => return Err(name_in_use()),
-                    // It has left: who comes first has the name.
+                    // They have left: who comes first has the name.
                     Ok(false) => {}
-                    Err(_) => newcomer.outlived = Some((held_by.clone(), asked)),
+                    Err(_) => newcomer.outlived = Some((links, asked)),
                 }
                 drop(probe);
             }
@@ -184,14 +185,20 @@ fn name_in_use() -> Close {
     Close::new(CloseCode::Username, "that username is in use: choose another one")
 }
 
-/// One newcomer at a time asks whether a member still answers; it ends with this.
+/// Ends with the first of these members that gives a sign of life, or when all have left.
+async fn any_answers(links: &[Arc<Link>]) -> bool {
+    let answers: FuturesUnordered<_> = links.iter().map(|link| link.probe()).collect();
+    pin!(answers.any(|is_there| ready(is_there))).await
+}
+
+/// One newcomer at a time asks whether members still answer; it ends with this.
 struct Probe {
     room: Arc<Shared>,
-    holder: MemberId,
+    holders: Vec<MemberId>,
 }
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.room.unchallenge(self.holder);
+        self.holders.iter().for_each(|holder| self.room.unchallenge(*holder));
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Outbox {
     receiver: Option<Receiver<Arc<Batch>>>,
     /// A snapshot of which frames are still to go, and which is next.
     snapshot: Option<(Arc<Snapshot>, usize)>,
+    /// What is left of a frame whose lines go one by one, and where its next begins.
+    lines: Option<(Utf8Bytes, usize)>,
     /// The position up to which the snapshot and the batches received have all.
     seen: u64,
     /// The position up to which the member has been sent all.
@@ -47,6 +49,7 @@ impl Outbox {
             dialect,
             receiver: None,
             snapshot: None,
+            lines: None,
             seen: 0,
             sent: 0,
             unproven: false,
@@ -59,18 +62,19 @@ impl Outbox {
         self.receiver = Some(start.receiver);
         self.seen = start.position;
         self.snapshot = start.snapshot.map(|snapshot| (snapshot, 0));
-        match self.snapshot {
-            Some(_) => self.unproven = true,
-            None => self.sent = self.seen,
-        }
+        self.unproven |= self.snapshot.is_some();
+        self.note_sent();
     }
 
     /// Waits for the next to send; may be dropped and called again. `may_ping` is asked when a
     /// barrier is wanted: one ping is outstanding at a time.
     pub(crate) async fn next(&mut self, may_ping: impl Fn() -> bool) -> Item {
         loop {
+            if let Some(line) = self.next_line() {
+                return Item::Frame(line);
+            }
             if let Some(frame) = self.next_of_snapshot() {
-                return Item::Frame(frame);
+                return Item::Frame(self.hand_out(frame));
             }
             if self.unproven && may_ping() {
                 return Item::Barrier(self.prove());
@@ -83,8 +87,9 @@ impl Outbox {
             match receiver.recv().await {
                 Ok(batch) => {
                     if let Some(frame) = self.open(&batch) {
-                        return Item::Frame(frame);
+                        return Item::Frame(self.hand_out(frame));
                     }
+                    self.note_sent();
                 }
                 Err(RecvError::Lagged(_)) => self.receiver = None,
                 // The room outlives its outboxes.
@@ -100,9 +105,39 @@ impl Outbox {
         *next += 1;
         if *next >= frames.len() {
             self.snapshot = None;
-            self.sent = self.seen;
         }
         frame
+    }
+
+    /// Clients of 2020 get each set in a frame of its own: the first of them read a frame as one
+    /// object, and the later ones stop at a variable that they do not know.
+    fn hand_out(&mut self, frame: Utf8Bytes) -> Utf8Bytes {
+        if self.dialect == Dialect::Forkphorus2020 && frame.contains('\n') {
+            self.lines = Some((frame, 0));
+            return self.next_line().unwrap_or_default();
+        }
+        self.note_sent();
+        frame
+    }
+
+    fn next_line(&mut self) -> Option<Utf8Bytes> {
+        let (frame, at) = self.lines.as_mut()?;
+        let rest = &frame[*at..];
+        let line = rest.split('\n').next().unwrap_or_default();
+        let (line, is_last) = (Utf8Bytes::from(line), line.len() == rest.len());
+        *at += line.len() + 1;
+        if is_last {
+            self.lines = None;
+            self.note_sent();
+        }
+        Some(line)
+    }
+
+    /// Notes that all is sent, where that is so.
+    fn note_sent(&mut self) {
+        if self.snapshot.is_none() && self.lines.is_none() {
+            self.sent = self.seen;
+        }
     }
 
     fn open(&mut self, batch: &Batch) -> Option<Utf8Bytes> {
@@ -112,20 +147,97 @@ impl Outbox {
         };
         let cut = content.cut(self.member, self.seen, self.dialect);
         self.seen = self.seen.max(content.last_position());
-        self.sent = self.seen;
         self.unproven |= cut.corrects;
         cut.frame
     }
 
-    /// Forgets what waits: a reader that has stopped gets all values when it reads again.
-    pub(crate) fn release(&mut self) {
+    /// Forgets the batches that wait: a reader that has stopped gets all values when it reads
+    /// again. A snapshot under way goes on, or a slow reader of a large one would begin for ever.
+    pub(crate) fn release_batches(&mut self) {
         self.receiver = None;
-        self.snapshot = None;
+    }
+
+    /// Forgets the snapshot under way too.
+    pub(crate) fn release_snapshot(&mut self) {
+        (self.snapshot, self.lines) = (None, None);
     }
 
     /// For a ping that follows all that was taken from here: the position that its answer proves.
     pub(crate) fn prove(&mut self) -> u64 {
-        self.unproven = self.snapshot.is_some();
+        self.unproven = self.snapshot.is_some() || self.lines.is_some();
         self.sent
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::{
+        budget::Budget,
+        identity::Identity,
+        limits::Limits,
+        names::{DuplicateNames, NameKey},
+        room::{Link, Newcomer, Rules, Schema, State},
+        wire::Json,
+    };
+
+    /// A room of three values that take a frame each, and the outbox of who joins it.
+    fn outbox(dialect: Dialect) -> Outbox {
+        let (now, budget) = (Instant::now(), Budget::new(usize::MAX));
+        let rules = Rules {
+            schema: Schema::Fixed,
+            tick: Default::default(),
+            coalesce: false,
+            settle: None,
+            limits: Limits::default(),
+            policy: None,
+        };
+        let text = Json::from_plain;
+        let values = ["a", "b", "c"].map(|name| (text(name), text(&"v".repeat(50_000))));
+        let places = (&budget, &Arc::default());
+        let state = State::new(&Arc::new(rules), &"room".into(), Some(&values), places, now);
+        let room = Arc::new(Shared::new("room".into(), state.unwrap()));
+        let newcomer = Newcomer {
+            dialect,
+            variables: Some(&values),
+            name: "ann",
+            key: NameKey::new("ann"),
+            duplicates: DuplicateNames::Allow,
+            identity: Identity::new(),
+            link: Arc::new(Link::new(now)),
+            outlived: None,
+        };
+        let joined = room.join(newcomer).unwrap();
+        Outbox::new(room, dialect, joined)
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_is_not_sent_the_beginning_again() {
+        let mut outbox = outbox(Dialect::Spec);
+        let mut frames = Vec::new();
+        for _ in 0..3 {
+            let Item::Frame(frame) = outbox.next(|| false).await else { panic!("no frame") };
+            assert!(!frames.contains(&frame));
+            frames.push(frame);
+            outbox.release_batches();
+        }
+        // Then all that came since: there is nothing else to know it by.
+        let Item::Frame(frame) = outbox.next(|| false).await else { panic!("no frame") };
+        assert!(frames.contains(&frame));
+    }
+
+    #[tokio::test]
+    async fn clients_of_2020_get_each_set_by_itself() {
+        let mut outbox = outbox(Dialect::Forkphorus2020);
+        let lines = "1\n22\n3";
+        let mut seen = vec![outbox.hand_out(lines.into())];
+        let sent = outbox.sent;
+        while let Some(line) = outbox.next_line() {
+            seen.push(line);
+        }
+        assert_eq!(seen, ["1", "22", "3"]);
+        assert_eq!(sent, 0, "not all is sent before the last");
     }
 }

@@ -78,7 +78,7 @@ impl Talk<'_> {
         let limits = &self.registry.rules.limits;
         let writer = Writer::new(sink, outbox, limits, self.link, self.liveness);
         let mut writer = tokio::spawn(writer.run());
-        let played = AssertUnwindSafe(reader.play(&seat, &behind)).catch_unwind();
+        let played = AssertUnwindSafe(reader.play(&seat, behind)).catch_unwind();
         let end = tokio::select! {
             end = played => end.unwrap_or_else(|_| End::Close(fault())),
             sink = &mut writer => {

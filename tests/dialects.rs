@@ -24,11 +24,19 @@ async fn company(server: &Server) -> Vec<Client> {
     {
         let mut client = server.join_in(dialect, "60917032", name, VARIABLES).await;
         if !clients.is_empty() {
-            client.frame().await;
+            all_values(&mut client).await;
         }
         clients.push(client);
     }
     clients
+}
+
+/// Reads on until both variables have come.
+async fn all_values(client: &mut Client) {
+    let mut seen = client.frame().await;
+    while seen.len() < 2 {
+        seen.extend(client.frame().await);
+    }
 }
 
 #[tokio::test]
@@ -51,7 +59,7 @@ async fn all_dialects_share_a_room() {
     }
     for (dialect, name) in [(Spec, "eve"), (Forkphorus2020, "fay"), (Scratch, "gil")] {
         let mut late = server.join_in(dialect, "60917032", name, VARIABLES).await;
-        late.frame().await;
+        all_values(&mut late).await;
         assert_eq!((&*late.view[X], &*late.view[END]), ("3", "0"));
     }
 }
@@ -207,10 +215,7 @@ async fn where_the_host_lets_rooms_grow_everyone_matches() {
     let server = Server::with(RoomRegistry::builder().schema(Schema::Growing)).await;
     let mut cat = server.join_in(Scratch, "1", "cat", &[]).await;
     let mut ben = server.join_in(Forkphorus2020, "1", "ben", VARIABLES).await;
-    let mut seen = cat.frame().await;
-    while seen.len() < 2 {
-        seen.extend(cat.frame().await);
-    }
+    all_values(&mut cat).await;
     assert_eq!((&*cat.view[X], &*cat.view[END]), ("0", "0"));
     ben.set("☁ new", "1").await;
     assert_eq!(cat.frame().await, [("☁ new".into(), "1".into())]);
@@ -240,8 +245,8 @@ async fn a_full_scratch_room_ignores_new_names() {
 async fn names_may_be_used_twice_as_each_dialect_has_it() {
     let server = Server::start().await;
     let mut clients = company(&server).await;
-    let refused = server.refusal("60917032", "CAT", VARIABLES).await;
-    assert_eq!(refused.0, 4002, "of two members with that name");
+    let refused = server.refusal("60917032", "CAT", VARIABLES);
+    assert_eq!(clients[3].reading_until(refused).await.0, 4002, "one of two answers");
     let refused = server.refusal("60917032", "ben", VARIABLES);
     assert_eq!(clients[1].reading_until(refused).await.0, 4002, "it answers");
     // The newcomer's dialect decides.
@@ -305,4 +310,58 @@ async fn the_rate_counts_each_message_of_a_frame() {
     let seen = ann.until(X, "150").await;
     assert_eq!(seen.len(), 150, "nothing is lost");
     assert!(began.elapsed() > Duration::from_millis(900), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_name_is_free_when_none_of_its_holders_answers() {
+    let limits = unlimited_rate().takeover_probe(Duration::from_millis(200));
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    let mut cats = Vec::new();
+    for _ in 0..2 {
+        cats.push(server.join_in(Scratch, "1", "cat", &[]).await);
+    }
+    // They look at nothing any more.
+    server.join("1", "cat", &[]).await;
+    server.members(1).await;
+}
+
+/// Else a message of 40 bytes would buy one of 50,000.
+#[tokio::test]
+async fn what_heals_a_client_is_paid_for_by_its_rate() {
+    let limits = Limits::default().bytes_per_second(100_000).byte_burst(100_000);
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    let long = "1".repeat(50_000);
+    let variables = &[(X, &*long), ("☁ y", &long)];
+    let _ann = server.join("1", "ann", variables).await;
+    let mut cat = server.join_in(Scratch, "1", "cat", &[]).await;
+    let began = Instant::now();
+    for _ in 0..3 {
+        cat.send(r#"{"method":"set","name":"☁ x"}"#).await;
+        cat.send(r#"{"method":"set","name":"☁ y"}"#).await;
+    }
+    cat.sync().await;
+    assert!(began.elapsed() > Duration::from_millis(1_500), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_newcomer_whose_variables_have_no_memory_is_told() {
+    let limits = unlimited_rate().state_bytes(20_000);
+    let builder = RoomRegistry::builder().limits(limits).schema(Schema::Growing);
+    let server = Server::with(builder).await;
+    let _ann = server.join("1", "ann", &[("x", "0")]).await;
+    let long = "1".repeat(17_000);
+    assert_eq!(server.refusal("1", "ben", &[("y", &long)]).await.0, 4003);
+    server.members(1).await;
+}
+
+#[tokio::test]
+async fn a_single_writer_in_an_empty_room_is_not_corrected() {
+    let server = Server::start().await;
+    let mut cat = server.join_in(Scratch, "1", "cat", &[]).await;
+    let mut cow = server.join_in(Scratch, "1", "cow", &[]).await;
+    cow.set(X, "1").await;
+    cow.sync().await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    cat.set(END, "1").await;
+    assert_eq!(cow.frame().await, [(END.into(), "1".into())], "nothing before it");
 }

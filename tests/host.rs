@@ -10,7 +10,7 @@ use axum_cloud_variables::{
     CloseCode, Creators, Dialect, Limits, OpenError, Room, RoomError, RoomEvent, RoomRegistry,
     Schema, SetError,
 };
-use common::{Client, Server, eventually, unlimited_rate, within};
+use common::{Server, eventually, unlimited_rate, within};
 
 const VARIABLES: &[(&str, &str)] = &[("x", "0"), ("end", "")];
 
@@ -354,51 +354,4 @@ async fn host_and_members_share_one_order() {
     for player in &mut players {
         player.until("x", "over").await;
     }
-}
-
-/// Case: a shutdown under load.
-#[test]
-fn nothing_is_left_after_a_shutdown_under_load() {
-    let members = common::count(100, 1_000);
-    let sets = common::count(1_000, 10_000) / members;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let clients = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let server = runtime.block_on(async {
-        let limits = unlimited_rate().members_per_room(members);
-        Server::with(RoomRegistry::builder().limits(limits)).await
-    });
-    let before = runtime.metrics().num_alive_tasks();
-    let url = server.url();
-    let players = clients.block_on(async {
-        let mut players = Vec::new();
-        for i in 0..members {
-            let room = format!("room {}", i % 10);
-            let mut client = Client::join(&url, &room, &format!("p{i}"), VARIABLES).await;
-            players.push(tokio::spawn(async move {
-                let mut n = 0;
-                loop {
-                    if let Some(close) = client.set_or_closed("x", &n.to_string()).await {
-                        return close;
-                    }
-                    n += 1;
-                    tokio::time::sleep(Duration::from_secs(1) / sets as u32).await;
-                }
-            }));
-        }
-        players
-    });
-    std::thread::sleep(Duration::from_millis(500));
-    let all_gone = runtime.block_on(server.rooms.shutdown(Duration::from_secs(10)));
-    assert!(all_gone);
-    let codes = clients.block_on(async {
-        let mut codes = Vec::new();
-        for player in players {
-            codes.push(within("close", player).await.unwrap());
-        }
-        codes
-    });
-    assert!(codes.iter().all(|code| *code == 1001), "{codes:?}");
-    runtime
-        .block_on(eventually("no task is left", || runtime.metrics().num_alive_tasks() <= before));
-    assert_eq!(server.rooms.stats().sessions, 0);
 }

@@ -23,13 +23,13 @@ impl Seat {
         &self.room
     }
 
-    /// Submits a write; `base` is the position up to which this member has surely seen all.
+    /// Submits a write and gives the bytes that heal its writer's view; `base` is the position up to which this member has surely seen all.
     pub(crate) fn write(
         &self,
         base: u64,
         name: &Json<'_>,
         value: Option<&Json<'_>>,
-    ) -> Result<(), WriteError> {
+    ) -> Result<usize, WriteError> {
         self.room.submit(&Write { member: self.member, base, name, value })
     }
 }

@@ -33,7 +33,12 @@ impl Part {
 
     /// What a part costs while it waits: the text, its encodings, the part itself.
     pub(super) fn cost(name: &Text, value: &Text, dialects: usize) -> usize {
-        (1 + dialects) * wire::set_len(name, value) + size_of::<Self>()
+        Self::cost_of(wire::set_len(name, value), dialects)
+    }
+
+    /// The same, of a text of this length.
+    pub(super) fn cost_of(len: usize, dialects: usize) -> usize {
+        (1 + dialects) * len + size_of::<Self>()
     }
 }
 

@@ -29,8 +29,8 @@ pub(crate) struct Newcomer<'a> {
     pub(crate) duplicates: DuplicateNames,
     pub(crate) identity: Identity,
     pub(crate) link: Arc<Link>,
-    /// The holder of the name that was asked then, and did not answer.
-    pub(crate) outlived: Option<(Arc<Link>, Instant)>,
+    /// The holders of the name that were asked then, and did not answer.
+    pub(crate) outlived: Option<(Vec<Arc<Link>>, Instant)>,
 }
 
 #[derive(Debug)]
@@ -52,8 +52,8 @@ pub(crate) enum JoinError {
 pub(crate) enum Refusal {
     NamesDiffer,
     TooManyVariables,
-    /// By this member; `None` where it need not be asked whether it still answers.
-    NameInUse(Option<(MemberId, Arc<Link>)>),
+    /// By these members; none where another newcomer waits for them already.
+    NameInUse(Vec<(MemberId, Arc<Link>)>),
     Full,
     Locked,
 }
@@ -92,13 +92,16 @@ impl State {
         };
         // A policy may panic: up to here nothing has changed.
         let created = self.created_by(&newcomer);
+        let cost = created.iter().map(|(name, value, _)| self.cost(name, value)).sum();
+        // Given back at once: nobody takes it meanwhile but another room.
+        drop(self.budget.charge(cost).ok_or(JoinError::NoBudget)?);
         for (ousted, close) in ousted {
             if let Some(member) = self.members.remove(ousted) {
                 member.link.stop(close);
                 self.observers.tell(|| RoomEvent::Left(member.info(ousted)));
             }
         }
-        let id = self.enter(newcomer, true);
+        let id = self.enter(newcomer, snapshot.is_some());
         let start = Start { snapshot, ..self.start() };
         for (name, value, is_own) in created {
             // As a set of its own: over a limit, it is ignored.
@@ -175,22 +178,24 @@ impl State {
         if newcomer.duplicates == DuplicateNames::Allow {
             return Ok(Vec::new());
         }
-        let holders = self.members.holders(&newcomer.key);
-        let is_alone = holders.len() == 1;
-        let mut ousted = Vec::new();
-        for id in holders {
-            let Some(holder) = self.members.get_mut(id) else { continue };
+        let (mut ousted, mut asked) = (Vec::new(), Vec::new());
+        for id in self.members.holders(&newcomer.key) {
+            let Some(holder) = self.members.get(id) else { continue };
             match yields_name(holder, newcomer) {
                 Some(close) => ousted.push((id, close)),
-                // Of several, one is alive: they came in where the other did not answer, or where
-                // names may be used twice.
-                None if !is_alone || std::mem::replace(&mut holder.challenged, true) => {
-                    return Err(Refusal::NameInUse(None));
-                }
-                None => return Err(Refusal::NameInUse(Some((id, holder.link.clone())))),
+                None if holder.challenged => return Err(Refusal::NameInUse(Vec::new())),
+                None => asked.push((id, holder.link.clone())),
             }
         }
-        Ok(ousted)
+        if asked.is_empty() {
+            return Ok(ousted);
+        }
+        for (id, _) in &asked {
+            if let Some(holder) = self.members.get_mut(*id) {
+                holder.challenged = true;
+            }
+        }
+        Err(Refusal::NameInUse(asked))
     }
 
     /// Ends what a refused newcomer began by asking whether the holder of its name still answers.
@@ -210,8 +215,10 @@ fn yields_name(holder: &Member, newcomer: &Newcomer<'_>) -> Option<Close> {
     if newcomer.duplicates == DuplicateNames::Replace {
         return Some(Close::new(CloseCode::Username, "somebody else took your username"));
     }
-    let (link, asked) = newcomer.outlived.as_ref()?;
-    let is_silent =
-        Arc::ptr_eq(link, &holder.link) && !link.is_paused() && link.heard_at() <= *asked;
+    let (links, asked) = newcomer.outlived.as_ref()?;
+    let link = &holder.link;
+    let is_silent = links.iter().any(|outlived| Arc::ptr_eq(outlived, link))
+        && !link.is_paused()
+        && link.heard_at() <= *asked;
     is_silent.then(|| Close::protocol("you gave no sign of life"))
 }

@@ -10,7 +10,7 @@ use crate::{
     close::Close,
     identity::Identity,
     policy::{self, Judging, Verdict},
-    wire::{Json, Text},
+    wire::{self, Json, Text},
 };
 
 /// One `set` as a member sent it.
@@ -65,8 +65,8 @@ pub(crate) enum Alarm {
 
 impl State {
     /// Takes a member's write into the room's order, or refuses it and heals the member's view
-    /// (promise P5).
-    pub(crate) fn submit(&mut self, write: &Write<'_>, now: Instant) -> Result<(), WriteError> {
+    /// (promise P5) by so many bytes.
+    pub(crate) fn submit(&mut self, write: &Write<'_>, now: Instant) -> Result<usize, WriteError> {
         let member = self.members.get_mut(write.member).ok_or(WriteError::Gone)?;
         member.corrections.retain(|_, position| *position > write.base);
         if !self.grows && !self.variables.contains(write.name.as_json()) {
@@ -84,11 +84,10 @@ impl State {
             }
             Judged::Ignored => false,
         };
-        if !stands && let Some(name) = self.variables.key(write.name.as_json()).cloned() {
-            self.correct(write.member, &name, now);
-        }
+        let name = self.variables.key(write.name.as_json()).filter(|_| !stands).cloned();
+        let healed = name.map_or(0, |name| self.correct(write.member, &name, now));
         self.outgoing.depart(now);
-        Ok(())
+        Ok(healed)
     }
 
     fn judge<'a>(&self, write: &Write<'a>) -> Result<Judged<'a>, WriteError> {
@@ -153,6 +152,12 @@ impl State {
         }
         self.apply(author, name, value, charge, now);
         Ok(())
+    }
+
+    /// What a new variable and the part that tells of it cost.
+    pub(super) fn cost(&self, name: &Json<'_>, value: &Json<'_>) -> usize {
+        let part = Part::cost_of(wire::json_set_len(name, value), self.members.dialects() + 1);
+        variables::cost(name.as_json(), value.as_json()) + part
     }
 
     /// Pays for a value that grows by `growth`, and for the part that tells of it.
@@ -222,24 +227,25 @@ impl State {
             .push(Part { position, name, value, from: writer, to: None, _charge: charge }, now);
     }
 
-    /// Sends one member the room's value of a variable, in its place in the order; once a batch.
-    pub(super) fn correct(&mut self, member: MemberId, name: &Text, now: Instant) {
+    /// Sends one member the room's value of a variable, in its place in the order; once a batch. The
+    /// bytes that are sent for it.
+    pub(super) fn correct(&mut self, member: MemberId, name: &Text, now: Instant) -> usize {
         let (Some(variable), Some(corrected)) =
             (self.variables.get(name.as_json()), self.members.get_mut(member))
         else {
-            return;
+            return 0;
         };
         if self.outgoing.corrects(member, name, variable.last) {
-            return;
+            return 0;
         }
         self.position += 1;
         corrected.corrections.insert(name.clone(), self.position);
         let (position, name, value) = (self.position, name.clone(), variable.value.clone());
         let charge = self.outgoing.pay_anyway(&name, &value);
-        self.outgoing.push(
-            Part { position, name, value, from: None, to: Some(member), _charge: charge },
-            now,
-        );
+        let part = Part { position, name, value, from: None, to: Some(member), _charge: charge };
+        let bytes = part.len();
+        self.outgoing.push(part, now);
+        bytes
     }
 
     /// Does what is due: corrects the writers of contested variables that came to rest, and sends

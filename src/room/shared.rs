@@ -52,7 +52,7 @@ impl Shared {
     }
 
     /// Takes a write of a member; see [`State::submit`].
-    pub(crate) fn submit(self: &Arc<Self>, write: &Write<'_>) -> Result<(), WriteError> {
+    pub(crate) fn submit(self: &Arc<Self>, write: &Write<'_>) -> Result<usize, WriteError> {
         self.change(|state, now| state.submit(write, now))
     }
 

@@ -93,7 +93,7 @@ pub(crate) struct State {
     /// Kept for the next who needs it, until a write makes it old.
     pub(super) snapshot: Option<Arc<Snapshot>>,
     pub(super) charge: Charge,
-    budget: Budget,
+    pub(super) budget: Budget,
     /// When somebody will look after the room by itself.
     pub(super) alarm: Option<Instant>,
     /// When the last member left last.
@@ -178,6 +178,7 @@ impl State {
         {
             return Some(snapshot.clone());
         }
+        self.snapshot = None;
         let values = self.variables.values();
         // The texts, which may be overwritten while it is sent, and their encodings.
         let copies = 1 + self.members.dialects() + usize::from(is_new);

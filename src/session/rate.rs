@@ -23,6 +23,14 @@ impl Rate {
     pub(super) fn take(&mut self, bytes: usize, now: Instant) -> Duration {
         self.messages.take(1.0, now).max(self.bytes.take(bytes as f64, now))
     }
+
+    /// Takes bytes that the client causes without sending them; how long to pause.
+    pub(super) fn owe(&mut self, bytes: usize, now: Instant) -> Duration {
+        match bytes {
+            0 => Duration::ZERO,
+            _ => self.bytes.take(bytes as f64, now),
+        }
+    }
 }
 
 #[derive(Debug)]

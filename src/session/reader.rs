@@ -125,12 +125,13 @@ where
 
     /// Takes the writes of a member until its session ends; first those that came in one frame
     /// behind its handshake.
-    pub(super) async fn play(&mut self, seat: &Seat, behind: &str) -> End {
+    pub(super) async fn play(&mut self, seat: &Seat, behind: String) -> End {
         if !behind.is_empty()
-            && let Err(end) = self.take(seat, behind).await
+            && let Err(end) = self.take(seat, &behind).await
         {
             return end;
         }
+        drop(behind);
         loop {
             let frame = match self.text().await {
                 Ok(next) => next,
@@ -157,7 +158,11 @@ where
                 }
             };
             match seat.write(self.base, &name, value.as_ref()) {
-                Ok(()) => {}
+                // What it is sent back is its doing: else a short message would buy a long one.
+                Ok(healed) => {
+                    let pause = self.rate.owe(healed, Instant::now().into_std());
+                    self.pause(pause).await;
+                }
                 Err(WriteError::UnknownVariable) => {
                     let reason = "the room has no variable of that name";
                     return Err(End::Close(Close::protocol(reason)));

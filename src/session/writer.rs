@@ -21,8 +21,12 @@ use crate::{
     room::Link,
 };
 
-/// After this long a reader that has stopped holds nothing of the room any more.
+/// After this long a reader that has stopped holds no batches of the room any more.
 const STALLED: Duration = Duration::from_secs(5);
+
+/// And after this long more, no snapshot. A socket that has buffered some megabytes takes nothing
+/// until a good part of them is read.
+const STOPPED: Duration = Duration::from_secs(25);
 
 /// How soon to ask for a snapshot again that there was no memory for.
 const RETRY: Duration = Duration::from_millis(100);
@@ -165,7 +169,9 @@ where
 async fn patience(outbox: &mut Outbox, link: &Link, idle: Duration, close: Duration) {
     let silent = async {
         sleep(STALLED.min(idle)).await;
-        outbox.release();
+        outbox.release_batches();
+        sleep(STOPPED.min(idle)).await;
+        outbox.release_snapshot();
         while Instant::now() < silent_at(link, idle) {
             sleep_until(silent_at(link, idle)).await;
         }

@@ -266,6 +266,9 @@ pub fn set(name: &str, value: &str) -> String {
 
 /// Every frame is one or more whole objects, one a line, in the client's own fields and no other.
 fn parse(dialect: Dialect, text: &str) -> Frame {
+    if dialect == Dialect::Forkphorus2020 {
+        assert!(!text.contains('\n'), "more than such a client reads: {text:?}");
+    }
     let (tag, variable) = match dialect {
         Dialect::Forkphorus2020 => ("kind", "var"),
         Dialect::Scratch => ("method", "name"),

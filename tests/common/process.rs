@@ -67,12 +67,13 @@ impl Drop for Process {
     }
 }
 
-/// Release, as it is used: `tests/run` builds it.
+/// What is measured, or played in a browser, is used as people use it: `tests/run` builds it.
 fn example_path(name: &str) -> PathBuf {
+    let profile = if ["game", "standalone"].contains(&name) { "release" } else { "debug" };
     let mut path = std::env::current_exe().unwrap();
     // target/<profile>/deps/<test>
     (0..3).for_each(|_| _ = path.pop());
-    path.extend(["release", "examples", name]);
+    path.extend([profile, "examples", name]);
     assert!(path.exists(), "{} is missing: tests/run builds it", path.display());
     path
 }
