@@ -188,7 +188,7 @@ fn name_in_use() -> Close {
 /// Ends with the first of these members that gives a sign of life, or when all have left.
 async fn any_answers(links: &[Arc<Link>]) -> bool {
     let answers: FuturesUnordered<_> = links.iter().map(|link| link.probe()).collect();
-    pin!(answers.any(|is_there| ready(is_there))).await
+    pin!(answers.any(ready)).await
 }
 
 /// One newcomer at a time asks whether members still answer; it ends with this.

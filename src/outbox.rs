@@ -198,7 +198,8 @@ mod tests {
         let values = ["a", "b", "c"].map(|name| (text(name), text(&"v".repeat(50_000))));
         let places = (&budget, &Arc::default());
         let state = State::new(&Arc::new(rules), &"room".into(), Some(&values), places, now);
-        let room = Arc::new(Shared::new("room".into(), state.unwrap()));
+        let state = state.expect("there is memory");
+        let room = Arc::new(Shared::new("room".into(), state));
         let newcomer = Newcomer {
             dialect,
             variables: Some(&values),
@@ -209,7 +210,7 @@ mod tests {
             link: Arc::new(Link::new(now)),
             outlived: None,
         };
-        let joined = room.join(newcomer).unwrap();
+        let joined = room.join(newcomer).expect("there is a place");
         Outbox::new(room, dialect, joined)
     }
 

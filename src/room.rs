@@ -30,6 +30,7 @@ pub(crate) use batch::Batch;
 pub(crate) use event::Watchers;
 pub use event::{Events, MemberInfo, RoomEvent};
 pub use host::SetError;
+pub(crate) use host::entries;
 pub(crate) use join::{JoinError, Joined, Newcomer, Refusal};
 pub(crate) use link::Link;
 pub use members::MemberId;
@@ -169,10 +170,7 @@ impl Room {
         N: AsRef<str>,
         V: fmt::Display,
     {
-        let json = |(name, value): (N, V)| {
-            (Json::from_plain(name.as_ref()), Json::from_plain(&value.to_string()))
-        };
-        let values: Vec<_> = values.into_iter().map(json).collect();
+        let values = entries(values);
         self.there().ok_or(SetError::Gone)?.change(|state, now| state.set_all(&values, now))
     }
 

@@ -80,6 +80,18 @@ impl Inner {
         }
         let places = (&self.budget, &self.watchers);
         let state = State::new(&self.rules, &id, creator.variables, places, now);
+        let created = self.insert(id, state, |state| state.found(creator.clone()))?;
+        Ok(created.map(|(room, joined)| (Seat::new(self, room, joined.id), joined)))
+    }
+
+    /// Puts a room into the map, after what is first to be done in it; as
+    /// [`create`](Self::create). No state is one for which there was no memory.
+    pub(super) fn insert<T>(
+        self: &Arc<Self>,
+        id: Arc<str>,
+        state: Option<State>,
+        first: impl FnOnce(&mut State) -> T,
+    ) -> Result<Option<(Arc<Shared>, T)>, EnterError> {
         {
             let mut rooms = self.rooms.write();
             if self.drain.is_draining() {
@@ -91,10 +103,10 @@ impl Inner {
             if rooms.len() < self.rules.limits.rooms
                 && let Some(mut state) = state
             {
-                let joined = state.found(creator.clone());
-                let room = Arc::new(Shared::new(id, state));
-                rooms.insert(room.id().clone(), room.clone());
-                return Ok(Some((Seat::new(self, room, joined.id), joined)));
+                let done = first(&mut state);
+                let room = Arc::new(Shared::new(id.clone(), state));
+                rooms.insert(id, room.clone());
+                return Ok(Some((room, done)));
             }
         }
         if self.evict_longest_empty(None) { Ok(None) } else { Err(EnterError::Full) }

@@ -8,11 +8,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Inner, RoomRegistry};
+use super::{EnterError, Inner, RoomRegistry};
 use crate::{
     policy::Judging,
-    room::{Opening, Room, Schema, Shared, State},
-    wire::Json,
+    room::{Opening, Room, Schema, Shared, State, entries},
 };
 
 /// A room that is being opened: settings, and then `.await`. See [`RoomRegistry::open`].
@@ -89,10 +88,7 @@ impl OpenRoom {
         N: AsRef<str>,
         V: fmt::Display,
     {
-        let json = |(name, value): (N, V)| {
-            (Json::from_plain(name.as_ref()), Json::from_plain(&value.to_string()))
-        };
-        self.opening.variables = Some(variables.into_iter().map(json).collect());
+        self.opening.variables = Some(entries(variables));
         self
     }
 
@@ -138,7 +134,7 @@ impl Inner {
         }
         opening.check(&self.rules.limits).map_err(|()| OpenError::TooLarge)?;
         loop {
-            let found = self.find(id).map_err(|_| OpenError::Draining)?;
+            let found = self.find(id)?;
             if let Some(room) = found {
                 let opened = room.change(|state, now| state.reopen(opening, now));
                 match opened {
@@ -148,40 +144,28 @@ impl Inner {
                     Err(()) if self.evict_longest_empty(Some(&room)) => {}
                     Err(()) => return Err(OpenError::Full),
                 }
-            } else if let Some(room) = self.create_opened(id, opening)? {
+                continue;
+            }
+            let now = tokio::time::Instant::now().into_std();
+            let variables = opening.variables.as_deref().unwrap_or_default();
+            let id: Arc<str> = id.into();
+            let places = (&self.budget, &self.watchers);
+            let state = State::new(&self.rules, &id, Some(variables), places, now);
+            if let Some((room, ())) = self.insert(id, state, |state| state.keep(opening))? {
                 return Ok(room);
             }
         }
     }
+}
 
-    /// `None` where somebody else created it meanwhile, or a room had to go first.
-    fn create_opened(
-        self: &Arc<Self>,
-        id: &str,
-        opening: &Opening,
-    ) -> Result<Option<Arc<Shared>>, OpenError> {
-        let now = tokio::time::Instant::now().into_std();
-        let variables = opening.variables.as_deref().unwrap_or_default();
-        let id: Arc<str> = id.into();
-        let places = (&self.budget, &self.watchers);
-        let state = State::new(&self.rules, &id, Some(variables), places, now);
-        {
-            let mut rooms = self.rooms.write();
-            if self.drain.is_draining() {
-                return Err(OpenError::Draining);
-            }
-            if rooms.contains_key(&id) {
-                return Ok(None);
-            }
-            if rooms.len() < self.rules.limits.rooms
-                && let Some(mut state) = state
-            {
-                state.keep(opening);
-                let room = Arc::new(Shared::new(id.clone(), state));
-                rooms.insert(id, room.clone());
-                return Ok(Some(room));
-            }
+impl From<EnterError> for OpenError {
+    fn from(error: EnterError) -> Self {
+        match error {
+            EnterError::Draining => Self::Draining,
+            EnterError::Full
+            | EnterError::NoSuchRoom
+            | EnterError::Banned
+            | EnterError::Room(..) => Self::Full,
         }
-        if self.evict_longest_empty(None) { Ok(None) } else { Err(OpenError::Full) }
     }
 }
