@@ -13,7 +13,7 @@ use crate::{
     limits::Limits,
     names::NameKey,
     outbox::Outbox,
-    policy,
+    policy::{self, AnyPolicy},
     registry::{EnterError, Inner, Seat},
     room::{Link, MemberId, Newcomer, Refusal, Shared},
     wire::{Dialect, Handshake, Json},
@@ -39,8 +39,21 @@ pub(crate) async fn admit(
         usernames.judge(&name).map_err(|reason| Close::new(CloseCode::Username, reason))?;
     }
     let variables = handshake.variables.as_deref();
-    let join = JoinOf { room: &room, username: &name, dialect, variables };
-    let identity = join.identify(registry, caller).await?;
+    let identity = match (&registry.rules.policy, &caller.request) {
+        (Some(policy), Some(request)) => {
+            let join = policy::Join {
+                room: &room,
+                username: &name,
+                dialect,
+                variables: variables.unwrap_or_default(),
+                identity: &caller.identity,
+                parts: request,
+                exists: registry.has(&room),
+            };
+            ask(&**policy, &join, registry).await?
+        }
+        _ => caller.identity,
+    };
     let name = identity.name(&name)?;
     identity.check_room(&room)?;
     check_variables(variables.unwrap_or_default(), limits)?;
@@ -92,41 +105,21 @@ pub(crate) struct Caller {
     pub(crate) request: Option<Box<Parts>>,
 }
 
-/// What a handshake asks for.
-struct JoinOf<'a> {
-    room: &'a str,
-    username: &'a str,
-    dialect: Dialect,
-    variables: Option<&'a [(Json<'a>, Json<'a>)]>,
-}
-
-impl JoinOf<'_> {
-    /// Who it is, by the host's policy.
-    async fn identify(&self, registry: &Inner, caller: Caller) -> Result<Identity, Close> {
-        let Caller { identity, request } = caller;
-        let (Some(policy), Some(request)) = (&registry.rules.policy, request) else {
-            return Ok(identity);
-        };
-        let join = policy::Join {
-            room: self.room,
-            username: self.username,
-            dialect: self.dialect,
-            variables: self.variables.unwrap_or_default(),
-            identity: &identity,
-            parts: &request,
-            exists: registry.has(self.room),
-        };
-        let answer = timeout(registry.rules.limits.admit_timeout, policy.admit(&join));
-        tokio::select! {
-            answer = answer => match answer {
-                Ok(answer) => answer.map_err(|rejection| rejection.0),
-                Err(_) => {
-                    let reason = "the server did not decide in time whether you may join";
-                    Err(Close::new(CloseCode::Internal, reason))
-                }
-            },
-            () = registry.drain.begun() => Err(refusal(EnterError::Draining)),
-        }
+/// Who it is that wants to join, by the host's policy.
+async fn ask(
+    policy: &dyn AnyPolicy,
+    join: &policy::Join<'_>,
+    registry: &Inner,
+) -> Result<Identity, Close> {
+    tokio::select! {
+        answer = timeout(registry.rules.limits.admit_timeout, policy.admit(join)) => match answer {
+            Ok(answer) => answer.map_err(|rejection| rejection.0),
+            Err(_) => {
+                let reason = "the server did not decide in time whether you may join";
+                Err(Close::new(CloseCode::Internal, reason))
+            }
+        },
+        () = registry.drain.begun() => Err(refusal(EnterError::Draining)),
     }
 }
 

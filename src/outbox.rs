@@ -176,10 +176,8 @@ mod tests {
     use super::*;
     use crate::{
         budget::Budget,
-        identity::Identity,
         limits::Limits,
-        names::{DuplicateNames, NameKey},
-        room::{Link, Newcomer, Rules, Schema, State},
+        room::{Newcomer, Rules, Schema, State},
         wire::Json,
     };
 
@@ -200,16 +198,7 @@ mod tests {
         let state = State::new(&Arc::new(rules), &"room".into(), Some(&values), places, now);
         let state = state.expect("there is memory");
         let room = Arc::new(Shared::new("room".into(), state));
-        let newcomer = Newcomer {
-            dialect,
-            variables: Some(&values),
-            name: "ann",
-            key: NameKey::new("ann"),
-            duplicates: DuplicateNames::Allow,
-            identity: Identity::new(),
-            link: Arc::new(Link::new(now)),
-            outlived: None,
-        };
+        let newcomer = Newcomer::guest(dialect, Some(&values), now);
         let joined = room.join(newcomer).expect("there is a place");
         Outbox::new(room, dialect, joined)
     }

@@ -26,10 +26,7 @@ impl Inner {
     ) -> Result<(Seat, Joined), EnterError> {
         loop {
             if let Some(room) = self.find(id)? {
-                let now = tokio::time::Instant::now().into_std();
-                if self.bans.holds(room.id(), (&newcomer.identity, &newcomer.key), now) {
-                    return Err(EnterError::Banned);
-                }
+                self.check_ban(room.id(), newcomer)?;
                 match room.join(newcomer.clone()) {
                     Ok(joined) => {
                         let seat = Seat::new(self, room, joined.id);
@@ -50,6 +47,12 @@ impl Inner {
                 return Ok(entered);
             }
         }
+    }
+
+    fn check_ban(&self, room: &Arc<str>, newcomer: &Newcomer<'_>) -> Result<(), EnterError> {
+        let now = tokio::time::Instant::now().into_std();
+        let is_banned = self.bans.holds(room, (&newcomer.identity, &newcomer.key), now);
+        if is_banned { Err(EnterError::Banned) } else { Ok(()) }
     }
 
     pub(crate) fn has(&self, id: &str) -> bool {
@@ -73,11 +76,9 @@ impl Inner {
         if self.admission.creators == Creators::Host {
             return Err(EnterError::NoSuchRoom);
         }
-        let now = tokio::time::Instant::now().into_std();
         let id: Arc<str> = id.into();
-        if self.bans.holds(&id, (&creator.identity, &creator.key), now) {
-            return Err(EnterError::Banned);
-        }
+        self.check_ban(&id, creator)?;
+        let now = tokio::time::Instant::now().into_std();
         let places = (&self.budget, &self.watchers);
         let state = State::new(&self.rules, &id, creator.variables, places, now);
         let created = self.insert(id, state, |state| state.found(creator.clone()))?;

@@ -88,9 +88,8 @@ impl Inner {
         member: MemberId,
         close: &Close,
     ) -> bool {
-        let (was_there, emptied) = room.change(|state, now| {
-            (state.name_and_person(member).is_some(), state.put_out(member, close, now))
-        });
+        let (was_there, emptied) =
+            room.change(|state, now| (state.has_member(member), state.put_out(member, close, now)));
         if let Some(since) = emptied {
             self.emptied.push(since, room, self);
         }

@@ -28,17 +28,12 @@ pub(crate) struct Part {
 impl Part {
     /// Bytes of its encoding.
     pub(super) fn len(&self) -> usize {
-        wire::set_len(&self.name, &self.value)
+        wire::set_len(self.name.as_json(), self.value.as_json())
     }
 
     /// What a part costs while it waits: the text, its encodings, the part itself.
-    pub(super) fn cost(name: &Text, value: &Text, dialects: usize) -> usize {
-        Self::cost_of(wire::set_len(name, value), dialects)
-    }
-
-    /// The same, of a text of this length.
-    pub(super) fn cost_of(len: usize, dialects: usize) -> usize {
-        (1 + dialects) * len + size_of::<Self>()
+    pub(super) fn cost(name: &str, value: &str, dialects: usize) -> usize {
+        (1 + dialects) * wire::set_len(name, value) + size_of::<Self>()
     }
 }
 

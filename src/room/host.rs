@@ -81,7 +81,8 @@ impl State {
         if created > 0 && self.variables.len() + created > self.rules.limits.variables_per_room {
             return Err(SetError::RoomFull);
         }
-        let len = values.iter().map(|(name, value)| wire::json_set_len(name, value)).sum();
+        let len =
+            values.iter().map(|(name, value)| wire::set_len(name.as_json(), value.as_json())).sum();
         self.outgoing.make_room(len, now);
         for (name, value) in values {
             self.accept(None, name, value, now)?;
@@ -121,6 +122,10 @@ impl State {
     pub(crate) fn remove(&mut self, close: &Close, now: Instant) {
         _ = self.close(close, now);
         self.forget();
+    }
+
+    pub(crate) fn has_member(&self, id: MemberId) -> bool {
+        self.members.get(id).is_some()
     }
 
     pub(crate) fn name_and_person(&self, id: MemberId) -> Option<(Identity, NameKey)> {

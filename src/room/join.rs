@@ -33,6 +33,27 @@ pub(crate) struct Newcomer<'a> {
     pub(crate) outlived: Option<(Vec<Arc<Link>>, Instant)>,
 }
 
+#[cfg(test)]
+impl<'a> Newcomer<'a> {
+    /// A guest called ann, as many as want to.
+    pub(crate) fn guest(
+        dialect: Dialect,
+        variables: Option<&'a [(Json<'a>, Json<'a>)]>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            dialect,
+            variables,
+            name: "ann",
+            key: NameKey::new("ann"),
+            duplicates: DuplicateNames::Allow,
+            identity: Identity::new(),
+            link: Arc::new(Link::new(now)),
+            outlived: None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Joined {
     pub(crate) id: MemberId,

@@ -10,7 +10,7 @@ use crate::{
     close::Close,
     identity::Identity,
     policy::{self, Judging, Verdict},
-    wire::{self, Json, Text},
+    wire::{Json, Text},
 };
 
 /// One `set` as a member sent it.
@@ -156,8 +156,9 @@ impl State {
 
     /// What a new variable and the part that tells of it cost.
     pub(super) fn cost(&self, name: &Json<'_>, value: &Json<'_>) -> usize {
-        let part = Part::cost_of(wire::json_set_len(name, value), self.members.dialects() + 1);
-        variables::cost(name.as_json(), value.as_json()) + part
+        let (name, value) = (name.as_json(), value.as_json());
+        let dialects = self.members.dialects() + 1;
+        variables::cost(name, value) + Part::cost(name, value, dialects)
     }
 
     /// Pays for a value that grows by `growth`, and for the part that tells of it.

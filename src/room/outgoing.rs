@@ -70,7 +70,7 @@ impl Outgoing {
     /// What a part that is to be pushed costs; `None` where the budget does not have it, not even
     /// without what waits for slow readers.
     pub(super) fn pay(&mut self, name: &Text, value: &Text) -> Option<Charge> {
-        let cost = Part::cost(name, value, self.dialects);
+        let cost = Part::cost(name.as_json(), value.as_json(), self.dialects);
         self.budget.charge(cost).or_else(|| {
             self.backlog.clear();
             self.budget.charge(cost)
@@ -81,7 +81,7 @@ impl Outgoing {
     pub(super) fn pay_anyway(&mut self, name: &Text, value: &Text) -> Charge {
         self.pay(name, value).unwrap_or_else(|| {
             let mut charge = self.budget.open();
-            charge.force(Part::cost(name, value, self.dialects));
+            charge.force(Part::cost(name.as_json(), value.as_json(), self.dialects));
             charge
         })
     }

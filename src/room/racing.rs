@@ -12,12 +12,10 @@ use std::{
 use futures_util::FutureExt;
 use shuttle::future::{block_on, spawn, yield_now};
 
-use super::{Eviction, JoinError, Link, MemberId, Newcomer, Rules, Schema, Shared, State, Write};
+use super::{Eviction, JoinError, MemberId, Newcomer, Rules, Schema, Shared, State, Write};
 use crate::{
     budget::Budget,
-    identity::Identity,
     limits::Limits,
-    names::{DuplicateNames, NameKey},
     outbox::{Item, Outbox},
     wire::{self, ClientMessage, Dialect, Json, ScratchValues},
 };
@@ -61,16 +59,7 @@ struct Member {
 impl Member {
     fn join(room: &Arc<Shared>) -> Result<Self, JoinError> {
         let variables = variables();
-        let joined = room.join(Newcomer {
-            dialect: Dialect::Spec,
-            variables: Some(&variables),
-            name: "ann",
-            key: NameKey::new("ann"),
-            duplicates: DuplicateNames::Allow,
-            identity: Identity::new(),
-            link: Arc::new(Link::new(Instant::now())),
-            outlived: None,
-        })?;
+        let joined = room.join(Newcomer::guest(Dialect::Spec, Some(&variables), Instant::now()))?;
         let id = joined.id;
         let outbox = Outbox::new(room.clone(), Dialect::Spec, joined);
         Ok(Self { room: room.clone(), id, outbox, view: View::new() })

@@ -27,7 +27,9 @@ impl Snapshot {
         self.frames[dialect.index()].get_or_init(|| {
             let (mut frames, mut frame) = (Vec::new(), String::new());
             for (name, value) in &self.values {
-                if frame.len() + wire::set_len(name, value) > FRAME_BYTES && !frame.is_empty() {
+                if frame.len() + wire::set_len(name.as_json(), value.as_json()) > FRAME_BYTES
+                    && !frame.is_empty()
+                {
                     frames.push(std::mem::take(&mut frame).into());
                 }
                 separate(&mut frame);

@@ -23,7 +23,7 @@ use crate::{
     budget::{Budget, Charge},
     limits::Limits,
     policy::AnyPolicy,
-    wire::{self, Dialect, Json},
+    wire::{self, Dialect, Json, Text},
 };
 
 /// Whether a room's variables are those of its creator.
@@ -182,7 +182,8 @@ impl State {
         let values = self.variables.values();
         // The texts, which may be overwritten while it is sent, and their encodings.
         let copies = 1 + self.members.dialects() + usize::from(is_new);
-        let cost = values.iter().map(|(name, value)| copies * wire::set_len(name, value)).sum();
+        let len = |(name, value): &(Text, Text)| wire::set_len(name.as_json(), value.as_json());
+        let cost = copies * values.iter().map(len).sum::<usize>();
         let snapshot = Arc::new(Snapshot::new(values, self.budget.charge(cost)?));
         Some(self.snapshot.insert(snapshot).clone())
     }

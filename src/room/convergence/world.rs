@@ -18,10 +18,8 @@ use futures_util::FutureExt;
 
 use crate::{
     budget::Budget,
-    identity::Identity,
-    names::{DuplicateNames, NameKey},
     outbox::{Item, Outbox},
-    room::{Link, MemberId, Newcomer, Shared, State, Write},
+    room::{MemberId, Newcomer, Shared, State, Write},
     session::Liveness,
     wire::{self, ClientMessage, Dialect, Json, ScratchValues, Text},
 };

@@ -12,16 +12,11 @@ impl World {
         match (up, &mut of.session) {
             (Up::Join, None) => {
                 let brought = variables(&self.weather, "");
-                let newcomer = Newcomer {
-                    dialect: of.dialect,
-                    variables: (of.dialect != Dialect::Scratch).then_some(&brought),
-                    name: "ann",
-                    key: NameKey::new("ann"),
-                    duplicates: DuplicateNames::Allow,
-                    identity: Identity::new(),
-                    link: Arc::new(Link::new(now)),
-                    outlived: None,
-                };
+                let newcomer = Newcomer::guest(
+                    of.dialect,
+                    (of.dialect != Dialect::Scratch).then_some(&brought),
+                    now,
+                );
                 let joined = self.room.state.write().join(newcomer, now).unwrap();
                 let member = joined.id;
                 let outbox = Outbox::new(self.room.clone(), of.dialect, joined);
