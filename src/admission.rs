@@ -15,7 +15,7 @@ use crate::{
     outbox::Outbox,
     policy::{self, AnyPolicy},
     registry::{EnterError, Inner, Seat},
-    room::{Link, MemberId, Newcomer, Refusal, Shared},
+    room::{Link, MemberId, Newcomer, Outlet, Refusal, Shared},
     wire::{Dialect, Handshake, Json},
 };
 
@@ -26,7 +26,7 @@ pub(crate) async fn admit(
     dialect: Dialect,
     handshake: Handshake<'_>,
     caller: Caller,
-    link: &Arc<Link>,
+    line: Line,
 ) -> Result<(Seat, Outbox), Close> {
     let limits = &registry.rules.limits;
     let room = room_id(&handshake.room, limits)?;
@@ -65,7 +65,8 @@ pub(crate) async fn admit(
         key: NameKey::new(&name),
         duplicates: registry.admission.duplicate_names(dialect),
         identity: identity.clone(),
-        link: link.clone(),
+        link: line.link,
+        outlet: line.outlet,
         outlived: None,
     };
     loop {
@@ -103,6 +104,13 @@ pub(crate) struct Caller {
     pub(crate) identity: Identity,
     /// The request, where there is a policy that may look at it.
     pub(crate) request: Option<Box<Parts>>,
+}
+
+/// How a room and a session reach each other.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) link: Arc<Link>,
+    pub(crate) outlet: Arc<dyn Outlet>,
 }
 
 /// Who it is that wants to join, by the host's policy.

@@ -3,12 +3,13 @@
 mod client_js;
 mod gate;
 mod layer;
+mod upgrade;
 
 use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{FromRequestParts, Request, WebSocketUpgrade},
+    extract::Request,
     http::{HeaderMap, StatusCode, request::Parts},
     response::{IntoResponse, Response},
     routing::{any, get},
@@ -19,10 +20,6 @@ pub use layer::{MountLayer, MountService};
 
 use crate::{admission::Caller, registry::RoomRegistry, session};
 use gate::Gate;
-
-/// The WebSocket layer's read buffer. It is allocated for each connection and zeroed at each read:
-/// tungstenite's default of 128 KiB costs more than all else together.
-const READ_BUFFER: usize = 2 * 1024;
 
 /// A door to a registry's rooms at one path of the host's app. What belongs to a door is set here,
 /// so one registry can have several with rules of their own.
@@ -103,17 +100,16 @@ impl Mount {
         MountLayer(self)
     }
 
-    async fn answer(self, mut parts: Parts) -> Response {
+    fn answer(self, mut parts: Parts) -> Response {
         let identity = match self.gate.check(&parts) {
             Ok(identity) => identity,
             Err(refusal) => return refusal.into_response(),
         };
-        let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
-            Ok(upgrade) => upgrade,
-            Err(rejection) => return rejection.into_response(),
+        let (response, upgrade) = match upgrade::accept(&mut parts) {
+            Ok(accepted) => accepted,
+            Err(refusal) => return refusal.into_response(),
         };
         let registry = self.rooms.inner().clone();
-        let message_bytes = registry.rules.limits.message_bytes;
         let session = registry.drain.enter();
         // Up to here a refusal is told by a close; but those cost as much as sessions.
         if session.ordinal / 2 > registry.rules.limits.sessions {
@@ -121,11 +117,13 @@ impl Mount {
         }
         let request = registry.rules.policy.is_some().then(|| Box::new(parts));
         let caller = Caller { identity, request };
-        upgrade
-            .read_buffer_size(READ_BUFFER)
-            .max_message_size(message_bytes)
-            .max_frame_size(message_bytes)
-            .on_upgrade(move |socket| session::serve(socket, registry, caller, session))
+        tokio::spawn(async move {
+            // Else the client went away before the response was written.
+            if let Ok(upgraded) = upgrade.await {
+                session::serve(upgraded, registry, caller, session).await;
+            }
+        });
+        response
     }
 }
 
@@ -136,7 +134,7 @@ where
     fn from(mount: Mount) -> Self {
         let path = mount.path.clone();
         // `any`, as HTTP/2 comes with CONNECT.
-        let upgrade = any(async move |request: Request| mount.answer(request.into_parts().0).await);
+        let upgrade = any(async move |request: Request| mount.answer(request.into_parts().0));
         let client = get(async |headers: HeaderMap| client_js::serve(&headers));
         let router = Self::new()
             .route(&format!("{path}/"), upgrade.clone())

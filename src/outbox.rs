@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::ws::Utf8Bytes;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::broadcast::{Receiver, error::TryRecvError};
 
 use crate::{
     room::{Batch, Joined, MemberId, Shared, Snapshot, Start},
-    wire::Dialect,
+    wire::{Dialect, Frame},
 };
 
 /// One member's view of its room's broadcast.
@@ -22,7 +21,7 @@ pub(crate) struct Outbox {
     /// A snapshot of which frames are still to go, and which is next.
     snapshot: Option<(Arc<Snapshot>, usize)>,
     /// What is left of a frame whose lines go one by one, and where its next begins.
-    lines: Option<(Utf8Bytes, usize)>,
+    lines: Option<(Frame, usize)>,
     /// The position up to which the snapshot and the batches received have all.
     seen: u64,
     /// The position up to which the member has been sent all.
@@ -34,7 +33,7 @@ pub(crate) struct Outbox {
 /// What goes to the member next.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Item {
-    Frame(Utf8Bytes),
+    Frame(Frame),
     /// A ping: its answer proves that the member's side has read all up to this position.
     Barrier(u64),
     /// The member lags, and there is no memory for a snapshot: ask again in a while.
@@ -66,39 +65,40 @@ impl Outbox {
         self.note_sent();
     }
 
-    /// Waits for the next to send; may be dropped and called again. `may_ping` is asked when a
-    /// barrier is wanted: one ping is outstanding at a time.
-    pub(crate) async fn next(&mut self, may_ping: impl Fn() -> bool) -> Item {
+    /// The next to send, if there is something. `may_ping` says whether a barrier may go: one ping
+    /// is outstanding at a time.
+    pub(crate) fn next(&mut self, may_ping: bool) -> Option<Item> {
         loop {
             if let Some(line) = self.next_line() {
-                return Item::Frame(line);
+                return Some(Item::Frame(line));
             }
             if let Some(frame) = self.next_of_snapshot() {
-                return Item::Frame(self.hand_out(frame));
+                return Some(Item::Frame(self.hand_out(frame)));
             }
-            if self.unproven && may_ping() {
-                return Item::Barrier(self.prove());
+            if self.unproven && may_ping {
+                return Some(Item::Barrier(self.prove()));
             }
             let Some(receiver) = &mut self.receiver else {
-                let Some(start) = self.room.resync(self.member) else { return Item::NoBudget };
+                let Some(start) = self.room.resync(self.member) else {
+                    return Some(Item::NoBudget);
+                };
                 self.begin(start);
                 continue;
             };
-            match receiver.recv().await {
+            match receiver.try_recv() {
                 Ok(batch) => {
                     if let Some(frame) = self.open(&batch) {
-                        return Item::Frame(self.hand_out(frame));
+                        return Some(Item::Frame(self.hand_out(frame)));
                     }
                     self.note_sent();
                 }
-                Err(RecvError::Lagged(_)) => self.receiver = None,
-                // The room outlives its outboxes.
-                Err(RecvError::Closed) => std::future::pending().await,
+                Err(TryRecvError::Lagged(_)) => self.receiver = None,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return None,
             }
         }
     }
 
-    fn next_of_snapshot(&mut self) -> Option<Utf8Bytes> {
+    fn next_of_snapshot(&mut self) -> Option<Frame> {
         let (snapshot, next) = self.snapshot.as_mut()?;
         let frames = snapshot.frames(self.dialect);
         let frame = frames.get(*next).cloned();
@@ -111,21 +111,22 @@ impl Outbox {
 
     /// Clients of 2020 get each set in a frame of its own: the first of them read a frame as one
     /// object, and the later ones stop at a variable that they do not know.
-    fn hand_out(&mut self, frame: Utf8Bytes) -> Utf8Bytes {
-        if self.dialect == Dialect::Forkphorus2020 && frame.contains('\n') {
-            self.lines = Some((frame, 0));
-            return self.next_line().unwrap_or_default();
+    fn hand_out(&mut self, frame: Frame) -> Frame {
+        if self.dialect == Dialect::Forkphorus2020 && frame.as_text().contains('\n') {
+            self.lines = Some((frame.clone(), 0));
+            return self.next_line().unwrap_or(frame);
         }
         self.note_sent();
         frame
     }
 
-    fn next_line(&mut self) -> Option<Utf8Bytes> {
+    fn next_line(&mut self) -> Option<Frame> {
         let (frame, at) = self.lines.as_mut()?;
-        let rest = &frame[*at..];
+        let rest = &frame.as_text()[*at..];
         let line = rest.split('\n').next().unwrap_or_default();
-        let (line, is_last) = (Utf8Bytes::from(line), line.len() == rest.len());
+        let is_last = line.len() == rest.len();
         *at += line.len() + 1;
+        let line = Frame::text(line);
         if is_last {
             self.lines = None;
             self.note_sent();
@@ -140,7 +141,7 @@ impl Outbox {
         }
     }
 
-    fn open(&mut self, batch: &Batch) -> Option<Utf8Bytes> {
+    fn open(&mut self, batch: &Batch) -> Option<Frame> {
         let Some(content) = batch.content() else {
             self.receiver = None;
             return None;
@@ -203,31 +204,31 @@ mod tests {
         Outbox::new(room, dialect, joined)
     }
 
-    #[tokio::test]
-    async fn a_slow_reader_is_not_sent_the_beginning_again() {
+    #[test]
+    fn a_slow_reader_is_not_sent_the_beginning_again() {
         let mut outbox = outbox(Dialect::Spec);
         let mut frames = Vec::new();
         for _ in 0..3 {
-            let Item::Frame(frame) = outbox.next(|| false).await else { panic!("no frame") };
+            let Some(Item::Frame(frame)) = outbox.next(false) else { panic!("no frame") };
             assert!(!frames.contains(&frame));
             frames.push(frame);
             outbox.release_batches();
         }
         // Then all that came since: there is nothing else to know it by.
-        let Item::Frame(frame) = outbox.next(|| false).await else { panic!("no frame") };
+        let Some(Item::Frame(frame)) = outbox.next(false) else { panic!("no frame") };
         assert!(frames.contains(&frame));
     }
 
-    #[tokio::test]
-    async fn clients_of_2020_get_each_set_by_itself() {
+    #[test]
+    fn clients_of_2020_get_each_set_by_itself() {
         let mut outbox = outbox(Dialect::Forkphorus2020);
         let lines = "1\n22\n3";
-        let mut seen = vec![outbox.hand_out(lines.into())];
+        let mut seen = vec![outbox.hand_out(Frame::text(lines))];
         let sent = outbox.sent;
         while let Some(line) = outbox.next_line() {
             seen.push(line);
         }
-        assert_eq!(seen, ["1", "22", "3"]);
+        assert_eq!(seen, ["1", "22", "3"].map(Frame::text));
         assert_eq!(sent, 0, "not all is sent before the last");
     }
 }

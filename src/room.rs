@@ -32,9 +32,11 @@ pub use event::{Events, MemberInfo, RoomEvent};
 pub use host::SetError;
 pub(crate) use host::entries;
 pub(crate) use join::{JoinError, Joined, Newcomer, Refusal};
-pub(crate) use link::Link;
+pub(crate) use link::{Link, Outlet};
 pub use members::MemberId;
 pub(crate) use opening::Opening;
+#[cfg(all(test, not(shuttle)))]
+pub(crate) use order::Due;
 pub(crate) use order::{Write, WriteError};
 pub(crate) use settle::CLIENT_LAG;
 pub(crate) use shared::Shared;

@@ -3,114 +3,89 @@
 mod liveness;
 mod rate;
 mod reader;
+mod socket;
+mod upkeep;
 mod writer;
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{future::poll_fn, panic::AssertUnwindSafe, sync::Arc};
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
-use parking_lot::Mutex;
+use futures_util::FutureExt;
+use hyper::upgrade::Upgraded;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 pub(crate) use liveness::Liveness;
 
 use crate::{
-    admission::{Caller, admit},
+    admission::{Caller, Line, admit},
     close::{Close, CloseCode},
     outbox::Outbox,
     registry::{Inner, Seat, Session},
     room::Link,
-    wire::{ClientMessage, Dialect},
+    wire::{ClientMessage, Dialect, Frame},
 };
 use reader::{End, Reader};
+use socket::Socket;
+use upkeep::Upkeep;
 use writer::Writer;
 
-/// Serves one connection. Reading and writing are tasks of their own, so that a frame written does
-/// not poll the reader, nor the other way round.
+/// Serves one connection, in one task: what others write reaches the socket without it, as long as
+/// the socket takes it.
 pub(crate) async fn serve(
-    socket: WebSocket,
+    upgraded: Upgraded,
     registry: Arc<Inner>,
     caller: Caller,
     session: Session,
 ) {
-    let (sink, stream) = socket.split();
     let link = Arc::new(Link::new(Instant::now().into_std()));
-    let liveness = Arc::default();
+    let socket = Arc::new(Socket::new(upgraded, &link));
     let limits = &registry.rules.limits;
-    let values = registry.admission.scratch_values;
-    let mut reader = Reader::new(stream, limits, values, (&link, &liveness));
-    let (sink, end) = if session.ordinal > limits.sessions {
-        (Some(sink), End::Close(full()))
+    let mut reader = Reader::new(&socket, &link, limits, registry.admission.scratch_values).await;
+    let end = if session.ordinal > limits.sessions {
+        End::Close(full())
     } else {
-        let talk = Talk { registry: &registry, link: &link, liveness: &liveness };
-        talk.run(sink, &mut reader, caller).await
+        let talk = Talk { registry: &registry, link: &link, socket: &socket };
+        let talked = AssertUnwindSafe(talk.run(&mut reader, caller)).catch_unwind().await;
+        talked.unwrap_or_else(|_| End::Close(fault()))
     };
-    if let (Some(sink), End::Close(close)) = (sink, end) {
+    if let End::Close(close) = end {
         debug!(%close, "closing");
-        let goodbye = hang_up(sink, &mut reader, &close);
+        let goodbye = Box::pin(hang_up(&socket, &mut reader, &close));
         // Whoever does not answer in time is dropped.
         _ = timeout(limits.close_timeout, goodbye).await;
     }
 }
 
-/// What a session shares with its room and its writer.
+/// What a session and its room share.
 struct Talk<'a> {
     registry: &'a Arc<Inner>,
     link: &'a Arc<Link>,
-    liveness: &'a Arc<Mutex<Liveness>>,
+    socket: &'a Arc<Socket>,
 }
 
 impl Talk<'_> {
-    /// Handshake, then play. Gives the sink back, if it can still be written to.
-    async fn run<W, R>(&self, sink: W, reader: &mut Reader<R>, caller: Caller) -> (Option<W>, End)
-    where
-        W: Sink<Message, Error = axum::Error> + Unpin + Send + 'static,
-        R: Stream<Item = Result<Message, axum::Error>> + Unpin,
-    {
+    /// Handshake, then play. When it ends, the member has left: the name is free before the client
+    /// learns that it is out.
+    async fn run(&self, reader: &mut Reader, caller: Caller) -> End {
         // Boxed, so that its place is free again while the member plays.
-        let handshake = AssertUnwindSafe(Box::pin(self.handshake(reader, caller)));
-        let (seat, outbox, behind) = match handshake.catch_unwind().await {
-            Ok(Ok(joined)) => joined,
-            Ok(Err(end)) => return (Some(sink), end),
-            Err(_) => return (Some(sink), End::Close(fault())),
+        let (seat, outbox, behind) = match Box::pin(self.handshake(reader, caller)).await {
+            Ok(joined) => joined,
+            Err(end) => return end,
         };
-        let limits = &self.registry.rules.limits;
-        let writer = Writer::new(sink, outbox, limits, self.link, self.liveness);
-        let mut writer = tokio::spawn(writer.run());
-        let played = AssertUnwindSafe(reader.play(&seat, behind)).catch_unwind();
-        let end = tokio::select! {
-            end = played => end.unwrap_or_else(|_| End::Close(fault())),
-            sink = &mut writer => {
-                // It was stopped, or the connection is broken.
-                drop(seat);
-                let close = self.link.stopped().now_or_never().cloned();
-                return (sink.ok().flatten(), close.map_or(End::Gone, End::Close));
-            }
-        };
-        // The name is free before the client learns that it is out.
-        drop(seat);
-        match &end {
-            End::Gone => {
-                writer.abort();
-                (None, end)
-            }
-            End::Close(close) => {
-                self.link.stop(close.clone());
-                (writer.await.ok().flatten(), end)
-            }
+        self.socket.with(|writer| writer.open(outbox));
+        let upkeep = Upkeep::new(self.socket, self.link, &self.registry.rules.limits);
+        tokio::select! {
+            end = upkeep.run() => end,
+            end = reader.play(&seat, behind) => end,
         }
     }
 
     /// Also gives what came in one frame behind the handshake.
-    async fn handshake<R>(
+    async fn handshake(
         &self,
-        reader: &mut Reader<R>,
+        reader: &mut Reader,
         caller: Caller,
-    ) -> Result<(Seat, Outbox, String), End>
-    where
-        R: Stream<Item = Result<Message, axum::Error>> + Unpin,
-    {
+    ) -> Result<(Seat, Outbox, String), End> {
         let limit = self.registry.rules.limits.handshake_timeout;
         let first = tokio::select! {
             biased;
@@ -127,7 +102,8 @@ impl Talk<'_> {
         let first = messages.next().unwrap_or_default();
         match reader.decode(first)? {
             ClientMessage::Handshake(handshake) => {
-                let admission = admit(self.registry, dialect, handshake, caller, self.link);
+                let line = Line { link: self.link.clone(), outlet: self.socket.clone() };
+                let admission = admit(self.registry, dialect, handshake, caller, line);
                 let (seat, outbox) = admission.await.map_err(End::Close)?;
                 Ok((seat, outbox, messages.collect::<Vec<_>>().join("\n")))
             }
@@ -140,16 +116,11 @@ impl Talk<'_> {
 }
 
 /// Sends the close and waits for its answer.
-async fn hang_up<W, R>(mut sink: W, reader: &mut Reader<R>, close: &Close)
-where
-    W: Sink<Message, Error = axum::Error> + Unpin,
-    R: Stream<Item = Result<Message, axum::Error>> + Unpin,
-{
-    let frame =
-        CloseFrame { code: close.code.code(reader.dialect()), reason: close.reason().into() };
-    if sink.send(Message::Close(Some(frame))).await.is_ok() {
-        reader.drain().await;
-    }
+async fn hang_up(socket: &Socket, reader: &mut Reader, close: &Close) {
+    let frame = Frame::close(close.code.code(reader.dialect()), close.reason());
+    socket.with(|writer| writer.close(frame));
+    poll_fn(|cx| socket.poll_written(cx)).await;
+    reader.drain().await;
 }
 
 fn full() -> Close {

@@ -9,13 +9,14 @@ use tokio::sync::Notify;
 mod real {
     use std::time::Instant;
 
-    use tokio::{sync::Notify, time::sleep_until};
+    use tokio::{sync::Notify, task::unconstrained, time::sleep_until};
 
     pub(crate) use parking_lot::RwLock;
-    pub(crate) use tokio::runtime::Handle;
+    pub(crate) use tokio::{runtime::Handle, task::yield_now};
 
+    /// The task is to yield by itself: tokio's budget would let a socket seem blocked to it.
     pub(crate) fn spawn(runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
-        drop(runtime.spawn(task));
+        drop(runtime.spawn(unconstrained(task)));
     }
 
     /// Ends at `time`, or when it is to be sooner.
@@ -33,6 +34,7 @@ mod shuttled {
 
     use tokio::sync::Notify;
 
+    pub(crate) use shuttle::future::yield_now;
     pub(crate) use shuttle_parking_lot::RwLock;
 
     /// Stands for a runtime, of which there is one here.
@@ -71,6 +73,6 @@ pub(crate) async fn wait_for<T>(notify: &Notify, there: impl Fn() -> Option<T>) 
 }
 
 #[cfg(not(shuttle))]
-pub(crate) use real::{Handle, RwLock, spawn, wait};
+pub(crate) use real::{Handle, RwLock, spawn, wait, yield_now};
 #[cfg(shuttle)]
-pub(crate) use shuttled::{Handle, RwLock, spawn, wait};
+pub(crate) use shuttled::{Handle, RwLock, spawn, wait, yield_now};

@@ -5,6 +5,7 @@
 //! surrogates included.
 
 mod dialect;
+mod frame;
 mod number;
 mod scratch;
 mod spec;
@@ -16,11 +17,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 pub use dialect::Dialect;
+pub(crate) use frame::{Frame, Lines};
 pub use scratch::ScratchValues;
 pub(crate) use text::{Json, Text};
 
-/// A frame to a client is at most this long, unless one `set` alone is longer: the WebSocket layer
-/// keeps a write buffer as large as the largest frame it ever sent.
+/// The text of a frame to a client is at most this long, unless one `set` alone is longer: what is
+/// written in one piece holds up all that comes behind it.
 pub(crate) const FRAME_BYTES: usize = 65_535;
 
 /// The length of the longest encoding of one `set` of these JSON texts, the newline before it

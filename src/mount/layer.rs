@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, ready},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -50,14 +50,13 @@ where
         if *path.strip_suffix('/').unwrap_or(path) == *self.mount.path {
             let (parts, body) = request.into_parts();
             if gate::is_upgrade(&parts) {
-                let mount = self.mount.clone();
-                return Box::pin(async move { Ok(mount.answer(parts).await) });
+                let response = self.mount.clone().answer(parts);
+                return Box::pin(ready(Ok(response)));
             }
             return Box::pin(self.inner.call(Request::from_parts(parts, body)));
         }
         if path.strip_prefix(&*self.mount.path) == Some(client_js::PATH) {
-            let headers = request.headers().clone();
-            return Box::pin(async move { Ok(client_js::serve(&headers)) });
+            return Box::pin(ready(Ok(client_js::serve(request.headers()))));
         }
         Box::pin(self.inner.call(request))
     }

@@ -2,13 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::ws::Utf8Bytes;
-
 use super::members::MemberId;
 use crate::{
     budget::Charge,
     sync::RwLock,
-    wire::{self, Dialect, Text},
+    wire::{self, Dialect, Frame, Lines, Text},
 };
 
 /// One `set` in a batch.
@@ -73,7 +71,8 @@ pub(crate) struct Content {
 
 #[derive(Debug)]
 struct Encoded {
-    text: Utf8Bytes,
+    /// `None` where every part is for one member.
+    frame: Option<Frame>,
     /// For each part where it ends in the text; a part for one member has no text of its own.
     ends: Vec<usize>,
 }
@@ -81,7 +80,7 @@ struct Encoded {
 /// What one member gets of a batch.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Cut {
-    pub(crate) frame: Option<Utf8Bytes>,
+    pub(crate) frame: Option<Frame>,
     /// Whether a correction for this member is in it.
     pub(crate) corrects: bool,
 }
@@ -95,8 +94,7 @@ impl Content {
     pub(crate) fn cut(&self, member: MemberId, seen: u64, dialect: Dialect) -> Cut {
         let is_new = self.parts.first().is_some_and(|part| part.position > seen);
         if is_new && self.concerned.binary_search(&member).is_err() {
-            let shared = self.encoded(dialect).text.clone();
-            return Cut { frame: Some(shared).filter(|text| !text.is_empty()), corrects: false };
+            return Cut { frame: self.encoded(dialect).frame.clone(), corrects: false };
         }
         self.cut_own(member, seen, dialect)
     }
@@ -111,45 +109,36 @@ impl Content {
             return Cut { frame: None, corrects: false };
         }
         let encoded = self.encoded(dialect);
-        let (mut out, mut corrects, mut start) = (String::new(), false, 0);
+        let text = encoded.frame.as_ref().map_or("", Frame::as_text);
+        let (mut lines, mut corrects, mut start) = (Lines::with_capacity(text.len()), false, 0);
         for (part, &end) in self.parts.iter().zip(&encoded.ends) {
-            let shared = encoded.text[start..end].trim_start_matches('\n');
+            let shared = text[start..end].trim_start_matches('\n');
             start = end;
             if !is_for_member(part) {
                 continue;
             }
-            separate(&mut out);
             if part.to.is_some() {
                 corrects = true;
-                dialect.push_set(&part.name, &part.value, &mut out);
+                lines.push_set(dialect, &part.name, &part.value);
             } else {
-                out.push_str(shared);
+                lines.push(shared);
             }
         }
-        Cut { frame: (!out.is_empty()).then(|| out.into()), corrects }
+        Cut { frame: lines.into_frame(), corrects }
     }
 
     fn encoded(&self, dialect: Dialect) -> &Encoded {
         self.frames[dialect.index()].get_or_init(|| {
-            let mut text = String::with_capacity(self.bytes);
+            let mut lines = Lines::with_capacity(self.bytes);
             let mut ends = Vec::with_capacity(self.parts.len());
             for part in &self.parts {
                 if part.to.is_none() {
-                    separate(&mut text);
-                    dialect.push_set(&part.name, &part.value, &mut text);
+                    lines.push_set(dialect, &part.name, &part.value);
                 }
-                ends.push(text.len());
+                ends.push(lines.len());
             }
-            Encoded { text: text.into(), ends }
+            Encoded { frame: lines.into_frame(), ends }
         })
-    }
-}
-
-/// The newline between two objects of a frame (protocol: "each JSON object will be separated by a
-/// newline").
-pub(super) fn separate(frame: &mut String) {
-    if !frame.is_empty() {
-        frame.push('\n');
     }
 }
 
@@ -172,7 +161,7 @@ mod tests {
 
     fn cut(batch: &Batch, member: u64, seen: u64) -> (Vec<String>, bool) {
         let cut = batch.content().unwrap().cut(MemberId(member), seen, Dialect::Spec);
-        let values = cut.frame.iter().flat_map(|frame| frame.split('\n')).map(|line| {
+        let values = cut.frame.iter().flat_map(|frame| frame.as_text().split('\n')).map(|line| {
             let set: serde_json::Value = serde_json::from_str(line).unwrap();
             set["value"].as_str().unwrap().to_owned()
         });
@@ -201,7 +190,7 @@ mod tests {
         let frame = |member| {
             batch.content().unwrap().cut(MemberId(member), 0, Dialect::Spec).frame.unwrap()
         };
-        assert_eq!(frame(2).as_ptr(), frame(3).as_ptr());
+        assert_eq!(frame(2).bytes().as_ptr(), frame(3).bytes().as_ptr());
         let addressed = Batch::new(vec![part(1, "a", None, Some(1))], 50);
         assert_eq!(cut(&addressed, 2, 0), (vec![], false));
     }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{
     event::RoomEvent,
-    link::Link,
+    link::{Link, Outlet},
     members::{Member, MemberId},
     order::Author,
     state::{Schema, Start, State},
@@ -29,8 +29,19 @@ pub(crate) struct Newcomer<'a> {
     pub(crate) duplicates: DuplicateNames,
     pub(crate) identity: Identity,
     pub(crate) link: Arc<Link>,
+    pub(crate) outlet: Arc<dyn Outlet>,
     /// The holders of the name that were asked then, and did not answer.
     pub(crate) outlived: Option<(Vec<Arc<Link>>, Instant)>,
+}
+
+/// The outlet of a member that looks into its outbox by itself.
+#[cfg(test)]
+#[derive(Debug)]
+struct Looked;
+
+#[cfg(test)]
+impl Outlet for Looked {
+    fn push(&self) {}
 }
 
 #[cfg(test)]
@@ -49,6 +60,7 @@ impl<'a> Newcomer<'a> {
             duplicates: DuplicateNames::Allow,
             identity: Identity::new(),
             link: Arc::new(Link::new(now)),
+            outlet: Arc::new(Looked),
             outlived: None,
         }
     }
@@ -169,6 +181,7 @@ impl State {
             dialect: newcomer.dialect,
             identity: newcomer.identity,
             link: newcomer.link,
+            outlet: newcomer.outlet,
             snapshot: if informed { self.position } else { 0 },
             corrections: HashMap::new(),
             challenged: false,

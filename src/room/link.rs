@@ -1,7 +1,8 @@
 //! What a room can ask of a member's session, and what it can know of it.
 
 use std::{
-    future::{Future, poll_fn},
+    fmt,
+    future::Future,
     sync::{
         OnceLock,
         atomic::{
@@ -9,16 +10,23 @@ use std::{
             Ordering::{AcqRel, Relaxed, Release},
         },
     },
-    task::Poll,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
-use crate::{close::Close, sync};
+use crate::close::Close;
 
-/// Shared by a session's reader, its writer and its room.
+/// A member's way out. Its room pushes it when a batch has left; to what its socket does not take at
+/// once, its session sees.
+pub(crate) trait Outlet: fmt::Debug + Send + Sync {
+    /// Writes what the member is to be sent, as far as that goes at once.
+    fn push(&self);
+}
+
+/// Shared by a session and its room.
 #[derive(Debug)]
 pub(crate) struct Link {
     opened: Instant,
@@ -33,9 +41,8 @@ pub(crate) struct Link {
     /// A sign of life came, or the member left.
     answered: Notify,
     stop: OnceLock<Close>,
-    stopped: Notify,
     prodded: AtomicBool,
-    writer: AtomicWaker,
+    session: AtomicWaker,
 }
 
 impl Link {
@@ -48,27 +55,21 @@ impl Link {
             left: AtomicBool::new(false),
             answered: Notify::new(),
             stop: OnceLock::new(),
-            stopped: Notify::new(),
             prodded: AtomicBool::new(false),
-            writer: AtomicWaker::new(),
+            session: AtomicWaker::new(),
         }
     }
 
     /// Ends the session with this close; the first one counts.
     pub(crate) fn stop(&self, close: Close) {
         if self.stop.set(close).is_ok() {
-            self.stopped.notify_waiters();
             self.prod();
         }
     }
 
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stop.get().is_some()
-    }
-
-    /// The close that the session was told, once it was.
-    pub(crate) async fn stopped(&self) -> &Close {
-        sync::wait_for(&self.stopped, || self.stop.get()).await
+    /// The close that the session was told, if it was.
+    pub(crate) fn stop_told(&self) -> Option<&Close> {
+        self.stop.get()
     }
 
     /// Notes a sign of life.
@@ -121,18 +122,15 @@ impl Link {
         self.probed.load(Relaxed)
     }
 
-    /// Has the session's writer look at what is asked of it.
+    /// Has the session look at what is asked of it.
     pub(crate) fn prod(&self) {
         self.prodded.store(true, Release);
-        self.writer.wake();
+        self.session.wake();
     }
 
-    /// Ends when there is something to look at; for the writer only.
-    pub(crate) async fn prodded(&self) {
-        poll_fn(|cx| {
-            self.writer.register(cx.waker());
-            if self.prodded.swap(false, AcqRel) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+    /// Whether there is something to look at; for the session only.
+    pub(crate) fn poll_prodded(&self, cx: &Context<'_>) -> Poll<()> {
+        self.session.register(cx.waker());
+        if self.prodded.swap(false, AcqRel) { Poll::Ready(()) } else { Poll::Pending }
     }
 }

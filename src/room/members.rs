@@ -1,11 +1,15 @@
 //! Who is in a room, under which name.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Bound::{Excluded, Unbounded},
     sync::Arc,
 };
 
-use super::{event::MemberInfo, link::Link};
+use super::{
+    event::MemberInfo,
+    link::{Link, Outlet},
+};
 use crate::{
     identity::Identity,
     names::NameKey,
@@ -23,6 +27,7 @@ pub(super) struct Member {
     pub(super) dialect: Dialect,
     pub(super) identity: Identity,
     pub(super) link: Arc<Link>,
+    pub(super) outlet: Arc<dyn Outlet>,
     /// The position of the last snapshot it was given; 0 is none.
     pub(super) snapshot: u64,
     /// The corrections it was sent that its base does not cover yet.
@@ -44,7 +49,7 @@ impl Member {
 
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    by_id: HashMap<MemberId, Member>,
+    by_id: BTreeMap<MemberId, Member>,
     /// Several may have one name where the host allows it.
     by_key: BTreeSet<(NameKey, MemberId)>,
     by_dialect: [usize; Dialect::COUNT],
@@ -96,6 +101,24 @@ impl Members {
         Some(member)
     }
 
+    /// The outlets of the first members behind this one, as many as there are places for; the last of
+    /// them, if there may be more.
+    pub(super) fn outlets(
+        &self,
+        behind: Option<MemberId>,
+        outlets: &mut Vec<Arc<dyn Outlet>>,
+    ) -> Option<MemberId> {
+        let start = behind.map_or(Unbounded, Excluded);
+        for (id, member) in self.by_id.range((start, Unbounded)) {
+            outlets.push(member.outlet.clone());
+            if outlets.len() == outlets.capacity() {
+                return Some(*id);
+            }
+        }
+        None
+    }
+
+    /// In the order in which they came.
     pub(super) fn iter(&self) -> impl Iterator<Item = (MemberId, &Member)> {
         self.by_id.iter().map(|(id, member)| (*id, member))
     }

@@ -63,6 +63,15 @@ pub(crate) enum Alarm {
     First,
 }
 
+/// What whoever looks after the room does next, before it comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Batches have left: push the members.
+    Push,
+    /// Wait until then.
+    At(Instant),
+}
+
 impl State {
     /// Takes a member's write into the room's order, or refuses it and heals the member's view
     /// (promise P5) by so many bytes.
@@ -250,8 +259,8 @@ impl State {
     }
 
     /// Does what is due: corrects the writers of contested variables that came to rest, and sends
-    /// the open batch. Returns when to come again; `None` where the room is quiet.
-    pub(crate) fn advance(&mut self, now: Instant) -> Option<Instant> {
+    /// the open batch. Returns what is to be done next; `None` where the room is quiet.
+    pub(crate) fn advance(&mut self, now: Instant) -> Option<Due> {
         while let Some(name) = self.settle.pop(now) {
             let Some(variable) = self.variables.get_mut(name.as_json()) else { continue };
             match variable.due {
@@ -266,8 +275,12 @@ impl State {
             }
         }
         self.outgoing.flush(now);
+        if self.outgoing.has_left() {
+            self.alarm = Some(now);
+            return Some(Due::Push);
+        }
         self.alarm = self.due();
-        self.alarm
+        self.alarm.map(Due::At)
     }
 
     /// To be asked after each change: whether somebody must look after the room sooner than

@@ -30,6 +30,8 @@ pub(super) struct Outgoing {
     budget: Budget,
     /// When the open batch may leave.
     next: Instant,
+    /// When the first batch left of which the members were not told.
+    left: Option<Instant>,
     sender: broadcast::Sender<Arc<Batch>>,
     backlog: Backlog,
 }
@@ -49,6 +51,7 @@ impl Outgoing {
             dialects: 0,
             budget: budget.clone(),
             next: now,
+            left: None,
             sender: broadcast::Sender::new(batches),
             backlog: Backlog::new(bytes),
         }
@@ -132,9 +135,15 @@ impl Outgoing {
         });
     }
 
-    /// When [`flush`](Self::flush) has something to do; `None` in a quiet room.
+    /// When [`flush`](Self::flush) or [`has_left`](Self::has_left) has something to do; `None` in a
+    /// quiet room.
     pub(super) fn due(&self) -> Option<Instant> {
-        (!self.parts.is_empty()).then_some(self.next)
+        self.left.or((!self.parts.is_empty()).then_some(self.next))
+    }
+
+    /// Whether batches have left since this was asked last: the members are to be pushed.
+    pub(super) fn has_left(&mut self) -> bool {
+        self.left.take().is_some()
     }
 
     /// Sends the open batch if its time has come.
@@ -148,6 +157,7 @@ impl Outgoing {
     pub(super) fn clear(&mut self) {
         self.parts = Vec::new();
         self.bytes = 0;
+        self.left = None;
     }
 
     fn send(&mut self, now: Instant) {
@@ -155,6 +165,7 @@ impl Outgoing {
             return;
         }
         self.next = now + self.tick;
+        self.left.get_or_insert(now);
         let parts = std::mem::take(&mut self.parts);
         let bytes = std::mem::take(&mut self.bytes);
         let batch = Arc::new(Batch::new(parts, bytes));

@@ -9,10 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::FutureExt;
-use shuttle::future::{block_on, spawn, yield_now};
+use shuttle::{
+    future::{block_on, spawn, yield_now},
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+};
 
-use super::{Eviction, JoinError, MemberId, Newcomer, Rules, Schema, Shared, State, Write};
+use super::{Eviction, JoinError, MemberId, Newcomer, Outlet, Rules, Schema, Shared, State, Write};
 use crate::{
     budget::Budget,
     limits::Limits,
@@ -49,8 +51,19 @@ fn room() -> Arc<Shared> {
     Arc::new(Shared::new("room".into(), state))
 }
 
+/// Notes that its member was pushed.
+#[derive(Debug, Default)]
+struct Bell(AtomicBool);
+
+impl Outlet for Bell {
+    fn push(&self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 struct Member {
     room: Arc<Shared>,
+    bell: Arc<Bell>,
     id: MemberId,
     outbox: Outbox,
     view: View,
@@ -58,11 +71,14 @@ struct Member {
 
 impl Member {
     fn join(room: &Arc<Shared>) -> Result<Self, JoinError> {
-        let variables = variables();
-        let joined = room.join(Newcomer::guest(Dialect::Spec, Some(&variables), Instant::now()))?;
+        let (variables, bell) = (variables(), Arc::new(Bell::default()));
+        let guest = Newcomer::guest(Dialect::Spec, Some(&variables), Instant::now());
+        let joined = room.join(Newcomer { outlet: bell.clone(), ..guest })?;
         let id = joined.id;
         let outbox = Outbox::new(room.clone(), Dialect::Spec, joined);
-        Ok(Self { room: room.clone(), id, outbox, view: View::new() })
+        // Its snapshot is there without a push.
+        bell.push();
+        Ok(Self { room: room.clone(), bell, id, outbox, view: View::new() })
     }
 
     fn write(&mut self, name: &str, value: String) {
@@ -77,10 +93,13 @@ impl Member {
         self.room.submit(&write).unwrap();
     }
 
-    /// Applies what is there.
+    /// Applies what is there, if it was pushed.
     fn read(&mut self) {
-        while let Some(Item::Frame(frame)) = self.outbox.next(|| false).now_or_never() {
-            for line in frame.split('\n') {
+        if !self.bell.0.swap(false, SeqCst) {
+            return;
+        }
+        while let Some(Item::Frame(frame)) = self.outbox.next(false) {
+            for line in frame.as_text().split('\n') {
                 let message = wire::decode(Dialect::Spec, ScratchValues::default(), line);
                 let Ok(ClientMessage::Set { name, value: Some(value) }) = message else {
                     panic!("{line}");

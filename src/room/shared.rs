@@ -9,12 +9,16 @@ use tokio::{
 
 use super::{
     Eviction, JoinError, Joined, Link, MemberId, Newcomer, RoomEvent, Start, State, Write,
-    WriteError, order::Alarm,
+    WriteError,
+    order::{Alarm, Due},
 };
 use crate::{
     registry::RoomSummary,
     sync::{self, Handle, RwLock},
 };
+
+/// How many members are pushed before other tasks have their turn.
+const PUSHED_AT_ONCE: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -144,11 +148,28 @@ impl Shared {
     async fn look_after(self: Arc<Self>) {
         let mut duty = Duty(Some(self.clone()));
         loop {
-            let Some(next) = self.state.write().advance(Instant::now().into_std()) else {
-                duty.0 = None;
-                return;
-            };
-            sync::wait(next, &self.sooner).await;
+            let due = self.state.write().advance(Instant::now().into_std());
+            match due {
+                Some(Due::Push) => self.push().await,
+                Some(Due::At(time)) => sync::wait(time, &self.sooner).await,
+                None => break,
+            }
+        }
+        duty.0 = None;
+    }
+
+    /// Pushes every member. What is written meanwhile leaves when all have been, so that batches
+    /// grow where writes come faster than they can be passed on.
+    async fn push(&self) {
+        let mut outlets = Vec::with_capacity(PUSHED_AT_ONCE);
+        let mut last = None;
+        loop {
+            last = self.state.read().members.outlets(last, &mut outlets);
+            outlets.drain(..).for_each(|outlet| outlet.push());
+            if last.is_none() {
+                break;
+            }
+            sync::yield_now().await;
         }
     }
 }

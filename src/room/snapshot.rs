@@ -1,19 +1,16 @@
 //! All values of a room at one moment, encoded once a dialect for all who need it.
 
-use std::sync::OnceLock;
+use std::{mem, sync::OnceLock};
 
-use axum::extract::ws::Utf8Bytes;
-
-use super::batch::separate;
 use crate::{
     budget::Charge,
-    wire::{self, Dialect, FRAME_BYTES, Text},
+    wire::{self, Dialect, FRAME_BYTES, Frame, Lines, Text},
 };
 
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     values: Vec<(Text, Text)>,
-    frames: [OnceLock<Vec<Utf8Bytes>>; Dialect::COUNT],
+    frames: [OnceLock<Vec<Frame>>; Dialect::COUNT],
     _charge: Charge,
 }
 
@@ -23,21 +20,17 @@ impl Snapshot {
     }
 
     /// One frame where the values fit, else as few as hold them; none for a room of no variables.
-    pub(crate) fn frames(&self, dialect: Dialect) -> &[Utf8Bytes] {
+    pub(crate) fn frames(&self, dialect: Dialect) -> &[Frame] {
         self.frames[dialect.index()].get_or_init(|| {
-            let (mut frames, mut frame) = (Vec::new(), String::new());
+            let (mut frames, mut lines) = (Vec::new(), Lines::with_capacity(0));
             for (name, value) in &self.values {
-                if frame.len() + wire::set_len(name.as_json(), value.as_json()) > FRAME_BYTES
-                    && !frame.is_empty()
-                {
-                    frames.push(std::mem::take(&mut frame).into());
+                if lines.len() + wire::set_len(name.as_json(), value.as_json()) > FRAME_BYTES {
+                    let full = mem::replace(&mut lines, Lines::with_capacity(0));
+                    frames.extend(full.into_frame());
                 }
-                separate(&mut frame);
-                dialect.push_set(name, value, &mut frame);
+                lines.push_set(dialect, name, value);
             }
-            if !frame.is_empty() {
-                frames.push(frame.into());
-            }
+            frames.extend(lines.into_frame());
             frames
         })
     }
@@ -52,7 +45,11 @@ mod tests {
         let text = |plain: &str| Json::from_plain(plain).to_text();
         let values = values.iter().map(|(n, len)| (text(n), text(&"v".repeat(*len)))).collect();
         let snapshot = Snapshot::new(values, Budget::new(0).open());
-        snapshot.frames(Dialect::Spec).iter().map(|frame| frame.split('\n').count()).collect()
+        snapshot
+            .frames(Dialect::Spec)
+            .iter()
+            .map(|frame| frame.as_text().split('\n').count())
+            .collect()
     }
 
     #[test]

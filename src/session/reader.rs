@@ -2,13 +2,19 @@
 
 use std::{future::pending, sync::Arc, time::Duration};
 
-use axum::extract::ws::{Message, Utf8Bytes};
-use futures_util::{Stream, StreamExt};
-use parking_lot::Mutex;
+use futures_util::StreamExt;
 use tokio::time::{Instant, sleep};
-use tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
+use tokio_tungstenite::WebSocketStream;
+use tungstenite::{
+    Message, Utf8Bytes,
+    error::{CapacityError, Error as WsError, ProtocolError},
+    protocol::{Role, WebSocketConfig},
+};
 
-use super::{Liveness, rate::Rate};
+use super::{
+    rate::Rate,
+    socket::{Ear, Socket},
+};
 use crate::{
     close::{Close, CloseCode},
     limits::Limits,
@@ -16,6 +22,10 @@ use crate::{
     room::{Link, WriteError},
     wire::{self, ClientMessage, Dialect, Malformed, ScratchValues},
 };
+
+/// The WebSocket layer's read buffer. It is allocated for each connection and zeroed at each read:
+/// tungstenite's default of 128 KiB costs more than all else together.
+const READ_BUFFER: usize = 2 * 1024;
 
 /// How a session ended.
 #[derive(Debug, PartialEq)]
@@ -33,11 +43,11 @@ impl From<Malformed> for End {
 }
 
 #[derive(Debug)]
-pub(super) struct Reader<S> {
-    stream: S,
+pub(super) struct Reader {
+    stream: WebSocketStream<Ear>,
     rate: Rate,
     link: Arc<Link>,
-    liveness: Arc<Mutex<Liveness>>,
+    socket: Arc<Socket>,
     /// The liveness' base, which moves with its pongs.
     base: u64,
     /// That of the handshake, once one came.
@@ -47,20 +57,30 @@ pub(super) struct Reader<S> {
     broken: bool,
 }
 
-impl<S> Reader<S>
-where
-    S: Stream<Item = Result<Message, axum::Error>> + Unpin,
-{
-    pub(super) fn new(
-        stream: S,
+impl Reader {
+    pub(super) async fn new(
+        socket: &Arc<Socket>,
+        link: &Arc<Link>,
         limits: &Limits,
         values: ScratchValues,
-        (link, liveness): (&Arc<Link>, &Arc<Mutex<Liveness>>),
     ) -> Self {
-        let rate = Rate::new(limits, Instant::now().into_std());
-        let (link, liveness) = (link.clone(), liveness.clone());
-        let dialect = Dialect::default();
-        Self { stream, rate, link, liveness, base: 0, dialect, values, broken: false }
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            // Only replies are written through it.
+            .write_buffer_size(0)
+            .max_message_size(Some(limits.message_bytes))
+            .max_frame_size(Some(limits.message_bytes));
+        let ear = Ear(socket.clone());
+        Self {
+            stream: WebSocketStream::from_raw_socket(ear, Role::Server, Some(config)).await,
+            rate: Rate::new(limits, Instant::now().into_std()),
+            link: link.clone(),
+            socket: socket.clone(),
+            base: 0,
+            dialect: Dialect::default(),
+            values,
+            broken: false,
+        }
     }
 
     pub(super) fn speak(&mut self, dialect: Dialect) {
@@ -97,9 +117,10 @@ where
                     return Ok(text);
                 }
                 Message::Pong(payload) => {
-                    let mut liveness = self.liveness.lock();
-                    liveness.pong(&payload, now);
-                    self.base = liveness.base();
+                    self.base = self.socket.with(|writer| {
+                        writer.liveness().pong(&payload, now);
+                        writer.liveness().base()
+                    });
                     self.link.prod();
                 }
                 Message::Ping(_) => {}
@@ -109,6 +130,8 @@ where
                 }
                 // The answer goes out with the next look at the stream, which is its end.
                 Message::Close(_) => {}
+                // Given to those who write frames.
+                Message::Frame(_) => {}
             }
             self.pause(pause).await;
         }
@@ -168,9 +191,9 @@ where
                     return Err(End::Close(Close::protocol(reason)));
                 }
                 Err(WriteError::Rejected(close)) => return Err(End::Close(close)),
-                // It was put out, and told so.
+                // It was put out, and told so before.
                 Err(WriteError::Gone) => {
-                    return Err(End::Close(self.link.stopped().await.clone()));
+                    return Err(self.link.stop_told().cloned().map_or(End::Gone, End::Close));
                 }
             }
         }
@@ -191,15 +214,13 @@ fn length(message: &Message) -> usize {
     match message {
         Message::Text(text) => text.len(),
         Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
-        Message::Close(_) => 0,
+        Message::Close(_) | Message::Frame(_) => 0,
     }
 }
 
-/// The close that an error of the WebSocket layer deserves. The error is axum's; what is inside is
-/// known only if our tungstenite is axum's: `tests/p6_closes.rs` asserts each code.
-fn end_of(error: axum::Error) -> End {
-    let Ok(error) = error.into_inner().downcast::<WsError>() else { return End::Gone };
-    let (code, reason) = match *error {
+/// The close that an error of the WebSocket layer deserves.
+fn end_of(error: WsError) -> End {
+    let (code, reason) = match error {
         WsError::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
             (CloseCode::TooLarge, format!("a message must have at most {max_size} bytes"))
         }

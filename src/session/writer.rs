@@ -1,195 +1,153 @@
-//! What a member is sent: its outbox's frames and the session's pings, with their timeouts.
+//! What is written to a member, and in what order: its outbox's frames, pings, replies, the close.
 
 use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
 };
 
-use axum::extract::ws::Message;
-use futures_util::{Sink, SinkExt};
-use parking_lot::Mutex;
-use tokio::time::{Instant, sleep, sleep_until};
+use bytes::{Buf, Bytes};
+use tokio::{io::AsyncWrite, time::Instant};
 
 use super::Liveness;
 use crate::{
-    close::Close,
-    limits::Limits,
     outbox::{Item, Outbox},
-    room::Link,
+    wire::Frame,
 };
 
-/// After this long a reader that has stopped holds no batches of the room any more.
-const STALLED: Duration = Duration::from_secs(5);
-
-/// And after this long more, no snapshot. A socket that has buffered some megabytes takes nothing
-/// until a good part of them is read.
-const STOPPED: Duration = Duration::from_secs(25);
-
-/// How soon to ask for a snapshot again that there was no memory for.
-const RETRY: Duration = Duration::from_millis(100);
-
-#[derive(Debug)]
-pub(super) struct Writer<S> {
-    sink: S,
-    outbox: Outbox,
-    link: Arc<Link>,
-    liveness: Arc<Mutex<Liveness>>,
-    ping_interval: Duration,
-    next_ping: Instant,
-    idle_timeout: Duration,
-    close_timeout: Duration,
+/// How far the last attempt to write came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Flow {
+    /// All is written.
+    #[default]
+    Open,
+    /// The socket takes nothing more for now.
+    Blocked,
+    /// There is no memory for what is to be written next.
+    Starved,
+    /// The connection cannot be written to any more.
+    Broken,
 }
 
-/// The connection cannot be written to any more.
-struct Broken;
+/// Takes from the outbox when the socket takes from it, so that nothing is kept twice.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    /// What is left of the frame under way: nothing comes in between.
+    frame: Bytes,
+    ping: Option<Frame>,
+    /// The WebSocket layer's answer to a ping or a close. A newer one takes the place of one that
+    /// waits (RFC 6455, section 5.5.3).
+    reply: Option<Bytes>,
+    outbox: Option<Outbox>,
+    liveness: Liveness,
+    /// Nothing goes behind a close.
+    is_closed: bool,
+    flow: Flow,
+    written: u64,
+}
 
-impl<S> Writer<S>
-where
-    S: Sink<Message, Error = axum::Error> + Unpin,
-{
-    pub(super) fn new(
-        sink: S,
-        outbox: Outbox,
-        limits: &Limits,
-        link: &Arc<Link>,
-        liveness: &Arc<Mutex<Liveness>>,
-    ) -> Self {
-        Self {
-            sink,
-            outbox,
-            link: link.clone(),
-            liveness: liveness.clone(),
-            ping_interval: limits.ping_interval,
-            next_ping: Instant::now() + limits.ping_interval,
-            idle_timeout: limits.idle_timeout,
-            close_timeout: limits.close_timeout,
+impl Writer {
+    /// From now on the outbox's frames are written.
+    pub(super) fn open(&mut self, outbox: Outbox) {
+        self.outbox = Some(outbox);
+    }
+
+    /// Ends what is written with this frame, behind the one under way.
+    pub(super) fn close(&mut self, close: Frame) {
+        (self.outbox, self.ping) = (None, None);
+        self.reply = Some(close.bytes().clone());
+        self.is_closed = true;
+    }
+
+    pub(super) fn reply(&mut self, frame: &[u8]) {
+        if !self.is_closed {
+            self.reply = Some(Bytes::copy_from_slice(frame));
         }
     }
 
-    /// Writes until the session is stopped, and gives the sink back for its close; `None` where
-    /// the connection is broken.
-    pub(super) async fn run(mut self) -> Option<S> {
-        let link = self.link.clone();
-        let mut timer = pin!(sleep_until(self.due()));
-        while !link.is_stopped() {
-            if timer.is_elapsed() {
-                self.keep_alive().await.ok()?;
-                timer.as_mut().reset(self.due());
-            } else if link.is_probed() {
-                self.ping().await.ok()?;
-            }
-            let may_ping = || !self.liveness.lock().is_outstanding();
-            let item = tokio::select! {
-                biased;
-                item = self.outbox.next(may_ping) => item,
-                () = link.prodded() => {
-                    timer.as_mut().reset(self.due());
-                    continue;
+    /// Pings behind all that was sent, unless a ping is outstanding: then its answer serves.
+    pub(super) fn ping(&mut self) {
+        if let Some(outbox) = &mut self.outbox
+            && !self.liveness.is_outstanding()
+        {
+            let position = outbox.prove();
+            self.ping = self.liveness.ping(position, false, now()).map(Frame::ping);
+        }
+    }
+
+    pub(super) fn outbox(&mut self) -> Option<&mut Outbox> {
+        self.outbox.as_mut()
+    }
+
+    pub(super) fn liveness(&mut self) -> &mut Liveness {
+        &mut self.liveness
+    }
+
+    pub(super) fn flow(&self) -> Flow {
+        self.flow
+    }
+
+    /// How many bytes the socket has taken.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Writes all that there is, as far as the socket takes it; if that is not all, the task is
+    /// woken when it takes more.
+    pub(super) fn write<W>(&mut self, socket: &mut W, cx: &mut Context<'_>) -> Flow
+    where
+        W: AsyncWrite + Unpin,
+    {
+        self.flow = match self.poll_write(socket, cx) {
+            Poll::Ready(Ok(flow)) => flow,
+            Poll::Ready(Err(_)) => Flow::Broken,
+            Poll::Pending => Flow::Blocked,
+        };
+        self.flow
+    }
+
+    fn poll_write<W>(&mut self, socket: &mut W, cx: &mut Context<'_>) -> Poll<io::Result<Flow>>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        let flow = loop {
+            while !self.frame.is_empty() {
+                let taken = ready!(Pin::new(&mut *socket).poll_write(cx, &self.frame))?;
+                if taken == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
-                () = &mut timer => continue,
-            };
-            let sent = match item {
-                Item::Frame(frame) => self.send(Message::Text(frame)).await,
-                Item::Barrier(position) => self.send_ping(position, true).await,
-                Item::NoBudget => {
-                    sleep(RETRY).await;
-                    Ok(())
-                }
-            };
-            sent.ok()?;
-        }
-        Some(self.sink)
-    }
-
-    fn due(&self) -> Instant {
-        let due = self.next_ping.min(silent_at(&self.link, self.idle_timeout));
-        match self.liveness.lock().due() {
-            Some(ping) => due.min(ping.into()),
-            None => due,
-        }
-    }
-
-    /// Stops a session without a sign of life, and pings where it is time to.
-    async fn keep_alive(&mut self) -> Result<(), Broken> {
-        let now = Instant::now();
-        if now >= silent_at(&self.link, self.idle_timeout) {
-            self.link.stop(no_sign_of_life());
-        } else if now >= self.next_ping {
-            self.next_ping = now + self.ping_interval;
-            self.ping().await?;
-        } else if now >= self.due() {
-            self.ping().await?;
-        }
-        Ok(())
-    }
-
-    /// Pings, unless a ping is outstanding: then its answer serves.
-    async fn ping(&mut self) -> Result<(), Broken> {
-        if self.liveness.lock().is_outstanding() {
-            return Ok(());
-        }
-        let position = self.outbox.prove();
-        self.send_ping(position, false).await
-    }
-
-    async fn send_ping(&mut self, position: u64, is_barrier: bool) -> Result<(), Broken> {
-        let now = Instant::now().into_std();
-        let payload = self.liveness.lock().ping(position, is_barrier, now);
-        match payload {
-            Some(payload) => self.send(Message::Ping(payload.to_vec().into())).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn send(&mut self, message: Message) -> Result<(), Broken> {
-        let Self { sink, outbox, link, .. } = self;
-        let mut sending = pin!(sink.send(message));
-        let at_once = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
-        if let Poll::Ready(sent) = at_once {
-            return sent.map_err(|_| Broken);
-        }
-        // Boxed, as few members ever block: the others need no place for it.
-        let patience = Box::pin(patience(outbox, link, self.idle_timeout, self.close_timeout));
-        tokio::select! {
-            biased;
-            sent = sending => {
-                // A blocked write that went through is a sign of life.
-                link.heard(Instant::now().into_std());
-                sent.map_err(|_| Broken)
+                self.frame.advance(taken);
+                self.written += taken as u64;
             }
-            () = patience => Err(Broken),
+            match self.next() {
+                Ok(Some(frame)) => self.frame = frame,
+                Ok(None) => break Flow::Open,
+                Err(starved) => break starved,
+            }
+        };
+        ready!(Pin::new(socket).poll_flush(cx))?;
+        Poll::Ready(Ok(flow))
+    }
+
+    fn next(&mut self) -> Result<Option<Bytes>, Flow> {
+        let control =
+            self.ping.take().map(|ping| ping.bytes().clone()).or_else(|| self.reply.take());
+        if control.is_some() {
+            return Ok(control);
+        }
+        let Some(outbox) = &mut self.outbox else { return Ok(None) };
+        match outbox.next(!self.liveness.is_outstanding()) {
+            Some(Item::Frame(frame)) => Ok(Some(frame.bytes().clone())),
+            Some(Item::Barrier(position)) => {
+                let ping = self.liveness.ping(position, true, now());
+                Ok(ping.map(|ping| Frame::ping(ping).bytes().clone()))
+            }
+            Some(Item::NoBudget) => Err(Flow::Starved),
+            None => Ok(None),
         }
     }
 }
 
-/// How long a blocked write is waited for.
-async fn patience(outbox: &mut Outbox, link: &Link, idle: Duration, close: Duration) {
-    let silent = async {
-        sleep(STALLED.min(idle)).await;
-        outbox.release_batches();
-        sleep(STOPPED.min(idle)).await;
-        outbox.release_snapshot();
-        while Instant::now() < silent_at(link, idle) {
-            sleep_until(silent_at(link, idle)).await;
-        }
-    };
-    tokio::select! {
-        // A close can follow only when the frame under way has gone.
-        _ = link.stopped() => sleep(close).await,
-        () = silent => link.stop(no_sign_of_life()),
-    }
-}
-
-/// When a session will have shown no sign of life for too long. One that is not read cannot be
-/// heard.
-fn silent_at(link: &Link, idle: Duration) -> Instant {
-    let heard = if link.is_paused() { Instant::now() } else { Instant::from_std(link.heard_at()) };
-    heard + idle
-}
-
-fn no_sign_of_life() -> Close {
-    Close::protocol("no sign of life: neither a frame nor a pong came")
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }

@@ -14,12 +14,11 @@ use std::{
 };
 
 use fastrand::Rng;
-use futures_util::FutureExt;
 
 use crate::{
     budget::Budget,
     outbox::{Item, Outbox},
-    room::{MemberId, Newcomer, Shared, State, Write},
+    room::{Due, MemberId, Newcomer, Shared, State, Write},
     session::Liveness,
     wire::{self, ClientMessage, Dialect, Json, ScratchValues, Text},
 };
@@ -223,7 +222,7 @@ impl World {
             Event::Advance => {
                 self.alarm = None;
                 let now = self.instant();
-                self.room.state.write().advance(now);
+                while let Some(Due::Push) = self.room.state.write().advance(now) {}
             }
             Event::KeepAlive(client, connection) => self.keep_alive(client, connection),
             Event::Gone(member) => {

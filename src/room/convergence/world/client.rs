@@ -89,7 +89,7 @@ impl World {
                 Item::Frame(frame) => {
                     let lag = self.rng.u64(0..=self.weather.queues.0);
                     of.handled = of.handled.max(now + lag);
-                    let event = Event::Handle(client, connection, frame.to_string());
+                    let event = Event::Handle(client, connection, frame.as_text().to_owned());
                     let time = of.handled;
                     self.scheduled += 1;
                     self.events.push(Reverse((time, self.scheduled)));

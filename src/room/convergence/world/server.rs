@@ -55,9 +55,8 @@ impl World {
             if session.socket.len() >= self.weather.window {
                 return;
             }
-            let liveness = &session.liveness;
-            let next = session.outbox.next(|| !liveness.is_outstanding()).now_or_never();
-            let Some(item) = next else { return };
+            let may_ping = !session.liveness.is_outstanding();
+            let Some(item) = session.outbox.next(may_ping) else { return };
             let ping = match item {
                 Item::Barrier(position) => session.liveness.ping(position, true, now),
                 Item::Frame(_) => None,

@@ -1,0 +1,138 @@
+//! What time brings to a session: pings, patience with a socket that takes nothing, and the end of
+//! patience.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{Socket, reader::End, writer::Flow};
+use crate::{close::Close, limits::Limits, room::Link};
+
+/// After this long a reader that has stopped holds no batches of the room any more.
+const STALLED: Duration = Duration::from_secs(5);
+
+/// And after this long more, no snapshot. A socket that has buffered some megabytes takes nothing
+/// until a good part of them is read.
+const STOPPED: Duration = Duration::from_secs(25);
+
+/// How soon to ask for a snapshot again that there was no memory for.
+const RETRY: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub(super) struct Upkeep<'a> {
+    socket: &'a Socket,
+    link: &'a Link,
+    ping_interval: Duration,
+    idle_timeout: Duration,
+    next_ping: Instant,
+    /// Since when the socket takes nothing, and what it had taken then.
+    blocked: Option<(Instant, u64)>,
+}
+
+impl<'a> Upkeep<'a> {
+    pub(super) fn new(socket: &'a Socket, link: &'a Link, limits: &Limits) -> Self {
+        Self {
+            socket,
+            link,
+            ping_interval: limits.ping_interval,
+            idle_timeout: limits.idle_timeout,
+            next_ping: Instant::now() + limits.ping_interval,
+            blocked: None,
+        }
+    }
+
+    /// Sees to the session until it is told to end, or its connection is gone.
+    pub(super) async fn run(mut self) -> End {
+        let mut timer = pin!(sleep_until(self.next_ping));
+        loop {
+            let now = Instant::now();
+            let due = self.keep_alive(now);
+            if let Some(close) = self.link.stop_told() {
+                return End::Close(close.clone());
+            }
+            let due = match poll_fn(|cx| Poll::Ready(self.socket.write(cx))).await {
+                Flow::Open => {
+                    self.flows_again(now);
+                    due
+                }
+                Flow::Blocked => due.min(self.wait_patiently(now)),
+                Flow::Starved => due.min(now + RETRY),
+                Flow::Broken => return End::Gone,
+            };
+            timer.as_mut().reset(due);
+            self.wait(timer.as_mut()).await;
+        }
+    }
+
+    /// Stops a session without a sign of life, and pings where it is time to. Returns when to come
+    /// again.
+    fn keep_alive(&mut self, now: Instant) -> Instant {
+        let silent = self.silent_at(now);
+        if now >= silent {
+            self.link.stop(Close::protocol("no sign of life: neither a frame nor a pong came"));
+        }
+        self.socket.with(|writer| {
+            let due = writer.liveness().due().map_or(self.next_ping, |due| due.into());
+            if now >= self.next_ping {
+                self.next_ping = now + self.ping_interval;
+                writer.ping();
+            } else if now >= due || self.link.is_probed() {
+                writer.ping();
+            }
+            let due = writer.liveness().due().map_or(silent, |due| silent.min(due.into()));
+            due.min(self.next_ping)
+        })
+    }
+
+    /// When the session will have shown no sign of life for too long. One that is not read cannot
+    /// be heard.
+    fn silent_at(&self, now: Instant) -> Instant {
+        let heard = if self.link.is_paused() { now } else { self.link.heard_at().into() };
+        heard + self.idle_timeout
+    }
+
+    /// Lets go of what a blocked socket holds up, step by step. Returns when the next step is.
+    fn wait_patiently(&mut self, now: Instant) -> Instant {
+        let written = self.socket.with(|writer| writer.written());
+        if self.blocked.is_some_and(|(_, before)| before < written) {
+            self.flows_again(now);
+        }
+        let (since, _) = *self.blocked.get_or_insert((now, written));
+        let stalled = since + STALLED.min(self.idle_timeout);
+        if now < stalled {
+            return stalled;
+        }
+        let stopped = stalled + STOPPED.min(self.idle_timeout);
+        self.socket.with(|writer| {
+            let Some(outbox) = writer.outbox() else { return };
+            outbox.release_batches();
+            if now >= stopped {
+                outbox.release_snapshot();
+            }
+        });
+        if now < stopped { stopped } else { now + self.idle_timeout }
+    }
+
+    /// What a blocked socket takes, the other side has read before: a sign of life.
+    fn flows_again(&mut self, now: Instant) {
+        if self.blocked.take().is_some() {
+            self.link.heard(now.into_std());
+        }
+    }
+
+    /// Until something is asked of the session, a blocked socket takes something, or it is time.
+    async fn wait(&self, mut timer: Pin<&mut Sleep>) {
+        poll_fn(|cx| {
+            let is_due = self.link.poll_prodded(cx).is_ready()
+                || timer.as_mut().poll(cx).is_ready()
+                || self.blocked.is_some() && self.socket.poll_progress(cx).is_ready();
+            if is_due { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
