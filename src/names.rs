@@ -90,10 +90,15 @@ impl UsernameRules {
         self
     }
 
-    /// Refuses names in which rustrict finds profanity. Default `false`.
+    /// Refuses names in which rustrict finds profanity. Default `false`. Its word lists take 18 MB,
+    /// once a process.
     #[cfg(feature = "profanity")]
     #[must_use]
     pub fn refuse_profanity(mut self, refuse: bool) -> Self {
+        if refuse {
+            // Reads the word lists now, rather than while the first player joins.
+            _ = is_profane("");
+        }
         self.refuse_profanity = refuse;
         self
     }

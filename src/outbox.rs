@@ -186,6 +186,7 @@ mod tests {
     fn outbox(dialect: Dialect) -> Outbox {
         let (now, budget) = (Instant::now(), Budget::new(usize::MAX));
         let rules = Rules {
+            epoch: now,
             schema: Schema::Fixed,
             tick: Default::default(),
             coalesce: false,

@@ -1,6 +1,7 @@
 //! The key under which usernames are compared.
 
 use std::{
+    array,
     collections::HashSet,
     sync::{Arc, LazyLock},
 };
@@ -16,11 +17,23 @@ pub(crate) struct NameKey(Arc<str>);
 
 impl NameKey {
     pub(crate) fn new(name: &str) -> Self {
-        let folded: String = name.nfkc().default_case_fold().nfkc().collect();
-        // The skeleton of a digit may be a capital letter.
-        Self(skeleton(&folded).default_case_fold().collect::<String>().into())
+        if name.is_ascii() {
+            let keys = name.bytes().filter_map(|c| ASCII.get(usize::from(c)));
+            return Self(keys.map(String::as_str).collect::<String>().into());
+        }
+        Self(key(name).into())
     }
 }
+
+fn key(name: &str) -> String {
+    let folded: String = name.nfkc().default_case_fold().nfkc().collect();
+    // The skeleton of a digit may be a capital letter.
+    skeleton(&folded).default_case_fold().collect()
+}
+
+/// The keys of single characters: in ASCII none depends on what stands beside it.
+static ASCII: LazyLock<[String; 128]> =
+    LazyLock::new(|| array::from_fn(|c| key(char::from(c as u8).encode_utf8(&mut [0; 4]))));
 
 /// Names under which a stranger could pass for the people who run the game.
 static IMPERSONATIONS: LazyLock<HashSet<NameKey>> = LazyLock::new(|| {
@@ -49,6 +62,14 @@ pub(super) fn impersonates(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_key_of_an_ascii_name_is_that_of_its_characters() {
+        let all: String = (0..128).map(char::from).collect();
+        for name in [&all, "Player1", "m0dErator", "rn-ni_vv", ""] {
+            assert_eq!(&*NameKey::new(name).0, key(name), "{name:?}");
+        }
+    }
 
     #[test]
     fn names_that_look_alike_share_a_key() {

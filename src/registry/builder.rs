@@ -1,6 +1,10 @@
 //! How a registry is set up.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Admission, RoomRegistry};
 use crate::{
@@ -63,6 +67,7 @@ impl Default for RoomRegistryBuilder {
     fn default() -> Self {
         Self {
             rules: Rules {
+                epoch: Instant::now(),
                 schema: Schema::default(),
                 tick: Duration::from_micros(1_000_000 / 60),
                 coalesce: false,
@@ -89,9 +94,10 @@ impl RoomRegistryBuilder {
         self
     }
 
-    /// The least time between two batches of a room. Default 1/60 s. The first write in a quiet
-    /// room leaves at once; those that follow within the tick leave together. Zero: whatever is
-    /// there leaves together as soon as the room gets its turn.
+    /// The time between two batches of a room. Default 1/60 s. The first write in a quiet room leaves
+    /// at once; those that follow within the tick leave together. As all rooms keep the same beat,
+    /// four to a tick, the first tick after a pause may be shorter by up to a beat. Zero: whatever
+    /// is there leaves together as soon as the room gets its turn.
     pub fn tick(mut self, tick: Duration) -> Self {
         self.rules.tick = tick;
         self

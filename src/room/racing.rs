@@ -32,6 +32,7 @@ fn variables() -> Vec<(Json<'static>, Json<'static>)> {
 
 fn room() -> Arc<Shared> {
     let rules = Arc::new(Rules {
+        epoch: Instant::now(),
         schema: Schema::Fixed,
         tick: Duration::ZERO,
         coalesce: false,

@@ -44,6 +44,8 @@ pub enum Schema {
 /// How the rooms of a registry behave.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
+    /// From when the beats of all rooms are counted.
+    pub(crate) epoch: Instant,
     pub(crate) schema: Schema,
     pub(crate) tick: Duration,
     pub(crate) coalesce: bool,
@@ -125,12 +127,7 @@ impl State {
             variables.insert(name.to_text(), value.to_text(), now);
         }
         let limits = &rules.limits;
-        let outgoing = Outgoing::new(
-            (rules.tick, rules.coalesce),
-            (limits.backlog_batches, limits.backlog_bytes),
-            budget,
-            now,
-        );
+        let outgoing = Outgoing::new(rules, budget, now);
         Some(Self {
             id: id.clone(),
             observers: Observers::new(id.clone(), watchers),

@@ -25,7 +25,7 @@ use crate::{
 
 /// The WebSocket layer's read buffer. It is allocated for each connection and zeroed at each read:
 /// tungstenite's default of 128 KiB costs more than all else together.
-const READ_BUFFER: usize = 2 * 1024;
+const READ_BUFFER: usize = 1024;
 
 /// How a session ended.
 #[derive(Debug, PartialEq)]
@@ -140,7 +140,8 @@ impl Reader {
     async fn pause(&mut self, time: Duration) {
         if !time.is_zero() {
             self.link.pause(true);
-            sleep(time).await;
+            // Boxed, as few members ever pause: the others need no place for it.
+            Box::pin(sleep(time)).await;
             self.link.pause(false);
             self.link.heard(Instant::now().into_std());
         }
@@ -173,31 +174,31 @@ impl Reader {
                 let pause = self.rate.take(0, Instant::now().into_std());
                 self.pause(pause).await;
             }
-            let (name, value) = match self.decode(message)? {
-                ClientMessage::Set { name, value } => (name, value),
-                ClientMessage::Ignored => continue,
-                ClientMessage::Handshake(_) => {
-                    return Err(End::Close(Close::protocol("you have joined a room already")));
-                }
-            };
-            match seat.write(self.base, &name, value.as_ref()) {
-                // What it is sent back is its doing: else a short message would buy a long one.
-                Ok(healed) => {
-                    let pause = self.rate.owe(healed, Instant::now().into_std());
-                    self.pause(pause).await;
-                }
-                Err(WriteError::UnknownVariable) => {
-                    let reason = "the room has no variable of that name";
-                    return Err(End::Close(Close::protocol(reason)));
-                }
-                Err(WriteError::Rejected(close)) => return Err(End::Close(close)),
-                // It was put out, and told so before.
-                Err(WriteError::Gone) => {
-                    return Err(self.link.stop_told().cloned().map_or(End::Gone, End::Close));
-                }
-            }
+            // What it is sent back is its doing: else a short message would buy a long one.
+            let healed = self.write(seat, message)?;
+            let pause = self.rate.owe(healed, Instant::now().into_std());
+            self.pause(pause).await;
         }
         Ok(())
+    }
+
+    /// Takes one message; the bytes that heal its writer's view.
+    fn write(&self, seat: &Seat, message: &str) -> Result<usize, End> {
+        let (name, value) = match self.decode(message)? {
+            ClientMessage::Set { name, value } => (name, value),
+            ClientMessage::Ignored => return Ok(0),
+            ClientMessage::Handshake(_) => {
+                return Err(End::Close(Close::protocol("you have joined a room already")));
+            }
+        };
+        seat.write(self.base, &name, value.as_ref()).map_err(|error| match error {
+            WriteError::UnknownVariable => {
+                End::Close(Close::protocol("the room has no variable of that name"))
+            }
+            WriteError::Rejected(close) => End::Close(close),
+            // It was put out, and told so before.
+            WriteError::Gone => self.link.stop_told().cloned().map_or(End::Gone, End::Close),
+        })
     }
 
     /// Reads on, heeding nothing, until the client closes or its connection is gone. Does not end

@@ -1,7 +1,8 @@
 //! What is written to a member, and in what order: its outbox's frames, pings, replies, the close.
 
 use std::{
-    io,
+    io::{self, IoSlice},
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -32,8 +33,8 @@ pub(super) enum Flow {
 /// Takes from the outbox when the socket takes from it, so that nothing is kept twice.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
-    /// What is left of the frame under way: nothing comes in between.
-    frame: Bytes,
+    /// What is left of the frame under way, and the one behind it: nothing comes in between.
+    frames: [Bytes; 2],
     ping: Option<Frame>,
     /// The WebSocket layer's answer to a ping or a close. A newer one takes the place of one that
     /// waits (RFC 6455, section 5.5.3).
@@ -111,22 +112,41 @@ impl Writer {
         W: AsyncWrite + Unpin,
     {
         let flow = loop {
-            while !self.frame.is_empty() {
-                let taken = ready!(Pin::new(&mut *socket).poll_write(cx, &self.frame))?;
-                if taken == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                self.frame.advance(taken);
-                self.written += taken as u64;
+            let next = self.fill();
+            if self.frames[0].is_empty() {
+                break next.err().unwrap_or(Flow::Open);
             }
-            match self.next() {
-                Ok(Some(frame)) => self.frame = frame,
-                Ok(None) => break Flow::Open,
-                Err(starved) => break starved,
+            let taken = ready!(poll_write_both(&self.frames, socket, cx))?;
+            if taken == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.take(taken);
         };
         ready!(Pin::new(socket).poll_flush(cx))?;
         Poll::Ready(Ok(flow))
+    }
+
+    /// Takes frames for the places that are free.
+    fn fill(&mut self) -> Result<(), Flow> {
+        for place in 0..self.frames.len() {
+            if self.frames[place].is_empty() {
+                let Some(frame) = self.next()? else { break };
+                self.frames[place] = frame;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that the socket has taken so many bytes.
+    fn take(&mut self, taken: usize) {
+        self.written += taken as u64;
+        let [first, second] = &mut self.frames;
+        let of_first = taken.min(first.len());
+        first.advance(of_first);
+        second.advance(taken - of_first);
+        if first.is_empty() {
+            *first = mem::take(second);
+        }
     }
 
     fn next(&mut self) -> Result<Option<Bytes>, Flow> {
@@ -146,6 +166,22 @@ impl Writer {
             None => Ok(None),
         }
     }
+}
+
+/// A snapshot and the ping behind it leave together, and so do batches that have waited.
+fn poll_write_both<W>(
+    [first, second]: &[Bytes; 2],
+    socket: &mut W,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>>
+where
+    W: AsyncWrite + Unpin,
+{
+    if second.is_empty() {
+        return Pin::new(socket).poll_write(cx, first);
+    }
+    let both = [IoSlice::new(first), IoSlice::new(second)];
+    Pin::new(socket).poll_write_vectored(cx, &both)
 }
 
 fn now() -> std::time::Instant {

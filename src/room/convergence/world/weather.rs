@@ -1,6 +1,6 @@
 //! How bad the world of a run is.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
@@ -61,6 +61,7 @@ impl Weather {
             },
             grows: rng.u64(0..6) == 0,
             rules: Rules {
+                epoch: Instant::now(),
                 schema: Schema::Fixed,
                 tick: Duration::from_millis(*rng.choice(&[0, 16, 16, 900]).unwrap()),
                 coalesce: rng.u64(0..4) == 0,
