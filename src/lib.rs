@@ -4,6 +4,9 @@ mod admission;
 mod budget;
 mod close;
 mod identity;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod limits;
 mod mount;
 mod names;

@@ -35,7 +35,7 @@ pub(crate) use join::{JoinError, Joined, Newcomer, Refusal};
 pub(crate) use link::{Link, Outlet};
 pub use members::MemberId;
 pub(crate) use opening::Opening;
-#[cfg(all(test, not(shuttle)))]
+#[cfg(any(all(test, not(shuttle)), feature = "internals"))]
 pub(crate) use order::Due;
 pub(crate) use order::{Write, WriteError};
 pub(crate) use settle::CLIENT_LAG;

@@ -1,0 +1,118 @@
+//! What the benches reach that no host does: the decoder, and a room without sockets. No part of
+//! the public interface.
+
+#![allow(missing_docs, reason = "not public")]
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Dialect, Limits, ScratchValues,
+    budget::Budget,
+    identity::Identity,
+    names::{DuplicateNames, NameKey},
+    outbox::{Item, Outbox},
+    room::{Due, Link, MemberId, Newcomer, Outlet, Rules, Schema, Shared, State, Write},
+    wire::{self, Json},
+};
+
+/// Decodes one message; whether it is one.
+#[must_use]
+pub fn decode(dialect: Dialect, message: &str) -> bool {
+    wire::decode(dialect, ScratchValues::default(), message).is_ok()
+}
+
+/// A room whose members look into their outboxes when asked to.
+#[derive(Debug)]
+pub struct Bench {
+    room: Arc<Shared>,
+    now: Instant,
+    members: Vec<(MemberId, Outbox)>,
+    names: Vec<Json<'static>>,
+}
+
+#[derive(Debug)]
+struct Silent;
+
+impl Outlet for Silent {
+    fn push(&self) {}
+}
+
+impl Bench {
+    /// A room of members that all speak this dialect, each variable holding so many bytes.
+    ///
+    /// # Panics
+    ///
+    /// If there is no place or memory for them.
+    #[must_use]
+    pub fn new(dialect: Dialect, members: usize, variables: usize, bytes: usize) -> Self {
+        let now = Instant::now();
+        let rules = Rules {
+            epoch: now,
+            schema: Schema::Fixed,
+            tick: Duration::from_millis(16),
+            coalesce: false,
+            settle: Some(Duration::from_millis(500)),
+            limits: Limits::default().members_per_room(members),
+            policy: None,
+        };
+        let names: Vec<_> = (0..variables).map(|i| Json::from_plain(&format!("☁ {i}"))).collect();
+        let value = Json::from_plain(&"v".repeat(bytes));
+        let initial: Vec<_> = names.iter().map(|name| (name.clone(), value.clone())).collect();
+        let places = (&Budget::new(usize::MAX), &Arc::default());
+        let state = State::new(&Arc::new(rules), &"room".into(), Some(&initial), places, now);
+        let room = Arc::new(Shared::new("room".into(), state.expect("there is memory")));
+        let members = (0..members).map(|i| {
+            let name = format!("player{i}");
+            let newcomer = Newcomer {
+                dialect,
+                variables: Some(&initial),
+                name: &name,
+                key: NameKey::new(&name),
+                duplicates: DuplicateNames::Reject,
+                identity: Identity::new(),
+                link: Arc::new(Link::new(now)),
+                outlet: Arc::new(Silent),
+                outlived: None,
+            };
+            let joined = room.join(newcomer).expect("there is a place");
+            (joined.id, Outbox::new(room.clone(), dialect, joined))
+        });
+        let members = members.collect();
+        let mut bench = Self { room, now, members, names };
+        bench.deliver();
+        bench
+    }
+
+    /// A member sets a variable.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such member or variable.
+    pub fn set(&self, member: usize, variable: usize, value: &str) {
+        let write = Write {
+            member: self.members[member].0,
+            base: u64::MAX,
+            name: &self.names[variable],
+            value: Some(&Json::from_plain(value)),
+        };
+        let submitted = self.room.submit(&write);
+        assert!(submitted.is_ok(), "{submitted:?}");
+    }
+
+    /// A tick passes, and every member is sent what there is; how many bytes.
+    pub fn deliver(&mut self) -> usize {
+        self.now += Duration::from_secs(1);
+        let now = self.now;
+        self.room.change(|state, _| while let Some(Due::Push) = state.advance(now) {});
+        let mut bytes = 0;
+        for (_, outbox) in &mut self.members {
+            while let Some(Item::Frame(frame)) = outbox.next(false) {
+                bytes += frame.bytes().len();
+            }
+        }
+        bytes
+    }
+}
