@@ -47,6 +47,10 @@ impl Charge {
     /// Takes more bytes; false, and nothing taken, where the budget does not have them.
     #[must_use]
     pub(crate) fn grow(&mut self, more: usize) -> bool {
+        if more == 0 {
+            // All rooms' threads meet at this count: not for nothing.
+            return true;
+        }
         let Inner { limit, used } = &*self.budget.0;
         let taken = used.fetch_update(Relaxed, Relaxed, |used| {
             used.checked_add(more).filter(|total| total <= limit)
@@ -64,7 +68,9 @@ impl Charge {
     pub(crate) fn shrink(&mut self, less: usize) {
         let less = less.min(self.bytes);
         self.bytes -= less;
-        self.budget.0.used.fetch_sub(less, Relaxed);
+        if less > 0 {
+            self.budget.0.used.fetch_sub(less, Relaxed);
+        }
     }
 }
 

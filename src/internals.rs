@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    Dialect, Limits, ScratchValues,
+    Dialect, Limits, RoomRegistry, ScratchValues,
     budget::Budget,
     identity::Identity,
     names::{DuplicateNames, NameKey},
@@ -22,6 +22,34 @@ use crate::{
 #[must_use]
 pub fn decode(dialect: Dialect, message: &str) -> bool {
     wire::decode(dialect, ScratchValues::default(), message).is_ok()
+}
+
+/// Joins a room of one variable, creating it if need be, writes so many times, and leaves.
+///
+/// # Panics
+///
+/// If there is no place.
+pub fn visit(rooms: &RoomRegistry, room: &str, name: &str, sets: usize) {
+    let variables = [(Json::from_plain("v"), Json::from_plain("0"))];
+    let (seat, _) = rooms.inner().enter(room, &newcomer(name, &variables)).expect("a place");
+    for n in 0..sets {
+        let value = Json::from_plain(&n.to_string());
+        seat.write(u64::MAX, &variables[0].0, Some(&value)).expect("a member");
+    }
+}
+
+fn newcomer<'a>(name: &'a str, variables: &'a [(Json<'a>, Json<'a>)]) -> Newcomer<'a> {
+    Newcomer {
+        dialect: Dialect::Spec,
+        variables: Some(variables),
+        name,
+        key: NameKey::new(name),
+        duplicates: DuplicateNames::Reject,
+        identity: Identity::new(),
+        link: Arc::new(Link::new(Instant::now())),
+        outlet: Arc::new(Silent),
+        outlived: None,
+    }
 }
 
 /// A room whose members look into their outboxes when asked to.
@@ -66,17 +94,7 @@ impl Bench {
         let room = Arc::new(Shared::new("room".into(), state.expect("there is memory")));
         let members = (0..members).map(|i| {
             let name = format!("player{i}");
-            let newcomer = Newcomer {
-                dialect,
-                variables: Some(&initial),
-                name: &name,
-                key: NameKey::new(&name),
-                duplicates: DuplicateNames::Reject,
-                identity: Identity::new(),
-                link: Arc::new(Link::new(now)),
-                outlet: Arc::new(Silent),
-                outlived: None,
-            };
+            let newcomer = Newcomer { dialect, ..newcomer(&name, &initial) };
             let joined = room.join(newcomer).expect("there is a place");
             (joined.id, Outbox::new(room.clone(), dialect, joined))
         });

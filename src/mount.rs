@@ -100,14 +100,14 @@ impl Mount {
         MountLayer(self)
     }
 
-    fn answer(self, mut parts: Parts) -> Response {
+    async fn answer(self, mut parts: Parts) -> Response {
         let identity = match self.gate.check(&parts) {
             Ok(identity) => identity,
             Err(refusal) => return refusal.into_response(),
         };
-        let (response, upgrade) = match upgrade::accept(&mut parts) {
+        let (response, upgrade) = match upgrade::accept(&mut parts).await {
             Ok(accepted) => accepted,
-            Err(refusal) => return refusal.into_response(),
+            Err(refusal) => return refusal,
         };
         let registry = self.rooms.inner().clone();
         let session = registry.drain.enter();
@@ -134,7 +134,7 @@ where
     fn from(mount: Mount) -> Self {
         let path = mount.path.clone();
         // `any`, as HTTP/2 comes with CONNECT.
-        let upgrade = any(async move |request: Request| mount.answer(request.into_parts().0));
+        let upgrade = any(async move |request: Request| mount.answer(request.into_parts().0).await);
         let client = get(async |headers: HeaderMap| client_js::serve(&headers));
         let router = Self::new()
             .route(&format!("{path}/"), upgrade.clone())

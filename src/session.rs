@@ -48,11 +48,19 @@ pub(crate) async fn serve(
         let talked = AssertUnwindSafe(talk.run(&mut reader, caller)).catch_unwind().await;
         talked.unwrap_or_else(|_| End::Close(fault()))
     };
-    if let End::Close(close) = end {
-        debug!(%close, "closing");
-        let goodbye = Box::pin(hang_up(&socket, &mut reader, &close));
-        // Whoever does not answer in time is dropped.
-        _ = timeout(limits.close_timeout, goodbye).await;
+    // Whoever takes too long is dropped.
+    match end {
+        End::Close(close) => {
+            debug!(%close, "closing");
+            let goodbye = Box::pin(hang_up(&socket, &mut reader, &close));
+            _ = timeout(limits.close_timeout, goodbye).await;
+        }
+        // The answer to its close may wait behind a frame that is half written.
+        End::Gone if socket.with(|writer| writer.is_closed()) => {
+            let written = poll_fn(|cx| socket.poll_written(cx));
+            _ = timeout(limits.close_timeout, written).await;
+        }
+        End::Gone => {}
     }
 }
 

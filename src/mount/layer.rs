@@ -50,8 +50,8 @@ where
         if *path.strip_suffix('/').unwrap_or(path) == *self.mount.path {
             let (parts, body) = request.into_parts();
             if gate::is_upgrade(&parts) {
-                let response = self.mount.clone().answer(parts);
-                return Box::pin(ready(Ok(response)));
+                let mount = self.mount.clone();
+                return Box::pin(async move { Ok(mount.answer(parts).await) });
             }
             return Box::pin(self.inner.call(Request::from_parts(parts, body)));
         }

@@ -1,6 +1,9 @@
 //! What the host wants a room to be.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Weak,
+    time::{Duration, Instant},
+};
 
 use super::{
     event::RoomEvent,
@@ -78,7 +81,7 @@ impl State {
             let freed = self.variables.retain(is_given);
             self.charge.shrink(freed);
             self.position += 1;
-            self.snapshot = None;
+            self.snapshot = Weak::new();
             let close = Close::new(CloseCode::Incompatible, "the game was updated: reload it");
             for id in self.member_ids() {
                 let knows_names =

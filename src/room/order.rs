@@ -1,6 +1,6 @@
 //! The one order of a room: what is submitted is ordered, applied and queued under one lock.
 
-use std::time::Instant;
+use std::{sync::Weak, time::Instant};
 
 use super::{
     batch::Part, event::RoomEvent, host::SetError, members::MemberId, state::State, variables,
@@ -172,15 +172,8 @@ impl State {
 
     /// Pays for a value that grows by `growth`, and for the part that tells of it.
     fn pay(&mut self, growth: usize, name: &Text, value: &Text) -> Option<Charge> {
-        let pay = |state: &mut Self| {
-            let part = state.outgoing.pay(name, value)?;
-            state.charge.grow(growth).then_some(part)
-        };
-        pay(self).or_else(|| {
-            // The write makes it old anyway.
-            self.snapshot = None;
-            pay(self)
-        })
+        let part = self.outgoing.pay(name, value)?;
+        self.charge.grow(growth).then_some(part)
     }
 
     pub(super) fn fits(&self, name: &Json<'_>, value: &Json<'_>) -> Result<(), SetError> {
@@ -214,7 +207,7 @@ impl State {
         now: Instant,
     ) {
         self.position += 1;
-        self.snapshot = None;
+        self.snapshot = Weak::new();
         let writer = author.map(|author| author.member);
         let member = writer.and_then(|writer| self.members.get(writer));
         self.observers.tell_room(|| RoomEvent::Wrote {

@@ -1,6 +1,6 @@
 //! A room: its state behind one lock, and the task that looks after it while something is due.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use tokio::{
     sync::{Notify, broadcast},
@@ -27,22 +27,15 @@ pub(crate) struct Shared {
     pub(super) state: RwLock<State>,
     /// Something is due sooner than the task that looks after the room knows.
     sooner: Notify,
-    /// Where its task runs if a thread without a runtime, as the host may have, needs it.
-    runtime: OnceLock<Handle>,
+    /// Where somebody joined last, and so where its task runs. The host may call from a runtime that
+    /// is gone the next moment, or from a thread without one.
+    runtime: RwLock<Option<Handle>>,
 }
 
 impl Shared {
     pub(crate) fn new(id: Arc<str>, state: State) -> Self {
-        let room =
-            Self { id, state: RwLock::new(state), sooner: Notify::new(), runtime: OnceLock::new() };
-        room.note_runtime();
-        room
-    }
-
-    fn note_runtime(&self) {
-        if let Ok(runtime) = Handle::try_current() {
-            self.runtime.get_or_init(|| runtime);
-        }
+        let runtime = RwLock::new(Handle::try_current().ok());
+        Self { id, state: RwLock::new(state), sooner: Notify::new(), runtime }
     }
 
     pub(crate) fn id(&self) -> &Arc<str> {
@@ -51,7 +44,9 @@ impl Shared {
 
     /// Lets a newcomer in; see [`State::join`].
     pub(crate) fn join(self: &Arc<Self>, newcomer: Newcomer<'_>) -> Result<Joined, JoinError> {
-        self.note_runtime();
+        if let Ok(runtime) = Handle::try_current() {
+            *self.runtime.write() = Some(runtime);
+        }
         self.change(|state, now| state.join(newcomer, now))
     }
 
@@ -132,21 +127,24 @@ impl Shared {
 
     fn begin_duty(self: &Arc<Self>) {
         match self.runtime() {
-            Some(runtime) => sync::spawn(&runtime, self.clone().look_after()),
+            Some(runtime) => {
+                // Made here, as the task may be dropped before it has run.
+                let duty = Duty(Some(self.clone()));
+                sync::spawn(&runtime, self.clone().look_after(duty));
+            }
             // Then nobody has ever joined, and nobody waits for anything.
             None => self.state.write().off_duty(),
         }
     }
 
-    /// Where tasks run: that of this thread, or one in which somebody joined.
+    /// Where tasks run.
     pub(crate) fn runtime(&self) -> Option<Handle> {
-        Handle::try_current().ok().or_else(|| self.runtime.get().cloned())
+        self.runtime.read().clone().or_else(|| Handle::try_current().ok())
     }
 
     /// One such task at a time: started by the change that answered `First`, ended under the lock
     /// when nothing is due.
-    async fn look_after(self: Arc<Self>) {
-        let mut duty = Duty(Some(self.clone()));
+    async fn look_after(self: Arc<Self>, mut duty: Duty) {
         loop {
             let due = self.state.write().advance(Instant::now().into_std());
             match due {
@@ -166,10 +164,10 @@ impl Shared {
         loop {
             last = self.state.read().members.outlets(last, &mut outlets);
             outlets.drain(..).for_each(|outlet| outlet.push());
+            sync::yield_now().await;
             if last.is_none() {
                 break;
             }
-            sync::yield_now().await;
         }
     }
 }

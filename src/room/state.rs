@@ -3,7 +3,7 @@
 //! Knows neither sockets nor clocks: the time is handed in.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -92,8 +92,9 @@ pub(crate) struct State {
     pub(super) position: u64,
     pub(super) outgoing: Outgoing,
     pub(super) settle: Settle,
-    /// Kept for the next who needs it, until a write makes it old.
-    pub(super) snapshot: Option<Arc<Snapshot>>,
+    /// The snapshot that somebody is being sent, for the next who needs it, until a write makes it
+    /// old.
+    pub(super) snapshot: Weak<Snapshot>,
     pub(super) charge: Charge,
     pub(super) budget: Budget,
     /// When somebody will look after the room by itself.
@@ -142,7 +143,7 @@ impl State {
             position: 0,
             outgoing,
             settle: Settle::new(rules.settle),
-            snapshot: None,
+            snapshot: Weak::new(),
             charge,
             budget: budget.clone(),
             alarm: None,
@@ -170,19 +171,19 @@ impl State {
     /// All values, for a member that speaks this dialect.
     pub(super) fn snapshot(&mut self, dialect: Dialect) -> Option<Arc<Snapshot>> {
         let is_new = !self.members.speak(dialect);
-        if let Some(snapshot) = &self.snapshot
+        if let Some(snapshot) = self.snapshot.upgrade()
             && !is_new
         {
-            return Some(snapshot.clone());
+            return Some(snapshot);
         }
-        self.snapshot = None;
         let values = self.variables.values();
         // The texts, which may be overwritten while it is sent, and their encodings.
         let copies = 1 + self.members.dialects() + usize::from(is_new);
         let len = |(name, value): &(Text, Text)| wire::set_len(name.as_json(), value.as_json());
         let cost = copies * values.iter().map(len).sum::<usize>();
         let snapshot = Arc::new(Snapshot::new(values, self.budget.charge(cost)?));
-        Some(self.snapshot.insert(snapshot).clone())
+        self.snapshot = Arc::downgrade(&snapshot);
+        Some(snapshot)
     }
 
     /// Removes a member. `Some` where that leaves the room empty and nobody knows it yet.
@@ -200,7 +201,6 @@ impl State {
     /// Notes that nobody is there any more. `Some` where the room is to be queued for it.
     pub(super) fn vacate(&mut self, now: Instant) -> Option<Instant> {
         self.emptied = now;
-        self.snapshot = None;
         if self.is_kept {
             return None;
         }

@@ -53,11 +53,10 @@ impl Socket {
         }
     }
 
-    /// Ready when a blocked socket has taken something.
-    pub(super) fn poll_progress(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when a blocked socket that had taken so much has taken more.
+    pub(super) fn poll_progress(&self, written: u64, cx: &mut Context<'_>) -> Poll<()> {
         let Shared { io, writer } = &mut *self.shared.lock();
-        let written = writer.written();
-        let is_blocked = writer.flow() == Flow::Blocked && writer.write(io, cx) == Flow::Blocked;
+        let is_blocked = writer.resume(io, cx) == Flow::Blocked;
         if is_blocked && writer.written() == written { Poll::Pending } else { Poll::Ready(()) }
     }
 
@@ -88,7 +87,10 @@ impl AsyncRead for Ear {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.shared.lock().io).poll_read(cx, buffer)
+        let Shared { io, writer } = &mut *self.0.shared.lock();
+        // Before the handshake nobody else does.
+        writer.resume(io, cx);
+        Pin::new(io).poll_read(cx, buffer)
     }
 }
 

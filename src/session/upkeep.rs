@@ -61,7 +61,10 @@ impl<'a> Upkeep<'a> {
                     due
                 }
                 Flow::Blocked => due.min(self.wait_patiently(now)),
-                Flow::Starved => due.min(now + RETRY),
+                Flow::Starved => {
+                    self.flows_again(now);
+                    due.min(now + RETRY)
+                }
                 Flow::Broken => return End::Gone,
             };
             timer.as_mut().reset(due);
@@ -130,7 +133,9 @@ impl<'a> Upkeep<'a> {
         poll_fn(|cx| {
             let is_due = self.link.poll_prodded(cx).is_ready()
                 || timer.as_mut().poll(cx).is_ready()
-                || self.blocked.is_some() && self.socket.poll_progress(cx).is_ready();
+                || self
+                    .blocked
+                    .is_some_and(|(_, written)| self.socket.poll_progress(written, cx).is_ready());
             if is_due { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;

@@ -55,15 +55,29 @@ impl Writer {
 
     /// Ends what is written with this frame, behind the one under way.
     pub(super) fn close(&mut self, close: Frame) {
+        self.end(close.bytes().clone());
+    }
+
+    fn end(&mut self, close: Bytes) {
         (self.outbox, self.ping) = (None, None);
-        self.reply = Some(close.bytes().clone());
+        self.reply = Some(close);
         self.is_closed = true;
     }
 
+    /// Takes a whole frame from the WebSocket layer.
     pub(super) fn reply(&mut self, frame: &[u8]) {
-        if !self.is_closed {
-            self.reply = Some(Bytes::copy_from_slice(frame));
+        const CLOSE: u8 = 8;
+        let reply = Bytes::copy_from_slice(frame);
+        match frame.first() {
+            _ if self.is_closed => {}
+            Some(start) if start & 0x0f == CLOSE => self.end(reply),
+            _ => self.reply = Some(reply),
         }
+    }
+
+    /// Whether nothing goes behind what is there.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
     /// Pings behind all that was sent, unless a ping is outstanding: then its answer serves.
@@ -107,14 +121,25 @@ impl Writer {
         self.flow
     }
 
+    /// Writes on where the socket was blocked.
+    pub(super) fn resume<W>(&mut self, socket: &mut W, cx: &mut Context<'_>) -> Flow
+    where
+        W: AsyncWrite + Unpin,
+    {
+        if self.flow == Flow::Blocked { self.write(socket, cx) } else { self.flow }
+    }
+
     fn poll_write<W>(&mut self, socket: &mut W, cx: &mut Context<'_>) -> Poll<io::Result<Flow>>
     where
         W: AsyncWrite + Unpin,
     {
         let flow = loop {
-            let next = self.fill();
+            // What is under way goes first, so that a blocked socket holds no more than that.
             if self.frames[0].is_empty() {
-                break next.err().unwrap_or(Flow::Open);
+                let filled = self.fill();
+                if self.frames[0].is_empty() {
+                    break filled.err().unwrap_or(Flow::Open);
+                }
             }
             let taken = ready!(poll_write_both(&self.frames, socket, cx))?;
             if taken == 0 {
@@ -126,13 +151,10 @@ impl Writer {
         Poll::Ready(Ok(flow))
     }
 
-    /// Takes frames for the places that are free.
     fn fill(&mut self) -> Result<(), Flow> {
         for place in 0..self.frames.len() {
-            if self.frames[place].is_empty() {
-                let Some(frame) = self.next()? else { break };
-                self.frames[place] = frame;
-            }
+            let Some(frame) = self.next()? else { break };
+            self.frames[place] = frame;
         }
         Ok(())
     }

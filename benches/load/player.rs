@@ -1,0 +1,206 @@
+//! A client with nothing but what loading a server needs: it sends sets and counts those that come.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::Notify,
+    task::spawn_local,
+    time::sleep,
+};
+
+/// What all players of a load have seen.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Sets that came.
+    pub(crate) sets: Cell<u64>,
+    /// Milliseconds from a set to its arrival, one a frame.
+    pub(crate) latencies: RefCell<Vec<f64>>,
+}
+
+/// How a player reads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pace {
+    AtOnce,
+    /// So many bytes a second, and its latencies do not count.
+    Slow(usize),
+}
+
+pub(crate) struct Player {
+    write: OwnedWriteHalf,
+    /// Sets of others that this player saw.
+    pub(crate) own: Rc<Cell<u64>>,
+    pub(crate) progress: Rc<Notify>,
+    /// Ends with its connection.
+    pub(crate) reading: tokio::task::JoinHandle<()>,
+}
+
+impl Player {
+    /// Joins a room of variables `v0`, `v1` and so on.
+    pub(crate) async fn join(
+        server: SocketAddr,
+        (room, name): (&str, &str),
+        variables: usize,
+        (epoch, seen, pace): (Instant, &Rc<Seen>, Pace),
+    ) -> io::Result<Self> {
+        let stream = TcpStream::connect(server).await?;
+        stream.set_nodelay(true)?;
+        let (mut read, mut write) = stream.into_split();
+        let request = format!(
+            "GET /cloud HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        write.write_all(request.as_bytes()).await?;
+        let mut buffer = Vec::with_capacity(4_096);
+        while !buffer.windows(4).any(|end| end == b"\r\n\r\n") {
+            if read.read_buf(&mut buffer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        if !buffer.starts_with(b"HTTP/1.1 101") {
+            return Err(io::Error::other(String::from_utf8_lossy(&buffer).into_owned()));
+        }
+        let variables: Vec<_> = (0..variables).map(|i| format!(r#""v{i}":"""#)).collect();
+        let variables = variables.join(",");
+        let handshake = format!(
+            r#"{{"kind":"handshake","room":"{room}","username":"{name}","variables":{{{variables}}}}}"#
+        );
+        send(&mut write, &handshake).await?;
+        let (own, progress) = (Rc::default(), Rc::new(Notify::new()));
+        let reader = Reader {
+            read,
+            buffer: Vec::new(),
+            epoch,
+            seen: seen.clone(),
+            own: Rc::clone(&own),
+            progress: progress.clone(),
+            pace,
+        };
+        Ok(Self { write, own, progress, reading: spawn_local(reader.run()) })
+    }
+
+    /// Sets a variable to the time, padded to this many bytes.
+    pub(crate) async fn set(
+        &mut self,
+        variable: usize,
+        bytes: usize,
+        epoch: Instant,
+    ) -> io::Result<()> {
+        let now = epoch.elapsed().as_nanos();
+        let set = format!(r#"{{"kind":"set","variable":"v{variable}","value":"{now:x<bytes$}"}}"#);
+        send(&mut self.write, &set).await
+    }
+}
+
+async fn send(write: &mut OwnedWriteHalf, text: &str) -> io::Result<()> {
+    let mut frame = vec![0x81];
+    match text.len() {
+        len @ 0..=125 => frame.push(0x80 | len as u8),
+        len @ 126..=65_535 => {
+            frame.push(0x80 | 126);
+            frame.extend((len as u16).to_be_bytes());
+        }
+        len => {
+            frame.push(0x80 | 127);
+            frame.extend((len as u64).to_be_bytes());
+        }
+    }
+    // A mask of zeros leaves the text as it is.
+    frame.extend([0; 4]);
+    frame.extend(text.as_bytes());
+    write.write_all(&frame).await
+}
+
+struct Reader {
+    read: OwnedReadHalf,
+    buffer: Vec<u8>,
+    epoch: Instant,
+    seen: Rc<Seen>,
+    own: Rc<Cell<u64>>,
+    progress: Rc<Notify>,
+    pace: Pace,
+}
+
+impl Reader {
+    async fn run(mut self) {
+        loop {
+            if let Pace::Slow(bytes) = self.pace {
+                sleep(Duration::from_secs_f64(4_096.0 / bytes as f64)).await;
+            }
+            self.buffer.reserve(if self.buffer.is_empty() { 4_096 } else { 65_536 });
+            match self.read.read_buf(&mut self.buffer).await {
+                Ok(1..) => {}
+                _ => return,
+            }
+            let mut at = 0;
+            while let Some((opcode, start, end)) = frame(&self.buffer, at) {
+                match opcode {
+                    1 => self.count(start, end),
+                    8 => return told_off(&self.buffer[start..end]),
+                    // Pings are not answered: no load lasts until that is held against anyone.
+                    _ => {}
+                }
+                at = end;
+            }
+            self.buffer.drain(..at);
+            if self.buffer.is_empty() {
+                self.buffer.shrink_to(4_096);
+            }
+        }
+    }
+
+    fn count(&self, start: usize, end: usize) {
+        let text = &self.buffer[start..end];
+        let sets = 1 + text.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.seen.sets.set(self.seen.sets.get() + sets);
+        self.own.set(self.own.get() + sets);
+        self.progress.notify_one();
+        // One set of each frame, now an early one, now a late one.
+        // Of a long one the first: this process has other things to do than to look through it.
+        let nth = if text.len() < 4_096 { (self.own.get() % sets) as usize } else { 0 };
+        let line = text.split(|byte| *byte == b'\n').nth(nth).unwrap_or_default();
+        let value = line.windows(VALUE.len()).position(|window| window == VALUE);
+        if let (Some(value), Pace::AtOnce) = (value, self.pace) {
+            let digits =
+                line[value + VALUE.len()..].iter().take_while(|byte| byte.is_ascii_digit());
+            let time = digits.fold(0.0, |time, digit| time * 10.0 + f64::from(digit - b'0'));
+            // What was there before anyone wrote is no time.
+            if time > 0.0 {
+                let now = self.epoch.elapsed().as_nanos() as f64;
+                self.seen.latencies.borrow_mut().push((now - time) / 1e6);
+            }
+        }
+    }
+}
+
+const VALUE: &[u8] = br#""value":""#;
+
+/// A load that is refused measures nothing: says why.
+fn told_off(close: &[u8]) {
+    let (code, reason) = close.split_at_checked(2).unwrap_or_default();
+    if code != 1001_u16.to_be_bytes() {
+        eprintln!("closed with {code:?}: {}", String::from_utf8_lossy(reason));
+    }
+}
+
+/// Opcode, start and end of the payload of the frame that begins here, if it is all there.
+fn frame(buffer: &[u8], at: usize) -> Option<(u8, usize, usize)> {
+    let (opcode, length) = (buffer.get(at)? & 15, *buffer.get(at + 1)?);
+    let (header, length) = match length {
+        126 => (4, u16::from_be_bytes(buffer.get(at + 2..at + 4)?.try_into().ok()?).into()),
+        127 => (10, u64::from_be_bytes(buffer.get(at + 2..at + 10)?.try_into().ok()?)),
+        length => (2, length.into()),
+    };
+    let (start, end) = (at + header, at + header + length as usize);
+    (end <= buffer.len()).then_some((opcode, start, end))
+}

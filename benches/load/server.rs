@@ -1,0 +1,131 @@
+//! The servers: this crate's, and the fifty lines that one would write instead.
+
+use std::{
+    collections::HashMap,
+    io::{BufRead, stdin},
+    process::exit,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{
+        State, WebSocketUpgrade,
+        ws::{Message, Utf8Bytes, WebSocket},
+    },
+    routing::get,
+    serve::ListenerExt,
+};
+use axum_cloud_variables::{Limits, Policy, RoomRegistry, RoomRegistryBuilder, Verdict, Write};
+use futures_util::{SinkExt, StreamExt};
+use tokio::{net::TcpListener, sync::broadcast};
+
+/// Serves until the process that asked for it is gone.
+pub(crate) fn serve(kind: &str) -> ! {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().build().expect("a runtime");
+    let (app, rooms) = runtime.block_on(app(kind));
+    runtime.spawn(async move {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        println!("{}", listener.local_addr().expect("an address"));
+        let listener = listener.tap_io(|socket| _ = socket.set_nodelay(true));
+        axum::serve(listener, app).await.expect("it serves");
+    });
+    for line in stdin().lock().lines().map_while(Result::ok) {
+        if line == "close" {
+            runtime.block_on(async {
+                for room in rooms.rooms("", usize::MAX) {
+                    if let Some(room) = rooms.room(&room.id) {
+                        _ = room.close().await;
+                    }
+                }
+            });
+        }
+    }
+    exit(0);
+}
+
+/// `naive`, `ours`, `ours:tick0`, `ours:policy`, `ours:limited`, or `ours:rooms:COUNT:VARIABLES:BYTES`.
+async fn app(kind: &str) -> (Router, RoomRegistry) {
+    let words: Vec<_> = kind.split(':').collect();
+    let limits = Limits::default().members_per_room(2_000).state_bytes(1 << 30);
+    let unlimited = limits.clone().messages_per_second(0).bytes_per_second(0);
+    let limits = if words.contains(&"limited") { limits } else { unlimited };
+    let builder = RoomRegistry::builder().limits(limits);
+    let rooms = match words[..] {
+        ["ours", "tick0"] => build(builder.tick(Duration::ZERO)),
+        ["ours", "policy"] => build(builder.policy(Rule)),
+        _ => build(builder),
+    };
+    if let ["ours", "rooms", count, variables, bytes] = words[..] {
+        let number = |text: &str| text.parse::<usize>().expect("a number");
+        for room in 0..number(count) {
+            let value = "v".repeat(number(bytes));
+            let variables = (0..number(variables)).map(|i| (format!("v{i}"), value.clone()));
+            let opened = rooms.open(format!("room{room}")).variables(variables).await;
+            opened.expect("there is memory");
+        }
+    }
+    let app = match words[0] {
+        "naive" => Router::new().route("/cloud", get(upgrade)).with_state(Naive::default()),
+        _ => rooms.mount("/cloud").into(),
+    };
+    (app, rooms)
+}
+
+fn build(builder: RoomRegistryBuilder) -> RoomRegistry {
+    builder.build().expect("valid limits")
+}
+
+/// Looks at each write as a host with a rule would.
+struct Rule;
+
+impl Policy for Rule {
+    fn write(&self, write: &Write<'_>) -> Verdict {
+        match write.value().len() {
+            0..=1_000 => Verdict::Accept,
+            _ => Verdict::Ignore,
+        }
+    }
+}
+
+type Naive = Arc<Mutex<HashMap<String, broadcast::Sender<(u64, Utf8Bytes)>>>>;
+
+async fn upgrade(
+    State(rooms): State<Naive>,
+    upgrade: WebSocketUpgrade,
+) -> axum::response::Response {
+    upgrade.on_upgrade(|socket| async move { _ = play(socket, rooms).await })
+}
+
+/// A room is a broadcast channel, a set is passed on as it came, and that is all. Reading and writing
+/// are tasks of their own, which costs a third of what one task for both does.
+async fn play(mut socket: WebSocket, rooms: Naive) -> Option<()> {
+    let Message::Text(handshake) = socket.recv().await?.ok()? else { return None };
+    let handshake: serde_json::Value = serde_json::from_str(&handshake).ok()?;
+    let room = handshake["room"].as_str()?.to_owned();
+    let me: u64 = handshake["username"].as_str()?.trim_start_matches("player").parse().ok()?;
+    let channel = || broadcast::channel(4_096).0;
+    let sender = rooms.lock().ok()?.entry(room).or_insert_with(channel).clone();
+    let mut receiver = sender.subscribe();
+    let (mut sink, mut stream) = socket.split();
+    let writer = tokio::spawn(async move {
+        loop {
+            match receiver.recv().await {
+                Ok((from, _)) if from == me => {}
+                Ok((_, set)) => sink.send(Message::Text(set)).await.ok()?,
+                // They are lost.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return Some(()),
+            }
+        }
+    });
+    while let Some(Ok(message)) = stream.next().await {
+        if let Message::Text(set) = message {
+            _ = sender.send((me, set));
+        }
+    }
+    writer.abort();
+    Some(())
+}
