@@ -111,9 +111,9 @@ fn lag() {
 /// Threads join, write ten times and leave, as fast as they can and without sockets: were a lock
 /// what limits them, more threads would do no more.
 fn rooms() {
-    const VISITS: usize = 100_000;
+    const VISITS: usize = 400_000;
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    println!("{cores} cores; thousands of visits a second");
+    println!("{cores} cores; thousands of visits a second (by so many threads)");
     for rooms in [1, 100, 16_384] {
         print!("{rooms:>8} rooms:");
         for threads in [1, 2, 4] {
@@ -124,8 +124,9 @@ fn rooms() {
                 for thread in 0..threads {
                     let (registry, name) = (&registry, format!("player{thread}"));
                     scope.spawn(move || {
-                        for visit in 0..VISITS / threads {
-                            let room = (thread * 7_919 + visit * 104_729) % rooms;
+                        let mut rng = fastrand::Rng::with_seed(thread as u64);
+                        for _ in 0..VISITS / threads {
+                            let room = rng.usize(0..rooms);
                             internals::visit(registry, &format!("room{room}"), &name, 10);
                         }
                     });

@@ -26,13 +26,30 @@ impl Budget {
 
     /// A charge of nothing, to grow.
     pub(crate) fn open(&self) -> Charge {
-        Charge { budget: self.clone(), bytes: 0 }
+        Charge { budget: self.clone(), bytes: 0, ahead: 0 }
     }
 
     /// `None` where the budget does not have these bytes.
     pub(crate) fn charge(&self, bytes: usize) -> Option<Charge> {
         let mut charge = self.open();
         charge.grow(bytes).then_some(charge)
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let Inner { limit, used } = &*self.0;
+        // All rooms' threads meet at this count: not for nothing.
+        bytes == 0
+            || used
+                .fetch_update(Relaxed, Relaxed, |used| {
+                    used.checked_add(bytes).filter(|total| total <= limit)
+                })
+                .is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        if bytes > 0 {
+            self.0.used.fetch_sub(bytes, Relaxed);
+        }
     }
 }
 
@@ -41,22 +58,40 @@ impl Budget {
 pub(crate) struct Charge {
     budget: Budget,
     bytes: usize,
+    /// Taken, and not needed yet.
+    ahead: usize,
 }
+
+/// What is taken at once by a charge that grows by steps.
+const BLOCK: usize = 4_096;
 
 impl Charge {
     /// Takes more bytes; false, and nothing taken, where the budget does not have them.
     #[must_use]
     pub(crate) fn grow(&mut self, more: usize) -> bool {
-        if more == 0 {
-            // All rooms' threads meet at this count: not for nothing.
-            return true;
+        let is_taken = self.budget.take(more);
+        self.bytes += if is_taken { more } else { 0 };
+        is_taken
+    }
+
+    /// As [`grow`](Self::grow), for many small steps: the budget is asked for a block at a time, as
+    /// long as it has one.
+    #[must_use]
+    pub(crate) fn step(&mut self, more: usize) -> bool {
+        if more > self.ahead && self.budget.take(BLOCK) {
+            self.ahead += BLOCK;
         }
-        let Inner { limit, used } = &*self.budget.0;
-        let taken = used.fetch_update(Relaxed, Relaxed, |used| {
-            used.checked_add(more).filter(|total| total <= limit)
-        });
-        self.bytes += if taken.is_ok() { more } else { 0 };
-        taken.is_ok()
+        if more > self.ahead {
+            return self.grow(more);
+        }
+        self.ahead -= more;
+        self.bytes += more;
+        true
+    }
+
+    /// Gives back what was taken for steps that have not come.
+    pub(crate) fn settle(&mut self) {
+        self.budget.give_back(std::mem::take(&mut self.ahead));
     }
 
     /// Takes more bytes, over the limit if need be.
@@ -68,14 +103,13 @@ impl Charge {
     pub(crate) fn shrink(&mut self, less: usize) {
         let less = less.min(self.bytes);
         self.bytes -= less;
-        if less > 0 {
-            self.budget.0.used.fetch_sub(less, Relaxed);
-        }
+        self.budget.give_back(less);
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
+        self.settle();
         self.shrink(self.bytes);
     }
 }
@@ -96,5 +130,24 @@ mod tests {
         assert_eq!(budget.used(), 10);
         drop(a);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn steps_take_blocks_while_there_are_any() {
+        let budget = Budget::new(2 * BLOCK + 10);
+        let mut a = budget.open();
+        assert!(a.step(100) && a.step(100));
+        assert_eq!(budget.used(), BLOCK);
+        assert!(a.step(BLOCK));
+        assert_eq!(budget.used(), 2 * BLOCK);
+        assert!(a.step(BLOCK - 200), "what was taken ahead");
+        assert!(!a.step(11));
+        assert!(a.step(10));
+        assert_eq!(budget.used(), 2 * BLOCK + 10);
+        drop(a);
+        let mut b = budget.open();
+        assert!(b.step(1));
+        b.settle();
+        assert_eq!(budget.used(), 1);
     }
 }

@@ -56,10 +56,11 @@ impl Backlog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Budget;
 
     #[test]
     fn the_oldest_that_wait_are_emptied_over_the_limit() {
-        let batch = || Arc::new(Batch::new(vec![], 0));
+        let batch = || Arc::new(Batch::new(vec![], 0, Budget::new(0).open()));
         let [read, old, big, new] = [batch(), batch(), batch(), batch()];
         let mut backlog = Backlog::new(100);
         backlog.push(&read, 90);

@@ -19,8 +19,8 @@ pub(crate) struct Part {
     pub(crate) from: Option<MemberId>,
     /// The one member that a correction is for; `None` is everyone.
     pub(crate) to: Option<MemberId>,
-    /// What it costs while it waits.
-    pub(crate) _charge: Charge,
+    /// What it costs while it waits: bytes of its batch's charge.
+    pub(crate) cost: usize,
 }
 
 impl Part {
@@ -41,12 +41,13 @@ impl Part {
 pub(crate) struct Batch(RwLock<Option<Arc<Content>>>);
 
 impl Batch {
-    pub(super) fn new(parts: Vec<Part>, bytes: usize) -> Self {
+    pub(super) fn new(parts: Vec<Part>, bytes: usize, charge: Charge) -> Self {
         let mut concerned: Vec<_> = parts.iter().flat_map(|p| [p.from, p.to]).flatten().collect();
         concerned.sort_unstable();
         concerned.dedup();
         let frames = Default::default();
-        Self(RwLock::new(Some(Arc::new(Content { parts, concerned, frames, bytes }))))
+        let content = Content { parts, concerned, frames, bytes, _charge: charge };
+        Self(RwLock::new(Some(Arc::new(content))))
     }
 
     /// `None` where it was emptied: its reader lags.
@@ -67,6 +68,7 @@ pub(crate) struct Content {
     concerned: Vec<MemberId>,
     frames: [OnceLock<Encoded>; Dialect::COUNT],
     bytes: usize,
+    _charge: Charge,
 }
 
 #[derive(Debug)]
@@ -155,8 +157,12 @@ mod tests {
             value: text(value),
             from: from.map(MemberId),
             to: to.map(MemberId),
-            _charge: Budget::new(0).open(),
+            cost: 0,
         }
+    }
+
+    fn batch(parts: Vec<Part>) -> Batch {
+        Batch::new(parts, 200, Budget::new(0).open())
     }
 
     fn cut(batch: &Batch, member: u64, seen: u64) -> (Vec<String>, bool) {
@@ -176,7 +182,7 @@ mod tests {
             part(7, "c", None, Some(1)),
             part(8, "d", None, None),
         ];
-        let batch = Batch::new(parts, 200);
+        let batch = batch(parts);
         assert_eq!(cut(&batch, 3, 4), (vec!["a".into(), "b".into(), "d".into()], false));
         assert_eq!(cut(&batch, 1, 4), (vec!["b".into(), "c".into(), "d".into()], true));
         assert_eq!(cut(&batch, 2, 4), (vec!["a".into(), "d".into()], false));
@@ -186,12 +192,12 @@ mod tests {
 
     #[test]
     fn members_share_one_encoding() {
-        let batch = Batch::new(vec![part(1, "a", Some(1), None)], 50);
+        let shared = batch(vec![part(1, "a", Some(1), None)]);
         let frame = |member| {
-            batch.content().unwrap().cut(MemberId(member), 0, Dialect::Spec).frame.unwrap()
+            shared.content().unwrap().cut(MemberId(member), 0, Dialect::Spec).frame.unwrap()
         };
         assert_eq!(frame(2).bytes().as_ptr(), frame(3).bytes().as_ptr());
-        let addressed = Batch::new(vec![part(1, "a", None, Some(1))], 50);
+        let addressed = batch(vec![part(1, "a", None, Some(1))]);
         assert_eq!(cut(&addressed, 2, 0), (vec![], false));
     }
 }

@@ -6,7 +6,6 @@ use super::{
     batch::Part, event::RoomEvent, host::SetError, members::MemberId, state::State, variables,
 };
 use crate::{
-    budget::Charge,
     close::Close,
     identity::Identity,
     policy::{self, Judging, Verdict},
@@ -154,12 +153,13 @@ impl State {
             Some(_) => value.as_json().len(),
             None => variables::cost(name.as_json(), value.as_json()),
         };
-        let charge = self.pay(new.saturating_sub(old), &name, &value).ok_or(SetError::NoMemory)?;
+        let growth = new.saturating_sub(old);
+        let cost = self.pay(growth, &name, &value, now).ok_or(SetError::NoMemory)?;
         self.charge.shrink(old.saturating_sub(new));
         if known.is_none() {
             self.variables.insert(name.clone(), Json::from_plain("").to_text(), now);
         }
-        self.apply(author, name, value, charge, now);
+        self.apply(author, name, value, cost, now);
         Ok(())
     }
 
@@ -171,9 +171,13 @@ impl State {
     }
 
     /// Pays for a value that grows by `growth`, and for the part that tells of it.
-    fn pay(&mut self, growth: usize, name: &Text, value: &Text) -> Option<Charge> {
-        let part = self.outgoing.pay(name, value)?;
-        self.charge.grow(growth).then_some(part)
+    fn pay(&mut self, growth: usize, name: &Text, value: &Text, now: Instant) -> Option<usize> {
+        self.charge.grow(growth).then_some(())?;
+        let cost = self.outgoing.pay(name, value, now);
+        if cost.is_none() {
+            self.charge.shrink(growth);
+        }
+        cost
     }
 
     pub(super) fn fits(&self, name: &Json<'_>, value: &Json<'_>) -> Result<(), SetError> {
@@ -203,7 +207,7 @@ impl State {
         author: Option<Author>,
         name: Text,
         value: Text,
-        charge: Charge,
+        cost: usize,
         now: Instant,
     ) {
         self.position += 1;
@@ -226,8 +230,7 @@ impl State {
         {
             self.settle.contest(&name, variable);
         }
-        self.outgoing
-            .push(Part { position, name, value, from: writer, to: None, _charge: charge }, now);
+        self.outgoing.push(Part { position, name, value, from: writer, to: None, cost });
     }
 
     /// Sends one member the room's value of a variable, in its place in the order; once a batch. The
@@ -244,10 +247,10 @@ impl State {
         self.position += 1;
         corrected.corrections.insert(name.clone(), self.position);
         let (position, name, value) = (self.position, name.clone(), variable.value.clone());
-        let charge = self.outgoing.pay_anyway(&name, &value);
-        let part = Part { position, name, value, from: None, to: Some(member), _charge: charge };
+        let cost = self.outgoing.pay_anyway(&name, &value, now);
+        let part = Part { position, name, value, from: None, to: Some(member), cost };
         let bytes = part.len();
-        self.outgoing.push(part, now);
+        self.outgoing.push(part);
         bytes
     }
 

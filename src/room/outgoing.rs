@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     budget::{Budget, Charge},
-    wire::{FRAME_BYTES, Text},
+    wire::{self, FRAME_BYTES, Text},
 };
 
 /// How many beats a tick has. Batches leave on beats, which all rooms have in common: a machine with
@@ -35,6 +35,8 @@ pub(super) struct Outgoing {
     /// How many encodings of each batch there will be.
     dialects: usize,
     budget: Budget,
+    /// What the open batch costs. One a batch, as all rooms meet at the budget.
+    charge: Charge,
     /// When the open batch may leave.
     next: Instant,
     /// When the first batch left of which the members were not told.
@@ -53,6 +55,7 @@ impl Outgoing {
             bytes: 0,
             dialects: 0,
             budget: budget.clone(),
+            charge: budget.open(),
             next: now,
             left: None,
             sender: broadcast::Sender::new(rules.limits.backlog_batches),
@@ -73,22 +76,25 @@ impl Outgoing {
         self.sender.subscribe()
     }
 
-    /// What a part that is to be pushed costs; `None` where the budget does not have it, not even
-    /// without what waits for slow readers.
-    pub(super) fn pay(&mut self, name: &Text, value: &Text) -> Option<Charge> {
-        let cost = Part::cost(name.as_json(), value.as_json(), self.dialects);
-        self.budget.charge(cost).or_else(|| {
+    /// Makes room for a part that is to be pushed, and pays for it: what it costs, or `None` where
+    /// the budget does not have it, not even without what waits for slow readers.
+    pub(super) fn pay(&mut self, name: &Text, value: &Text, now: Instant) -> Option<usize> {
+        let (name, value) = (name.as_json(), value.as_json());
+        self.make_room(wire::set_len(name, value), now);
+        let cost = Part::cost(name, value, self.dialects);
+        let is_paid = self.charge.step(cost) || {
             self.backlog.clear();
-            self.budget.charge(cost)
-        })
+            self.charge.step(cost)
+        };
+        is_paid.then_some(cost)
     }
 
     /// As [`pay`](Self::pay), over the limit if need be.
-    pub(super) fn pay_anyway(&mut self, name: &Text, value: &Text) -> Charge {
-        self.pay(name, value).unwrap_or_else(|| {
-            let mut charge = self.budget.open();
-            charge.force(Part::cost(name.as_json(), value.as_json(), self.dialects));
-            charge
+    pub(super) fn pay_anyway(&mut self, name: &Text, value: &Text, now: Instant) -> usize {
+        self.pay(name, value, now).unwrap_or_else(|| {
+            let cost = Part::cost(name.as_json(), value.as_json(), self.dialects);
+            self.charge.force(cost);
+            cost
         })
     }
 
@@ -111,14 +117,13 @@ impl Outgoing {
         }
     }
 
-    /// Queues a part; the caller holds the room's lock, so that queueing is ordering.
-    pub(super) fn push(&mut self, part: Part, now: Instant) {
+    /// Queues a part that is paid for; the caller holds the room's lock, so that queueing is
+    /// ordering.
+    pub(super) fn push(&mut self, part: Part) {
         if self.coalesce && part.to.is_none() {
             self.take_back(|old| old.to.is_none() && old.name == part.name);
         }
-        let len = part.len();
-        self.make_room(len, now);
-        self.bytes += len;
+        self.bytes += part.len();
         self.parts.push(part);
     }
 
@@ -130,10 +135,13 @@ impl Outgoing {
     }
 
     fn take_back(&mut self, which: impl Fn(&Part) -> bool) {
-        let bytes = &mut self.bytes;
+        let (bytes, charge) = (&mut self.bytes, &mut self.charge);
         self.parts.retain(|part| {
             let stays = !which(part);
-            *bytes -= if stays { 0 } else { part.len() };
+            if !stays {
+                *bytes -= part.len();
+                charge.shrink(part.cost);
+            }
             stays
         });
     }
@@ -160,6 +168,7 @@ impl Outgoing {
     pub(super) fn clear(&mut self) {
         self.parts = Vec::new();
         self.bytes = 0;
+        self.charge = self.budget.open();
         self.left = None;
     }
 
@@ -177,7 +186,9 @@ impl Outgoing {
         self.left.get_or_insert(now);
         let parts = std::mem::take(&mut self.parts);
         let bytes = std::mem::take(&mut self.bytes);
-        let batch = Arc::new(Batch::new(parts, bytes));
+        let mut charge = std::mem::replace(&mut self.charge, self.budget.open());
+        charge.settle();
+        let batch = Arc::new(Batch::new(parts, bytes, charge));
         self.backlog.push(&batch, (1 + self.dialects) * bytes);
         // It fails where the room has no members.
         let _ = self.sender.send(batch);
