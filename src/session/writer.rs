@@ -133,10 +133,13 @@ impl Writer {
     where
         W: AsyncWrite + Unpin,
     {
+        let mut filled = Ok(true);
         let flow = loop {
             // What is under way goes first, so that a blocked socket holds no more than that.
             if self.frames[0].is_empty() {
-                let filled = self.fill();
+                if let Ok(true) = filled {
+                    filled = self.fill();
+                }
                 if self.frames[0].is_empty() {
                     break filled.err().unwrap_or(Flow::Open);
                 }
@@ -151,12 +154,13 @@ impl Writer {
         Poll::Ready(Ok(flow))
     }
 
-    fn fill(&mut self) -> Result<(), Flow> {
+    /// Whether there may be more. Whoever makes more has the socket written to once more.
+    fn fill(&mut self) -> Result<bool, Flow> {
         for place in 0..self.frames.len() {
-            let Some(frame) = self.next()? else { break };
+            let Some(frame) = self.next()? else { return Ok(false) };
             self.frames[place] = frame;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Notes that the socket has taken so many bytes.
