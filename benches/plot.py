@@ -25,7 +25,7 @@ def text(x, y, content, anchor="start", size=13):
 def draw(rows, field, title, form):
     works = {}
     for row in rows:
-        if row["server"] in SERVERS and row[field] is not None and "saturated" not in row["work"]:
+        if row["server"] in SERVERS and row[field] is not None and "saturated" not in row["work"] and "sit" not in row["work"]:
             works.setdefault(row["work"], []).append(row)
     top = max(row[field] for group in works.values() for row in group)
     parts, y = [text(0, 16, title, size=15)], 34

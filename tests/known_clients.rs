@@ -262,6 +262,17 @@ impl Scratchattach {
         writeln!(self.orders, "{order}").unwrap();
     }
 
+    /// Asks until it is told so: what is asked hears by a connection of its own.
+    fn gets(&mut self, name: &str, value: &str) {
+        let expected = format!("got {value}");
+        let mut got = String::new();
+        while got != expected {
+            self.order(&format!("get {name}"));
+            let mut lines = self.lines.by_ref().map_while(Result::ok);
+            got = lines.find(|line| line.starts_with("got")).expect("an answer");
+        }
+    }
+
     /// Reads on until this line.
     fn says(&mut self, line: &str) {
         let mut seen = Vec::new();
@@ -305,8 +316,7 @@ async fn scratchattach_sets_gets_and_hears() {
     assert_eq!((&*ann.view["☁ x"], &*ann.view["☁ y"]), ("7", "8"));
     ann.set("☁ y", "80").await;
     bot.says("event y 80");
-    bot.order("get y");
-    bot.says("got 80");
+    bot.gets("y", "80");
     // Its own check lets this through; the room does not, and nobody is thrown out.
     bot.order("set y True");
     bot.order("set z 10");
