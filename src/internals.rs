@@ -1,4 +1,4 @@
-//! What the benches reach that no host does: the decoder, and a room without sockets. No part of
+//! What the benches and the fuzzers reach that no host does: the decoder, and a room without sockets. No part of
 //! the public interface.
 
 #![allow(missing_docs, reason = "not public")]
@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::value::RawValue;
+
 use crate::{
     Dialect, Limits, RoomRegistry, ScratchValues,
     budget::Budget,
@@ -15,13 +17,55 @@ use crate::{
     names::{DuplicateNames, NameKey},
     outbox::{Item, Outbox},
     room::{Due, Link, MemberId, Newcomer, Outlet, Rules, Schema, Shared, State, Write},
-    wire::{self, Json},
+    wire::{self, ClientMessage, Handshake, Json},
 };
 
 /// Decodes one message; whether it is one.
 #[must_use]
 pub fn decode(dialect: Dialect, message: &str) -> bool {
     wire::decode(dialect, ScratchValues::default(), message).is_ok()
+}
+
+/// What a message says, in JSON texts without their quotes.
+#[derive(Debug, PartialEq)]
+#[expect(clippy::exhaustive_enums, reason = "not public")]
+pub enum Decoded {
+    Handshake { room: String, username: String, variables: Option<Vec<(String, String)>> },
+    Set { name: String, value: Option<String> },
+    Ignored,
+}
+
+/// As [`decode`], and what it says.
+#[must_use]
+pub fn decoded(dialect: Dialect, values: ScratchValues, message: &str) -> Option<Decoded> {
+    let owned = |json: &Json<'_>| json.as_json().to_owned();
+    Some(match wire::decode(dialect, values, message).ok()? {
+        ClientMessage::Handshake(Handshake { room, username, variables }) => Decoded::Handshake {
+            room: owned(&room),
+            username: owned(&username),
+            variables: variables.map(|all| all.iter().map(|(n, v)| (owned(n), owned(v))).collect()),
+        },
+        ClientMessage::Set { name, value } => {
+            Decoded::Set { name: owned(&name), value: value.as_ref().map(owned) }
+        }
+        ClientMessage::Ignored => Decoded::Ignored,
+    })
+}
+
+/// The line that tells a client of a set that was [`decoded`].
+///
+/// # Panics
+///
+/// If it was not.
+#[must_use]
+pub fn encoded(dialect: Dialect, name: &str, value: &str) -> String {
+    let text = |json: &str| {
+        let quoted: Box<RawValue> = serde_json::from_str(&format!("\"{json}\"")).expect("JSON");
+        Json::parse(&quoted).expect("a string").to_text()
+    };
+    let mut line = String::new();
+    dialect.push_set(&text(name), &text(value), &mut line);
+    line
 }
 
 /// Joins a room of one variable, creating it if need be, writes so many times, and leaves.
