@@ -1,5 +1,5 @@
-//! What the benches and the fuzzers reach that no host does: the decoder, and a room without sockets. No part of
-//! the public interface.
+//! What the benches and the fuzzers reach that no host does: the decoder, and a room without
+//! sockets. No part of the public interface.
 
 #![allow(missing_docs, reason = "not public")]
 
