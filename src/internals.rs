@@ -11,7 +11,7 @@ use std::{
 use serde_json::value::RawValue;
 
 use crate::{
-    Dialect, Limits, RoomRegistry, ScratchValues,
+    Dialect, Limits, RoomRegistry, ScratchValues, UsernameRules,
     budget::Budget,
     identity::Identity,
     names::{DuplicateNames, NameKey},
@@ -66,6 +66,15 @@ pub fn encoded(dialect: Dialect, name: &str, value: &str) -> String {
     let mut line = String::new();
     dialect.push_set(&text(name), &text(value), &mut line);
     line
+}
+
+/// What the rules say of a username; `Err` is a sentence for the player.
+///
+/// # Errors
+///
+/// Where it is refused.
+pub fn judge(rules: &UsernameRules, name: &str) -> Result<(), String> {
+    rules.judge(name)
 }
 
 /// Joins a room of one variable, creating it if need be, writes so many times, and leaves.

@@ -35,3 +35,8 @@ pub use wire::{Dialect, ScratchValues};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles those of the threat model.
+#[cfg(doctest)]
+#[doc = include_str!("../SECURITY.md")]
+struct Security;

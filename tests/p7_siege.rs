@@ -226,7 +226,7 @@ async fn siege(
     time: Duration,
     attack: impl FnOnce(&str, &mut JoinSet<()>),
 ) -> u64 {
-    let server = Process::standalone(args);
+    let server = Process::giving_memory_back(args);
     let game = Game::start(server.url());
     let quiet = Instant::now();
     sleep(Duration::from_secs(5)).await;

@@ -17,9 +17,25 @@ impl Process {
         Self::example("standalone", args)
     }
 
+    /// With an allocator that gives freed memory back to the system: glibc keeps most of it, which
+    /// would hide what the server itself keeps.
+    pub fn giving_memory_back(args: &[&str]) -> Self {
+        let mut command = Command::new(example_path("standalone"));
+        command
+            .env("LD_PRELOAD", "libjemalloc.so.2")
+            .env("MALLOC_CONF", "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0");
+        let process = Self::start(command, args);
+        let maps = fs::read_to_string(format!("/proc/{}/maps", process.child.id())).unwrap();
+        assert!(maps.contains("jemalloc"), "libjemalloc2 is missing: tests/run installs it");
+        process
+    }
+
     /// Starts an example on a free port, or the one in `args`, and waits until it is ready.
     pub fn example(name: &str, args: &[&str]) -> Self {
-        let mut command = Command::new(example_path(name));
+        Self::start(Command::new(example_path(name)), args)
+    }
+
+    fn start(mut command: Command, args: &[&str]) -> Self {
         if !args.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
