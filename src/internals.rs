@@ -1,5 +1,5 @@
-//! What the benches and the fuzzers reach that no host does: the decoder, and a room without
-//! sockets. No part of the public interface.
+//! What benches, fuzzers and tests reach that no host does: the decoder, a room without sockets, and
+//! a socket without a room. No part of the public interface.
 
 #![allow(missing_docs, reason = "not public")]
 
@@ -8,15 +8,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use axum::{Router, extract::Request, response::Response};
 use serde_json::value::RawValue;
 
 use crate::{
     Dialect, Limits, RoomRegistry, ScratchValues, UsernameRules,
     budget::Budget,
     identity::Identity,
+    mount::upgrade,
     names::{DuplicateNames, NameKey},
     outbox::{Item, Outbox},
     room::{Due, Link, MemberId, Newcomer, Outlet, Rules, Schema, Shared, State, Write},
+    session,
     wire::{self, ClientMessage, Handshake, Json},
 };
 
@@ -103,6 +106,20 @@ fn newcomer<'a>(name: &'a str, variables: &'a [(Json<'a>, Json<'a>)]) -> Newcome
         outlet: Arc::new(Silent),
         outlived: None,
     }
+}
+
+/// A server that answers every text and binary message with itself, over WebSockets upgraded, read,
+/// written and closed as those of sessions are.
+pub fn echo(message_bytes: usize) -> Router {
+    Router::new().fallback(async move |request: Request| {
+        let (response, upgrade) = upgrade::accept(&mut request.into_parts().0).await?;
+        tokio::spawn(async move {
+            if let Ok(upgraded) = upgrade.await {
+                session::echo(upgraded, message_bytes).await;
+            }
+        });
+        Ok::<Response, Response>(response)
+    })
 }
 
 /// A room whose members look into their outboxes when asked to.

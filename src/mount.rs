@@ -3,7 +3,7 @@
 mod client_js;
 mod gate;
 mod layer;
-mod upgrade;
+pub(crate) mod upgrade;
 
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! One connection, from its upgrade to its close.
 
+#[cfg(feature = "internals")]
+mod echo;
 mod liveness;
 mod rate;
 mod reader;
@@ -7,13 +9,15 @@ mod socket;
 mod upkeep;
 mod writer;
 
-use std::{future::poll_fn, panic::AssertUnwindSafe, sync::Arc};
+use std::{future::poll_fn, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use hyper::upgrade::Upgraded;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
+#[cfg(feature = "internals")]
+pub(crate) use echo::echo;
 pub(crate) use liveness::Liveness;
 
 use crate::{
@@ -48,20 +52,7 @@ pub(crate) async fn serve(
         let talked = AssertUnwindSafe(talk.run(&mut reader, caller)).catch_unwind().await;
         talked.unwrap_or_else(|_| End::Close(fault()))
     };
-    // Whoever takes too long is dropped.
-    match end {
-        End::Close(close) => {
-            debug!(%close, "closing");
-            let goodbye = Box::pin(hang_up(&socket, &mut reader, &close));
-            _ = timeout(limits.close_timeout, goodbye).await;
-        }
-        // The answer to its close may wait behind a frame that is half written.
-        End::Gone if socket.with(|writer| writer.is_closed()) => {
-            let written = poll_fn(|cx| socket.poll_written(cx));
-            _ = timeout(limits.close_timeout, written).await;
-        }
-        End::Gone => {}
-    }
+    conclude(&socket, &mut reader, end, limits.close_timeout).await;
 }
 
 /// What a session and its room share.
@@ -120,6 +111,23 @@ impl Talk<'_> {
                 Err(End::Close(Close::protocol(reason)))
             }
         }
+    }
+}
+
+/// Sends what is left to say. Whoever takes too long is dropped.
+async fn conclude(socket: &Socket, reader: &mut Reader, end: End, patience: Duration) {
+    match end {
+        End::Close(close) => {
+            debug!(%close, "closing");
+            let goodbye = Box::pin(hang_up(socket, reader, &close));
+            _ = timeout(patience, goodbye).await;
+        }
+        // The answer to its close may wait behind a frame that is half written.
+        End::Gone if socket.with(|writer| writer.is_closed()) => {
+            let written = poll_fn(|cx| socket.poll_written(cx));
+            _ = timeout(patience, written).await;
+        }
+        End::Gone => {}
     }
 }
 

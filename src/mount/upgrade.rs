@@ -14,7 +14,7 @@ use tungstenite::handshake::derive_accept_key;
 ///
 /// axum checks the request, but keeps the connection behind a WebSocket of its own. To write to it
 /// from elsewhere than the session, it is taken here.
-pub(super) async fn accept(parts: &mut Parts) -> Result<(Response, OnUpgrade), Response> {
+pub(crate) async fn accept(parts: &mut Parts) -> Result<(Response, OnUpgrade), Response> {
     let upgrade = parts.extensions.get::<OnUpgrade>().cloned();
     let checked = WebSocketUpgrade::from_request_parts(parts, &()).await;
     _ = checked.map_err(IntoResponse::into_response)?;

@@ -95,17 +95,22 @@ impl Reader {
         wire::decode(self.dialect, self.values, message)
     }
 
+    /// The next message of any kind.
+    pub(super) async fn message(&mut self) -> Result<Message, End> {
+        match self.stream.next().await {
+            Some(Ok(message)) => Ok(message),
+            Some(Err(error)) => {
+                self.broken = true;
+                Err(end_of(error))
+            }
+            None => Err(End::Gone),
+        }
+    }
+
     /// The next text.
     pub(super) async fn text(&mut self) -> Result<Utf8Bytes, End> {
         loop {
-            let message = match self.stream.next().await {
-                Some(Ok(message)) => message,
-                Some(Err(error)) => {
-                    self.broken = true;
-                    return Err(end_of(error));
-                }
-                None => return Err(End::Gone),
-            };
+            let message = self.message().await?;
             let now = Instant::now().into_std();
             if !matches!(message, Message::Close(_)) {
                 self.link.heard(now);

@@ -1,0 +1,51 @@
+//! A session without a room, for tests of the WebSocket layer: it says what it hears.
+
+use std::{future::poll_fn, sync::Arc};
+
+use bytes::Bytes;
+use hyper::upgrade::Upgraded;
+use tokio::time::Instant;
+use tungstenite::{
+    Message,
+    protocol::frame::{
+        self,
+        coding::{Data, OpCode},
+    },
+};
+
+use super::{Reader, Socket, conclude};
+use crate::{
+    limits::Limits,
+    room::{Link, Outlet},
+    wire::{Frame, ScratchValues},
+};
+
+/// Serves one connection.
+pub(crate) async fn echo(upgraded: Upgraded, message_bytes: usize) {
+    let link = Arc::new(Link::new(Instant::now().into_std()));
+    let socket = Arc::new(Socket::new(upgraded, &link));
+    let limits = Limits::default().message_bytes(message_bytes);
+    let mut reader = Reader::new(&socket, &link, &limits, ScratchValues::default()).await;
+    let end = loop {
+        let frame = match reader.message().await {
+            Ok(Message::Text(text)) => Frame::text(&text).bytes().clone(),
+            Ok(Message::Binary(bytes)) => binary(bytes),
+            Ok(_) => continue,
+            Err(end) => break end,
+        };
+        // Else it would take the place of a pong that waits.
+        poll_fn(|cx| socket.poll_written(cx)).await;
+        socket.with(|writer| writer.reply(&frame));
+        socket.push();
+    };
+    conclude(&socket, &mut reader, end, limits.close_timeout).await;
+}
+
+/// Sessions send none, so the frames of `wire` have none.
+fn binary(payload: Bytes) -> Bytes {
+    let frame = frame::Frame::message(payload, OpCode::Data(Data::Binary), true);
+    let mut bytes = Vec::with_capacity(frame.len());
+    // Writing to a vector cannot fail.
+    _ = frame.format(&mut bytes);
+    bytes.into()
+}

@@ -1,0 +1,81 @@
+//! Autobahn's test suite against the WebSockets that sessions have: RFC 6455 case by case, in another
+//! runner's hands. `tests/clients/install` fetches it.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+
+use axum_cloud_variables::internals;
+use serde::Deserialize;
+use tokio::{process::Command, time::timeout};
+
+/// All that there are, so that none is left out unseen.
+const CASES: usize = 517;
+
+/// The longest message among them.
+const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Many times what they take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// In what was said, and in how it was closed.
+type Verdict<'a> = (&'a str, &'a str);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Outcome {
+    behavior: String,
+    behavior_close: String,
+}
+
+impl Outcome {
+    fn verdict(&self) -> Verdict<'_> {
+        (&self.behavior, &self.behavior_close)
+    }
+}
+
+fn expected(case: &str) -> Verdict<'static> {
+    match case {
+        // Text that is not UTF-8 is refused once its frame has come, not in the midst of it.
+        "6.4.3" | "6.4.4" => ("NON-STRICT", "OK"),
+        // The suite never judges these: a ping behind a close, and close codes that the RFC leaves
+        // undefined.
+        "7.1.6" | "7.13.1" | "7.13.2" => ("INFORMATIONAL", "INFORMATIONAL"),
+        // Compression is not negotiated: the messages are short, and its memory is a connection's.
+        _ if case.starts_with("12.") || case.starts_with("13.") => ("UNIMPLEMENTED", "OK"),
+        _ => ("OK", "OK"),
+    }
+}
+
+#[tokio::test]
+async fn the_websockets_of_sessions_are_those_of_the_rfc() {
+    let server = common::serve(internals::echo(MESSAGE_BYTES)).await;
+    let reports = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("autobahn");
+    _ = fs::remove_dir_all(&reports);
+    let suite = concat!(env!("CARGO_MANIFEST_DIR"), "/target/clients/kosoku-0.1.0/bin/kosoku");
+    let run = Command::new(suite)
+        .args([&server.to_string(), "--outdir", reports.to_str().unwrap()])
+        .kill_on_drop(true)
+        .output();
+    let run = timeout(PATIENCE, run).await.expect("the suite's end");
+    let said = run.expect("kosoku: tests/clients/install fetches it").stderr;
+    // It calls a run failed where a case is unimplemented, so its reports are what counts.
+    let index = fs::read_to_string(reports.join("index.json"));
+    let index = index.unwrap_or_else(|_| panic!("no reports: {}", String::from_utf8_lossy(&said)));
+    let servers: BTreeMap<String, BTreeMap<String, Outcome>> =
+        serde_json::from_str(&index).unwrap();
+
+    let mut counts = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for (case, outcome) in servers.values().flatten() {
+        *counts.entry(outcome.verdict()).or_insert(0) += 1;
+        if outcome.verdict() != expected(case) {
+            wrong.push(format!("{case}: {:?}, not {:?}", outcome.verdict(), expected(case)));
+        }
+    }
+    println!("{counts:?}");
+    assert!(wrong.is_empty(), "{wrong:#?}\nmore in {}", reports.display());
+    assert_eq!(counts.values().sum::<usize>(), CASES, "cases that ran");
+}
