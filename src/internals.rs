@@ -3,6 +3,8 @@
 
 #![allow(missing_docs, reason = "not public")]
 
+mod play;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -10,6 +12,8 @@ use std::{
 
 use axum::{Router, extract::Request, response::Response};
 use serde_json::value::RawValue;
+
+pub use play::Play;
 
 use crate::{
     Dialect, Limits, RoomRegistry, ScratchValues, UsernameRules,

@@ -1,6 +1,6 @@
 //! What the host does in a room itself.
 
-use std::{fmt, time::Instant};
+use std::{collections::HashSet, fmt, time::Instant};
 
 use super::{
     event::{MemberInfo, RoomEvent},
@@ -69,16 +69,19 @@ impl State {
         if self.evicted {
             return Err(SetError::Gone);
         }
-        let mut created = 0;
+        let mut created = HashSet::new();
         for (name, value) in values {
             let is_new = !self.variables.contains(name.as_json());
             if is_new && !self.grows {
                 return Err(SetError::UnknownVariable);
             }
             self.fits(name, value)?;
-            created += usize::from(is_new);
+            if is_new {
+                created.insert(name.as_json());
+            }
         }
-        if created > 0 && self.variables.len() + created > self.rules.limits.variables_per_room {
+        let count = self.variables.len() + created.len();
+        if !created.is_empty() && count > self.rules.limits.variables_per_room {
             return Err(SetError::RoomFull);
         }
         let len =

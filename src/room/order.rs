@@ -241,7 +241,9 @@ impl State {
         else {
             return 0;
         };
-        if self.outgoing.corrects(member, name, variable.last) {
+        // Of a batch that is open since before its snapshot, the member is sent no more.
+        let since = variable.last.max(corrected.snapshot);
+        if self.outgoing.corrects(member, name, since) {
             return 0;
         }
         self.position += 1;
