@@ -1,5 +1,5 @@
-//! What benches, fuzzers and tests reach that no host does: the decoder, a room without sockets, and
-//! a socket without a room. No part of the public interface.
+//! What benches, fuzzers and tests reach that no host does: the decoder, a room without sockets,
+//! and a socket without a room. No part of the public interface.
 
 #![allow(missing_docs, reason = "not public")]
 

@@ -1,5 +1,5 @@
-//! Autobahn's test suite against the WebSockets that sessions have: RFC 6455 case by case, in another
-//! runner's hands. `tests/clients/install` fetches it.
+//! Autobahn's test suite against the WebSockets that sessions have: RFC 6455 case by case, run by
+//! kosoku. `tests/clients/install` fetches it.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -43,7 +43,7 @@ fn expected(case: &str) -> Verdict<'static> {
         // The suite never judges these: a ping behind a close, and close codes that the RFC leaves
         // undefined.
         "7.1.6" | "7.13.1" | "7.13.2" => ("INFORMATIONAL", "INFORMATIONAL"),
-        // Compression is not negotiated: the messages are short, and its memory is a connection's.
+        // They compress, which is never negotiated.
         _ if case.starts_with("12.") || case.starts_with("13.") => ("UNIMPLEMENTED", "OK"),
         _ => ("OK", "OK"),
     }
