@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 
 pub use browser::{Browser, Driver};
 pub use client::{Client, Frame};
-pub use process::{Process, files, memory};
+pub use process::Process;
 pub use proxy::delayed;
 
 /// Longer than anything here takes on a busy machine.

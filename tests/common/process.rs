@@ -34,13 +34,19 @@ impl Process {
         format!("ws://{}/", self.addr)
     }
 
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Resident memory in KiB: now, and at its highest since `reset_peak`.
     pub fn memory(&self) -> (u64, u64) {
-        memory(self.id())
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        (field("VmRSS:"), field("VmHWM:"))
+    }
+
+    /// Open files, sockets included.
+    pub fn files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
     pub fn reset_peak(&self) {
@@ -64,21 +70,6 @@ impl Drop for Process {
         _ = self.child.kill();
         _ = self.child.wait();
     }
-}
-
-/// Resident memory of a process in KiB: now, and at its highest.
-pub fn memory(id: u32) -> (u64, u64) {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-    let field = |name: &str| {
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
-    (field("VmRSS:"), field("VmHWM:"))
-}
-
-/// Open files of a process, sockets included.
-pub fn files(id: u32) -> usize {
-    fs::read_dir(format!("/proc/{id}/fd")).unwrap().count()
 }
 
 /// What is measured, or played in a browser, is used as people use it: `tests/run` builds it.
