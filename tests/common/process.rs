@@ -60,6 +60,11 @@ impl Process {
         (field("VmRSS:"), field("VmHWM:"))
     }
 
+    /// Open files, sockets included.
+    pub fn files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
     pub fn reset_peak(&self) {
         fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
     }
