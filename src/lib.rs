@@ -15,6 +15,7 @@ mod policy;
 mod registry;
 mod room;
 mod session;
+mod store;
 mod sync;
 mod wire;
 
@@ -29,6 +30,9 @@ pub use registry::{
     Stats,
 };
 pub use room::{Events, MemberId, MemberInfo, Room, RoomError, RoomEvent, Schema, SetError};
+#[cfg(feature = "redb")]
+pub use store::RedbStore;
+pub use store::{Change, RoomStore, StoreError, StoredRoom};
 pub use wire::{Dialect, ScratchValues};
 
 /// Compiles the README's examples.

@@ -1,0 +1,130 @@
+//! What keeps rooms beyond the process.
+
+#[cfg(feature = "redb")]
+mod redb;
+
+use std::{fmt, io};
+
+#[cfg(feature = "redb")]
+pub use self::redb::RedbStore;
+
+/// Keeps rooms. Called from threads of its own, never from a runtime's worker and never under a lock,
+/// so it may block; by several threads at once.
+///
+/// - Texts (names of variables, values) are given and taken as they stand in JSON between their quotes.
+///   No store needs to read them.
+/// - A [`commit`](Self::commit) that returned `Ok` is durable, all of it; of one that failed, or during
+///   which the process died, all or nothing is there.
+/// - What is loaded is what was committed last.
+///
+/// A whole one, that keeps rooms as long as itself:
+///
+/// ```
+#[doc = include_str!("store/memory.rs")]
+/// let store = MemoryStore::default();
+/// assert_eq!(store.load("room"), Ok(None));
+/// ```
+pub trait RoomStore: fmt::Debug + Send + Sync + 'static {
+    /// The room of this id, if it is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], where that cannot be told now.
+    fn load(&self, room: &str) -> Result<Option<StoredRoom>, StoreError>;
+
+    /// Makes all these changes, in this order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], and nothing has changed.
+    fn commit(&self, changes: &[Change]) -> Result<(), StoreError>;
+
+    /// A page of the rooms, in the order of their ids' bytes: at most `count` of those behind `after`
+    /// (all are behind the empty one).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn rooms(&self, after: &str, count: usize) -> Result<Vec<String>, StoreError>;
+
+    /// How many bytes it takes up, where it knows. Default `None`.
+    fn bytes(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// A room as a store keeps it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "stores outside this crate make them")]
+pub struct StoredRoom {
+    /// Whether clients may create variables in it.
+    pub grows: bool,
+    /// Names and values, in no order.
+    pub variables: Vec<(String, String)>,
+}
+
+/// One change of a [`RoomStore::commit`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a store that ignores one keeps wrong rooms")]
+pub enum Change {
+    /// A room is created, or some of its variables change.
+    Put {
+        /// Its id.
+        room: String,
+        /// As [`StoredRoom::grows`].
+        grows: bool,
+        /// These have these values now; others stay as they are.
+        values: Vec<(String, String)>,
+        /// These are no more.
+        dropped: Vec<String>,
+    },
+    /// A room is no more.
+    Remove {
+        /// Its id.
+        room: String,
+    },
+}
+
+/// Why a store cannot do what it is asked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// It keeps as many rooms as it may.
+    Full,
+    /// Another process uses it.
+    InUse,
+    /// It was written by a later version.
+    Newer,
+    /// What is there cannot be read.
+    Damaged(String),
+    /// It failed, and may work again later.
+    Failed(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("the store keeps as many rooms as it may"),
+            Self::InUse => f.write_str(
+                "another process uses the store: end that one first, or give each a file of its own",
+            ),
+            Self::Newer => f.write_str(
+                "the store was written by a later version: use that version, or another file",
+            ),
+            Self::Damaged(what) => write!(
+                f,
+                "the store cannot be read ({what}); nothing was changed in it: put a backup in its \
+                 place, or move it away to begin with no rooms"
+            ),
+            Self::Failed(what) => write!(f, "the store failed: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<io::Error> for StoreError {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}

@@ -1,0 +1,294 @@
+//! Rooms in one file, by redb.
+
+#[cfg(all(test, not(shuttle)))]
+mod power;
+
+use std::{
+    fmt, fs,
+    io::ErrorKind,
+    ops::Bound::{Excluded, Unbounded},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+};
+
+use parking_lot::RwLock;
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    StorageError, Table, TableDefinition, TableError,
+};
+
+use super::{Change, RoomStore, StoreError, StoredRoom};
+
+/// What the tables below look like. A file that says more is of a later version.
+const VERSION: u64 = 1;
+
+const INFO: TableDefinition<'_, &str, u64> = TableDefinition::new("info");
+/// By a room's id: whether it grows.
+const ROOMS: TableDefinition<'_, &str, bool> = TableDefinition::new("rooms");
+/// By a room's id and a variable's name.
+const VALUES: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("values");
+
+type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
+
+/// A [`RoomStore`] in one file. Every commit is on the disk when it returns.
+pub struct RedbStore {
+    open: Opener,
+    /// After a fault redb asks to be opened anew: `None` until that was possible.
+    database: RwLock<Option<Database>>,
+    path: Option<PathBuf>,
+    max_rooms: u64,
+    durability: Durability,
+}
+
+impl RedbStore {
+    /// Opens the file, or makes it where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where another process uses it, or it is not a whole file of this version or an
+    /// earlier one. Then nothing in it has changed.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let path = path.into();
+        let file = path.clone();
+        let store = Self::over(move || {
+            // redb takes it for a new one; but whoever has it has lost what was there.
+            if fs::metadata(&file).is_ok_and(|file| file.len() == 0) {
+                let error = std::io::Error::new(ErrorKind::InvalidData, "the file is empty");
+                return Err(DatabaseError::Storage(StorageError::Io(error)));
+            }
+            Database::create(&file)
+        })?;
+        Ok(Self { path: Some(path), ..store })
+    }
+
+    /// Over whatever redb can be opened with.
+    fn over(
+        open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        let store = Self {
+            open: Box::new(open),
+            database: RwLock::new(None),
+            path: None,
+            max_rooms: 1_000_000,
+            durability: Durability::Immediate,
+        };
+        store.reopen()?;
+        Ok(store)
+    }
+
+    /// Rooms at most. Default 1,000,000; another is refused.
+    #[must_use]
+    pub fn max_rooms(mut self, rooms: u64) -> Self {
+        self.max_rooms = rooms;
+        self
+    }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        let mut slot = self.database.write();
+        if slot.is_none() {
+            // redb's own checks panic on some files that are not whole.
+            let opened = catch_unwind(AssertUnwindSafe(|| {
+                let database = (self.open)()?;
+                match version(&database)? {
+                    Some(version) if version > VERSION => return Err(StoreError::Newer),
+                    Some(_) => {}
+                    None => begin(&database, self.durability)?,
+                }
+                Ok(database)
+            }));
+            let damaged = |_| Err(StoreError::Damaged("the file is not whole".into()));
+            *slot = Some(opened.unwrap_or_else(damaged)?);
+        }
+        Ok(())
+    }
+
+    /// Uses the database; after a fault, it is opened anew for the next.
+    fn with<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        if self.database.read().is_none() {
+            self.reopen()?;
+        }
+        let done = match &*self.database.read() {
+            Some(database) => work(database),
+            None => return Err(StoreError::Failed("it is being opened anew".into())),
+        };
+        done.map_err(|error| {
+            if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) {
+                *self.database.write() = None;
+            }
+            error.into()
+        })
+    }
+}
+
+fn version(database: &Database) -> Result<Option<u64>, redb::Error> {
+    match database.begin_read()?.open_table(INFO) {
+        Ok(info) => Ok(info.get("version")?.map(|version| version.value())),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn begin(database: &Database, durability: Durability) -> Result<(), redb::Error> {
+    write(database, durability, |transaction| {
+        transaction.open_table(INFO)?.insert("version", VERSION)?;
+        // So that they can be read before the first room.
+        transaction.open_table(ROOMS)?;
+        transaction.open_table(VALUES)?;
+        Ok(())
+    })
+}
+
+fn write<E: From<redb::Error>>(
+    database: &Database,
+    durability: Durability,
+    change: impl FnOnce(&redb::WriteTransaction) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut transaction = database.begin_write().map_err(redb::Error::from)?;
+    transaction.set_durability(durability).map_err(redb::Error::from)?;
+    // Clients choose the bytes: with one phase they could make a torn commit pass for a whole one.
+    transaction.set_two_phase_commit(true);
+    transaction.set_quick_repair(true);
+    change(&transaction)?;
+    Ok(transaction.commit().map_err(redb::Error::from)?)
+}
+
+impl RoomStore for RedbStore {
+    fn load(&self, room: &str) -> Result<Option<StoredRoom>, StoreError> {
+        self.with(|database| {
+            let transaction = database.begin_read()?;
+            let rooms = transaction.open_table(ROOMS)?;
+            let Some(grows) = rooms.get(room)?.map(|grows| grows.value()) else { return Ok(None) };
+            let values = transaction.open_table(VALUES)?;
+            let mut variables = Vec::new();
+            for entry in values.range((room, "")..)? {
+                let (key, value) = entry?;
+                let (of, name) = key.value();
+                if of != room {
+                    break;
+                }
+                variables.push((name.into(), value.value().into()));
+            }
+            Ok(Some(StoredRoom { grows, variables }))
+        })
+    }
+
+    fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let mut is_full = false;
+        self.with(|database| {
+            let committed = write(database, self.durability, |transaction| {
+                let mut rooms = transaction.open_table(ROOMS).map_err(redb::Error::from)?;
+                let mut values = transaction.open_table(VALUES).map_err(redb::Error::from)?;
+                for change in changes {
+                    apply(change, &mut rooms, &mut values)?;
+                }
+                // What was there already may be written, also where there is too much of it.
+                let before = rooms_before(database)?;
+                let count = rooms.len().map_err(redb::Error::from)?;
+                if count > self.max_rooms.max(before) { Err(Refused::Full) } else { Ok(()) }
+            });
+            match committed {
+                Err(Refused::Full) => is_full = true,
+                Err(Refused::Failed(error)) => return Err(*error),
+                Ok(()) => {}
+            }
+            Ok(())
+        })?;
+        if is_full { Err(StoreError::Full) } else { Ok(()) }
+    }
+
+    fn rooms(&self, after: &str, count: usize) -> Result<Vec<String>, StoreError> {
+        self.with(|database| {
+            let rooms = database.begin_read()?.open_table(ROOMS)?;
+            let behind = rooms.range::<&str>((Excluded(after), Unbounded))?.take(count);
+            let ids = behind.map(|entry| entry.map(|(room, _)| room.value().to_owned()));
+            Ok(ids.collect::<Result<_, _>>()?)
+        })
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        self.path.as_ref().and_then(|path| Some(fs::metadata(path).ok()?.len()))
+    }
+}
+
+/// Why a transaction is given up.
+enum Refused {
+    Full,
+    Failed(Box<redb::Error>),
+}
+
+impl From<redb::Error> for Refused {
+    fn from(error: redb::Error) -> Self {
+        Self::Failed(Box::new(error))
+    }
+}
+
+fn rooms_before(database: &Database) -> Result<u64, redb::Error> {
+    Ok(database.begin_read()?.open_table(ROOMS)?.len()?)
+}
+
+fn apply(
+    change: &Change,
+    rooms: &mut Table<'_, &'static str, bool>,
+    values: &mut Table<'_, (&'static str, &'static str), &'static str>,
+) -> Result<(), redb::Error> {
+    match change {
+        Change::Put { room, grows, values: put, dropped } => {
+            rooms.insert(room.as_str(), grows)?;
+            for (name, value) in put {
+                values.insert((room.as_str(), name.as_str()), value.as_str())?;
+            }
+            for name in dropped {
+                values.remove((room.as_str(), name.as_str()))?;
+            }
+        }
+        Change::Remove { room } => {
+            rooms.remove(room.as_str())?;
+            let mut names = Vec::new();
+            for entry in values.range((room.as_str(), "")..)? {
+                let key = entry?.0;
+                let (of, name) = key.value();
+                if of != room {
+                    break;
+                }
+                names.push(name.to_owned());
+            }
+            for name in names {
+                values.remove((room.as_str(), name.as_str()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl From<redb::Error> for StoreError {
+    fn from(error: redb::Error) -> Self {
+        match error {
+            redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => Self::InUse,
+            redb::Error::Io(error)
+                if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
+            {
+                Self::Damaged(error.to_string())
+            }
+            error @ (redb::Error::Corrupted(_)
+            | redb::Error::UpgradeRequired(_)
+            | redb::Error::RepairAborted
+            | redb::Error::TableTypeMismatch { .. }) => Self::Damaged(error.to_string()),
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<DatabaseError> for StoreError {
+    fn from(error: DatabaseError) -> Self {
+        redb::Error::from(error).into()
+    }
+}
+
+impl fmt::Debug for RedbStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedbStore").field("max_rooms", &self.max_rooms).finish_non_exhaustive()
+    }
+}
