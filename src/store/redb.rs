@@ -181,11 +181,11 @@ impl RoomStore for RedbStore {
             let committed = write(database, self.durability, |transaction| {
                 let mut rooms = transaction.open_table(ROOMS).map_err(redb::Error::from)?;
                 let mut values = transaction.open_table(VALUES).map_err(redb::Error::from)?;
+                let before = rooms.len().map_err(redb::Error::from)?;
                 for change in changes {
                     apply(change, &mut rooms, &mut values)?;
                 }
                 // What was there already may be written, also where there is too much of it.
-                let before = rooms_before(database)?;
                 let count = rooms.len().map_err(redb::Error::from)?;
                 if count > self.max_rooms.max(before) { Err(Refused::Full) } else { Ok(()) }
             });
@@ -223,10 +223,6 @@ impl From<redb::Error> for Refused {
     fn from(error: redb::Error) -> Self {
         Self::Failed(Box::new(error))
     }
-}
-
-fn rooms_before(database: &Database) -> Result<u64, redb::Error> {
-    Ok(database.begin_read()?.open_table(ROOMS)?.len()?)
 }
 
 fn apply(
