@@ -112,6 +112,19 @@ fn newcomer<'a>(name: &'a str, variables: &'a [(Json<'a>, Json<'a>)]) -> Newcome
     }
 }
 
+/// Those of a registry, but for its limits.
+fn rules(epoch: Instant, limits: Limits) -> Rules {
+    Rules {
+        epoch,
+        schema: Schema::Fixed,
+        tick: Duration::from_millis(16),
+        coalesce: false,
+        settle: Some(Duration::from_millis(500)),
+        limits,
+        policy: None,
+    }
+}
+
 /// A server that answers every text and binary message with itself, over WebSockets upgraded, read,
 /// written and closed as those of sessions are.
 pub fn echo(message_bytes: usize) -> Router {
@@ -151,15 +164,7 @@ impl Bench {
     #[must_use]
     pub fn new(dialect: Dialect, members: usize, variables: usize, bytes: usize) -> Self {
         let now = Instant::now();
-        let rules = Rules {
-            epoch: now,
-            schema: Schema::Fixed,
-            tick: Duration::from_millis(16),
-            coalesce: false,
-            settle: Some(Duration::from_millis(500)),
-            limits: Limits::default().members_per_room(members),
-            policy: None,
-        };
+        let rules = rules(now, Limits::default().members_per_room(members));
         let names: Vec<_> = (0..variables).map(|i| Json::from_plain(&format!("☁ {i}"))).collect();
         let value = Json::from_plain(&"v".repeat(bytes));
         let initial: Vec<_> = names.iter().map(|name| (name.clone(), value.clone())).collect();

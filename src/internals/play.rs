@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::newcomer;
+use super::{newcomer, rules};
 use crate::{
     Dialect, Limits, Policy,
     budget::Budget,
@@ -14,7 +14,7 @@ use crate::{
     names::DuplicateNames,
     outbox::{Item, Outbox},
     policy::AnyPolicy,
-    room::{Due, MemberId, Newcomer, Rules, Schema, Shared, State, Write},
+    room::{Due, MemberId, Newcomer, Rules, Shared, State, Write},
     wire::Json,
 };
 
@@ -34,15 +34,7 @@ impl Play {
         let now = Instant::now();
         let policy: Arc<dyn AnyPolicy> = Arc::new(policy);
         let budget = Budget::new(limits.state_bytes);
-        let rules = Rules {
-            epoch: now,
-            schema: Schema::Fixed,
-            tick: Duration::from_millis(16),
-            coalesce: false,
-            settle: Some(Duration::from_millis(500)),
-            limits,
-            policy: Some(policy),
-        };
+        let rules = Rules { policy: Some(policy), ..rules(now, limits) };
         let initial = plain(variables);
         let initial = (!initial.is_empty()).then_some(&*initial);
         let state =
