@@ -3,9 +3,13 @@
 use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use axum::{Router, serve::ListenerExt};
-use axum_cloud_variables::{Limits, Origins, RoomRegistry, ScratchValues, UsernameRules};
+use axum_cloud_variables::{
+    Limits, Origins, RedbStore, RoomRegistry, ScratchValues, UsernameRules,
+};
 use clap::Parser;
 use tokio::{
+    fs::File,
+    io::{BufReader, BufWriter},
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     time::sleep,
@@ -57,9 +61,21 @@ struct Args {
     /// corrected; 0 leaves them as they are.
     #[arg(long, default_value_t = 500)]
     settle_ms: u64,
-    /// Seconds that an emptied room keeps its variables.
+    /// Seconds that an emptied room keeps its variables; with --store, those that it stays in memory.
     #[arg(long, default_value_t = Limits::default().empty_room_ttl.as_secs())]
     empty_room_ttl: u64,
+    /// File that keeps rooms; made if there is none. Without it, they end with the server.
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+    /// Milliseconds that a new value waits at most before it is saved.
+    #[arg(long, default_value_t = 100, requires = "store")]
+    flush_ms: u64,
+    /// Write all rooms of the store to this file, one a line, and end.
+    #[arg(long, value_name = "FILE", requires = "store", conflicts_with = "import")]
+    export: Option<PathBuf>,
+    /// Read rooms from a file that --export wrote, and end. Rooms that are in the store stay.
+    #[arg(long, value_name = "FILE", requires = "store")]
+    import: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -76,6 +92,16 @@ async fn main() -> ExitCode {
 
 async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     let rooms = registry(&args)?;
+    if let Some(file) = &args.export {
+        let mut to = BufWriter::new(File::create(file).await?);
+        println!("{} rooms exported", rooms.export(&mut to).await?);
+        return Ok(to.get_ref().sync_all().await?);
+    }
+    if let Some(file) = &args.import {
+        let imported = rooms.import(BufReader::new(File::open(file).await?)).await?;
+        println!("{} rooms imported, {} were there", imported.created, imported.skipped);
+        return Ok(());
+    }
     let mount = rooms.mount(&args.path).origins(match &args.allow_origin[..] {
         [] => Origins::any(),
         list => Origins::list(list),
@@ -120,7 +146,13 @@ fn registry(args: &Args) -> Result<RoomRegistry, Box<dyn Error>> {
         0 => limits.bytes_per_second = 0,
         rate => limits.message_burst = rate.saturating_mul(2),
     }
-    Ok(RoomRegistry::builder()
+    let mut builder = RoomRegistry::builder();
+    if let Some(file) = &args.store {
+        let store = RedbStore::open(file)
+            .map_err(|error| format!("--store {}: {error}", file.display()))?;
+        builder = builder.store(store).flush_interval(Duration::from_millis(args.flush_ms));
+    }
+    Ok(builder
         .limits(limits)
         .tick(Duration::try_from_secs_f64(args.tick_ms / 1000.0)?)
         .settle((args.settle_ms > 0).then(|| Duration::from_millis(args.settle_ms)))

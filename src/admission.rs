@@ -48,7 +48,7 @@ pub(crate) async fn admit(
                 variables: variables.unwrap_or_default(),
                 identity: &caller.identity,
                 parts: request,
-                exists: registry.has(&room),
+                exists: registry.has(&room).await.map_err(refusal)?,
             };
             ask(&**policy, &join, registry).await?
         }
@@ -70,7 +70,7 @@ pub(crate) async fn admit(
         outlived: None,
     };
     loop {
-        match registry.enter(&room, &newcomer) {
+        match registry.enter(&room, &newcomer).await {
             Ok((seat, joined)) => {
                 debug!("joined");
                 let outbox = Outbox::new(seat.room().clone(), dialect, joined);
@@ -162,6 +162,10 @@ fn refusal(error: EnterError) -> Close {
         EnterError::Draining => Close::new(CloseCode::Unavailable, "the server is shutting down"),
         EnterError::NoSuchRoom => Close::new(CloseCode::Incompatible, "there is no such room"),
         EnterError::Banned => Close::new(CloseCode::Username, "you are banned from this room"),
+        EnterError::Store => {
+            let reason = "the server cannot reach its saved rooms: try again later";
+            Close::new(CloseCode::Unavailable, reason)
+        }
         EnterError::Full => {
             Close::new(CloseCode::Overloaded, "the server is full: try again later")
         }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use axum::{Router, extract::Request, response::Response};
+use futures_util::FutureExt;
 use serde_json::value::RawValue;
 
 pub use play::Play;
@@ -91,7 +92,9 @@ pub fn judge(rules: &UsernameRules, name: &str) -> Result<(), String> {
 /// If there is no place.
 pub fn visit(rooms: &RoomRegistry, room: &str, name: &str, sets: usize) {
     let variables = [(Json::from_plain("v"), Json::from_plain("0"))];
-    let (seat, _) = rooms.inner().enter(room, &newcomer(name, &variables)).expect("a place");
+    let newcomer = newcomer(name, &variables);
+    let entered = rooms.inner().enter(room, &newcomer).now_or_never().expect("without a store");
+    let (seat, _) = entered.expect("a place");
     for n in 0..sets {
         let value = Json::from_plain(&n.to_string());
         seat.write(u64::MAX, &variables[0].0, Some(&value)).expect("a member");
@@ -122,6 +125,7 @@ fn rules(epoch: Instant, limits: Limits) -> Rules {
         settle: Some(Duration::from_millis(500)),
         limits,
         policy: None,
+        keeper: None,
     }
 }
 

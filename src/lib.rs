@@ -26,13 +26,13 @@ pub use mount::{Mount, MountLayer, MountService, Origins};
 pub use names::{Alphabet, DuplicateNames, UsernameRules};
 pub use policy::{Join, Policy, Rejection, Rights, Verdict, Write};
 pub use registry::{
-    BuildError, Creators, OpenError, OpenRoom, RoomRegistry, RoomRegistryBuilder, RoomSummary,
-    Stats,
+    BuildError, Creators, Imported, OpenError, OpenRoom, RoomRegistry, RoomRegistryBuilder,
+    RoomSummary, Stats, TransferError,
 };
 pub use room::{Events, MemberId, MemberInfo, Room, RoomError, RoomEvent, Schema, SetError};
 #[cfg(feature = "redb")]
 pub use store::RedbStore;
-pub use store::{Change, RoomStore, StoreError, StoredRoom};
+pub use store::{Change, RoomStore, StoreError, StoreStats, StoredRoom, StoredSchema};
 pub use wire::{Dialect, ScratchValues};
 
 /// Compiles the README's examples.

@@ -193,6 +193,7 @@ mod tests {
             settle: None,
             limits: Limits::default(),
             policy: None,
+            keeper: None,
         };
         let text = Json::from_plain;
         let values = ["a", "b", "c"].map(|name| (text(name), text(&"v".repeat(50_000))));

@@ -122,7 +122,7 @@ impl Join<'_> {
         self.parts
     }
 
-    /// Whether the room is there. That may change until the join is over.
+    /// Whether the room is there, in memory or in the store. That may change until the join is over.
     #[must_use]
     pub fn room_exists(&self) -> bool {
         self.exists

@@ -7,12 +7,14 @@ mod emptied;
 mod enter;
 mod host;
 mod open;
+mod recall;
 mod seat;
+mod transfer;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 pub use builder::{BuildError, Creators, RoomRegistryBuilder};
 pub(crate) use drain::{Drain, Session};
@@ -20,6 +22,7 @@ pub(crate) use enter::EnterError;
 pub use host::RoomSummary;
 pub use open::{OpenError, OpenRoom};
 pub(crate) use seat::Seat;
+pub use transfer::{Imported, TransferError};
 
 use crate::{
     budget::Budget,
@@ -27,6 +30,7 @@ use crate::{
     names::{DuplicateNames, UsernameRules},
     policy::Judging,
     room::{Rules, Shared, Watchers},
+    store::StoreStats,
     wire::{Dialect, ScratchValues},
 };
 use bans::Bans;
@@ -145,16 +149,32 @@ impl RoomRegistry {
         }
     }
 
+    /// How the store does; `None` where there is none.
+    ///
+    /// ```
+    /// use axum_cloud_variables::RoomRegistry;
+    ///
+    /// let rooms = RoomRegistry::new();
+    /// assert_eq!(rooms.store_stats(), None);
+    /// ```
+    #[must_use]
+    pub fn store_stats(&self) -> Option<StoreStats> {
+        Judging::refuse();
+        self.inner.rules.keeper.as_ref().map(|keeper| keeper.stats())
+    }
+
     /// Whether [`shutdown`](Self::shutdown) was called.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.inner.drain.is_draining()
     }
 
-    /// Closes every session with 1001 and refuses new ones; ends when all are gone or `grace` is
-    /// over. Returns whether all are gone; then no task of the registry is left. Sessions are closed in no order, and, where there are
-    /// many, over some time (at most a quarter of `grace`), so that their clients do not come back
-    /// in one instant.
+    /// Closes every session with 1001 and refuses new ones; ends when all are gone, and the store
+    /// has all values, or `grace` is over. Returns whether that is so; then no task of the registry
+    /// is left. Where sessions do not end in time, saving still gets a second.
+    ///
+    /// Sessions are closed in no order, and, where there are many, over some time (at most a quarter
+    /// of `grace`), so that their clients do not come back in one instant.
     ///
     /// axum's graceful shutdown does not wait for upgraded connections (HTTP/1), or waits for them
     /// for ever (HTTP/2): call this on the same signal.
@@ -177,7 +197,12 @@ impl RoomRegistry {
             }
             self.inner.drain.empty().await;
         };
-        let is_done = timeout(grace, all_gone).await.is_ok();
+        let begun = Instant::now();
+        let mut is_done = timeout(grace, all_gone).await.is_ok();
+        if let Some(keeper) = &self.inner.rules.keeper {
+            let left = grace.saturating_sub(begun.elapsed()).max(SAVING);
+            is_done &= timeout(left, keeper.flush()).await.is_ok();
+        }
         self.inner.emptied.close();
         is_done
     }
@@ -186,3 +211,14 @@ impl RoomRegistry {
 /// How many sessions a shutdown closes at once, and how long it then waits.
 const AT_ONCE: usize = 64;
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a shutdown tries to save what is not saved yet, at least.
+const SAVING: Duration = Duration::from_secs(1);
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(keeper) = &self.rules.keeper {
+            keeper.end();
+        }
+    }
+}

@@ -18,6 +18,7 @@ mod settle;
 mod shared;
 mod snapshot;
 mod state;
+mod unsaved;
 mod variables;
 
 use std::{
@@ -43,6 +44,7 @@ pub(crate) use shared::Shared;
 pub(crate) use snapshot::Snapshot;
 pub use state::Schema;
 pub(crate) use state::{Eviction, Rules, Start, State};
+pub(crate) use unsaved::Taken;
 
 use crate::{
     close::{Close, CloseCode},
@@ -85,6 +87,9 @@ pub enum RoomError {
     Gone,
     /// The room has no such member any more.
     NoSuchMember,
+    /// The room is gone, but the store failed and still keeps it: it will be there again for whoever
+    /// joins or opens it, and can be removed then.
+    Kept,
 }
 
 impl fmt::Display for RoomError {
@@ -92,6 +97,7 @@ impl fmt::Display for RoomError {
         f.write_str(match self {
             Self::Gone => "the room is gone",
             Self::NoSuchMember => "the room has no such member",
+            Self::Kept => "the store failed to forget the room",
         })
     }
 }
@@ -238,15 +244,14 @@ impl Room {
         Ok(())
     }
 
-    /// Puts all members out with 1001, and forgets the room.
+    /// Puts all members out with 1001, and forgets the room; with a store, so does the store.
     ///
     /// # Errors
     ///
-    /// [`RoomError::Gone`].
+    /// [`RoomError::Gone`] and [`RoomError::Kept`].
     pub async fn remove(&self) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
-        registry.remove(&room);
-        Ok(())
+        registry.remove(&room).await.map_err(|_| RoomError::Kept)
     }
 
     fn there(&self) -> Option<Arc<Shared>> {

@@ -1,12 +1,15 @@
 //! What keeps rooms beyond the process.
 
+mod keeper;
 #[cfg(feature = "redb")]
 mod redb;
 
-use std::{fmt, io};
+use std::{fmt, io, sync::Arc};
 
 #[cfg(feature = "redb")]
 pub use self::redb::RedbStore;
+pub use keeper::StoreStats;
+pub(crate) use keeper::{Keeper, Turn, seconds_since_1970};
 
 /// Keeps rooms. Called from threads of its own, never from a runtime's worker and never under a lock,
 /// so it may block; by several threads at once.
@@ -39,17 +42,35 @@ pub trait RoomStore: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`], and nothing has changed.
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError>;
 
-    /// A page of the rooms, in the order of their ids' bytes: at most `count` of those behind `after`
-    /// (all are behind the empty one).
+    /// A page of the rooms, in the order of their ids' bytes, with [`Change::Put::used`]: at most
+    /// `count` of those behind `after` (all are behind the empty one).
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    fn rooms(&self, after: &str, count: usize) -> Result<Vec<String>, StoreError>;
+    fn rooms(&self, after: &str, count: usize) -> Result<Vec<(String, u64)>, StoreError>;
 
     /// How many bytes it takes up, where it knows. Default `None`.
     fn bytes(&self) -> Option<u64> {
         None
+    }
+}
+
+impl<S: RoomStore + ?Sized> RoomStore for Arc<S> {
+    fn load(&self, room: &str) -> Result<Option<StoredRoom>, StoreError> {
+        (**self).load(room)
+    }
+
+    fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
+        (**self).commit(changes)
+    }
+
+    fn rooms(&self, after: &str, count: usize) -> Result<Vec<(String, u64)>, StoreError> {
+        (**self).rooms(after, count)
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        (**self).bytes()
     }
 }
 
@@ -58,9 +79,23 @@ pub trait RoomStore: fmt::Debug + Send + Sync + 'static {
 #[expect(clippy::exhaustive_structs, reason = "stores outside this crate make them")]
 pub struct StoredRoom {
     /// Whether clients may create variables in it.
-    pub grows: bool,
+    pub schema: StoredSchema,
     /// Names and values, in no order.
     pub variables: Vec<(String, String)>,
+}
+
+/// Which names a room that is kept may get.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a store that ignores one keeps wrong rooms")]
+pub enum StoredSchema {
+    /// None: as [`Schema::Fixed`](crate::Schema::Fixed). The default.
+    #[default]
+    Fixed,
+    /// Those that sets create; it was made by a client of
+    /// [`Dialect::Scratch`](crate::Dialect::Scratch).
+    Scratch,
+    /// All: as [`Schema::Growing`](crate::Schema::Growing).
+    Growing,
 }
 
 /// One change of a [`RoomStore::commit`].
@@ -71,8 +106,10 @@ pub enum Change {
     Put {
         /// Its id.
         room: String,
-        /// As [`StoredRoom::grows`].
-        grows: bool,
+        /// As [`StoredRoom::schema`].
+        schema: StoredSchema,
+        /// When it was last used, in seconds since the beginning of 1970.
+        used: u64,
         /// These have these values now; others stay as they are.
         values: Vec<(String, String)>,
         /// These are no more.
@@ -83,6 +120,18 @@ pub enum Change {
         /// Its id.
         room: String,
     },
+}
+
+impl Change {
+    /// How many bytes its values have.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Put { values, .. } => {
+                values.iter().map(|(name, value)| name.len() + value.len()).sum()
+            }
+            Self::Remove { .. } => 0,
+        }
+    }
 }
 
 /// Why a store cannot do what it is asked to.

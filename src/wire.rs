@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 pub use dialect::Dialect;
 pub(crate) use frame::{Frame, Lines};
 pub use scratch::ScratchValues;
-pub(crate) use text::{Json, Text};
+pub(crate) use text::{Json, Text, parse_map};
 
 /// The text of a frame to a client is at most this long, unless one `set` alone is longer: what is
 /// written in one piece holds up all that comes behind it.

@@ -32,7 +32,7 @@ impl<S: RoomStore> RoomStore for Faulty<S> {
         self.0.commit(changes)
     }
 
-    fn rooms(&self, after: &str, count: usize) -> Result<Vec<String>, StoreError> {
+    fn rooms(&self, after: &str, count: usize) -> Result<Vec<(String, u64)>, StoreError> {
         self.0.rooms(after, count)
     }
 }
@@ -59,13 +59,21 @@ impl Drop for Folder {
     }
 }
 
+/// When all rooms here were used last.
+const USED: u64 = 1_800_000_000;
+
 fn pairs(values: &[(&str, &str)]) -> Vec<(String, String)> {
     values.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
 }
 
 fn put(room: &str, values: &[(&str, &str)], dropped: &[&str]) -> Change {
     let dropped = dropped.iter().map(ToString::to_string).collect();
-    Change::Put { room: room.into(), grows: room == "grows", values: pairs(values), dropped }
+    let schema = match room {
+        "scratch" => StoredSchema::Scratch,
+        "growing" => StoredSchema::Growing,
+        _ => StoredSchema::Fixed,
+    };
+    Change::Put { room: room.into(), schema, used: USED, values: pairs(values), dropped }
 }
 
 fn remove(room: &str) -> Change {
@@ -92,12 +100,15 @@ fn commit(store: &dyn RoomStore, changes: &[Change]) {
 
 fn contract(store: &dyn RoomStore) {
     assert_eq!(store.load("none").unwrap(), None);
-    assert_eq!(store.rooms("", 10).unwrap(), [""; 0]);
+    assert_eq!(store.rooms("", 10).unwrap(), []);
 
-    commit(store, &[put("a", &[("x", "1"), ("y", "")], &[]), put("grows", &[], &[])]);
+    let a = put("a", &[("x", "1"), ("y", "")], &[]);
+    commit(store, &[a, put("growing", &[], &[]), put("scratch", &[], &[])]);
     assert_eq!(variables(store, "a"), Some(pairs(&[("x", "1"), ("y", "")])));
-    let grows = StoredRoom { grows: true, variables: Vec::new() };
-    assert_eq!(store.load("grows").unwrap(), Some(grows));
+    for (room, schema) in [("growing", StoredSchema::Growing), ("scratch", StoredSchema::Scratch)] {
+        let stored = StoredRoom { schema, variables: Vec::new() };
+        assert_eq!(store.load(room).unwrap(), Some(stored));
+    }
 
     // Some change, some go, the rest stays; the later of two changes counts.
     commit(
@@ -116,14 +127,15 @@ fn contract(store: &dyn RoomStore) {
     for id in ids {
         assert_eq!(variables(store, id).unwrap()[0].1, id);
     }
-    let mut all: Vec<_> = ids.iter().copied().chain(["a", "grows"]).collect();
+    let mut all: Vec<_> = ids.iter().copied().chain(["a", "growing", "scratch"]).collect();
     all.sort_unstable();
     let mut paged: Vec<String> = Vec::new();
     while let page = store.rooms(paged.last().map_or("", |id| id), 3).unwrap()
         && !page.is_empty()
     {
         assert!(page.len() <= 3);
-        paged.extend(page);
+        assert!(page.iter().all(|(_, used)| *used == USED));
+        paged.extend(page.into_iter().map(|(id, _)| id));
     }
     assert_eq!(paged, all);
 

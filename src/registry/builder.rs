@@ -12,15 +12,18 @@ use crate::{
     names::{DuplicateNames, UsernameRules},
     policy::Policy,
     room::{Rules, Schema},
+    store::{Keeper, RoomStore},
     wire::{Dialect, ScratchValues},
 };
 
 /// Settings of a [`RoomRegistry`]; each has a default.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct RoomRegistryBuilder {
     rules: Rules,
     admission: Admission,
+    store: Option<Box<dyn RoomStore>>,
+    flush_interval: Duration,
 }
 
 /// Who creates rooms.
@@ -48,6 +51,8 @@ pub enum BuildError {
     /// A value, name or room id at its limit would not fit
     /// [`Limits::message_bytes`](Limits#structfield.message_bytes).
     MessageTooSmall,
+    /// The system gave no thread for the store.
+    NoThread,
 }
 
 impl fmt::Display for BuildError {
@@ -57,6 +62,7 @@ impl fmt::Display for BuildError {
             Self::MessageTooSmall => {
                 f.write_str("Limits::message_bytes is less than a value and a name at their limits")
             }
+            Self::NoThread => f.write_str("there is no thread for the store"),
         }
     }
 }
@@ -74,8 +80,11 @@ impl Default for RoomRegistryBuilder {
                 settle: Some(Duration::from_millis(500)),
                 limits: Limits::default(),
                 policy: None,
+                keeper: None,
             },
             admission: Admission::default(),
+            store: None,
+            flush_interval: Duration::from_millis(100),
         }
     }
 }
@@ -151,12 +160,31 @@ impl RoomRegistryBuilder {
         self
     }
 
+    /// Keeps rooms beyond the process, and beyond
+    /// [`Limits::empty_room_ttl`](crate::Limits#structfield.empty_room_ttl): a room that is not in
+    /// memory comes from here for the next who joins or opens it. Default: none. A store is of one
+    /// registry: another that wrote to it would not be noticed.
+    ///
+    /// While it fails, players go on; who needs a room from it is refused with 4003 (1013 in
+    /// [`Dialect::Scratch`]), and [`RoomRegistry::store_stats`] says why.
+    pub fn store(mut self, store: impl RoomStore) -> Self {
+        self.store = Some(Box::new(store));
+        self
+    }
+
+    /// How long a new value waits at most before it is saved, beside the time that saving takes;
+    /// what a crash loses. Default 100 ms. Rooms are saved before their creator has joined.
+    pub fn flush_interval(mut self, interval: Duration) -> Self {
+        self.flush_interval = interval;
+        self
+    }
+
     /// Makes the registry; needs no runtime. A time longer than ten years counts as ten years.
     ///
     /// # Errors
     ///
     /// [`BuildError`] where a limit makes every room impossible.
-    pub fn build(self) -> Result<RoomRegistry, BuildError> {
+    pub fn build(mut self) -> Result<RoomRegistry, BuildError> {
         let limits = &self.rules.limits;
         for (field, value) in [
             ("rooms", limits.rooms),
@@ -182,6 +210,10 @@ impl RoomRegistryBuilder {
             limits.name_bytes.saturating_add(limits.value_bytes.max(limits.room_id_bytes));
         if limits.message_bytes < longest.saturating_add(MESSAGE_OVERHEAD) {
             return Err(BuildError::MessageTooSmall);
+        }
+        if let Some(store) = self.store.take() {
+            let keeper = Keeper::start(store, LONGEST.min(self.flush_interval));
+            self.rules.keeper = Some(keeper.map_err(|_| BuildError::NoThread)?);
         }
         Ok(self.make())
     }

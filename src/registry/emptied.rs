@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::{task::AbortHandle, time::sleep_until};
 
 use super::Inner;
-use crate::room::Shared;
+use crate::room::{Eviction, Shared};
 
 /// Each room stands here at most once. It may have members again, or have been emptied once more:
 /// that is looked at when its turn comes.
@@ -87,6 +87,9 @@ impl Drop for Emptied {
     }
 }
 
+/// When to come again to a room that its store does not have yet.
+const AGAIN: Duration = Duration::from_secs(1);
+
 async fn forget(registry: Weak<Inner>, ttl: Duration) {
     loop {
         let next = {
@@ -95,7 +98,16 @@ async fn forget(registry: Weak<Inner>, ttl: Duration) {
                 let now = tokio::time::Instant::now().into_std();
                 match registry.emptied.pop_due(now, ttl) {
                     Ok((since, room)) => {
-                        _ = room.upgrade().is_some_and(|room| registry.evict(since, &room));
+                        let Some(room) = room.upgrade() else { continue };
+                        match registry.evict(since, &room) {
+                            Eviction::EmptiedLater(since) => {
+                                registry.emptied.push(since, &room, &registry);
+                            }
+                            Eviction::Unsaved => {
+                                registry.emptied.push(now + AGAIN - ttl, &room, &registry);
+                            }
+                            Eviction::Evicted | Eviction::InUse => {}
+                        }
                     }
                     Err(Some(next)) => break next,
                     Err(None) => return,

@@ -2,8 +2,11 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{Creators, Inner, Seat};
-use crate::room::{Eviction, JoinError, Joined, MemberId, Newcomer, Refusal, Shared, State};
+use super::{Creators, Inner, Seat, recall::Recalled};
+use crate::{
+    room::{Eviction, JoinError, Joined, MemberId, Newcomer, Refusal, Shared, State},
+    store::Turn,
+};
 
 /// Why the registry has no room for a newcomer.
 #[derive(Debug)]
@@ -14,38 +17,65 @@ pub(crate) enum EnterError {
     /// Only the host creates rooms.
     NoSuchRoom,
     Banned,
+    /// The store has not given or kept the room.
+    Store,
     Room(Arc<Shared>, Refusal),
 }
 
+/// How many rooms that cannot go yet are looked at before there is no place.
+const LOOKED_AT: usize = 64;
+
 impl Inner {
-    /// Lets a newcomer into the room of this id, created if need be.
-    pub(crate) fn enter(
+    /// Lets a newcomer into the room of this id, which comes from the store or is created if need be.
+    pub(crate) async fn enter(
         self: &Arc<Self>,
         id: &str,
         newcomer: &Newcomer<'_>,
     ) -> Result<(Seat, Joined), EnterError> {
         loop {
-            if let Some(room) = self.find(id)? {
-                self.check_ban(room.id(), newcomer)?;
-                match room.join(newcomer.clone()) {
-                    Ok(joined) => {
-                        let seat = Seat::new(self, room, joined.id);
-                        // Draining may have begun since the look-up, and have passed this room.
-                        if self.drain.is_draining() {
-                            return Err(EnterError::Draining);
-                        }
-                        return Ok((seat, joined));
-                    }
-                    Err(JoinError::Evicted) => {}
-                    Err(JoinError::NoBudget) if self.evict_longest_empty(Some(&room)) => {}
-                    Err(JoinError::NoBudget) => return Err(EnterError::Full),
-                    Err(JoinError::Refused(refusal)) => {
-                        return Err(EnterError::Room(room, refusal));
-                    }
-                }
-            } else if let Some(entered) = self.create(id, newcomer)? {
+            let entered = match self.find(id)? {
+                Some(room) => self.join(room, newcomer)?,
+                // Boxed, as every session has the place for it.
+                None => Box::pin(self.recall_or_create(id, newcomer)).await?,
+            };
+            if let Some(entered) = entered {
                 return Ok(entered);
             }
+        }
+    }
+
+    /// `None` where the room is there now, or another had to go first.
+    async fn recall_or_create(
+        self: &Arc<Self>,
+        id: &str,
+        newcomer: &Newcomer<'_>,
+    ) -> Result<Option<(Seat, Joined)>, EnterError> {
+        match self.recall(id).await? {
+            Recalled::Here => Ok(None),
+            Recalled::Nowhere(turn) => self.create(id, turn, newcomer).await,
+        }
+    }
+
+    /// `None` where the room is gone, or another had to go first.
+    fn join(
+        self: &Arc<Self>,
+        room: Arc<Shared>,
+        newcomer: &Newcomer<'_>,
+    ) -> Result<Option<(Seat, Joined)>, EnterError> {
+        self.check_ban(room.id(), newcomer)?;
+        match room.join(newcomer.clone()) {
+            Ok(joined) => {
+                let seat = Seat::new(self, room, joined.id);
+                // Draining may have begun since the look-up, and have passed this room.
+                if self.drain.is_draining() {
+                    return Err(EnterError::Draining);
+                }
+                Ok(Some((seat, joined)))
+            }
+            Err(JoinError::Evicted) => Ok(None),
+            Err(JoinError::NoBudget) if self.evict_longest_empty(Some(&room)) => Ok(None),
+            Err(JoinError::NoBudget) => Err(EnterError::Full),
+            Err(JoinError::Refused(refusal)) => Err(EnterError::Room(room, refusal)),
         }
     }
 
@@ -53,10 +83,6 @@ impl Inner {
         let now = tokio::time::Instant::now().into_std();
         let is_banned = self.bans.holds(room, (&newcomer.identity, &newcomer.key), now);
         if is_banned { Err(EnterError::Banned) } else { Ok(()) }
-    }
-
-    pub(crate) fn has(&self, id: &str) -> bool {
-        self.rooms.read().contains_key(id)
     }
 
     pub(super) fn find(&self, id: &str) -> Result<Option<Arc<Shared>>, EnterError> {
@@ -68,9 +94,10 @@ impl Inner {
     }
 
     /// `None` where somebody else created it meanwhile, or a room had to go first.
-    fn create(
+    async fn create(
         self: &Arc<Self>,
         id: &str,
+        turn: Option<Turn>,
         creator: &Newcomer<'_>,
     ) -> Result<Option<(Seat, Joined)>, EnterError> {
         if self.admission.creators == Creators::Host {
@@ -78,9 +105,11 @@ impl Inner {
         }
         let id: Arc<str> = id.into();
         self.check_ban(&id, creator)?;
+        self.make_place()?;
         let now = tokio::time::Instant::now().into_std();
         let places = (&self.budget, &self.watchers);
         let state = State::new(&self.rules, &id, creator.variables, places, now);
+        let _turn = self.keep(turn, state.as_ref()).await?;
         let created = self.insert(id, state, |state| state.found(creator.clone()))?;
         Ok(created.map(|(room, joined)| (Seat::new(self, room, joined.id), joined)))
     }
@@ -113,36 +142,47 @@ impl Inner {
         if self.evict_longest_empty(None) { Ok(None) } else { Err(EnterError::Full) }
     }
 
-    /// Forgets the room that is empty for longest, but not the one that somebody is about to join.
-    pub(super) fn evict_longest_empty(self: &Arc<Self>, joined: Option<&Arc<Shared>>) -> bool {
-        let mut kept = None;
-        let evicted = loop {
-            let Some((since, room)) = self.emptied.pop() else { break false };
-            match room.upgrade() {
-                Some(room) if joined.is_some_and(|joined| Arc::ptr_eq(joined, &room)) => {
-                    kept = Some((since, room));
-                }
-                Some(room) if self.evict(since, &room) => break true,
-                _ => {}
+    /// Forgets an empty room where there is no place for another.
+    pub(super) fn make_place(self: &Arc<Self>) -> Result<(), EnterError> {
+        while self.rooms.read().len() >= self.rules.limits.rooms {
+            if !self.evict_longest_empty(None) {
+                return Err(EnterError::Full);
             }
-        };
-        if let Some((since, room)) = kept {
-            self.emptied.push(since, &room, self);
         }
+        Ok(())
+    }
+
+    /// Forgets the room that is empty for longest, but not the one that somebody is about to join,
+    /// nor those that the store does not have yet.
+    pub(super) fn evict_longest_empty(self: &Arc<Self>, joined: Option<&Arc<Shared>>) -> bool {
+        let mut kept = Vec::new();
+        let mut evicted = false;
+        while !evicted
+            && kept.len() < LOOKED_AT
+            && let Some((since, room)) = self.emptied.pop()
+        {
+            let Some(room) = room.upgrade() else { continue };
+            let is_joined = joined.is_some_and(|joined| Arc::ptr_eq(joined, &room));
+            let eviction = if is_joined { Eviction::Unsaved } else { self.evict(since, &room) };
+            match eviction {
+                Eviction::Evicted => evicted = true,
+                Eviction::EmptiedLater(since) => self.emptied.push(since, &room, self),
+                Eviction::Unsaved => kept.push((since, room)),
+                Eviction::InUse => {}
+            }
+        }
+        kept.iter().for_each(|(since, room)| self.emptied.push(*since, room, self));
         evicted
     }
 
     /// Forgets a room if it has been empty since that moment.
-    pub(super) fn evict(self: &Arc<Self>, since: Instant, room: &Arc<Shared>) -> bool {
+    pub(super) fn evict(self: &Arc<Self>, since: Instant, room: &Arc<Shared>) -> Eviction {
         let mut rooms = self.rooms.write();
-        match room.evict(since) {
-            Eviction::Evicted => rooms.remove(room.id()).is_some(),
-            Eviction::EmptiedLater(since) => {
-                self.emptied.push(since, room, self);
-                false
-            }
-            Eviction::InUse => false,
+        let eviction = room.evict(since);
+        if eviction == Eviction::Evicted {
+            rooms.remove(room.id());
         }
+        eviction
     }
 
     /// Takes a member out of its room.

@@ -7,6 +7,7 @@ use crate::{
     close::{Close, CloseCode},
     policy::Judging,
     room::{Events, MemberId, Room, RoomEvent, Shared},
+    store::{Change, StoreError},
 };
 
 /// A room in a list of rooms.
@@ -120,12 +121,25 @@ impl Inner {
         }
     }
 
-    pub(crate) fn remove(self: &Arc<Self>, room: &Arc<Shared>) {
+    pub(crate) async fn remove(self: &Arc<Self>, room: &Arc<Shared>) -> Result<(), StoreError> {
+        let Some(keeper) = &self.rules.keeper else {
+            self.forget(room);
+            return Ok(());
+        };
+        let turn = keeper.turn(room.id()).await;
+        // Another of this id may be there since.
+        if self.forget(room) {
+            keeper.order(turn, Change::Remove { room: (&**room.id()).into() }).await?;
+        }
+        Ok(())
+    }
+
+    /// False where it is none of the registry's rooms any more.
+    fn forget(&self, room: &Arc<Shared>) -> bool {
         let mut rooms = self.rooms.write();
         room.change(|state, now| state.remove(&closed(), now));
-        if rooms.get(room.id()).is_some_and(|there| Arc::ptr_eq(there, room)) {
-            rooms.remove(room.id());
-        }
+        let is_there = rooms.get(room.id()).is_some_and(|there| Arc::ptr_eq(there, room));
+        is_there && rooms.remove(room.id()).is_some()
     }
 }
 

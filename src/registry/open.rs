@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{EnterError, Inner, RoomRegistry};
+use super::{EnterError, Inner, RoomRegistry, recall::Recalled};
 use crate::{
     policy::Judging,
     room::{Opening, Room, Schema, Shared, State, entries},
@@ -36,6 +36,10 @@ pub enum OpenError {
     Full,
     /// The registry is shutting down.
     Draining,
+    /// The store failed or took longer than
+    /// [`Limits::admit_timeout`](crate::Limits#structfield.admit_timeout); see
+    /// [`RoomRegistry::store_stats`].
+    Store,
 }
 
 impl fmt::Display for OpenError {
@@ -45,6 +49,7 @@ impl fmt::Display for OpenError {
             Self::TooLarge => "the variables are more, or longer, than the limits allow",
             Self::Full => "there is no place for another room",
             Self::Draining => "the registry is shutting down",
+            Self::Store => "the store does not answer",
         })
     }
 }
@@ -53,7 +58,8 @@ impl std::error::Error for OpenError {}
 
 impl RoomRegistry {
     /// Opens a room, so that it has its variables before any player comes. It stays when it is empty,
-    /// until [`Room::close`] or [`Room::remove`].
+    /// until [`Room::close`] or [`Room::remove`]. With a store, it is the room that is kept there, and
+    /// is there when this returns.
     ///
     /// Where the room is there already, it is this room; given names become its names: new ones are
     /// created with their values, the values of those that it has stay, others go, and members whose
@@ -122,13 +128,13 @@ impl IntoFuture for OpenRoom {
         Box::pin(async move {
             Judging::refuse();
             let inner = &self.registry.inner;
-            inner.open(&self.id, &self.opening).map(|room| Room::new(&room, inner))
+            inner.open(&self.id, &self.opening).await.map(|room| Room::new(&room, inner))
         })
     }
 }
 
 impl Inner {
-    fn open(self: &Arc<Self>, id: &str, opening: &Opening) -> Result<Arc<Shared>, OpenError> {
+    async fn open(self: &Arc<Self>, id: &str, opening: &Opening) -> Result<Arc<Shared>, OpenError> {
         if !(1..=self.rules.limits.room_id_bytes).contains(&id.len()) {
             return Err(OpenError::InvalidId);
         }
@@ -146,12 +152,18 @@ impl Inner {
                 }
                 continue;
             }
+            let Recalled::Nowhere(turn) = self.recall(id).await? else { continue };
+            self.make_place()?;
             let now = tokio::time::Instant::now().into_std();
             let variables = opening.variables.as_deref().unwrap_or_default();
             let id: Arc<str> = id.into();
             let places = (&self.budget, &self.watchers);
-            let state = State::new(&self.rules, &id, Some(variables), places, now);
-            if let Some((room, ())) = self.insert(id, state, |state| state.keep(opening))? {
+            let mut state = State::new(&self.rules, &id, Some(variables), places, now);
+            if let Some(state) = &mut state {
+                state.settings(opening);
+            }
+            let _turn = self.keep(turn, state.as_ref()).await?;
+            if let Some((room, ())) = self.insert(id, state, |state| state.tell_created())? {
                 return Ok(room);
             }
         }
@@ -162,6 +174,7 @@ impl From<EnterError> for OpenError {
     fn from(error: EnterError) -> Self {
         match error {
             EnterError::Draining => Self::Draining,
+            EnterError::Store => Self::Store,
             EnterError::Full
             | EnterError::NoSuchRoom
             | EnterError::Banned

@@ -34,7 +34,7 @@ pub struct MemberInfo {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum RoomEvent {
-    /// The room is there; the first of each room in
+    /// The room is there: new, or loaded from the store. The first of each room in
     /// [`RoomRegistry::events`](crate::RoomRegistry::events), and in no room's own events.
     Created,
     /// Somebody joined.
@@ -53,7 +53,8 @@ pub enum RoomEvent {
     /// The last member left. The room is kept for
     /// [`Limits::empty_room_ttl`](crate::Limits#structfield.empty_room_ttl).
     Emptied,
-    /// The room is gone, and its events end.
+    /// The room is gone, and its events end; a store still keeps it, unless it was
+    /// [removed](crate::Room::remove).
     Closed,
     /// The observer was too slow for so many events.
     Missed(u64),

@@ -38,10 +38,8 @@ impl Opening {
 }
 
 impl State {
-    /// Makes a new room the host's.
-    pub(crate) fn keep(&mut self, opening: &Opening) {
+    pub(crate) fn tell_created(&self) {
         self.observers.tell(|| RoomEvent::Created);
-        self.settings(opening);
     }
 
     /// Makes a room that is there what the host wants. False where it is evicted; an error where
@@ -57,10 +55,14 @@ impl State {
         Ok(true)
     }
 
-    fn settings(&mut self, opening: &Opening) {
+    /// Makes a room the host's.
+    pub(crate) fn settings(&mut self, opening: &Opening) {
         self.is_kept = true;
         if let Some(schema) = opening.schema {
             self.schema = schema;
+            if let Some(unsaved) = &mut self.unsaved {
+                unsaved.touch();
+            }
             self.grows = schema == Schema::Growing;
         }
         if let Some(max_members) = opening.max_members {
@@ -78,7 +80,10 @@ impl State {
     ) -> Result<(), ()> {
         if !self.grows && !self.variables.same_names(variables) {
             let is_given = |name: &str| variables.iter().any(|(given, _)| given.as_json() == name);
-            let freed = self.variables.retain(is_given);
+            let (removed, freed) = self.variables.retain(is_given);
+            if let Some(unsaved) = &mut self.unsaved {
+                removed.into_iter().for_each(|name| unsaved.insert(name));
+            }
             self.charge.shrink(freed);
             self.position += 1;
             self.snapshot = Weak::new();

@@ -230,6 +230,7 @@ impl State {
         {
             self.settle.contest(&name, variable);
         }
+        self.note_unsaved(&name);
         self.outgoing.push(Part { position, name, value, from: writer, to: None, cost });
     }
 

@@ -39,6 +39,7 @@ fn room() -> Arc<Shared> {
         settle: Some(Duration::ZERO),
         limits: Limits::default().backlog_batches(1),
         policy: None,
+        keeper: None,
     });
     let budget = Budget::new(usize::MAX);
     let state = State::new(

@@ -8,12 +8,13 @@ use tokio::{
 };
 
 use super::{
-    Eviction, JoinError, Joined, Link, MemberId, Newcomer, RoomEvent, Start, State, Write,
+    Eviction, JoinError, Joined, Link, MemberId, Newcomer, RoomEvent, Start, State, Taken, Write,
     WriteError,
     order::{Alarm, Due},
 };
 use crate::{
     registry::RoomSummary,
+    store::Change,
     sync::{self, Handle, RwLock},
 };
 
@@ -75,6 +76,21 @@ impl Shared {
         self.state.write().evict(since)
     }
 
+    /// See [`State::take_unsaved`].
+    pub(crate) fn take_unsaved(&self, used: u64) -> Option<(Change, Taken)> {
+        self.state.write().take_unsaved(used)
+    }
+
+    /// See [`State::saved`].
+    pub(crate) fn saved(&self, taken: Taken, is_done: bool) -> bool {
+        self.state.write().saved(taken, is_done)
+    }
+
+    /// See [`State::unsaved_len`].
+    pub(crate) fn unsaved_len(&self) -> usize {
+        self.state.read().unsaved_len()
+    }
+
     /// What to stop the sessions of its members by.
     pub(crate) fn links(&self) -> Vec<Arc<Link>> {
         self.state.read().links()
@@ -113,10 +129,13 @@ impl Shared {
         change: impl FnOnce(&mut State, std::time::Instant) -> T,
     ) -> T {
         let now = Instant::now().into_std();
-        let (result, alarm) = {
+        let (result, alarm, keeper) = {
             let mut state = self.state.write();
-            (change(&mut state, now), state.alarm())
+            (change(&mut state, now), state.alarm(), state.list())
         };
+        if let Some(keeper) = keeper {
+            keeper.list(self.clone());
+        }
         match alarm {
             Alarm::AsArranged => {}
             Alarm::Sooner => self.sooner.notify_one(),

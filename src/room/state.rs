@@ -17,12 +17,14 @@ use super::{
     outgoing::Outgoing,
     settle::Settle,
     snapshot::Snapshot,
+    unsaved::Unsaved,
     variables::{self, Variables},
 };
 use crate::{
     budget::{Budget, Charge},
     limits::Limits,
     policy::AnyPolicy,
+    store::Keeper,
     wire::{self, Dialect, Json, Text},
 };
 
@@ -52,6 +54,8 @@ pub(crate) struct Rules {
     pub(crate) settle: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) policy: Option<Arc<dyn AnyPolicy>>,
+    /// Where there is a store.
+    pub(crate) keeper: Option<Arc<Keeper>>,
 }
 
 /// What a receiver that starts at a position needs besides.
@@ -67,6 +71,8 @@ pub(crate) struct Start {
 pub(crate) enum Eviction {
     Evicted,
     InUse,
+    /// The store does not have all of it yet.
+    Unsaved,
     /// It had members again, and was emptied at this moment.
     EmptiedLater(Instant),
 }
@@ -97,6 +103,8 @@ pub(crate) struct State {
     pub(super) snapshot: Weak<Snapshot>,
     pub(super) charge: Charge,
     pub(super) budget: Budget,
+    /// Where there is a store.
+    pub(super) unsaved: Option<Unsaved>,
     /// When somebody will look after the room by itself.
     pub(super) alarm: Option<Instant>,
     /// When the last member left last.
@@ -146,6 +154,7 @@ impl State {
             snapshot: Weak::new(),
             charge,
             budget: budget.clone(),
+            unsaved: rules.keeper.as_ref().map(Unsaved::new),
             alarm: None,
             emptied: now,
             awaits_eviction: false,
@@ -216,6 +225,9 @@ impl State {
         if self.emptied > since {
             return Eviction::EmptiedLater(self.emptied);
         }
+        if self.is_unsaved() {
+            return Eviction::Unsaved;
+        }
         self.forget();
         Eviction::Evicted
     }
@@ -226,6 +238,7 @@ impl State {
         self.observers.close();
         // A task may look after the room for a moment still: its bytes are free now.
         self.variables = Variables::default();
+        self.unsaved = None;
         self.settle.clear();
         self.outgoing.clear();
         self.charge = self.budget.open();

@@ -30,6 +30,8 @@ pub(super) struct Variable {
     pub(super) pause: Duration,
     /// Set while the last write is contested: when its writer is to be corrected.
     pub(super) due: Option<Instant>,
+    /// The store is to learn the value.
+    pub(super) is_unsaved: bool,
 }
 
 impl Variable {
@@ -92,6 +94,7 @@ impl Variables {
             written: now,
             pause: Duration::ZERO,
             due: None,
+            is_unsaved: false,
         };
         self.map.insert(name, variable);
     }
@@ -117,19 +120,20 @@ impl Variables {
             && variables.iter().all(|(name, _)| self.contains(name.as_json()))
     }
 
-    /// Removes all others; what they counted in the budget.
-    pub(super) fn retain(&mut self, stays: impl Fn(&str) -> bool) -> usize {
-        let mut freed = 0;
-        self.map.retain(|name, variable| {
-            let (name, value) = (name.as_json(), variable.value.as_json());
+    /// Removes all others: their names, and what they counted in the budget.
+    pub(super) fn retain(&mut self, stays: impl Fn(&str) -> bool) -> (Vec<Text>, usize) {
+        let (mut removed, mut freed) = (Vec::new(), 0);
+        self.map.retain(|text, variable| {
+            let (name, value) = (text.as_json(), variable.value.as_json());
             let stays = stays(name);
             if !stays {
                 freed += cost(name, value);
                 self.handshake -= entry_len(name, value);
+                removed.push(text.clone());
             }
             stays
         });
-        freed
+        (removed, freed)
     }
 
     pub(super) fn handshake_len(&self) -> usize {

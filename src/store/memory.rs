@@ -4,10 +4,14 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use axum_cloud_variables::{Change, RoomStore, StoreError, StoredRoom};
+use axum_cloud_variables::{Change, RoomStore, StoreError, StoredRoom, StoredSchema};
 
-/// Whether a room grows, and its variables.
-type Kept = (bool, HashMap<String, String>);
+#[derive(Debug, Default)]
+struct Kept {
+    schema: StoredSchema,
+    used: u64,
+    variables: HashMap<String, String>,
+}
 
 #[derive(Debug, Default)]
 struct MemoryStore(Mutex<BTreeMap<String, Kept>>);
@@ -15,9 +19,9 @@ struct MemoryStore(Mutex<BTreeMap<String, Kept>>);
 impl RoomStore for MemoryStore {
     fn load(&self, room: &str) -> Result<Option<StoredRoom>, StoreError> {
         let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(rooms.get(room).map(|(grows, variables)| StoredRoom {
-            grows: *grows,
-            variables: variables.clone().into_iter().collect(),
+        Ok(rooms.get(room).map(|kept| StoredRoom {
+            schema: kept.schema,
+            variables: kept.variables.clone().into_iter().collect(),
         }))
     }
 
@@ -25,11 +29,11 @@ impl RoomStore for MemoryStore {
         let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for change in changes {
             match change {
-                Change::Put { room, grows, values, dropped } => {
+                Change::Put { room, schema, used, values, dropped } => {
                     let kept = rooms.entry(room.clone()).or_default();
-                    kept.0 = *grows;
-                    kept.1.extend(values.iter().cloned());
-                    kept.1.retain(|name, _| !dropped.contains(name));
+                    (kept.schema, kept.used) = (*schema, *used);
+                    kept.variables.extend(values.iter().cloned());
+                    kept.variables.retain(|name, _| !dropped.contains(name));
                 }
                 Change::Remove { room } => _ = rooms.remove(room),
             }
@@ -37,9 +41,9 @@ impl RoomStore for MemoryStore {
         Ok(())
     }
 
-    fn rooms(&self, after: &str, count: usize) -> Result<Vec<String>, StoreError> {
+    fn rooms(&self, after: &str, count: usize) -> Result<Vec<(String, u64)>, StoreError> {
         let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let behind = rooms.range::<str, _>((Excluded(after), Unbounded));
-        Ok(behind.take(count).map(|(room, _)| room.clone()).collect())
+        Ok(behind.take(count).map(|(room, kept)| (room.clone(), kept.used)).collect())
     }
 }

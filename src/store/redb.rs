@@ -17,14 +17,14 @@ use redb::{
     StorageError, Table, TableDefinition, TableError,
 };
 
-use super::{Change, RoomStore, StoreError, StoredRoom};
+use super::{Change, RoomStore, StoreError, StoredRoom, StoredSchema};
 
 /// What the tables below look like. A file that says more is of a later version.
 const VERSION: u64 = 1;
 
 const INFO: TableDefinition<'_, &str, u64> = TableDefinition::new("info");
-/// By a room's id: whether it grows.
-const ROOMS: TableDefinition<'_, &str, bool> = TableDefinition::new("rooms");
+/// By a room's id: its schema, and when it was last used.
+const ROOMS: TableDefinition<'_, &str, (u8, u64)> = TableDefinition::new("rooms");
 /// By a room's id and a variable's name.
 const VALUES: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("values");
 
@@ -160,7 +160,9 @@ impl RoomStore for RedbStore {
         self.with(|database| {
             let transaction = database.begin_read()?;
             let rooms = transaction.open_table(ROOMS)?;
-            let Some(grows) = rooms.get(room)?.map(|grows| grows.value()) else { return Ok(None) };
+            let Some(schema) = rooms.get(room)?.map(|entry| entry.value().0) else {
+                return Ok(None);
+            };
             let values = transaction.open_table(VALUES)?;
             let mut variables = Vec::new();
             for entry in values.range((room, "")..)? {
@@ -171,7 +173,7 @@ impl RoomStore for RedbStore {
                 }
                 variables.push((name.into(), value.value().into()));
             }
-            Ok(Some(StoredRoom { grows, variables }))
+            Ok(Some(StoredRoom { schema: decode(schema)?, variables }))
         })
     }
 
@@ -199,17 +201,35 @@ impl RoomStore for RedbStore {
         if is_full { Err(StoreError::Full) } else { Ok(()) }
     }
 
-    fn rooms(&self, after: &str, count: usize) -> Result<Vec<String>, StoreError> {
+    fn rooms(&self, after: &str, count: usize) -> Result<Vec<(String, u64)>, StoreError> {
         self.with(|database| {
             let rooms = database.begin_read()?.open_table(ROOMS)?;
             let behind = rooms.range::<&str>((Excluded(after), Unbounded))?.take(count);
-            let ids = behind.map(|entry| entry.map(|(room, _)| room.value().to_owned()));
+            let ids = behind
+                .map(|entry| entry.map(|(room, entry)| (room.value().to_owned(), entry.value().1)));
             Ok(ids.collect::<Result<_, _>>()?)
         })
     }
 
     fn bytes(&self) -> Option<u64> {
         self.path.as_ref().and_then(|path| Some(fs::metadata(path).ok()?.len()))
+    }
+}
+
+fn encode(schema: StoredSchema) -> u8 {
+    match schema {
+        StoredSchema::Fixed => 0,
+        StoredSchema::Scratch => 1,
+        StoredSchema::Growing => 2,
+    }
+}
+
+fn decode(schema: u8) -> Result<StoredSchema, redb::Error> {
+    match schema {
+        0 => Ok(StoredSchema::Fixed),
+        1 => Ok(StoredSchema::Scratch),
+        2 => Ok(StoredSchema::Growing),
+        other => Err(redb::Error::Corrupted(format!("a room of the kind {other}"))),
     }
 }
 
@@ -227,12 +247,12 @@ impl From<redb::Error> for Refused {
 
 fn apply(
     change: &Change,
-    rooms: &mut Table<'_, &'static str, bool>,
+    rooms: &mut Table<'_, &'static str, (u8, u64)>,
     values: &mut Table<'_, (&'static str, &'static str), &'static str>,
 ) -> Result<(), redb::Error> {
     match change {
-        Change::Put { room, grows, values: put, dropped } => {
-            rooms.insert(room.as_str(), grows)?;
+        Change::Put { room, schema, used, values: put, dropped } => {
+            rooms.insert(room.as_str(), (encode(*schema), *used))?;
             for (name, value) in put {
                 values.insert((room.as_str(), name.as_str()), value.as_str())?;
             }

@@ -36,6 +36,10 @@ impl<'a> Json<'a> {
         Json { canonical: Cow::Owned(escape(bytes)), len: bytes.len() }
     }
 
+    pub(crate) fn into_owned(self) -> Json<'static> {
+        Json { canonical: Cow::Owned(self.canonical.into_owned()), len: self.len }
+    }
+
     pub(crate) fn as_json(&self) -> &str {
         &self.canonical
     }
@@ -91,7 +95,7 @@ impl fmt::Debug for Text {
 
 /// The entries of an object whose values are strings, in order, the last of each name; `None` where
 /// it is anything else.
-pub(super) fn parse_map(raw: &RawValue) -> Option<Vec<(Json<'_>, Json<'_>)>> {
+pub(crate) fn parse_map(raw: &RawValue) -> Option<Vec<(Json<'_>, Json<'_>)>> {
     serde_json::from_str::<Entries<'_>>(raw.get()).ok().map(|entries| entries.0)
 }
 

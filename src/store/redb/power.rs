@@ -107,7 +107,8 @@ fn survives(seed: u64, durability: Durability) -> bool {
     let mut round = 0;
     let put = |round: usize, n: usize| Change::Put {
         room: format!("room{}", n % 3),
-        grows: false,
+        schema: StoredSchema::Fixed,
+        used: 0,
         values: vec![("x".into(), format!("{round}")), ("y".into(), "v".repeat(round * 37 % 900))],
         dropped: Vec::new(),
     };

@@ -70,6 +70,7 @@ impl Weather {
                     .value_bytes(VALUE_BYTES)
                     .backlog_batches(*rng.choice(&[1, 4, 64]).unwrap()),
                 policy: None,
+                keeper: None,
             },
         }
     }

@@ -1,0 +1,231 @@
+//! Stored rooms as JSON lines: a backup, and the way from one store to another.
+
+use std::{fmt, fmt::Write as _, io, sync::Arc};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::{Inner, RoomRegistry};
+use crate::{
+    policy::Judging,
+    store::{Change, Keeper, StoreError, StoredRoom, StoredSchema, seconds_since_1970},
+    wire::{self, Json},
+};
+
+/// How many rooms [`RoomRegistry::import`] created, and how many it left alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Imported {
+    /// Those that are there now.
+    pub created: u64,
+    /// Those that were there already, and stay as they are.
+    pub skipped: u64,
+}
+
+/// Why rooms were not exported or imported.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// The registry has no store.
+    NoStore,
+    /// The store failed.
+    Store(StoreError),
+    /// What is written to or read from failed.
+    Io(io::Error),
+    /// This line, counted from 1, is no room.
+    Line(u64, String),
+}
+
+impl fmt::Display for TransferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoStore => f.write_str("there is no store"),
+            Self::Store(error) => error.fmt(f),
+            Self::Io(error) => error.fmt(f),
+            Self::Line(number, what) => write!(f, "line {number} is no room: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for TransferError {}
+
+impl From<StoreError> for TransferError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<io::Error> for TransferError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// One line.
+#[derive(Deserialize)]
+struct Line<'a> {
+    room: String,
+    schema: Schema,
+    used: Option<u64>,
+    #[serde(borrow)]
+    variables: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase", remote = "StoredSchema")]
+enum SchemaName {
+    Fixed,
+    Scratch,
+    Growing,
+}
+
+#[derive(Deserialize)]
+struct Schema(#[serde(with = "SchemaName")] StoredSchema);
+
+/// Rooms of a page of the store, and rooms that are imported at once.
+const AT_ONCE: usize = 256;
+
+impl RoomRegistry {
+    /// Writes all rooms of the store, one a line, with the values of this moment or later; how many.
+    /// Rooms that come and go meanwhile may be among them or not.
+    ///
+    /// ```json
+    /// {"room":"arena","schema":"fixed","used":1700000000,"variables":{"ball":"42.5","score":"1"}}
+    /// ```
+    ///
+    /// `schema` is that of [`StoredSchema`] in small letters, `used` is when the room was last used in
+    /// seconds since the beginning of 1970.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError`].
+    pub async fn export(&self, mut to: impl AsyncWrite + Unpin) -> Result<u64, TransferError> {
+        Judging::refuse();
+        let keeper = self.inner.rules.keeper.as_ref().ok_or(TransferError::NoStore)?;
+        keeper.flush().await;
+        let mut line = String::new();
+        let (mut count, mut after) = (0, String::new());
+        loop {
+            let page = keeper.read(move |store| store.rooms(&after, AT_ONCE)).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = last.clone();
+            for (id, used) in page {
+                let Some(room) = keeper.load(&id).await? else { continue };
+                line.clear();
+                write(&mut line, &id, used, &room);
+                to.write_all(line.as_bytes()).await?;
+                count += 1;
+            }
+        }
+        to.flush().await?;
+        Ok(count)
+    }
+
+    /// Reads rooms as [`export`](Self::export) writes them, and has the store keep them. A room that is
+    /// there already, in the store or in memory, stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError`]; rooms of lines before may have been created, and be skipped another time.
+    pub async fn import(&self, from: impl AsyncBufRead + Unpin) -> Result<Imported, TransferError> {
+        Judging::refuse();
+        let keeper = self.inner.rules.keeper.as_ref().ok_or(TransferError::NoStore)?;
+        let mut lines = from.lines();
+        let (mut imported, mut number) = (Imported::default(), 0);
+        let mut under_way = FuturesUnordered::new();
+        let mut count = |created: bool| match created {
+            true => imported.created += 1,
+            false => imported.skipped += 1,
+        };
+        while let Some(line) = lines.next_line().await? {
+            number += 1;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let (id, change) = parse(&line).map_err(|what| TransferError::Line(number, what))?;
+            under_way.push(self.inner.create_stored(keeper, id, change));
+            if under_way.len() == AT_ONCE
+                && let Some(created) = under_way.next().await
+            {
+                count(created?);
+            }
+        }
+        while let Some(created) = under_way.next().await {
+            count(created?);
+        }
+        Ok(imported)
+    }
+}
+
+impl Inner {
+    /// False where the room is there.
+    async fn create_stored(
+        &self,
+        keeper: &Arc<Keeper>,
+        id: String,
+        change: Change,
+    ) -> Result<bool, StoreError> {
+        let turn = keeper.turn(&id).await;
+        if self.rooms.read().contains_key(&*id) || keeper.load(&id).await?.is_some() {
+            return Ok(false);
+        }
+        keeper.order(turn, change).await?;
+        Ok(true)
+    }
+}
+
+fn write(line: &mut String, id: &str, used: u64, room: &StoredRoom) {
+    let schema = match room.schema {
+        StoredSchema::Fixed => "fixed",
+        StoredSchema::Scratch => "scratch",
+        StoredSchema::Growing => "growing",
+    };
+    let id = Json::from_plain(id);
+    let id = id.as_json();
+    _ = write!(line, r#"{{"room":"{id}","schema":"{schema}","used":{used},"variables":{{"#);
+    for (n, (name, value)) in room.variables.iter().enumerate() {
+        let comma = if n > 0 { "," } else { "" };
+        _ = write!(line, r#"{comma}"{name}":"{value}""#);
+    }
+    line.push_str("}}\n");
+}
+
+fn parse(line: &str) -> Result<(String, Change), String> {
+    let line: Line<'_> = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let variables = wire::parse_map(line.variables)
+        .ok_or("'variables' must be an object whose values are strings")?;
+    let owned = |json: &Json<'_>| json.as_json().to_owned();
+    let change = Change::Put {
+        room: line.room.clone(),
+        schema: line.schema.0,
+        used: line.used.unwrap_or_else(seconds_since_1970),
+        values: variables.iter().map(|(name, value)| (owned(name), owned(value))).collect(),
+        dropped: Vec::new(),
+    };
+    Ok((line.room, change))
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_as_it_was_written() {
+        let variables = vec![("a".into(), String::new()), ("☁ \\ud800\\\"".into(), "\\n1".into())];
+        let room = StoredRoom { schema: StoredSchema::Scratch, variables };
+        let mut line = String::new();
+        write(&mut line, "r \"1\"\n", 7, &room);
+        let (id, change) = parse(line.trim_end()).unwrap();
+        assert_eq!(id, "r \"1\"\n");
+        let values = room.variables;
+        let schema = StoredSchema::Scratch;
+        let expected = Change::Put { room: id, schema, used: 7, values, dropped: Vec::new() };
+        assert_eq!(change, expected);
+        for line in ["", "{}", r#"{"room":"a","schema":"none","variables":{}}"#, "[1]"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        assert!(parse(r#"{"room":"a","schema":"fixed","variables":{"x":1}}"#).is_err());
+    }
+}

@@ -1,0 +1,167 @@
+//! What of a room its store does not have yet.
+
+use std::{collections::HashSet, sync::Arc, time::Instant};
+
+use super::{
+    event::RoomEvent,
+    state::{Schema, State},
+};
+use crate::{
+    store::{Change, Keeper, StoredRoom, StoredSchema},
+    wire::Text,
+};
+
+/// Noted by name: what is saved is the value of the moment when it is taken.
+#[derive(Debug)]
+pub(super) struct Unsaved {
+    keeper: Arc<Keeper>,
+    names: HashSet<Text>,
+    /// The room's schema, or that it is in use.
+    is_touched: bool,
+    /// The keeper knows that there is something to save.
+    is_listed: bool,
+    /// Something was taken, and is not saved yet.
+    is_under_way: bool,
+}
+
+/// The names of what the keeper took out of a room to save it.
+#[derive(Debug)]
+pub(crate) struct Taken(HashSet<Text>);
+
+impl Unsaved {
+    pub(super) fn new(keeper: &Arc<Keeper>) -> Self {
+        Self {
+            keeper: keeper.clone(),
+            names: HashSet::new(),
+            is_touched: false,
+            is_listed: false,
+            is_under_way: false,
+        }
+    }
+
+    pub(super) fn insert(&mut self, name: Text) {
+        self.names.insert(name);
+    }
+
+    pub(super) fn touch(&mut self) {
+        self.is_touched = true;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.names.is_empty() && !self.is_touched
+    }
+
+    /// True once, until the keeper took what there is.
+    fn list(&mut self) -> bool {
+        !self.is_empty() && !std::mem::replace(&mut self.is_listed, true)
+    }
+}
+
+impl State {
+    /// To be asked after each change: whom to tell that there is something to save.
+    pub(crate) fn list(&mut self) -> Option<Arc<Keeper>> {
+        let unsaved = self.unsaved.as_mut()?;
+        unsaved.list().then(|| unsaved.keeper.clone())
+    }
+
+    /// Notes a write of a variable.
+    pub(super) fn note_unsaved(&mut self, name: &Text) {
+        if let Some(unsaved) = &mut self.unsaved
+            && let Some(variable) = self.variables.get_mut(name.as_json())
+            && !std::mem::replace(&mut variable.is_unsaved, true)
+        {
+            unsaved.insert(name.clone());
+        }
+    }
+
+    /// Whether the store lacks something.
+    pub(super) fn is_unsaved(&self) -> bool {
+        self.unsaved.as_ref().is_some_and(|unsaved| !unsaved.is_empty() || unsaved.is_under_way)
+    }
+
+    /// How many variables the store lacks, as far as nobody saves them at the moment.
+    pub(crate) fn unsaved_len(&self) -> usize {
+        self.unsaved.as_ref().map_or(0, |unsaved| unsaved.names.len())
+    }
+
+    /// What is to be saved, stamped with the time in seconds since 1970; to be answered with
+    /// [`saved`](Self::saved).
+    pub(crate) fn take_unsaved(&mut self, used: u64) -> Option<(Change, Taken)> {
+        let schema = self.stored_schema();
+        let unsaved = self.unsaved.as_mut()?;
+        unsaved.is_listed = false;
+        if unsaved.is_empty() {
+            return None;
+        }
+        (unsaved.is_under_way, unsaved.is_touched) = (true, false);
+        let names = std::mem::take(&mut unsaved.names);
+        let (mut values, mut dropped) = (Vec::with_capacity(names.len()), Vec::new());
+        for name in &names {
+            let json = name.as_json().to_owned();
+            match self.variables.get_mut(name.as_json()) {
+                Some(variable) => {
+                    variable.is_unsaved = false;
+                    values.push((json, variable.value.as_json().to_owned()));
+                }
+                None => dropped.push(json),
+            }
+        }
+        let change = Change::Put { room: (&*self.id).into(), schema, used, values, dropped };
+        Some((change, Taken(names)))
+    }
+
+    /// What came of the wish to save what was taken. True where that is to be tried again, and the
+    /// keeper is not listing the room already.
+    pub(crate) fn saved(&mut self, taken: Taken, is_done: bool) -> bool {
+        let Some(unsaved) = &mut self.unsaved else { return false };
+        unsaved.is_under_way = false;
+        if is_done || self.evicted {
+            return false;
+        }
+        unsaved.is_touched = true;
+        for name in taken.0 {
+            if let Some(variable) = self.variables.get_mut(name.as_json()) {
+                variable.is_unsaved = true;
+            }
+            unsaved.insert(name);
+        }
+        unsaved.list()
+    }
+
+    /// How a store keeps the room as it is now.
+    pub(crate) fn stored_schema(&self) -> StoredSchema {
+        match (self.schema, self.grows) {
+            (Schema::Growing, _) => StoredSchema::Growing,
+            (Schema::Fixed, true) => StoredSchema::Scratch,
+            (Schema::Fixed, false) => StoredSchema::Fixed,
+        }
+    }
+
+    /// How a store keeps a new room.
+    pub(crate) fn creation(&self, used: u64) -> Change {
+        let owned = |text: &Text| text.as_json().to_owned();
+        let values = self.variables.values();
+        Change::Put {
+            room: (&*self.id).into(),
+            schema: self.stored_schema(),
+            used,
+            values: values.iter().map(|(name, value)| (owned(name), owned(value))).collect(),
+            dropped: Vec::new(),
+        }
+    }
+
+    /// Makes a new room with the variables of a stored one what it was: one that was emptied. `Some`
+    /// where it is to be queued for that.
+    pub(crate) fn revive(&mut self, stored: &StoredRoom, now: Instant) -> Option<Instant> {
+        self.observers.tell(|| RoomEvent::Created);
+        match stored.schema {
+            StoredSchema::Fixed if self.schema == Schema::Fixed => self.grows = false,
+            StoredSchema::Fixed | StoredSchema::Scratch => self.grows = true,
+            StoredSchema::Growing => (self.schema, self.grows) = (Schema::Growing, true),
+        }
+        if let Some(unsaved) = &mut self.unsaved {
+            unsaved.touch();
+        }
+        self.vacate(now)
+    }
+}

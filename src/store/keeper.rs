@@ -1,0 +1,297 @@
+//! The thread that saves what changed in rooms, many changes in one commit.
+
+mod orders;
+mod turns;
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{Semaphore, oneshot};
+use tracing::{info, warn};
+
+use super::{Change, RoomStore, StoreError, StoredRoom};
+use crate::room::{Shared, Taken};
+use orders::Order;
+pub(crate) use turns::Turn;
+use turns::Turns;
+
+/// How a registry's store does, as [`RoomRegistry::store_stats`](crate::RoomRegistry::store_stats)
+/// tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// Values that wait for the next commit.
+    pub unsaved: usize,
+    /// When values were saved last.
+    pub last_flush: Option<SystemTime>,
+    /// When the store failed last, and why.
+    pub last_error: Option<(SystemTime, StoreError)>,
+    /// Whether values could not be saved last time; they wait, and it is tried again.
+    pub is_failing: bool,
+    /// What it takes up, in bytes, where it knows.
+    pub bytes: Option<u64>,
+}
+
+/// What stands between the rooms of a registry and its store.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    store: Box<dyn RoomStore>,
+    interval: Duration,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    turns: Turns,
+    /// Threads that load at once; the host wants some for itself.
+    loads: Semaphore,
+    health: Mutex<Health>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    flush: Flush,
+    /// When that comes.
+    due: Option<Instant>,
+    orders: Vec<Order>,
+    is_over: bool,
+}
+
+/// What is saved together.
+#[derive(Debug, Default)]
+struct Flush {
+    /// Those with something to save, each at most once.
+    rooms: Vec<Arc<Shared>>,
+    /// Who waits for that.
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+/// How the store does.
+#[derive(Debug)]
+struct Health {
+    stats: StoreStats,
+    /// Rooms could not be loaded last time.
+    is_unreadable: bool,
+}
+
+/// What the store is used for.
+#[derive(Debug, Clone, Copy)]
+enum Use {
+    Load,
+    Save,
+}
+
+/// What the thread does next.
+struct Work {
+    orders: Vec<Order>,
+    flush: Option<Flush>,
+    is_last: bool,
+}
+
+/// What one commit has of texts, about, so that they do not stand in memory twice at once.
+const COMMIT_BYTES: usize = 8 << 20;
+/// The least time between two attempts to save with a store that fails.
+const RETRY: Duration = Duration::from_secs(1);
+const LOADS: usize = 16;
+
+impl Keeper {
+    pub(crate) fn start(store: Box<dyn RoomStore>, interval: Duration) -> io::Result<Arc<Self>> {
+        let health = Health {
+            stats: StoreStats { bytes: store.bytes(), ..StoreStats::default() },
+            is_unreadable: false,
+        };
+        let keeper = Arc::new(Self {
+            store,
+            interval,
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            turns: Turns::default(),
+            loads: Semaphore::new(LOADS),
+            health: Mutex::new(health),
+        });
+        let thread = keeper.clone();
+        thread::Builder::new().name("cloud-variables".into()).spawn(move || thread.run())?;
+        Ok(keeper)
+    }
+
+    /// Saves a room when its time has come.
+    pub(crate) fn list(&self, room: Arc<Shared>) {
+        let mut queue = self.queue.lock();
+        if queue.is_over {
+            return;
+        }
+        queue.flush.rooms.push(room);
+        if queue.due.is_none() {
+            queue.due = Some(Instant::now() + self.interval);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Ends when all that was unsaved is saved: not before the store works.
+    pub(crate) async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        {
+            let mut queue = self.queue.lock();
+            queue.flush.waiting.push(done);
+            if !self.health.lock().stats.is_failing {
+                queue.due = Some(Instant::now());
+                self.changed.notify_one();
+            }
+        }
+        _ = flushed.await;
+    }
+
+    /// The room of this id, as it was saved last.
+    pub(crate) async fn load(self: &Arc<Self>, id: &str) -> Result<Option<StoredRoom>, StoreError> {
+        let id: String = id.into();
+        self.read(move |store| store.load(&id)).await
+    }
+
+    /// Reads by a thread that may block.
+    pub(crate) async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&dyn RoomStore) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let _permit = self.loads.acquire().await;
+        let keeper = self.clone();
+        let reading = tokio::task::spawn_blocking(move || keeper.with_store(Use::Load, read));
+        reading.await.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
+    }
+
+    /// Waits until nobody else loads, creates or removes the room of this id.
+    pub(crate) async fn turn(&self, id: &str) -> Turn {
+        self.turns.take(id).await
+    }
+
+    pub(crate) fn stats(&self) -> StoreStats {
+        let unsaved = self.queue.lock().flush.rooms.iter().map(|room| room.unsaved_len()).sum();
+        StoreStats { unsaved, ..self.health.lock().stats.clone() }
+    }
+
+    /// Saves what there is, and ends the thread.
+    pub(crate) fn end(&self) {
+        self.queue.lock().is_over = true;
+        self.changed.notify_one();
+    }
+
+    fn run(&self) {
+        loop {
+            let work = self.next();
+            self.fill(work.orders);
+            if let Some(flush) = work.flush {
+                self.save(flush);
+            }
+            if work.is_last {
+                *self.queue.lock() = Queue { is_over: true, ..Queue::default() };
+                return;
+            }
+        }
+    }
+
+    /// Waits until something is to be done.
+    fn next(&self) -> Work {
+        let mut queue = self.queue.lock();
+        loop {
+            let is_due = queue.is_over || queue.due.is_some_and(|due| due <= Instant::now());
+            if is_due || !queue.orders.is_empty() {
+                let orders = std::mem::take(&mut queue.orders);
+                let flush = is_due.then(|| {
+                    queue.due = None;
+                    std::mem::take(&mut queue.flush)
+                });
+                return Work { orders, flush, is_last: queue.is_over };
+            }
+            match queue.due {
+                Some(due) => _ = self.changed.wait_until(&mut queue, due),
+                None => self.changed.wait(&mut queue),
+            }
+        }
+    }
+
+    fn save(&self, Flush { rooms, waiting }: Flush) {
+        let mut rooms = rooms.into_iter();
+        loop {
+            let batch = take(&mut rooms);
+            if batch.is_empty() {
+                break;
+            }
+            let (changes, batch): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+            let is_done = self.commit(&changes).is_ok();
+            let again =
+                |(room, taken): (Arc<Shared>, _)| room.saved(taken, is_done).then_some(room);
+            let again: Vec<_> = batch.into_iter().filter_map(again).collect();
+            if !is_done {
+                let mut queue = self.queue.lock();
+                queue.flush.rooms.extend(again.into_iter().chain(rooms));
+                queue.flush.waiting.extend(waiting);
+                queue.due = Some(Instant::now() + RETRY.max(self.interval));
+                return;
+            }
+        }
+        self.health.lock().stats.last_flush = Some(SystemTime::now());
+        waiting.into_iter().for_each(|waiting| _ = waiting.send(()));
+    }
+
+    fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let result = self.with_store(Use::Save, |store| store.commit(changes));
+        let bytes = catch_unwind(AssertUnwindSafe(|| self.store.bytes()));
+        self.health.lock().stats.bytes = bytes.unwrap_or_default();
+        result
+    }
+
+    /// Uses the store, and notes how it does. A panic of a host's store is a failure.
+    fn with_store<T>(
+        &self,
+        purpose: Use,
+        work: impl FnOnce(&dyn RoomStore) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let done = catch_unwind(AssertUnwindSafe(|| work(&*self.store)));
+        let result = done.unwrap_or_else(|_| Err(StoreError::Failed("it panicked".into())));
+        self.health.lock().note(purpose, result.as_ref().err());
+        result
+    }
+}
+
+impl Health {
+    fn note(&mut self, purpose: Use, error: Option<&StoreError>) {
+        if let Some(error) = error {
+            self.stats.last_error = Some((SystemTime::now(), error.clone()));
+        }
+        let is_failing = match purpose {
+            Use::Save => &mut self.stats.is_failing,
+            Use::Load => &mut self.is_unreadable,
+        };
+        // Said once, and not where there is no place for more rooms: that is no failure.
+        match error.filter(|error| **error != StoreError::Full) {
+            Some(error) if !std::mem::replace(is_failing, true) => {
+                warn!(%error, ?purpose, "the store fails");
+            }
+            None if error.is_none() && std::mem::take(is_failing) => {
+                info!(?purpose, "the store works again");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Takes what is unsaved in these rooms, as much as a commit has.
+fn take(rooms: &mut impl Iterator<Item = Arc<Shared>>) -> Vec<(Change, (Arc<Shared>, Taken))> {
+    let used = seconds_since_1970();
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while bytes < COMMIT_BYTES
+        && let Some(room) = rooms.next()
+    {
+        if let Some((change, taken)) = room.take_unsaved(used) {
+            bytes += change.bytes();
+            batch.push((change, (room, taken)));
+        }
+    }
+    batch
+}
+
+pub(crate) fn seconds_since_1970() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs())
+}

@@ -1,0 +1,357 @@
+//! P10: rooms survive, whatever the store does meanwhile.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    thread,
+    time::Duration,
+};
+
+use axum_cloud_variables::{
+    Dialect, Identity, Join, Limits, OpenError, Policy, Rejection, RoomError, RoomRegistry,
+    RoomRegistryBuilder, Schema,
+};
+use common::{Server, eventually, unlimited_rate};
+
+include!("../src/store/memory.rs");
+
+/// A store that fails and is slow on request.
+#[derive(Debug, Default)]
+struct Shaky {
+    store: MemoryStore,
+    /// Nothing works.
+    is_broken: AtomicBool,
+    /// What was kept can be read, and nothing written.
+    is_read_only: AtomicBool,
+    /// Milliseconds that each commit takes.
+    delay: AtomicU64,
+    panics: AtomicBool,
+}
+
+impl Shaky {
+    fn check(&self) -> Result<(), StoreError> {
+        match self.is_broken.load(SeqCst) {
+            true => Err(StoreError::Failed("the disk is gone".into())),
+            false => Ok(()),
+        }
+    }
+
+    fn value(&self, room: &str, name: &str) -> Option<String> {
+        let variables = self.store.load(room).unwrap()?.variables;
+        variables.into_iter().find(|(n, _)| n == name).map(|(_, value)| value)
+    }
+}
+
+impl RoomStore for Shaky {
+    fn load(&self, room: &str) -> Result<Option<StoredRoom>, StoreError> {
+        self.check()?;
+        self.store.load(room)
+    }
+
+    fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
+        thread::sleep(Duration::from_millis(self.delay.load(SeqCst)));
+        assert!(!self.panics.load(SeqCst), "as a host's store may");
+        self.check()?;
+        match self.is_read_only.load(SeqCst) {
+            true => Err(StoreError::Failed("the disk is full".into())),
+            false => self.store.commit(changes),
+        }
+    }
+
+    fn rooms(&self, after: &str, count: usize) -> Result<Vec<(String, u64)>, StoreError> {
+        self.check()?;
+        self.store.rooms(after, count)
+    }
+}
+
+const X: &[(&str, &str)] = &[("x", "0")];
+const Y: &[(&str, &str)] = &[("y", "0")];
+
+fn with(store: &Arc<Shaky>) -> RoomRegistryBuilder {
+    let builder = RoomRegistry::builder().limits(unlimited_rate()).store(store.clone());
+    builder.flush_interval(Duration::from_millis(20))
+}
+
+async fn server(store: &Arc<Shaky>) -> Server {
+    Server::with(with(store)).await
+}
+
+/// As a restart: the next registry of the store has nothing in memory.
+async fn end(server: Server) {
+    assert!(server.rooms.shutdown(Duration::from_secs(10)).await);
+}
+
+#[tokio::test]
+async fn a_room_comes_back_with_its_values() {
+    let store = Arc::default();
+    let before = server(&store).await;
+    let mut ann = before.join("arena", "ann", &[("x", "0"), ("☁ \"y\"", "")]).await;
+    assert_eq!(store.value("arena", "x").as_deref(), Some("0"), "kept before the join is answered");
+    ann.set("x", "1").await;
+    ann.set("x", "2\n").await;
+    ann.sync().await;
+    end(before).await;
+
+    let after = server(&store).await;
+    let (code, _) = after.refusal("arena", "bob", X).await;
+    assert_eq!(code, 4001, "its names are those of its creator");
+    let mut bob = after.join("arena", "bob", &[("x", "9"), ("☁ \"y\"", "9")]).await;
+    bob.frame().await;
+    assert_eq!(bob.view["x"], "2\n");
+    assert_eq!(bob.view["☁ \"y\""], "");
+}
+
+#[tokio::test]
+async fn rooms_of_every_kind_come_back_as_they_were() {
+    let store = Arc::default();
+    let before = server(&store).await;
+    let mut scratch = before.join_in(Dialect::Scratch, "1", "player", &[]).await;
+    scratch.set("☁ score", "7").await;
+    scratch.sync().await;
+    before.rooms.open("open").schema(Schema::Growing).variables([("a", "1")]).await.unwrap();
+    let renamed = before.rooms.open("renamed").variables([("old", "1"), ("stays", "1")]).await;
+    renamed.unwrap().set("stays", "2").unwrap();
+    before.rooms.open("renamed").variables([("stays", "0"), ("new", "3")]).await.unwrap();
+    end(before).await;
+
+    let after = server(&store).await;
+    let mut scratch = after.join_in(Dialect::Scratch, "1", "player", &[]).await;
+    scratch.until("☁ score", "7").await;
+    scratch.set("☁ new", "1").await;
+    scratch.ping().await;
+    assert_eq!(scratch.next_is_close().await, None, "it grows still");
+    let mut open = after.join("open", "ann", &[("b", "2")]).await;
+    open.until("a", "1").await;
+    // Those that the host opened are empty rooms to a joiner, and the host's again when it opens them.
+    let renamed = after.rooms.open("renamed").await.unwrap();
+    let mut variables = renamed.variables();
+    variables.sort();
+    let expected = [("new", "3"), ("stays", "2")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    assert_eq!(variables, expected);
+}
+
+#[tokio::test]
+async fn an_unloaded_room_comes_back() {
+    let store: Arc<Shaky> = Arc::default();
+    let limits = unlimited_rate().empty_room_ttl(Duration::ZERO);
+    let server = Server::with(with(&store).limits(limits)).await;
+    for n in 0..3 {
+        let mut ann = server.join("arena", "ann", X).await;
+        if n > 0 {
+            assert_eq!(ann.frame().await, [("x".to_owned(), (n - 1).to_string())]);
+        }
+        ann.set("x", &n.to_string()).await;
+        ann.close().await;
+        eventually("the room is unloaded", || server.rooms.stats().rooms == 0).await;
+        assert_eq!(store.value("arena", "x"), Some(n.to_string()), "not before it is saved");
+    }
+    assert_eq!(server.rooms.stats().state_bytes, 0);
+}
+
+#[tokio::test]
+async fn what_is_not_saved_is_not_unloaded_for_another_room() {
+    let store: Arc<Shaky> = Arc::default();
+    let limits = unlimited_rate().rooms(1);
+    let server = Server::with(with(&store).limits(limits)).await;
+    let mut ann = server.join("a", "ann", X).await;
+    store.is_read_only.store(true, SeqCst);
+    ann.set("x", "1").await;
+    ann.close().await;
+    server.members(0).await;
+    assert_eq!(server.refusal("b", "bob", X).await.0, 4003);
+    assert_eq!(server.rooms.room("a").unwrap().get("x").as_deref(), Some("1"));
+    store.is_read_only.store(false, SeqCst);
+    eventually("it is saved", || store.value("a", "x").as_deref() == Some("1")).await;
+    server.join("b", "bob", X).await;
+    assert!(server.rooms.room("a").is_none());
+}
+
+#[tokio::test]
+async fn a_removed_room_does_not_come_back() {
+    let store = Arc::default();
+    let server = server(&store).await;
+    let _ann = server.join("arena", "ann", X).await;
+    server.rooms.room("arena").unwrap().remove().await.unwrap();
+    assert_eq!(store.store.load("arena").unwrap(), None);
+    let _bob = server.join("arena", "bob", Y).await;
+    eventually("saved", || server.rooms.store_stats().unwrap().unsaved == 0).await;
+    assert_eq!(store.value("arena", "x"), None);
+
+    store.is_broken.store(true, SeqCst);
+    let room = server.rooms.room("arena").unwrap();
+    assert_eq!(room.remove().await, Err(RoomError::Kept));
+    assert_eq!(room.remove().await, Err(RoomError::Gone));
+    store.is_broken.store(false, SeqCst);
+    assert_eq!(server.refusal("arena", "ann", X).await.0, 4001, "it is there again");
+}
+
+#[tokio::test]
+async fn players_play_on_while_the_store_fails() {
+    let store: Arc<Shaky> = Arc::default();
+    let server = server(&store).await;
+    let mut ann = server.join("arena", "ann", X).await;
+    let _kept = server.join("kept", "ann", X).await;
+    store.is_broken.store(true, SeqCst);
+    // Who needs nothing of the store joins as ever.
+    let mut bob = server.join("arena", "bob", X).await;
+    for n in 0..50 {
+        ann.set("x", &n.to_string()).await;
+        bob.until("x", &n.to_string()).await;
+    }
+    let (code, reason) = server.refusal("other", "ann", X).await;
+    assert_eq!(code, 4003);
+    assert!(reason.contains("try again"), "{reason}");
+    let mut scratch = server.connect().await;
+    scratch.handshake_in(Dialect::Scratch, "2", "player", &[]).await;
+    assert_eq!(scratch.closed().await.0, 1013);
+    assert_eq!(server.rooms.open("other").await.unwrap_err(), OpenError::Store);
+    eventually("the failure shows", || server.rooms.store_stats().unwrap().is_failing).await;
+    let stats = server.rooms.store_stats().unwrap();
+    assert_eq!(stats.unsaved, 1);
+    let error = StoreError::Failed("the disk is gone".into());
+    assert_eq!(stats.last_error.as_ref().map(|(_, error)| error), Some(&error));
+    assert_eq!(store.store.load("arena").unwrap().unwrap().variables, [("x".into(), "0".into())]);
+
+    store.is_broken.store(false, SeqCst);
+    eventually("all is saved", || store.value("arena", "x").as_deref() == Some("49")).await;
+    eventually("it shows", || !server.rooms.store_stats().unwrap().is_failing).await;
+    assert!(server.rooms.store_stats().unwrap().last_flush.is_some());
+    server.join("other", "ann", X).await;
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_write_is_read_from() {
+    let store: Arc<Shaky> = Arc::default();
+    let before = server(&store).await;
+    before.join("arena", "ann", X).await.close().await;
+    end(before).await;
+    store.is_read_only.store(true, SeqCst);
+    let after = server(&store).await;
+    let mut ann = after.join("arena", "ann", X).await;
+    ann.set("x", "1").await;
+    ann.sync().await;
+    assert_eq!(after.refusal("new", "ann", X).await.0, 4003);
+    assert!(!after.rooms.shutdown(Duration::from_millis(100)).await, "there was no place for it");
+    store.is_read_only.store(false, SeqCst);
+    eventually("it is saved still", || store.value("arena", "x").as_deref() == Some("1")).await;
+}
+
+#[tokio::test]
+async fn a_store_that_panics_is_one_that_fails() {
+    let store: Arc<Shaky> = Arc::default();
+    let server = server(&store).await;
+    let mut ann = server.join("arena", "ann", X).await;
+    store.panics.store(true, SeqCst);
+    ann.set("x", "1").await;
+    eventually("the failure shows", || server.rooms.store_stats().unwrap().is_failing).await;
+    assert_eq!(server.refusal("other", "ann", X).await.0, 4003);
+    store.panics.store(false, SeqCst);
+    eventually("it is saved", || store.value("arena", "x").as_deref() == Some("1")).await;
+}
+
+/// A commit of two seconds, as with a disk that is slow to sync.
+#[tokio::test]
+async fn a_slow_store_slows_no_player() {
+    let store: Arc<Shaky> = Arc::default();
+    let server = server(&store).await;
+    let mut ann = server.join("arena", "ann", X).await;
+    let mut bob = server.join("arena", "bob", X).await;
+    store.delay.store(2_000, SeqCst);
+    let began = tokio::time::Instant::now();
+    let new = server.join("new", "ann", X);
+    let play = async {
+        let mut n = 0_u32;
+        loop {
+            n += 1;
+            ann.set("x", &n.to_string()).await;
+            bob.until("x", &n.to_string()).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = new => {}
+        _ = play => {}
+    }
+    assert!(began.elapsed() >= Duration::from_secs(2), "it is created when it is kept");
+    let played: u32 = bob.view["x"].parse().unwrap();
+    println!("{played} sets were delivered while the store took {:?}", began.elapsed());
+    // One at a time, with nothing else to wait for than the store: it would have been two.
+    assert!(played > 50, "{played}");
+    store.delay.store(0, SeqCst);
+    eventually("saved", || store.value("arena", "x").is_some_and(|x| x != "0")).await;
+}
+
+#[tokio::test]
+async fn one_of_two_creators_wins_also_when_the_store_is_slow() {
+    let store: Arc<Shaky> = Arc::default();
+    store.delay.store(20, SeqCst);
+    let server = server(&store).await;
+    for n in 0..20 {
+        let room = format!("room {n}");
+        let (mut a, mut b) = (server.connect().await, server.connect().await);
+        a.handshake(&room, "ann", X).await;
+        b.handshake(&room, "bob", Y).await;
+        // One has gone before it is answered, now and then.
+        if n % 4 == 3 {
+            drop(a);
+            b.ping().await;
+            assert!([None, Some(4001)].contains(&b.next_is_close().await));
+        } else {
+            a.ping().await;
+            b.ping().await;
+            let (a, b) = (a.next_is_close().await, b.next_is_close().await);
+            assert!([(None, Some(4001)), (Some(4001), None)].contains(&(a, b)), "{a:?} {b:?}");
+        }
+        let kept = store.store.load(&room).unwrap().unwrap();
+        assert_eq!(kept.variables.len(), 1, "{kept:?}");
+    }
+}
+
+/// Tells what it is told.
+struct Asked(Arc<AtomicBool>);
+
+impl Policy for Asked {
+    async fn admit(&self, join: &Join<'_>) -> Result<Identity, Rejection> {
+        self.0.store(join.room_exists(), SeqCst);
+        Ok(join.identity().clone())
+    }
+}
+
+#[tokio::test]
+async fn a_policy_knows_of_stored_rooms() {
+    let store: Arc<Shaky> = Arc::default();
+    let exists = Arc::default();
+    let before = Server::with(with(&store).policy(Asked(Arc::clone(&exists)))).await;
+    before.join("arena", "ann", X).await;
+    assert!(!exists.load(SeqCst));
+    end(before).await;
+    let after = Server::with(with(&store).policy(Asked(exists.clone()))).await;
+    after.join("arena", "ann", X).await;
+    assert!(exists.load(SeqCst));
+}
+
+#[tokio::test]
+async fn a_full_store_takes_no_new_room_and_keeps_the_others() {
+    let folder = std::env::temp_dir().join(format!("durable-full-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let store = axum_cloud_variables::RedbStore::open(folder.join("rooms")).unwrap().max_rooms(2);
+    let store = Arc::new(store);
+    let builder = RoomRegistry::builder().limits(Limits::default()).store(store.clone());
+    let server = Server::with(builder).await;
+    let mut codes = Vec::new();
+    for room in ["a", "b", "c", "d"] {
+        codes.push(server.refusal_or_join(room, "ann", X).await);
+    }
+    assert_eq!(codes, [None, None, Some(4003), Some(4003)]);
+    server.join("a", "bob", X).await.set("x", "1").await;
+    let value = || store.load("a").unwrap().unwrap().variables[0].1.clone();
+    eventually("saved", || value() == "1").await;
+    assert!(!server.rooms.store_stats().unwrap().is_failing, "a full store is no broken one");
+    _ = std::fs::remove_dir_all(folder);
+}
