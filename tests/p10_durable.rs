@@ -14,10 +14,10 @@ use std::{
 };
 
 use axum_cloud_variables::{
-    Dialect, Identity, Join, Limits, OpenError, Policy, Rejection, RoomError, RoomRegistry,
-    RoomRegistryBuilder, Schema,
+    Dialect, Identity, Join, Limits, OpenError, Policy, RedbStore, Rejection, RoomError,
+    RoomRegistry, RoomRegistryBuilder, Schema,
 };
-use common::{Server, eventually, unlimited_rate};
+use common::{Folder, Server, eventually, unlimited_rate};
 
 include!("../src/store/memory.rs");
 
@@ -338,9 +338,8 @@ async fn a_policy_knows_of_stored_rooms() {
 
 #[tokio::test]
 async fn a_full_store_takes_no_new_room_and_keeps_the_others() {
-    let folder = std::env::temp_dir().join(format!("durable-full-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let store = axum_cloud_variables::RedbStore::open(folder.join("rooms")).unwrap().max_rooms(2);
+    let folder = Folder::new("full");
+    let store = RedbStore::open(folder.file("rooms.redb")).unwrap().max_rooms(2);
     let store = Arc::new(store);
     let builder = RoomRegistry::builder().limits(Limits::default()).store(store.clone());
     let server = Server::with(builder).await;
@@ -353,5 +352,4 @@ async fn a_full_store_takes_no_new_room_and_keeps_the_others() {
     let value = || store.load("a").unwrap().unwrap().variables[0].1.clone();
     eventually("saved", || value() == "1").await;
     assert!(!server.rooms.store_stats().unwrap().is_failing, "a full store is no broken one");
-    _ = std::fs::remove_dir_all(folder);
 }

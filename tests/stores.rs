@@ -3,9 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod common;
+
 use std::{
     fs,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::SeqCst},
@@ -13,6 +14,7 @@ use std::{
 };
 
 use axum_cloud_variables::RedbStore;
+use common::Folder;
 
 include!("../src/store/memory.rs");
 
@@ -34,28 +36,6 @@ impl<S: RoomStore> RoomStore for Faulty<S> {
 
     fn rooms(&self, after: &str, count: usize) -> Result<Vec<(String, u64)>, StoreError> {
         self.0.rooms(after, count)
-    }
-}
-
-/// A folder of its own, for one test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.join("rooms.redb")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -157,20 +137,20 @@ fn the_store_of_the_docs_keeps_the_contract() {
 #[test]
 fn redb_keeps_the_contract() {
     let folder = Folder::new("contract");
-    contract(&RedbStore::open(folder.file()).unwrap());
+    contract(&RedbStore::open(folder.file("rooms.redb")).unwrap());
 }
 
 #[test]
 fn a_store_that_fails_now_and_then_keeps_the_contract() {
     contract(&Faulty(MemoryStore::default(), AtomicU32::new(0)));
     let folder = Folder::new("faulty");
-    contract(&Faulty(RedbStore::open(folder.file()).unwrap(), AtomicU32::new(0)));
+    contract(&Faulty(RedbStore::open(folder.file("rooms.redb")).unwrap(), AtomicU32::new(0)));
 }
 
 #[test]
 fn many_threads_may_use_a_store() {
     let folder = Folder::new("threads");
-    let store = Arc::new(RedbStore::open(folder.file()).unwrap());
+    let store = Arc::new(RedbStore::open(folder.file("rooms.redb")).unwrap());
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let store = &store;
@@ -188,7 +168,7 @@ fn many_threads_may_use_a_store() {
 #[test]
 fn redb_keeps_rooms_beyond_the_process_up_to_its_limit() {
     let folder = Folder::new("again");
-    let store = RedbStore::open(folder.file()).unwrap().max_rooms(2);
+    let store = RedbStore::open(folder.file("rooms.redb")).unwrap().max_rooms(2);
     let rooms = [put("a", &[("x", "1")], &[]), put("b", &[], &[])];
     store.commit(&rooms).unwrap();
     assert_eq!(
@@ -196,9 +176,9 @@ fn redb_keeps_rooms_beyond_the_process_up_to_its_limit() {
         Err(StoreError::Full)
     );
     assert_eq!(variables(&store, "a"), Some(pairs(&[("x", "1")])), "all or nothing");
-    assert_eq!(RedbStore::open(folder.file()).unwrap_err(), StoreError::InUse);
+    assert_eq!(RedbStore::open(folder.file("rooms.redb")).unwrap_err(), StoreError::InUse);
     drop(store);
-    let store = RedbStore::open(folder.file()).unwrap().max_rooms(1);
+    let store = RedbStore::open(folder.file("rooms.redb")).unwrap().max_rooms(1);
     assert_eq!(variables(&store, "a"), Some(pairs(&[("x", "1")])));
     // More than it may keep now, but they are there.
     store.commit(&[put("a", &[("x", "2")], &[])]).unwrap();
@@ -208,23 +188,30 @@ fn redb_keeps_rooms_beyond_the_process_up_to_its_limit() {
 #[test]
 fn a_file_that_is_not_whole_is_refused_and_left_alone() {
     let folder = Folder::new("damaged");
-    let store = RedbStore::open(folder.file()).unwrap();
+    let store = RedbStore::open(folder.file("rooms.redb")).unwrap();
     let values: Vec<_> = (0..500).map(|n| (format!("v{n}"), "v".repeat(100))).collect();
     let values: Vec<_> = values.iter().map(|(name, value)| (&**name, &**value)).collect();
     store.commit(&[put("a", &values, &[])]).unwrap();
     drop(store);
-    let whole = fs::read(folder.file()).unwrap();
+    let whole = fs::read(folder.file("rooms.redb")).unwrap();
 
     let mut files = vec![b"not a database".to_vec(), Vec::new(), vec![0; 100_000]];
     files.extend((1..20).map(|part| whole[..whole.len() * part / 20].to_vec()));
     for file in files {
-        fs::write(folder.file(), &file).unwrap();
-        match RedbStore::open(folder.file()) {
+        fs::write(folder.file("rooms.redb"), &file).unwrap();
+        match RedbStore::open(folder.file("rooms.redb")) {
             Err(StoreError::Damaged(what)) => assert!(!what.is_empty()),
             other => panic!("{} of {} bytes: {other:?}", file.len(), whole.len()),
         }
-        assert!(fs::read(folder.file()).unwrap() == file, "{} bytes: changed", file.len());
+        assert!(
+            fs::read(folder.file("rooms.redb")).unwrap() == file,
+            "{} bytes: changed",
+            file.len()
+        );
     }
-    fs::write(folder.file(), &whole).unwrap();
-    assert_eq!(variables(&RedbStore::open(folder.file()).unwrap(), "a").unwrap().len(), 500);
+    fs::write(folder.file("rooms.redb"), &whole).unwrap();
+    assert_eq!(
+        variables(&RedbStore::open(folder.file("rooms.redb")).unwrap(), "a").unwrap().len(),
+        500
+    );
 }

@@ -119,6 +119,26 @@ impl Client {
         None
     }
 
+    /// Sets, and applies what has come; true where a close did, and then nothing more is to come.
+    pub async fn set_and_apply_until_close(&mut self, name: &str, value: &str) -> bool {
+        let sent = self.socket.send(Message::text(set(name, value))).await;
+        if sent.is_ok() {
+            self.view.insert(name.into(), value.into());
+        }
+        while let Some(next) = self.socket.next().now_or_never() {
+            match next {
+                Some(Ok(Message::Text(text))) => self.view.extend(parse(self.dialect, &text)),
+                Some(Ok(Message::Close(_))) => {
+                    _ = self.socket.flush().await;
+                    return true;
+                }
+                Some(Ok(_)) => {}
+                _ => return true,
+            }
+        }
+        false
+    }
+
     /// Waits until the server has processed all that was sent: it answers in order.
     pub async fn sync(&mut self) {
         self.pings = self.pings.wrapping_add(1);
@@ -258,6 +278,12 @@ impl Client {
         next.unwrap_or_else(|| panic!("the end instead of a {what}"))
             .unwrap_or_else(|error| panic!("{error} instead of a {what}"))
     }
+}
+
+pub fn handshake(room: &str, name: &str, variables: &[(&str, &str)]) -> String {
+    let variables: HashMap<_, _> = variables.iter().copied().collect();
+    json!({ "kind": "handshake", "room": room, "username": name, "variables": variables })
+        .to_string()
 }
 
 pub fn set(name: &str, value: &str) -> String {

@@ -10,6 +10,7 @@
 
 mod browser;
 mod client;
+mod folder;
 mod process;
 mod proxy;
 
@@ -20,7 +21,8 @@ use axum_cloud_variables::{Dialect, Limits, RoomRegistry, RoomRegistryBuilder};
 use tokio::net::TcpListener;
 
 pub use browser::{Browser, Driver};
-pub use client::{Client, Frame};
+pub use client::{Client, Frame, handshake, set};
+pub use folder::Folder;
 pub use process::Process;
 pub use proxy::delayed;
 

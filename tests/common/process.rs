@@ -17,6 +17,13 @@ impl Process {
         Self::example("standalone", args)
     }
 
+    /// Runs one that ends by itself: whether it ended well, and what it said.
+    pub fn run(args: &[&str]) -> (bool, String) {
+        let output = Command::new(example_path("standalone")).args(args).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap())
+    }
+
     /// With an allocator that gives freed memory back to the system: glibc keeps most of it, which
     /// would hide what the server itself keeps.
     pub fn giving_memory_back(args: &[&str]) -> Self {
@@ -73,6 +80,12 @@ impl Process {
     pub fn ask_to_end(&self) {
         let pid = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn crash(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Waits for its end; whether it ended well.
