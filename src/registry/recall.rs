@@ -53,7 +53,7 @@ impl Inner {
             self.revive(id, &stored)?;
             Ok(Recalled::Here)
         };
-        let too_late = |_| Err(EnterError::Store);
+        let too_late = |_| Err(keeper.late().into());
         timeout(self.rules.limits.admit_timeout, recall).await.unwrap_or_else(too_late)
     }
 
@@ -93,7 +93,7 @@ impl Inner {
             return Ok(None);
         };
         let kept = keeper.order(turn, state.creation(seconds_since_1970()));
-        let too_late = |_| Err(StoreError::Failed("it takes too long".into()));
+        let too_late = |_| Err(keeper.late());
         let kept = timeout(self.rules.limits.admit_timeout, kept).await;
         Ok(Some(kept.unwrap_or_else(too_late)?))
     }

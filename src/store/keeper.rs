@@ -161,6 +161,13 @@ impl Keeper {
         reading.await.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
     }
 
+    /// Notes that somebody waited in vain.
+    pub(crate) fn late(&self) -> StoreError {
+        let error = StoreError::Failed("it takes too long".into());
+        self.health.lock().note(Use::Load, Some(&error));
+        error
+    }
+
     /// Waits until nobody else loads, creates or removes the room of this id.
     pub(crate) async fn turn(&self, id: &str) -> Turn {
         self.turns.take(id).await

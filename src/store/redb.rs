@@ -1,7 +1,13 @@
 //! Rooms in one file, by redb.
 
 #[cfg(all(test, not(shuttle)))]
+mod disk;
+#[cfg(all(test, not(shuttle)))]
+mod faults;
+#[cfg(all(test, not(shuttle)))]
 mod power;
+#[cfg(all(test, not(shuttle)))]
+mod versions;
 
 use std::{
     fmt, fs,
@@ -46,7 +52,7 @@ impl RedbStore {
     /// # Errors
     ///
     /// [`StoreError`] where another process uses it, or it is not a whole file of this version or an
-    /// earlier one. Then nothing in it has changed.
+    /// earlier one. Then nothing that it keeps has changed.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let path = path.into();
         let file = path.clone();
