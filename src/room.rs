@@ -4,6 +4,7 @@ mod backlog;
 mod batch;
 #[cfg(all(test, not(shuttle)))]
 mod convergence;
+mod duty;
 mod event;
 mod host;
 mod join;
@@ -28,6 +29,8 @@ use std::{
 };
 
 pub(crate) use batch::Batch;
+#[cfg(any(all(test, not(shuttle)), feature = "internals"))]
+pub(crate) use duty::Due;
 pub(crate) use event::Watchers;
 pub use event::{Events, MemberInfo, RoomEvent};
 pub use host::SetError;
@@ -36,8 +39,6 @@ pub(crate) use join::{JoinError, Joined, Newcomer, Refusal};
 pub(crate) use link::{Link, Outlet};
 pub use members::MemberId;
 pub(crate) use opening::Opening;
-#[cfg(any(all(test, not(shuttle)), feature = "internals"))]
-pub(crate) use order::Due;
 pub(crate) use order::{Write, WriteError};
 pub(crate) use settle::CLIENT_LAG;
 pub(crate) use shared::Shared;

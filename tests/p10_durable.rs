@@ -313,6 +313,30 @@ async fn one_of_two_creators_wins_also_when_the_store_is_slow() {
     }
 }
 
+#[tokio::test]
+async fn a_room_that_nobody_uses_leaves_the_store() {
+    let store: Arc<Shaky> = Arc::default();
+    let put = |room: &str, used| Change::Put {
+        room: room.into(),
+        schema: StoredSchema::Fixed,
+        used,
+        values: vec![("x".into(), "1".into())],
+        dropped: Vec::new(),
+    };
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let old: Vec<_> = (0..600).map(|n| put(&format!("old {n}"), now - 100)).collect();
+    store.store.commit(&old).unwrap();
+    store.store.commit(&[put("recent", now), put("live", now - 100)]).unwrap();
+    // Loaded before it is looked at: the first look comes after a second.
+    let ttl = Duration::from_secs(10);
+    let server = Server::with(with(&store).stored_room_ttl(Some(ttl))).await;
+    let _ann = server.join("live", "ann", X).await;
+    let kept = || store.store.rooms("", 1_000).unwrap().into_iter().map(|(id, _)| id);
+    eventually("the old are gone", || kept().count() == 2).await;
+    assert_eq!(kept().collect::<Vec<_>>(), ["live", "recent"]);
+    assert!(store.store.rooms("", 1).unwrap()[0].1 >= now, "it is used again");
+}
+
 /// Tells what it is told.
 struct Asked(Arc<AtomicBool>);
 

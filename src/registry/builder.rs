@@ -12,7 +12,7 @@ use crate::{
     names::{DuplicateNames, UsernameRules},
     policy::Policy,
     room::{Rules, Schema},
-    store::{Keeper, RoomStore},
+    store::{Expiry, Keeper, RoomStore},
     wire::{Dialect, ScratchValues},
 };
 
@@ -24,6 +24,7 @@ pub struct RoomRegistryBuilder {
     admission: Admission,
     store: Option<Box<dyn RoomStore>>,
     flush_interval: Duration,
+    stored_room_ttl: Option<Duration>,
 }
 
 /// Who creates rooms.
@@ -85,6 +86,7 @@ impl Default for RoomRegistryBuilder {
             admission: Admission::default(),
             store: None,
             flush_interval: Duration::from_millis(100),
+            stored_room_ttl: None,
         }
     }
 }
@@ -179,6 +181,13 @@ impl RoomRegistryBuilder {
         self
     }
 
+    /// How long the store keeps a room that nobody uses: one that is not in memory, and in which nobody
+    /// was for so long. To a tenth of it, or to an hour. Default `None`: for ever.
+    pub fn stored_room_ttl(mut self, ttl: Option<Duration>) -> Self {
+        self.stored_room_ttl = ttl;
+        self
+    }
+
     /// Makes the registry; needs no runtime. A time longer than ten years counts as ten years.
     ///
     /// # Errors
@@ -211,11 +220,18 @@ impl RoomRegistryBuilder {
         if limits.message_bytes < longest.saturating_add(MESSAGE_OVERHEAD) {
             return Err(BuildError::MessageTooSmall);
         }
-        if let Some(store) = self.store.take() {
-            let keeper = Keeper::start(store, LONGEST.min(self.flush_interval));
-            self.rules.keeper = Some(keeper.map_err(|_| BuildError::NoThread)?);
-        }
-        Ok(self.make())
+        let Some(store) = self.store.take() else { return Ok(self.make()) };
+        let keeper = Keeper::new(store, LONGEST.min(self.flush_interval));
+        let ttl = self.stored_room_ttl;
+        self.rules.keeper = Some(keeper.clone());
+        let registry = self.make();
+        let expiry = ttl.map(|ttl| {
+            let inner = Arc::downgrade(registry.inner());
+            let is_live = move |id: &str| inner.upgrade().is_some_and(|inner| inner.is_live(id));
+            Expiry::new(LONGEST.min(ttl), Box::new(is_live))
+        });
+        keeper.start(expiry).map_err(|_| BuildError::NoThread)?;
+        Ok(registry)
     }
 
     pub(super) fn make(mut self) -> RoomRegistry {

@@ -85,6 +85,10 @@ impl Inner {
         if is_banned { Err(EnterError::Banned) } else { Ok(()) }
     }
 
+    pub(super) fn is_live(&self, id: &str) -> bool {
+        self.rooms.read().contains_key(id)
+    }
+
     pub(super) fn find(&self, id: &str) -> Result<Option<Arc<Shared>>, EnterError> {
         let rooms = self.rooms.read();
         if self.drain.is_draining() {

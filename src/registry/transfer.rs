@@ -168,7 +168,7 @@ impl Inner {
         change: Change,
     ) -> Result<bool, StoreError> {
         let turn = keeper.turn(&id).await;
-        if self.rooms.read().contains_key(&*id) || keeper.load(&id).await?.is_some() {
+        if self.is_live(&id) || keeper.load(&id).await?.is_some() {
             return Ok(false);
         }
         keeper.order(turn, change).await?;

@@ -53,24 +53,6 @@ enum Judged<'a> {
     Ignored,
 }
 
-/// When the room wants to be looked after, as compared with what was arranged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Alarm {
-    AsArranged,
-    Sooner,
-    /// Nobody looks after it yet.
-    First,
-}
-
-/// What whoever looks after the room does next, before it comes again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Due {
-    /// Batches have left: push the members.
-    Push,
-    /// Wait until then.
-    At(Instant),
-}
-
 impl State {
     /// Takes a member's write into the room's order, or refuses it and heals the member's view
     /// (promise P5) by so many bytes.
@@ -255,56 +237,5 @@ impl State {
         let bytes = part.len();
         self.outgoing.push(part);
         bytes
-    }
-
-    /// Does what is due: corrects the writers of contested variables that came to rest, and sends
-    /// the open batch. Returns what is to be done next; `None` where the room is quiet.
-    pub(crate) fn advance(&mut self, now: Instant) -> Option<Due> {
-        while let Some(name) = self.settle.pop(now) {
-            let Some(variable) = self.variables.get_mut(name.as_json()) else { continue };
-            match variable.due {
-                Some(due) if due > now => self.settle.enqueue(&name, due),
-                Some(_) => {
-                    variable.due = None;
-                    if let Some(writer) = variable.writer {
-                        self.correct(writer, &name, now);
-                    }
-                }
-                None => {}
-            }
-        }
-        self.outgoing.flush(now);
-        if self.outgoing.has_left() {
-            self.alarm = Some(now);
-            return Some(Due::Push);
-        }
-        self.alarm = self.due();
-        self.alarm.map(Due::At)
-    }
-
-    /// To be asked after each change: whether somebody must look after the room sooner than
-    /// arranged. Answers `First` and `Sooner` once.
-    pub(crate) fn alarm(&mut self) -> Alarm {
-        let (arranged, due) = (self.alarm, self.due());
-        match (arranged, due) {
-            (None, Some(_)) => {
-                self.alarm = due;
-                Alarm::First
-            }
-            (Some(arranged), Some(due)) if due < arranged => {
-                self.alarm = Some(due);
-                Alarm::Sooner
-            }
-            _ => Alarm::AsArranged,
-        }
-    }
-
-    /// Nobody looks after the room any more.
-    pub(crate) fn off_duty(&mut self) {
-        self.alarm = None;
-    }
-
-    fn due(&self) -> Option<Instant> {
-        [self.outgoing.due(), self.settle.next()].into_iter().flatten().min()
     }
 }

@@ -10,7 +10,7 @@ use tokio::{
 use super::{
     Eviction, JoinError, Joined, Link, MemberId, Newcomer, RoomEvent, Start, State, Taken, Write,
     WriteError,
-    order::{Alarm, Due},
+    duty::{Alarm, Due},
 };
 use crate::{
     registry::RoomSummary,
@@ -66,8 +66,8 @@ impl Shared {
     }
 
     /// Removes a member; see [`State::leave`].
-    pub(crate) fn leave(&self, member: MemberId) -> Option<std::time::Instant> {
-        self.state.write().leave(member, Instant::now().into_std())
+    pub(crate) fn leave(self: &Arc<Self>, member: MemberId) -> Option<std::time::Instant> {
+        self.change(|state, now| state.leave(member, now))
     }
 
     /// Marks the room as evicted if it has been empty since that moment. Waits for the room's

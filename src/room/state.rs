@@ -210,6 +210,10 @@ impl State {
     /// Notes that nobody is there any more. `Some` where the room is to be queued for it.
     pub(super) fn vacate(&mut self, now: Instant) -> Option<Instant> {
         self.emptied = now;
+        // The store learns when it was last used.
+        if let Some(unsaved) = &mut self.unsaved {
+            unsaved.touch();
+        }
         if self.is_kept {
             return None;
         }

@@ -159,9 +159,6 @@ impl State {
             StoredSchema::Fixed | StoredSchema::Scratch => self.grows = true,
             StoredSchema::Growing => (self.schema, self.grows) = (Schema::Growing, true),
         }
-        if let Some(unsaved) = &mut self.unsaved {
-            unsaved.touch();
-        }
         self.vacate(now)
     }
 }

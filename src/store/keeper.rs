@@ -1,5 +1,7 @@
 //! The thread that saves what changed in rooms, many changes in one commit.
 
+mod expiry;
+mod health;
 mod orders;
 mod turns;
 
@@ -13,30 +15,15 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, oneshot};
-use tracing::{info, warn};
 
 use super::{Change, RoomStore, StoreError, StoredRoom};
 use crate::room::{Shared, Taken};
+pub(crate) use expiry::Expiry;
+pub use health::StoreStats;
+use health::{Health, Use};
 use orders::Order;
 pub(crate) use turns::Turn;
 use turns::Turns;
-
-/// How a registry's store does, as [`RoomRegistry::store_stats`](crate::RoomRegistry::store_stats)
-/// tells it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StoreStats {
-    /// Values that wait for the next commit.
-    pub unsaved: usize,
-    /// When values were saved last.
-    pub last_flush: Option<SystemTime>,
-    /// When the store failed last, and why.
-    pub last_error: Option<(SystemTime, StoreError)>,
-    /// Whether values could not be saved last time; they wait, and it is tried again.
-    pub is_failing: bool,
-    /// What it takes up, in bytes, where it knows.
-    pub bytes: Option<u64>,
-}
 
 /// What stands between the rooms of a registry and its store.
 #[derive(Debug)]
@@ -69,21 +56,6 @@ struct Flush {
     waiting: Vec<oneshot::Sender<()>>,
 }
 
-/// How the store does.
-#[derive(Debug)]
-struct Health {
-    stats: StoreStats,
-    /// Rooms could not be loaded last time.
-    is_unreadable: bool,
-}
-
-/// What the store is used for.
-#[derive(Debug, Clone, Copy)]
-enum Use {
-    Load,
-    Save,
-}
-
 /// What the thread does next.
 struct Work {
     orders: Vec<Order>,
@@ -98,23 +70,25 @@ const RETRY: Duration = Duration::from_secs(1);
 const LOADS: usize = 16;
 
 impl Keeper {
-    pub(crate) fn start(store: Box<dyn RoomStore>, interval: Duration) -> io::Result<Arc<Self>> {
-        let health = Health {
-            stats: StoreStats { bytes: store.bytes(), ..StoreStats::default() },
-            is_unreadable: false,
-        };
-        let keeper = Arc::new(Self {
+    pub(crate) fn new(store: Box<dyn RoomStore>, interval: Duration) -> Arc<Self> {
+        let stats = StoreStats { bytes: store.bytes(), ..StoreStats::default() };
+        Arc::new(Self {
             store,
             interval,
             queue: Mutex::default(),
             changed: Condvar::new(),
             turns: Turns::default(),
             loads: Semaphore::new(LOADS),
-            health: Mutex::new(health),
-        });
-        let thread = keeper.clone();
-        thread::Builder::new().name("cloud-variables".into()).spawn(move || thread.run())?;
-        Ok(keeper)
+            health: Mutex::new(Health::new(stats)),
+        })
+    }
+
+    /// Starts the thread, once.
+    pub(crate) fn start(self: &Arc<Self>, expiry: Option<Expiry>) -> io::Result<()> {
+        let keeper = self.clone();
+        let thread = thread::Builder::new().name("cloud-variables".into());
+        thread.spawn(move || keeper.run(expiry))?;
+        Ok(())
     }
 
     /// Saves a room when its time has come.
@@ -184,12 +158,15 @@ impl Keeper {
         self.changed.notify_one();
     }
 
-    fn run(&self) {
+    fn run(&self, mut expiry: Option<Expiry>) {
         loop {
-            let work = self.next();
+            let work = self.next(expiry.as_ref().map(Expiry::due));
             self.fill(work.orders);
             if let Some(flush) = work.flush {
                 self.save(flush);
+            }
+            if let Some(expiry) = &mut expiry {
+                self.expire(expiry);
             }
             if work.is_last {
                 *self.queue.lock() = Queue { is_over: true, ..Queue::default() };
@@ -198,12 +175,13 @@ impl Keeper {
         }
     }
 
-    /// Waits until something is to be done.
-    fn next(&self) -> Work {
+    /// Waits until something is to be done, of which that of the thread itself comes with time.
+    fn next(&self, own: Option<Instant>) -> Work {
         let mut queue = self.queue.lock();
         loop {
             let is_due = queue.is_over || queue.due.is_some_and(|due| due <= Instant::now());
-            if is_due || !queue.orders.is_empty() {
+            let is_own = own.is_some_and(|own| own <= Instant::now());
+            if is_due || is_own || !queue.orders.is_empty() {
                 let orders = std::mem::take(&mut queue.orders);
                 let flush = is_due.then(|| {
                     queue.due = None;
@@ -211,7 +189,7 @@ impl Keeper {
                 });
                 return Work { orders, flush, is_last: queue.is_over };
             }
-            match queue.due {
+            match queue.due.into_iter().chain(own).min() {
                 Some(due) => _ = self.changed.wait_until(&mut queue, due),
                 None => self.changed.wait(&mut queue),
             }
@@ -259,28 +237,6 @@ impl Keeper {
         let result = done.unwrap_or_else(|_| Err(StoreError::Failed("it panicked".into())));
         self.health.lock().note(purpose, result.as_ref().err());
         result
-    }
-}
-
-impl Health {
-    fn note(&mut self, purpose: Use, error: Option<&StoreError>) {
-        if let Some(error) = error {
-            self.stats.last_error = Some((SystemTime::now(), error.clone()));
-        }
-        let is_failing = match purpose {
-            Use::Save => &mut self.stats.is_failing,
-            Use::Load => &mut self.is_unreadable,
-        };
-        // Said once, and not where there is no place for more rooms: that is no failure.
-        match error.filter(|error| **error != StoreError::Full) {
-            Some(error) if !std::mem::replace(is_failing, true) => {
-                warn!(%error, ?purpose, "the store fails");
-            }
-            None if error.is_none() && std::mem::take(is_failing) => {
-                info!(?purpose, "the store works again");
-            }
-            _ => {}
-        }
     }
 }
 

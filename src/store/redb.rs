@@ -2,6 +2,7 @@
 
 #[cfg(all(test, not(shuttle)))]
 mod disk;
+mod error;
 #[cfg(all(test, not(shuttle)))]
 mod faults;
 #[cfg(all(test, not(shuttle)))]
@@ -283,30 +284,6 @@ fn apply(
         }
     }
     Ok(())
-}
-
-impl From<redb::Error> for StoreError {
-    fn from(error: redb::Error) -> Self {
-        match error {
-            redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => Self::InUse,
-            redb::Error::Io(error)
-                if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
-            {
-                Self::Damaged(error.to_string())
-            }
-            error @ (redb::Error::Corrupted(_)
-            | redb::Error::UpgradeRequired(_)
-            | redb::Error::RepairAborted
-            | redb::Error::TableTypeMismatch { .. }) => Self::Damaged(error.to_string()),
-            error => Self::Failed(error.to_string()),
-        }
-    }
-}
-
-impl From<DatabaseError> for StoreError {
-    fn from(error: DatabaseError) -> Self {
-        redb::Error::from(error).into()
-    }
 }
 
 impl fmt::Debug for RedbStore {

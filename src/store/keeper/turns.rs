@@ -21,21 +21,36 @@ pub(crate) struct Turn {
 
 impl Turns {
     pub(super) async fn take(&self, id: &str) -> Turn {
-        let (id, lock) = {
-            let mut locks = self.0.lock();
-            match locks.get_key_value(id) {
-                Some((id, lock)) => (id.clone(), lock.clone()),
-                None => {
-                    let (id, lock): (Arc<str>, Arc<AsyncMutex<()>>) = (id.into(), Arc::default());
-                    locks.insert(id.clone(), lock.clone());
-                    (id, lock)
-                }
-            }
-        };
-        // First, so that the id is forgotten also where nobody waits any more.
-        let mut turn = Turn { id, locks: self.0.clone(), guard: None };
+        let (mut turn, lock) = self.waiting(id);
         turn.guard = Some(lock.lock_owned().await);
         turn
+    }
+
+    /// `None` where somebody has it.
+    pub(super) fn try_take(&self, id: &str) -> Option<Turn> {
+        let (mut turn, lock) = self.waiting(id);
+        turn.guard = Some(lock.try_lock_owned().ok()?);
+        Some(turn)
+    }
+
+    /// So that the id is forgotten also where nobody waits any more.
+    fn waiting(&self, id: &str) -> (Turn, Arc<AsyncMutex<()>>) {
+        let mut locks = self.0.lock();
+        let (id, lock) = match locks.get_key_value(id) {
+            Some((id, lock)) => (id.clone(), lock.clone()),
+            None => {
+                let (id, lock): (Arc<str>, Arc<AsyncMutex<()>>) = (id.into(), Arc::default());
+                locks.insert(id.clone(), lock.clone());
+                (id, lock)
+            }
+        };
+        (Turn { id, locks: self.0.clone(), guard: None }, lock)
+    }
+}
+
+impl Turn {
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 }
 
@@ -63,6 +78,7 @@ mod tests {
         let turns = Turns::default();
         let a = turns.take("a").await;
         let _b = turns.take("b").await;
+        assert!(turns.try_take("a").is_none());
         let soon = Duration::from_secs(1);
         assert!(timeout(soon, turns.take("a")).await.is_err());
         drop(a);

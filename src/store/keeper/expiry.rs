@@ -1,0 +1,72 @@
+//! Rooms that nobody has used for long leave the store.
+
+use std::time::{Duration, Instant};
+
+use super::{Keeper, Use, seconds_since_1970};
+use crate::store::{Change, StoreError};
+
+/// Where the thread is in looking for them.
+pub(crate) struct Expiry {
+    ttl: Duration,
+    /// Whether a room is in memory, and so in use.
+    is_live: IsLive,
+    /// When to look at the next page.
+    due: Instant,
+    /// The last id of the page before.
+    after: String,
+}
+
+type IsLive = Box<dyn Fn(&str) -> bool + Send>;
+
+/// Rooms that are looked at before what waits is saved.
+const PAGE: usize = 256;
+/// Between two looks through all rooms, at most.
+const OFTEN: Duration = Duration::from_secs(3_600);
+
+impl Expiry {
+    /// Forgets what was not used for so long.
+    pub(crate) fn new(ttl: Duration, is_live: IsLive) -> Self {
+        Self { ttl, is_live, due: Instant::now() + pause(ttl), after: String::new() }
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+}
+
+fn pause(ttl: Duration) -> Duration {
+    OFTEN.min(ttl / 10).max(Duration::from_millis(10))
+}
+
+impl Keeper {
+    /// Looks at the next page, if it is time; after the last, pauses. A store that fails is asked again
+    /// then.
+    pub(super) fn expire(&self, expiry: &mut Expiry) {
+        if expiry.due > Instant::now() {
+            return;
+        }
+        let is_last = !self.expire_page(expiry).unwrap_or(false);
+        if is_last {
+            expiry.after.clear();
+        }
+        expiry.due = Instant::now() + if is_last { pause(expiry.ttl) } else { Duration::ZERO };
+    }
+
+    /// Whether there was a page.
+    fn expire_page(&self, expiry: &mut Expiry) -> Result<bool, StoreError> {
+        let page = self.with_store(Use::Load, |store| store.rooms(&expiry.after, PAGE))?;
+        let Some((last, _)) = page.last() else { return Ok(false) };
+        expiry.after.clone_from(last);
+        let oldest = seconds_since_1970().saturating_sub(expiry.ttl.as_secs());
+        let is_old = |(id, used): (String, u64)| (used < oldest).then_some(id);
+        // Nobody loads or creates those whose turn this has; whoever has one uses the room.
+        let turns = page.into_iter().filter_map(is_old).filter_map(|id| self.turns.try_take(&id));
+        let turns: Vec<_> = turns.filter(|turn| !(expiry.is_live)(turn.id())).collect();
+        if !turns.is_empty() {
+            let remove = |id: &str| Change::Remove { room: id.into() };
+            let changes: Vec<_> = turns.iter().map(|turn| remove(turn.id())).collect();
+            self.commit(&changes)?;
+        }
+        Ok(true)
+    }
+}
