@@ -65,6 +65,7 @@ pub(crate) async fn admit(
         key: NameKey::new(&name),
         duplicates: registry.admission.duplicate_names(dialect),
         identity: identity.clone(),
+        session: registry.hub().map(|hub| hub.next_session()),
         link: line.link,
         outlet: line.outlet,
         outlived: None,
@@ -162,8 +163,8 @@ fn refusal(error: EnterError) -> Close {
         EnterError::Draining => Close::new(CloseCode::Unavailable, "the server is shutting down"),
         EnterError::NoSuchRoom => Close::new(CloseCode::Incompatible, "there is no such room"),
         EnterError::Banned => Close::new(CloseCode::Username, "you are banned from this room"),
-        EnterError::Store => {
-            let reason = "the server cannot reach its saved rooms: try again later";
+        EnterError::Unreachable => {
+            let reason = "the server cannot reach its rooms: try again later";
             Close::new(CloseCode::Unavailable, reason)
         }
         EnterError::Full => {

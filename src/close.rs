@@ -43,6 +43,8 @@ pub enum CloseCode {
     TooLarge,
     /// 1011: a fault on the server's side.
     Internal,
+    /// 1012: this node of several was away for too long and starts over: come back.
+    Restart,
     /// 4000: the client violated the protocol.
     Protocol,
     /// 4001: what the client brings does not match the room.
@@ -68,6 +70,7 @@ impl CloseCode {
             (Self::InvalidText, _) => 1007,
             (Self::TooLarge, _) => 1009,
             (Self::Internal, _) => 1011,
+            (Self::Restart, _) => 1012,
             (Self::Unavailable, Dialect::Scratch) => 1013,
             (Self::Protocol, _) | (Self::Kicked, Dialect::Scratch) => 4000,
             (Self::Incompatible, Dialect::Spec | Dialect::Forkphorus2020) => 4001,

@@ -109,6 +109,7 @@ fn newcomer<'a>(name: &'a str, variables: &'a [(Json<'a>, Json<'a>)]) -> Newcome
         key: NameKey::new(name),
         duplicates: DuplicateNames::Reject,
         identity: Identity::new(),
+        session: None,
         link: Arc::new(Link::new(Instant::now())),
         outlet: Arc::new(Silent),
         outlived: None,

@@ -13,10 +13,12 @@ mod names;
 mod outbox;
 mod policy;
 mod registry;
+mod relay;
 mod room;
 mod session;
 mod store;
 mod sync;
+mod turns;
 mod wire;
 
 pub use close::CloseCode;
@@ -28,6 +30,10 @@ pub use policy::{Join, Policy, Rejection, Rights, Verdict, Write};
 pub use registry::{
     BuildError, Creators, Imported, OpenError, OpenRoom, RoomRegistry, RoomRegistryBuilder,
     RoomSummary, Stats, TransferError,
+};
+pub use relay::{
+    Relay, RelayAnswer, RelayError, RelayMessage, RelayMessages, RelayRequest, RelayRevision,
+    RelaySession,
 };
 pub use room::{Events, MemberId, MemberInfo, Room, RoomError, RoomEvent, Schema, SetError};
 #[cfg(feature = "redb")]

@@ -8,6 +8,7 @@ mod enter;
 mod host;
 mod open;
 mod recall;
+mod relayed;
 mod seat;
 mod transfer;
 
@@ -29,7 +30,8 @@ use crate::{
     close::{Close, CloseCode},
     names::{DuplicateNames, UsernameRules},
     policy::Judging,
-    room::{Rules, Shared, Watchers},
+    relay::Hub,
+    room::{Rules, Shared, State, Watchers},
     store::StoreStats,
     wire::{Dialect, ScratchValues},
 };
@@ -64,6 +66,8 @@ pub(crate) struct Inner {
     bans: Bans,
     watchers: Arc<Watchers>,
     budget: Budget,
+    /// Where there is a broker.
+    hub: Option<Arc<Hub>>,
 }
 
 /// What is asked of a newcomer, and of what it sends.
@@ -112,7 +116,7 @@ impl RoomRegistry {
         RoomRegistryBuilder::default().make()
     }
 
-    fn with(rules: Rules, admission: Admission) -> Self {
+    fn with(rules: Rules, admission: Admission, hub: Option<Arc<Hub>>) -> Self {
         let budget = Budget::new(rules.limits.state_bytes);
         let inner = Inner {
             rules: Arc::new(rules),
@@ -123,6 +127,7 @@ impl RoomRegistry {
             bans: Bans::default(),
             watchers: Arc::default(),
             budget,
+            hub,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -199,6 +204,13 @@ impl RoomRegistry {
         };
         let begun = Instant::now();
         let mut is_done = timeout(grace, all_gone).await.is_ok();
+        // The broker is to have what was written last, and to know who has left.
+        let told = async {
+            while rooms.iter().any(|room| room.read(State::is_untold)) {
+                sleep(PAUSE).await;
+            }
+        };
+        is_done &= timeout(grace.saturating_sub(begun.elapsed()).max(SAVING), told).await.is_ok();
         if let Some(keeper) = &self.inner.rules.keeper {
             let left = grace.saturating_sub(begun.elapsed()).max(SAVING);
             is_done &= timeout(left, keeper.flush()).await.is_ok();

@@ -15,6 +15,7 @@ mod order;
 mod outgoing;
 #[cfg(all(test, shuttle))]
 mod racing;
+mod relayed;
 mod settle;
 mod shared;
 mod snapshot;
@@ -40,6 +41,7 @@ pub(crate) use link::{Link, Outlet};
 pub use members::MemberId;
 pub(crate) use opening::Opening;
 pub(crate) use order::{Write, WriteError};
+pub(crate) use relayed::Heard;
 pub(crate) use settle::CLIENT_LAG;
 pub(crate) use shared::Shared;
 pub(crate) use snapshot::Snapshot;

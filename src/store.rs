@@ -9,7 +9,7 @@ use std::{fmt, io, sync::Arc};
 #[cfg(feature = "redb")]
 pub use self::redb::RedbStore;
 pub use keeper::StoreStats;
-pub(crate) use keeper::{Expiry, Keeper, Turn, seconds_since_1970};
+pub(crate) use keeper::{Expiry, Keeper, seconds_since_1970};
 
 /// Keeps rooms. Called from threads of its own, never from a runtime's worker and never under a lock,
 /// so it may block; by several threads at once.

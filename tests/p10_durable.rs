@@ -210,7 +210,7 @@ async fn players_play_on_while_the_store_fails() {
     let mut scratch = server.connect().await;
     scratch.handshake_in(Dialect::Scratch, "2", "player", &[]).await;
     assert_eq!(scratch.closed().await.0, 1013);
-    assert_eq!(server.rooms.open("other").await.unwrap_err(), OpenError::Store);
+    assert_eq!(server.rooms.open("other").await.unwrap_err(), OpenError::Unreachable);
     eventually("the failure shows", || server.rooms.store_stats().unwrap().is_failing).await;
     let stats = server.rooms.store_stats().unwrap();
     assert_eq!(stats.unsaved, 1);

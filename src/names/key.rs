@@ -25,6 +25,12 @@ impl NameKey {
     }
 }
 
+impl NameKey {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 fn key(name: &str) -> String {
     let folded: String = name.nfkc().default_case_fold().nfkc().collect();
     // The skeleton of a digit may be a capital letter.

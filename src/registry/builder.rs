@@ -11,6 +11,7 @@ use crate::{
     limits::Limits,
     names::{DuplicateNames, UsernameRules},
     policy::Policy,
+    relay::{Hub, Relay},
     room::{Rules, Schema},
     store::{Expiry, Keeper, RoomStore},
     wire::{Dialect, ScratchValues},
@@ -23,6 +24,7 @@ pub struct RoomRegistryBuilder {
     rules: Rules,
     admission: Admission,
     store: Option<Box<dyn RoomStore>>,
+    relay: Option<Box<dyn Relay>>,
     flush_interval: Duration,
     stored_room_ttl: Option<Duration>,
 }
@@ -52,6 +54,8 @@ pub enum BuildError {
     /// A value, name or room id at its limit would not fit
     /// [`Limits::message_bytes`](Limits#structfield.message_bytes).
     MessageTooSmall,
+    /// Both a store and a relay: with a relay, the broker keeps rooms.
+    StoreAndRelay,
     /// The system gave no thread for the store.
     NoThread,
 }
@@ -62,6 +66,9 @@ impl fmt::Display for BuildError {
             Self::ZeroLimit(field) => write!(f, "Limits::{field} must not be zero"),
             Self::MessageTooSmall => {
                 f.write_str("Limits::message_bytes is less than a value and a name at their limits")
+            }
+            Self::StoreAndRelay => {
+                f.write_str("with a relay the broker keeps rooms: leave out the store")
             }
             Self::NoThread => f.write_str("there is no thread for the store"),
         }
@@ -85,6 +92,7 @@ impl Default for RoomRegistryBuilder {
             },
             admission: Admission::default(),
             store: None,
+            relay: None,
             flush_interval: Duration::from_millis(100),
             stored_room_ttl: None,
         }
@@ -174,6 +182,13 @@ impl RoomRegistryBuilder {
         self
     }
 
+    /// Has rooms in common with other processes: those whose relays have one broker. Default: none. The
+    /// broker keeps rooms; with a store too it is [`BuildError::StoreAndRelay`].
+    pub fn relay(mut self, relay: impl Relay) -> Self {
+        self.relay = Some(Box::new(relay));
+        self
+    }
+
     /// How long a new value waits at most before it is saved, beside the time that saving takes;
     /// what a crash loses. Default 100 ms. Rooms are saved before their creator has joined.
     pub fn flush_interval(mut self, interval: Duration) -> Self {
@@ -220,6 +235,9 @@ impl RoomRegistryBuilder {
         if limits.message_bytes < longest.saturating_add(MESSAGE_OVERHEAD) {
             return Err(BuildError::MessageTooSmall);
         }
+        if self.store.is_some() && self.relay.is_some() {
+            return Err(BuildError::StoreAndRelay);
+        }
         let Some(store) = self.store.take() else { return Ok(self.make()) };
         let keeper = Keeper::new(store, LONGEST.min(self.flush_interval));
         let ttl = self.stored_room_ttl;
@@ -250,6 +268,7 @@ impl RoomRegistryBuilder {
             *time = LONGEST.min(*time);
         }
         self.rules.settle = self.rules.settle.map(|settle| LONGEST.min(settle));
-        RoomRegistry::with(self.rules, self.admission)
+        let hub = self.relay.map(|relay| Arc::new(Hub::new(relay)));
+        RoomRegistry::with(self.rules, self.admission, hub)
     }
 }

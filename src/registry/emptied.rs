@@ -39,7 +39,7 @@ impl Emptied {
         queue.rooms.insert(ticket, Arc::downgrade(room));
         // One may also have died with its runtime.
         if queue.janitor.as_ref().is_none_or(AbortHandle::is_finished) {
-            let ttl = registry.rules.limits.empty_room_ttl;
+            let ttl = registry.empty_room_ttl();
             let task = forget(Arc::downgrade(registry), ttl);
             queue.janitor = room.runtime().map(|runtime| runtime.spawn(task).abort_handle());
         }

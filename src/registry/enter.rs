@@ -1,11 +1,14 @@
 //! How a newcomer gets into a room, which is created if need be, and how rooms are forgotten.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Creators, Inner, Seat, recall::Recalled};
 use crate::{
     room::{Eviction, JoinError, Joined, MemberId, Newcomer, Refusal, Shared, State},
-    store::Turn,
+    turns::Turn,
 };
 
 /// Why the registry has no room for a newcomer.
@@ -17,8 +20,8 @@ pub(crate) enum EnterError {
     /// Only the host creates rooms.
     NoSuchRoom,
     Banned,
-    /// The store has not given or kept the room.
-    Store,
+    /// The store or the broker does not answer.
+    Unreachable,
     Room(Arc<Shared>, Refusal),
 }
 
@@ -38,8 +41,9 @@ impl Inner {
                 // Boxed, as every session has the place for it.
                 None => Box::pin(self.recall_or_create(id, newcomer)).await?,
             };
-            if let Some(entered) = entered {
-                return Ok(entered);
+            if let Some((seat, joined)) = entered {
+                self.announce(&seat, newcomer).await?;
+                return Ok((seat, joined));
             }
         }
     }
@@ -85,6 +89,12 @@ impl Inner {
         if is_banned { Err(EnterError::Banned) } else { Ok(()) }
     }
 
+    /// How long an emptied room stays here: where it is a broker's, that keeps it.
+    pub(super) fn empty_room_ttl(&self) -> Duration {
+        let ttl = self.rules.limits.empty_room_ttl;
+        if self.hub.is_some() { ttl.min(Duration::from_secs(5)) } else { ttl }
+    }
+
     pub(super) fn is_live(&self, id: &str) -> bool {
         self.rooms.read().contains_key(id)
     }
@@ -112,10 +122,12 @@ impl Inner {
         self.make_place()?;
         let now = tokio::time::Instant::now().into_std();
         let places = (&self.budget, &self.watchers);
-        let state = State::new(&self.rules, &id, creator.variables, places, now);
-        let _turn = self.keep(turn, state.as_ref()).await?;
+        let mut state = State::new(&self.rules, &id, creator.variables, places, now);
+        let Some(kept) = self.keep(turn, state.as_mut()).await? else { return Ok(None) };
         let created = self.insert(id, state, |state| state.found(creator.clone()))?;
-        Ok(created.map(|(room, joined)| (Seat::new(self, room, joined.id), joined)))
+        let Some((room, joined)) = created else { return Ok(None) };
+        kept.begin(self, &room);
+        Ok(Some((Seat::new(self, room, joined.id), joined)))
     }
 
     /// Puts a room into the map, after what is first to be done in it; as

@@ -97,6 +97,11 @@ impl Inner {
         was_there
     }
 
+    /// Puts everyone out, and forgets the room here.
+    pub(crate) fn put_all_out(&self, room: &Arc<Shared>, close: &Close) {
+        self.forget(room, close);
+    }
+
     /// False where there is no such member.
     pub(crate) fn ban(
         self: &Arc<Self>,
@@ -123,21 +128,21 @@ impl Inner {
 
     pub(crate) async fn remove(self: &Arc<Self>, room: &Arc<Shared>) -> Result<(), StoreError> {
         let Some(keeper) = &self.rules.keeper else {
-            self.forget(room);
+            self.forget(room, &closed());
             return Ok(());
         };
         let turn = keeper.turn(room.id()).await;
         // Another of this id may be there since.
-        if self.forget(room) {
+        if self.forget(room, &closed()) {
             keeper.order(turn, Change::Remove { room: (&**room.id()).into() }).await?;
         }
         Ok(())
     }
 
     /// False where it is none of the registry's rooms any more.
-    fn forget(&self, room: &Arc<Shared>) -> bool {
+    fn forget(&self, room: &Arc<Shared>, close: &Close) -> bool {
         let mut rooms = self.rooms.write();
-        room.change(|state, now| state.remove(&closed(), now));
+        room.change(|state, now| state.remove(close, now));
         let is_there = rooms.get(room.id()).is_some_and(|there| Arc::ptr_eq(there, room));
         is_there && rooms.remove(room.id()).is_some()
     }

@@ -36,10 +36,10 @@ pub enum OpenError {
     Full,
     /// The registry is shutting down.
     Draining,
-    /// The store failed or took longer than
+    /// The store or the broker failed, or took longer than
     /// [`Limits::admit_timeout`](crate::Limits#structfield.admit_timeout); see
     /// [`RoomRegistry::store_stats`].
-    Store,
+    Unreachable,
 }
 
 impl fmt::Display for OpenError {
@@ -49,7 +49,7 @@ impl fmt::Display for OpenError {
             Self::TooLarge => "the variables are more, or longer, than the limits allow",
             Self::Full => "there is no place for another room",
             Self::Draining => "the registry is shutting down",
-            Self::Store => "the store does not answer",
+            Self::Unreachable => "the store or the broker does not answer",
         })
     }
 }
@@ -162,8 +162,9 @@ impl Inner {
             if let Some(state) = &mut state {
                 state.settings(opening);
             }
-            let _turn = self.keep(turn, state.as_ref()).await?;
+            let Some(kept) = self.keep(turn, state.as_mut()).await? else { continue };
             if let Some((room, ())) = self.insert(id, state, |state| state.tell_created())? {
+                kept.begin(self, &room);
                 return Ok(room);
             }
         }
@@ -174,7 +175,7 @@ impl From<EnterError> for OpenError {
     fn from(error: EnterError) -> Self {
         match error {
             EnterError::Draining => Self::Draining,
-            EnterError::Store => Self::Store,
+            EnterError::Unreachable => Self::Unreachable,
             EnterError::Full
             | EnterError::NoSuchRoom
             | EnterError::Banned

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::{EnterError, Inner};
 use crate::{
-    room::State,
-    store::{StoreError, StoredRoom, Turn, seconds_since_1970},
+    relay::{self, RelayMessages},
+    room::{Shared, State},
+    store::{StoreError, StoredRoom, seconds_since_1970},
+    turns::Turn,
     wire::Json,
 };
 
@@ -24,7 +25,7 @@ impl From<StoreError> for EnterError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Full => Self::Full,
-            _ => Self::Store,
+            _ => Self::Unreachable,
         }
     }
 }
@@ -40,6 +41,9 @@ impl Inner {
 
     /// Looks for a room that is not here.
     pub(super) async fn recall(self: &Arc<Self>, id: &str) -> Result<Recalled, EnterError> {
+        if let Some(hub) = &self.hub {
+            return self.recall_relayed(hub, id).await;
+        }
         let Some(keeper) = &self.rules.keeper else { return Ok(Recalled::Nowhere(None)) };
         let recall = async {
             let turn = keeper.turn(id).await;
@@ -50,7 +54,7 @@ impl Inner {
             let Some(stored) = keeper.load(id).await? else {
                 return Ok(Recalled::Nowhere(Some(turn)));
             };
-            self.revive(id, &stored)?;
+            self.revive(id, &stored, |_| (), Kept::default())?;
             Ok(Recalled::Here)
         };
         let too_late = |_| Err(keeper.late().into());
@@ -58,17 +62,33 @@ impl Inner {
     }
 
     /// Puts a stored room among those that are empty.
-    fn revive(self: &Arc<Self>, id: &str, stored: &StoredRoom) -> Result<(), EnterError> {
-        let variables: Option<Vec<_>> =
-            stored.variables.iter().map(|(name, value)| parse(name).zip(parse(value))).collect();
-        let variables = variables.ok_or(EnterError::Store)?;
+    pub(super) fn revive(
+        self: &Arc<Self>,
+        id: &str,
+        stored: &StoredRoom,
+        relay: impl FnOnce(&mut State),
+        kept: Kept,
+    ) -> Result<(), EnterError> {
+        let variables: Option<Vec<_>> = stored
+            .variables
+            .iter()
+            .map(|(name, value)| Json::stored(name).zip(Json::stored(value)))
+            .collect();
+        let variables = variables.ok_or(EnterError::Unreachable)?;
         let id: Arc<str> = id.into();
         let places = (&self.budget, &self.watchers);
+        let mut relay = Some(relay);
         loop {
             let now = tokio::time::Instant::now().into_std();
             let state = State::new(&self.rules, &id, Some(&variables), places, now);
-            let revived = self.insert(id.clone(), state, |state| state.revive(stored, now))?;
-            if let Some((room, since)) = revived {
+            let first = |state: &mut State| {
+                if let Some(relay) = relay.take() {
+                    relay(state);
+                }
+                state.revive(stored, now)
+            };
+            if let Some((room, since)) = self.insert(id.clone(), state, first)? {
+                kept.begin(self, &room);
                 // The store learns that the room is used.
                 room.change(|_, _| ());
                 if let Some(since) = since {
@@ -82,25 +102,43 @@ impl Inner {
         }
     }
 
-    /// Has the store keep a new room, before anybody learns of it. Whoever has the turn afterwards
-    /// creates the room.
+    /// Has the store or the broker keep a new room, before anybody learns of it; `None` where somebody
+    /// else has created it.
     pub(super) async fn keep(
         &self,
         turn: Option<Turn>,
-        state: Option<&State>,
-    ) -> Result<Option<Turn>, EnterError> {
-        let (Some(keeper), Some(turn), Some(state)) = (&self.rules.keeper, turn, state) else {
-            return Ok(None);
+        state: Option<&mut State>,
+    ) -> Result<Option<Kept>, EnterError> {
+        // Without memory there is no room, as will be found.
+        let Some(state) = state else { return Ok(Some(Kept::default())) };
+        if let Some(hub) = &self.hub {
+            return self.keep_relayed(hub, turn, state).await;
+        }
+        let (Some(keeper), Some(turn)) = (&self.rules.keeper, turn) else {
+            return Ok(Some(Kept::default()));
         };
         let kept = keeper.order(turn, state.creation(seconds_since_1970()));
         let too_late = |_| Err(keeper.late());
         let kept = timeout(self.rules.limits.admit_timeout, kept).await;
-        Ok(Some(kept.unwrap_or_else(too_late)?))
+        Ok(Some(Kept { turn: Some(kept.unwrap_or_else(too_late)?), messages: None }))
     }
 }
 
-/// A text as it stands in JSON between its quotes.
-pub(super) fn parse(text: &str) -> Option<Json<'static>> {
-    let quoted: Box<RawValue> = serde_json::from_str(&format!("\"{text}\"")).ok()?;
-    Some(Json::parse(&quoted)?.into_owned())
+/// What a new room has beside its state until it is there.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// Until then nobody else creates it.
+    pub(super) turn: Option<Turn>,
+    pub(super) messages: Option<RelayMessages>,
+}
+
+impl Kept {
+    /// The room is there.
+    pub(super) fn begin(self, registry: &Arc<Inner>, room: &Arc<Shared>) {
+        let Self { turn, messages } = self;
+        if let Some((hub, messages)) = registry.hub.as_ref().zip(messages) {
+            relay::begin(hub, registry, room, messages);
+        }
+        drop(turn);
+    }
 }

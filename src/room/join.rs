@@ -28,6 +28,8 @@ pub(crate) struct Newcomer<'a> {
     /// What happens where a member has that name.
     pub(crate) duplicates: DuplicateNames,
     pub(crate) identity: Identity,
+    /// Its number at the broker, where there is one.
+    pub(crate) session: Option<u64>,
     pub(crate) link: Arc<Link>,
     pub(crate) outlet: Arc<dyn Outlet>,
     /// The holders of the name that were asked then, and did not answer.
@@ -59,6 +61,7 @@ impl<'a> Newcomer<'a> {
             key: NameKey::new("ann"),
             duplicates: DuplicateNames::Allow,
             identity: Identity::new(),
+            session: None,
             link: Arc::new(Link::new(now)),
             outlet: Arc::new(Looked),
             outlived: None,
@@ -130,6 +133,7 @@ impl State {
         drop(self.budget.charge(cost).ok_or(JoinError::NoBudget)?);
         for (ousted, close) in ousted {
             if let Some(member) = self.members.remove(ousted) {
+                self.hand_over_end(member.session);
                 member.link.stop(close);
                 self.observers.tell(|| RoomEvent::Left(member.info(ousted)));
             }
@@ -180,6 +184,8 @@ impl State {
             key: newcomer.key,
             dialect: newcomer.dialect,
             identity: newcomer.identity,
+            session: newcomer.session,
+            is_only: newcomer.duplicates != DuplicateNames::Allow,
             link: newcomer.link,
             outlet: newcomer.outlet,
             snapshot: if informed { self.position } else { 0 },

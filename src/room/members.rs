@@ -26,6 +26,10 @@ pub(super) struct Member {
     pub(super) key: NameKey,
     pub(super) dialect: Dialect,
     pub(super) identity: Identity,
+    /// Its number at the broker, where there is one.
+    pub(super) session: Option<u64>,
+    /// Nobody else may have its name.
+    pub(super) is_only: bool,
     pub(super) link: Arc<Link>,
     pub(super) outlet: Arc<dyn Outlet>,
     /// The position of the last snapshot it was given; 0 is none.

@@ -78,7 +78,8 @@ impl State {
         variables: &[(Json<'static>, Json<'static>)],
         now: Instant,
     ) -> Result<(), ()> {
-        if !self.grows && !self.variables.same_names(variables) {
+        // A broker's room has members elsewhere, so its names stay.
+        if self.relayed.is_none() && !self.grows && !self.variables.same_names(variables) {
             let is_given = |name: &str| variables.iter().any(|(given, _)| given.as_json() == name);
             let (removed, freed) = self.variables.retain(is_given);
             if let Some(unsaved) = &mut self.unsaved {

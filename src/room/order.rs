@@ -53,6 +53,16 @@ enum Judged<'a> {
     Ignored,
 }
 
+/// What a write does to a variable.
+struct Change {
+    is_new: bool,
+    name: Text,
+    value: Text,
+    /// How many bytes of the budget it takes, or gives back.
+    growth: usize,
+    shrinkage: usize,
+}
+
 impl State {
     /// Takes a member's write into the room's order, or refuses it and heals the member's view
     /// (promise P5) by so many bytes.
@@ -67,9 +77,11 @@ impl State {
             Judged::AsSent(value) => {
                 self.accept(Some(write.author()), write.name, value, now).is_ok()
             }
-            // Its sender sees another, so whether it is accepted makes no difference.
+            // Its sender sees another, so whether it is accepted makes no difference. From a broker
+            // it comes later than the correction, and so to its sender too.
             Judged::Replaced(value) => {
-                _ = self.accept(Some(write.author()), write.name, &value, now);
+                let author = Some(write.author()).filter(|_| self.relayed.is_none());
+                _ = self.accept(author, write.name, &value, now);
                 false
             }
             Judged::Ignored => false,
@@ -118,7 +130,8 @@ impl State {
         })
     }
 
-    /// Applies a write that the limits and the budget allow; else nothing has changed.
+    /// Takes a write that the limits and the budget allow into the order; else nothing has changed.
+    /// With a broker, it comes into the order there.
     pub(super) fn accept(
         &mut self,
         author: Option<Author>,
@@ -127,22 +140,43 @@ impl State {
         now: Instant,
     ) -> Result<(), SetError> {
         self.fits(name, value)?;
+        if let Some(is_taken) = self.hand_over(author, name, value) {
+            return is_taken.then_some(()).ok_or(SetError::NoMemory);
+        }
+        let change = self.change(name, value);
+        let cost = self.pay(&change, now).ok_or(SetError::NoMemory)?;
+        self.apply(author, change, cost, now);
+        Ok(())
+    }
+
+    /// Applies a write that has its place in the order, whatever the limits say.
+    pub(super) fn take_in(
+        &mut self,
+        author: Option<Author>,
+        name: &Json<'_>,
+        value: &Json<'_>,
+        now: Instant,
+    ) {
+        let change = self.change(name, value);
+        self.charge.force(change.growth);
+        let cost = self.outgoing.pay_anyway(&change.name, &change.value, now);
+        self.apply(author, change, cost, now);
+    }
+
+    fn change(&self, name: &Json<'_>, value: &Json<'_>) -> Change {
         let known = self.variables.key(name.as_json()).cloned();
-        let name = known.clone().unwrap_or_else(|| name.to_text());
-        let value = value.to_text();
         let old = self.variables.get(name.as_json()).map_or(0, |v| v.value.as_json().len());
         let new = match known {
             Some(_) => value.as_json().len(),
             None => variables::cost(name.as_json(), value.as_json()),
         };
-        let growth = new.saturating_sub(old);
-        let cost = self.pay(growth, &name, &value, now).ok_or(SetError::NoMemory)?;
-        self.charge.shrink(old.saturating_sub(new));
-        if known.is_none() {
-            self.variables.insert(name.clone(), Json::from_plain("").to_text(), now);
+        Change {
+            is_new: known.is_none(),
+            name: known.unwrap_or_else(|| name.to_text()),
+            value: value.to_text(),
+            growth: new.saturating_sub(old),
+            shrinkage: old.saturating_sub(new),
         }
-        self.apply(author, name, value, cost, now);
-        Ok(())
     }
 
     /// What a new variable and the part that tells of it cost.
@@ -152,12 +186,12 @@ impl State {
         variables::cost(name, value) + Part::cost(name, value, dialects)
     }
 
-    /// Pays for a value that grows by `growth`, and for the part that tells of it.
-    fn pay(&mut self, growth: usize, name: &Text, value: &Text, now: Instant) -> Option<usize> {
-        self.charge.grow(growth).then_some(())?;
-        let cost = self.outgoing.pay(name, value, now);
+    /// Pays for a value, and for the part that tells of it.
+    fn pay(&mut self, change: &Change, now: Instant) -> Option<usize> {
+        self.charge.grow(change.growth).then_some(())?;
+        let cost = self.outgoing.pay(&change.name, &change.value, now);
         if cost.is_none() {
-            self.charge.shrink(growth);
+            self.charge.shrink(change.growth);
         }
         cost
     }
@@ -184,14 +218,12 @@ impl State {
         if is_joinable { Ok(()) } else { Err(SetError::RoomFull) }
     }
 
-    fn apply(
-        &mut self,
-        author: Option<Author>,
-        name: Text,
-        value: Text,
-        cost: usize,
-        now: Instant,
-    ) {
+    fn apply(&mut self, author: Option<Author>, change: Change, cost: usize, now: Instant) {
+        let Change { is_new, name, value, shrinkage, .. } = change;
+        self.charge.shrink(shrinkage);
+        if is_new {
+            self.variables.insert(name.clone(), Json::from_plain("").to_text(), now);
+        }
         self.position += 1;
         self.snapshot = Weak::new();
         let writer = author.map(|author| author.member);

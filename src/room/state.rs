@@ -15,6 +15,7 @@ use super::{
     link::Link,
     members::{MemberId, Members},
     outgoing::Outgoing,
+    relayed::Relayed,
     settle::Settle,
     snapshot::Snapshot,
     unsaved::Unsaved,
@@ -71,7 +72,7 @@ pub(crate) struct Start {
 pub(crate) enum Eviction {
     Evicted,
     InUse,
-    /// The store does not have all of it yet.
+    /// The store, or the broker, does not have all of it yet.
     Unsaved,
     /// It had members again, and was emptied at this moment.
     EmptiedLater(Instant),
@@ -105,6 +106,8 @@ pub(crate) struct State {
     pub(super) budget: Budget,
     /// Where there is a store.
     pub(super) unsaved: Option<Unsaved>,
+    /// Where the order is a broker's.
+    pub(super) relayed: Option<Relayed>,
     /// When somebody will look after the room by itself.
     pub(super) alarm: Option<Instant>,
     /// When the last member left last.
@@ -155,6 +158,7 @@ impl State {
             charge,
             budget: budget.clone(),
             unsaved: rules.keeper.as_ref().map(Unsaved::new),
+            relayed: None,
             alarm: None,
             emptied: now,
             awaits_eviction: false,
@@ -198,6 +202,7 @@ impl State {
     /// Removes a member. `Some` where that leaves the room empty and nobody knows it yet.
     pub(crate) fn leave(&mut self, id: MemberId, now: Instant) -> Option<Instant> {
         let member = self.members.remove(id)?;
+        self.hand_over_end(member.session);
         self.observers.tell(|| RoomEvent::Left(member.info(id)));
         self.outgoing.speak(self.members.dialects());
         if self.members.len() > 0 {
@@ -229,7 +234,7 @@ impl State {
         if self.emptied > since {
             return Eviction::EmptiedLater(self.emptied);
         }
-        if self.is_unsaved() {
+        if self.is_unsaved() || self.is_untold() {
             return Eviction::Unsaved;
         }
         self.forget();
@@ -243,6 +248,7 @@ impl State {
         // A task may look after the room for a moment still: its bytes are free now.
         self.variables = Variables::default();
         self.unsaved = None;
+        self.relayed = None;
         self.settle.clear();
         self.outgoing.clear();
         self.charge = self.budget.open();

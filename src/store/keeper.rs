@@ -3,7 +3,6 @@
 mod expiry;
 mod health;
 mod orders;
-mod turns;
 
 use std::{
     io,
@@ -17,13 +16,14 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{Change, RoomStore, StoreError, StoredRoom};
-use crate::room::{Shared, Taken};
+use crate::{
+    room::{Shared, Taken},
+    turns::{Turn, Turns},
+};
 pub(crate) use expiry::Expiry;
 pub use health::StoreStats;
 use health::{Health, Use};
 use orders::Order;
-pub(crate) use turns::Turn;
-use turns::Turns;
 
 /// What stands between the rooms of a registry and its store.
 #[derive(Debug)]

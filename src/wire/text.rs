@@ -32,6 +32,12 @@ impl<'a> Json<'a> {
         Json::from_wtf8(plain.as_bytes())
     }
 
+    /// As it was kept between quotes; `None` where that is no JSON.
+    pub(crate) fn stored(text: &str) -> Option<Json<'static>> {
+        let quoted: Box<RawValue> = serde_json::from_str(&format!("\"{text}\"")).ok()?;
+        Some(Json::parse(&quoted)?.into_owned())
+    }
+
     fn from_wtf8(bytes: &[u8]) -> Json<'static> {
         Json { canonical: Cow::Owned(escape(bytes)), len: bytes.len() }
     }

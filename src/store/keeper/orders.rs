@@ -2,8 +2,11 @@
 
 use tokio::sync::oneshot;
 
-use super::{Keeper, Turn};
-use crate::store::{Change, StoreError};
+use super::Keeper;
+use crate::{
+    store::{Change, StoreError},
+    turns::Turn,
+};
 
 /// Has the id's turn until it is done, also where nobody waits for it any more.
 #[derive(Debug)]

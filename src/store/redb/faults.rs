@@ -31,12 +31,12 @@ async fn survives(fault: Option<ErrorKind>, sync: Duration) {
     // The room is played on in any case.
     room.set("x", 2).unwrap();
     if fault.is_some() {
-        assert_eq!(other.unwrap_err(), OpenError::Store);
+        assert_eq!(other.unwrap_err(), OpenError::Unreachable);
         let stats = rooms.store_stats().unwrap();
         assert!(stats.is_failing && stats.last_error.is_some(), "{stats:?}");
     } else {
         // Two phases take four seconds, and what was under way as much again.
-        assert_eq!(other.unwrap_err(), OpenError::Store);
+        assert_eq!(other.unwrap_err(), OpenError::Unreachable);
         assert_eq!(room.get("x").as_deref(), Some("2"));
         assert!(rooms.store_stats().unwrap().last_error.is_some());
     }

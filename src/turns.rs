@@ -9,7 +9,7 @@ type Locks = Arc<Mutex<HashMap<Arc<str>, Arc<AsyncMutex<()>>>>>;
 
 /// The ids that somebody has the turn of, or waits for.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Locks);
+pub(crate) struct Turns(Locks);
 
 /// Others wait while this is held.
 #[derive(Debug)]
@@ -20,14 +20,14 @@ pub(crate) struct Turn {
 }
 
 impl Turns {
-    pub(super) async fn take(&self, id: &str) -> Turn {
+    pub(crate) async fn take(&self, id: &str) -> Turn {
         let (mut turn, lock) = self.waiting(id);
         turn.guard = Some(lock.lock_owned().await);
         turn
     }
 
     /// `None` where somebody has it.
-    pub(super) fn try_take(&self, id: &str) -> Option<Turn> {
+    pub(crate) fn try_take(&self, id: &str) -> Option<Turn> {
         let (mut turn, lock) = self.waiting(id);
         turn.guard = Some(lock.try_lock_owned().ok()?);
         Some(turn)
@@ -49,7 +49,7 @@ impl Turns {
 }
 
 impl Turn {
-    pub(super) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 }

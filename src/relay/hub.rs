@@ -1,0 +1,66 @@
+//! A registry's end of its broker.
+
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::time::timeout;
+
+use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayRequest};
+use crate::turns::{Turn, Turns};
+
+#[derive(Debug)]
+pub(crate) struct Hub {
+    relay: Box<dyn Relay>,
+    /// No other registry has this name.
+    pub(crate) node: Arc<str>,
+    turns: Turns,
+    sessions: AtomicU64,
+}
+
+/// What a broker may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Hub {
+    pub(crate) fn new(relay: Box<dyn Relay>) -> Self {
+        let (turns, sessions) = (Turns::default(), AtomicU64::new(0));
+        Self { relay, node: unique().into(), turns, sessions }
+    }
+
+    pub(crate) async fn request(
+        &self,
+        room: &str,
+        request: &RelayRequest,
+    ) -> Result<RelayAnswer, RelayError> {
+        let answer = timeout(PATIENCE, self.relay.request(room, &self.node, request));
+        answer.await.unwrap_or_else(|_| Err(late()))
+    }
+
+    pub(crate) async fn subscribe(&self, room: &str) -> Result<RelayMessages, RelayError> {
+        timeout(PATIENCE, self.relay.subscribe(room)).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Waits until nobody else here loads or creates the room of this id.
+    pub(crate) async fn turn(&self, id: &str) -> Turn {
+        self.turns.take(id).await
+    }
+
+    pub(crate) fn next_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Relaxed) + 1
+    }
+}
+
+fn late() -> RelayError {
+    RelayError("it does not answer".into())
+}
+
+/// A text that no other process, and no other call, makes: of two keys of 64 random bits.
+pub(crate) fn unique() -> String {
+    let random = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", random(), random())
+}

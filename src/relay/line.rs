@@ -1,0 +1,204 @@
+//! The task between a room and its broker: tells what happens here, and hears what is in order.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use tokio::{
+    sync::Notify,
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
+};
+use tracing::{info, warn};
+
+use super::{Hub, RelayAnswer, RelayMessages, RelayRequest, hub::unique};
+use crate::{
+    close::{Close, CloseCode},
+    registry::Inner,
+    room::{Heard, Shared},
+};
+
+/// How often a node says that it is still there.
+const RENEW: Duration = Duration::from_secs(3);
+/// Between two attempts to reach the broker: at first, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Starts the task; it ends when the room is gone.
+pub(crate) fn begin(
+    hub: &Arc<Hub>,
+    registry: &Arc<Inner>,
+    room: &Arc<Shared>,
+    messages: RelayMessages,
+) {
+    let (Some(runtime), Some(bell)) = (room.runtime(), room.read(|state| state.bell())) else {
+        return;
+    };
+    let line = Line {
+        hub: hub.clone(),
+        registry: Arc::downgrade(registry),
+        room: Arc::downgrade(room),
+        id: room.id().clone(),
+        bell,
+        gap: Notify::new(),
+        tick: registry.rules.tick,
+    };
+    runtime.spawn(async move {
+        tokio::select! {
+            _ = line.tell() => {}
+            _ = line.listen(messages) => {}
+        }
+    });
+}
+
+struct Line {
+    hub: Arc<Hub>,
+    registry: Weak<Inner>,
+    room: Weak<Shared>,
+    id: Arc<str>,
+    bell: Arc<Notify>,
+    /// The room is to be read again.
+    gap: Notify,
+    tick: Duration,
+}
+
+/// The room is gone, here or for this node.
+struct Gone;
+
+impl Line {
+    fn room(&self) -> Result<Arc<Shared>, Gone> {
+        self.room.upgrade().filter(|room| !room.is_evicted()).ok_or(Gone)
+    }
+
+    /// Tells what there is, at most once a tick, and that the node is there.
+    async fn tell(&self) -> Result<(), Gone> {
+        let mut renew = interval_at(Instant::now() + RENEW, RENEW);
+        renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.bell.notified() => {}
+                _ = renew.tick() => self.step(&RelayRequest::Renew).await?,
+            }
+            while let Some(request) = self.room()?.change(|state, _| state.next_request()) {
+                self.step(&request).await?;
+                sleep(self.tick).await;
+            }
+        }
+    }
+
+    /// Makes a request until it is answered.
+    async fn step(&self, request: &RelayRequest) -> Result<(), Gone> {
+        match self.ask(request).await? {
+            // A message may be on its way. If not, the next says so.
+            RelayAnswer::Done(there) if *request == RelayRequest::Renew => {
+                let room = self.room()?;
+                if room.read(|state| state.revision().is_some_and(|here| *here != there)) {
+                    self.gap.notify_one();
+                }
+                Ok(())
+            }
+            RelayAnswer::Fenced | RelayAnswer::Nowhere => self.come_back().await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn ask(&self, request: &RelayRequest) -> Result<RelayAnswer, Gone> {
+        let mut pause = RETRY.0;
+        loop {
+            match self.hub.request(&self.id, request).await {
+                Ok(answer) => {
+                    let room = self.room()?;
+                    if pause > RETRY.0 {
+                        info!(room = &*self.id, "the broker answers again");
+                        room.change(|state, _| state.set_away(false));
+                    }
+                    return Ok(answer);
+                }
+                Err(error) => {
+                    if pause == RETRY.0 {
+                        warn!(room = &*self.id, %error, "what members write waits");
+                    }
+                    self.room()?.change(|state, _| state.set_away(true));
+                    sleep(pause).await;
+                    pause = RETRY.1.min(2 * pause);
+                }
+            }
+        }
+    }
+
+    /// The node is not in the room any more: it was away for too long, or the broker has lost the room.
+    async fn come_back(&self) -> Result<(), Gone> {
+        let here = self.room()?.read(|state| state.revision().cloned()).ok_or(Gone)?;
+        if let RelayAnswer::Room { revision, .. } = self.ask(&RelayRequest::Read).await?
+            && revision.epoch == here.epoch
+        {
+            warn!(room = &*self.id, "fenced: the other nodes went on without this one");
+            let close = Close::new(CloseCode::Restart, "the server was away: come back");
+            if let Some(registry) = self.registry.upgrade() {
+                registry.put_all_out(&self.room()?, &close);
+            }
+            return Err(Gone);
+        }
+        warn!(room = &*self.id, "the broker lost the room: it gets what members saw last");
+        let create = Some(self.room()?.read(|state| state.restored()));
+        let enter = RelayRequest::Enter { create, epoch: unique() };
+        let RelayAnswer::Room { revision, room: there, written, .. } = self.ask(&enter).await?
+        else {
+            return Ok(());
+        };
+        let room = self.room()?;
+        room.change(|state, now| state.reread((&revision, &there), written, now));
+        for (member, session) in room.read(|state| state.sessions()) {
+            let join = RelayRequest::Join { session, left: Vec::new() };
+            let reason = match self.ask(&join).await? {
+                RelayAnswer::NameInUse => (CloseCode::Username, "somebody else has your username"),
+                RelayAnswer::Full => (CloseCode::Overloaded, "the room is full"),
+                _ => continue,
+            };
+            if let Some(registry) = self.registry.upgrade() {
+                registry.put_out(&room, member, &Close::new(reason.0, reason.1));
+            }
+        }
+        Ok(())
+    }
+
+    async fn listen(&self, mut messages: RelayMessages) -> Result<(), Gone> {
+        loop {
+            let is_gap = tokio::select! {
+                () = self.gap.notified() => true,
+                message = messages.next() => match message {
+                    Some(message) => {
+                        let heard = self.room()?.change(|state, now| state.hear(&message, now));
+                        heard == Heard::Gap
+                    }
+                    None => {
+                        messages = self.subscribe().await?;
+                        true
+                    }
+                },
+            };
+            if is_gap
+                && let RelayAnswer::Room { revision, room: there, written, .. } =
+                    self.ask(&RelayRequest::Read).await?
+            {
+                let room = self.room()?;
+                // Another epoch's are for whoever finds that the node is out.
+                room.change(|state, now| {
+                    if state.revision().is_some_and(|here| here.epoch == revision.epoch) {
+                        state.reread((&revision, &there), written, now);
+                    }
+                });
+            }
+        }
+    }
+
+    async fn subscribe(&self) -> Result<RelayMessages, Gone> {
+        loop {
+            if let Ok(messages) = self.hub.subscribe(&self.id).await {
+                return Ok(messages);
+            }
+            self.room()?;
+            sleep(RETRY.1).await;
+        }
+    }
+}

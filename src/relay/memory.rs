@@ -1,0 +1,150 @@
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum_cloud_variables::{
+    Relay, RelayAnswer, RelayError, RelayMessage, RelayMessages, RelayRequest, RelayRevision,
+    StoredRoom, StoredSchema,
+};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
+use tokio::sync::broadcast;
+
+/// How long a node is in a room without renewing.
+const LEASE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Default)]
+struct MemoryRelay(Mutex<HashMap<String, Kept>>);
+
+#[derive(Debug)]
+struct Kept {
+    /// `None` until it is created.
+    room: Option<Room>,
+    messages: broadcast::Sender<RelayMessage>,
+}
+
+#[derive(Debug)]
+struct Room {
+    revision: RelayRevision,
+    schema: StoredSchema,
+    variables: BTreeMap<String, String>,
+    /// When a node's lease ends, and its last write.
+    nodes: HashMap<String, (Instant, u64)>,
+    /// By node and number: the session's name.
+    sessions: HashMap<(String, u64), Option<String>>,
+}
+
+impl Room {
+    fn read(&self, node: &str, is_new: bool) -> RelayAnswer {
+        let variables = self.variables.clone().into_iter().collect();
+        RelayAnswer::Room {
+            revision: self.revision.clone(),
+            room: StoredRoom { schema: self.schema, variables },
+            is_new,
+            written: self.nodes.get(node).map_or(0, |node| node.1),
+        }
+    }
+
+    fn leave(&mut self, node: &str, sessions: &[u64]) {
+        for session in sessions {
+            self.sessions.remove(&(node.into(), *session));
+        }
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        self.nodes.retain(|_, (lease, _)| *lease > now);
+        self.sessions.retain(|(node, _), _| self.nodes.contains_key(node));
+    }
+}
+
+impl Kept {
+    fn step(&mut self, node: &str, request: &RelayRequest) -> RelayAnswer {
+        let until = Instant::now() + LEASE;
+        if let Some(room) = &mut self.room {
+            room.expire();
+        }
+        let is_new = self.room.is_none();
+        if let RelayRequest::Enter { create: Some(create), epoch } = request {
+            self.room.get_or_insert_with(|| Room {
+                revision: RelayRevision { epoch: epoch.clone(), number: 0 },
+                schema: create.schema,
+                variables: create.variables.iter().cloned().collect(),
+                nodes: HashMap::new(),
+                sessions: HashMap::new(),
+            });
+        }
+        let Some(room) = &mut self.room else { return RelayAnswer::Nowhere };
+        let is_in = room.nodes.contains_key(node);
+        match request {
+            RelayRequest::Read => return room.read(node, false),
+            RelayRequest::Enter { .. } => {
+                room.nodes.entry(node.into()).or_insert((until, 0)).0 = until;
+                return room.read(node, is_new);
+            }
+            _ if !is_in => return RelayAnswer::Fenced,
+            RelayRequest::Write { first, writes } => {
+                let written = &mut room.nodes.entry(node.into()).or_insert((until, 0)).1;
+                if *first > *written {
+                    *written = first + writes.len() as u64 - 1;
+                    room.variables.extend(writes.iter().cloned());
+                    room.revision.number += 1;
+                    let message = RelayMessage {
+                        revision: room.revision.clone(),
+                        node: node.into(),
+                        first: *first,
+                        writes: writes.clone(),
+                    };
+                    _ = self.messages.send(message);
+                }
+            }
+            RelayRequest::Join { session, left } => {
+                room.leave(node, left);
+                let name = &session.name;
+                if name.is_some() && room.sessions.values().any(|other| other == name) {
+                    return RelayAnswer::NameInUse;
+                }
+                if room.sessions.len() as u64 >= session.most {
+                    return RelayAnswer::Full;
+                }
+                room.sessions.insert((node.into(), session.number), name.clone());
+            }
+            RelayRequest::Leave { sessions } => room.leave(node, sessions),
+            RelayRequest::Renew => room.nodes.entry(node.into()).or_insert((until, 0)).0 = until,
+        }
+        RelayAnswer::Done(room.revision.clone())
+    }
+}
+
+impl MemoryRelay {
+    fn with<T>(&self, id: &str, work: impl FnOnce(&mut Kept) -> T) -> T {
+        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Kept { room: None, messages: broadcast::channel(64).0 };
+        work(rooms.entry(id.into()).or_insert_with(new))
+    }
+}
+
+impl Relay for MemoryRelay {
+    fn request<'a>(
+        &'a self,
+        room: &'a str,
+        node: &'a str,
+        request: &'a RelayRequest,
+    ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
+        async move { Ok(self.with(room, |room| room.step(node, request))) }.boxed()
+    }
+
+    fn subscribe<'a>(
+        &'a self,
+        room: &'a str,
+    ) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
+        let receiver = self.with(room, |room| room.messages.subscribe());
+        let messages = stream::unfold(receiver, |mut receiver| async {
+            // Ends where some are missing.
+            let message = receiver.recv().await.ok()?;
+            Some((message, receiver))
+        });
+        async { Ok(messages.boxed()) }.boxed()
+    }
+}

@@ -1,0 +1,267 @@
+//! P11: one room on many nodes, by way of the broker of the docs, which is reached, lost and slow on
+//! request.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+use axum_cloud_variables::{Dialect, DuplicateNames, OpenError, RoomRegistry};
+use common::{Client, Server, eventually, unlimited_rate, within};
+
+include!("../src/relay/memory.rs");
+
+/// A broker that cannot be reached now and then.
+#[derive(Debug, Default)]
+struct Shaky {
+    relay: MemoryRelay,
+    is_away: AtomicBool,
+}
+
+impl Relay for Shaky {
+    fn request<'a>(
+        &'a self,
+        room: &'a str,
+        node: &'a str,
+        request: &'a RelayRequest,
+    ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
+        match self.is_away.load(SeqCst) {
+            true => async { Err(RelayError("away".into())) }.boxed(),
+            false => self.relay.request(room, node, request),
+        }
+    }
+
+    fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
+        match self.is_away.load(SeqCst) {
+            true => async { Err(RelayError("away".into())) }.boxed(),
+            false => self.relay.subscribe(room),
+        }
+    }
+}
+
+const X: &[(&str, &str)] = &[("x", "0")];
+
+async fn node(broker: &Arc<Shaky>) -> Server {
+    let limits = unlimited_rate();
+    Server::with(RoomRegistry::builder().limits(limits).relay(broker.clone())).await
+}
+
+async fn nodes(count: usize) -> (Arc<Shaky>, Vec<Server>) {
+    let broker = Arc::default();
+    let mut nodes = Vec::new();
+    for _ in 0..count {
+        nodes.push(node(&broker).await);
+    }
+    (broker, nodes)
+}
+
+#[tokio::test]
+async fn a_set_reaches_the_members_on_every_node() {
+    let (_, nodes) = nodes(3).await;
+    let mut ann = nodes[0].join("arena", "ann", X).await;
+    let mut bob = nodes[1].join("arena", "bob", X).await;
+    let mut eve = nodes[2].join_in(Dialect::Forkphorus2020, "arena", "eve", X).await;
+    ann.set("x", "1").await;
+    bob.until("x", "1").await;
+    eve.until("x", "1").await;
+    eve.set("x", "2").await;
+    ann.until("x", "2").await;
+    bob.until("x", "2").await;
+    // Who comes later gets the values, on any node.
+    let mut sue = nodes[1].join("arena", "sue", X).await;
+    sue.until("x", "2").await;
+    assert_eq!(nodes[0].refusal("arena", "tom", &[("y", "0")]).await.0, 4001);
+    let room = nodes[2].rooms.room("arena").unwrap();
+    room.set("x", 3).unwrap();
+    for client in [&mut ann, &mut bob, &mut eve, &mut sue] {
+        client.until("x", "3").await;
+    }
+    assert_eq!(room.get("x").as_deref(), Some("3"));
+}
+
+#[tokio::test]
+async fn a_name_is_one_members_on_all_nodes() {
+    let (_, nodes) = nodes(2).await;
+    let ann = nodes[0].join("arena", "ann", X).await;
+    let _bob = nodes[1].join("arena", "bob", X).await;
+    assert_eq!(nodes[1].refusal("arena", "Ann", X).await.0, 4002);
+    assert_eq!(nodes[0].refusal("arena", "bob", X).await.0, 4002);
+    // Another room is another matter.
+    let _other = nodes[1].join("other", "ann", X).await;
+    ann.close().await;
+    let free = async { while nodes[1].refusal_or_join("arena", "ann", X).await.is_some() {} };
+    within("the name is free", free).await;
+}
+
+#[tokio::test]
+async fn names_may_be_shared_where_the_host_says_so() {
+    let broker: Arc<Shaky> = Arc::default();
+    let builder = || RoomRegistry::builder().duplicate_names(Dialect::Spec, DuplicateNames::Allow);
+    let a = Server::with(builder().relay(broker.clone())).await;
+    let b = Server::with(builder().relay(broker.clone())).await;
+    let _a = a.join("arena", "ann", X).await;
+    let _b = b.join("arena", "ann", X).await;
+}
+
+#[tokio::test]
+async fn a_room_is_full_on_all_nodes() {
+    let broker: Arc<Shaky> = Arc::default();
+    let builder = || RoomRegistry::builder().limits(unlimited_rate().members_per_room(2));
+    let a = Server::with(builder().relay(broker.clone())).await;
+    let b = Server::with(builder().relay(broker.clone())).await;
+    let _ann = a.join("arena", "ann", X).await;
+    let _bob = b.join("arena", "bob", X).await;
+    assert_eq!(a.refusal("arena", "eve", X).await.0, 4003);
+    assert_eq!(b.refusal("arena", "eve", X).await.0, 4003);
+}
+
+/// Case 2, with this broker.
+#[tokio::test]
+async fn of_two_creators_and_of_two_of_a_name_one_wins() {
+    let (_, nodes) = nodes(2).await;
+    for n in 0..common::count(50, 1_000) {
+        let room = format!("room {n}");
+        let (a, b) = tokio::join!(
+            nodes[0].refusal_or_join(&room, "ann", X),
+            nodes[1].refusal_or_join(&room, "bob", &[("y", "0")]),
+        );
+        assert!([(None, Some(4001)), (Some(4001), None)].contains(&(a, b)), "{a:?} {b:?}");
+        let room = format!("names {n}");
+        let (mut a, mut b) = (nodes[0].connect().await, nodes[1].connect().await);
+        tokio::join!(a.handshake(&room, "ann", X), b.handshake(&room, "ann", X));
+        tokio::join!(a.ping(), b.ping());
+        let (a, b) = tokio::join!(a.next_is_close(), b.next_is_close());
+        assert!([(None, Some(4002)), (Some(4002), None)].contains(&(a, b)), "{a:?} {b:?}");
+    }
+}
+
+/// Case 1, with this broker: all write one variable at the same moments.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_on_many_nodes_end_up_seeing_the_same() {
+    let (_, nodes) = nodes(3).await;
+    let mut players = Vec::new();
+    for n in 0..9 {
+        players.push(nodes[n % 3].join("arena", &format!("p{n}"), X).await);
+    }
+    for round in 0..common::count(20, 1_000) {
+        for (n, player) in players.iter_mut().enumerate() {
+            player.set("x", &format!("{round} {n}")).await;
+        }
+        let agree = async {
+            loop {
+                for player in &mut players {
+                    player.sync().await;
+                    player.apply_waiting();
+                }
+                let first = &players[0].view["x"];
+                if players.iter().all(|player| player.view["x"] == *first)
+                    && nodes.iter().all(|node| {
+                        node.rooms.room("arena").unwrap().get("x").as_ref() == Some(first)
+                    })
+                {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within("all see the same", agree).await;
+    }
+}
+
+#[tokio::test]
+async fn while_the_broker_is_away_members_stay_and_what_they_write_waits() {
+    let (broker, nodes) = nodes(2).await;
+    let mut ann = nodes[0].join("arena", "ann", &[("x", "0"), ("y", "0")]).await;
+    let mut bob = nodes[1].join("arena", "bob", &[("x", "0"), ("y", "0")]).await;
+    broker.is_away.store(true, SeqCst);
+    for n in 0..1_000 {
+        ann.set("x", &n.to_string()).await;
+    }
+    bob.set("y", "7").await;
+    let (code, reason) = nodes[0].refusal("other", "eve", X).await;
+    assert_eq!(code, 4003);
+    assert!(reason.contains("try again"), "{reason}");
+    let mut scratch = nodes[0].connect().await;
+    scratch.handshake_in(Dialect::Scratch, "arena", "player", &[]).await;
+    assert_eq!(scratch.closed().await.0, 1013);
+    assert_eq!(nodes[0].rooms.open("other").await.unwrap_err(), OpenError::Unreachable);
+    ann.sync().await;
+    broker.is_away.store(false, SeqCst);
+    let seen = bob.until("x", "999").await;
+    assert!(seen.len() < 500, "the latest alone, but for those on their way: {}", seen.len());
+    ann.until("y", "7").await;
+    nodes[1].join("other", "eve", X).await;
+}
+
+/// The broker comes back with nothing: the nodes agree on one state again.
+#[tokio::test]
+async fn a_broker_that_lost_all_gets_what_members_saw() {
+    let (broker, nodes) = nodes(2).await;
+    let mut ann = nodes[0].join("arena", "ann", X).await;
+    let mut bob = nodes[1].join("arena", "bob", X).await;
+    ann.set("x", "1").await;
+    bob.until("x", "1").await;
+    broker.relay.with("arena", |room| room.room = None);
+    ann.set("x", "2").await;
+    bob.until("x", "2").await;
+    bob.set("x", "3").await;
+    ann.until("x", "3").await;
+    assert_eq!(nodes[1].refusal("arena", "ann", X).await.0, 4002, "names are known again");
+    let mut eve = nodes[1].join("arena", "eve", X).await;
+    eve.until("x", "3").await;
+}
+
+/// A node that was away for longer than its lease.
+#[tokio::test]
+async fn a_node_that_is_out_changes_nothing_and_its_members_come_back() {
+    let (broker, nodes) = nodes(2).await;
+    let mut ann = nodes[0].join("arena", "ann", X).await;
+    let mut bob = nodes[1].join("arena", "bob", X).await;
+    bob.set("x", "1").await;
+    ann.until("x", "1").await;
+    // As if its lease had ended.
+    broker.relay.with("arena", |room| {
+        let room = room.room.as_mut().unwrap();
+        let of_ann = |name: &Option<String>| name.as_deref().is_some_and(|name| name == "ann");
+        let out = room.sessions.iter().find(|(_, name)| of_ann(name)).unwrap().0.0.clone();
+        room.nodes.remove(&out);
+        room.expire();
+    });
+    ann.set("x", "late").await;
+    assert_eq!(ann.closed().await.0, 1012);
+    let mut ann = nodes[0].join("arena", "ann", X).await;
+    ann.set("x", "2").await;
+    let seen = bob.until("x", "2").await;
+    assert!(!seen.iter().any(|(_, value)| value == "late"), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_shutdown_frees_its_names_and_loses_nothing() {
+    let (broker, mut nodes) = nodes(2).await;
+    let mut bob = nodes[1].join("arena", "bob", X).await;
+    let mut ann = nodes[0].join("arena", "ann", X).await;
+    ann.set("x", "last").await;
+    ann.sync().await;
+    let gone = nodes.remove(0);
+    let (all_gone, _) = tokio::join!(gone.rooms.shutdown(Duration::from_secs(10)), ann.closed());
+    assert!(all_gone);
+    bob.until("x", "last").await;
+    let _ann = nodes[0].join("arena", "ann", X).await;
+    drop(broker);
+}
+
+/// A room that nobody is in any more here is let go, and comes back from the broker.
+#[tokio::test(start_paused = true)]
+async fn an_emptied_room_is_the_brokers() {
+    let (_, nodes) = nodes(2).await;
+    let mut ann = nodes[0].join("arena", "ann", X).await;
+    ann.set("x", "1").await;
+    ann.close().await;
+    eventually("it is let go", || nodes[0].rooms.stats().rooms == 0).await;
+    let mut bob = Client::join(&nodes[0].url(), "arena", "bob", X).await;
+    bob.until("x", "1").await;
+}
