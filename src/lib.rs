@@ -31,6 +31,8 @@ pub use registry::{
     BuildError, Creators, Imported, OpenError, OpenRoom, RoomRegistry, RoomRegistryBuilder,
     RoomSummary, Stats, TransferError,
 };
+#[cfg(feature = "redis")]
+pub use relay::RedisRelay;
 pub use relay::{
     Relay, RelayAnswer, RelayError, RelayMessage, RelayMessages, RelayRequest, RelayRevision,
     RelaySession,

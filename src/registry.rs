@@ -213,7 +213,12 @@ impl RoomRegistry {
         is_done &= timeout(grace.saturating_sub(begun.elapsed()).max(SAVING), told).await.is_ok();
         if let Some(keeper) = &self.inner.rules.keeper {
             let left = grace.saturating_sub(begun.elapsed()).max(SAVING);
-            is_done &= timeout(left, keeper.flush()).await.is_ok();
+            let saved = async {
+                while keeper.flush().await.is_err() {
+                    sleep(AGAIN).await;
+                }
+            };
+            is_done &= timeout(left, saved).await.is_ok();
         }
         self.inner.emptied.close();
         is_done
@@ -224,6 +229,8 @@ impl RoomRegistry {
 const AT_ONCE: usize = 64;
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Between two attempts of a shutdown to save.
+const AGAIN: Duration = Duration::from_millis(200);
 /// How long a shutdown tries to save what is not saved yet, at least.
 const SAVING: Duration = Duration::from_secs(1);
 

@@ -2,11 +2,15 @@
 
 mod hub;
 mod line;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::{fmt, pin::Pin, sync::Arc};
 
 use futures_util::{Stream, future::BoxFuture};
 
+#[cfg(feature = "redis")]
+pub use self::redis::RedisRelay;
 pub(crate) use hub::{Hub, unique};
 pub(crate) use line::begin;
 
@@ -22,6 +26,7 @@ use crate::store::StoredRoom;
 ///   leave some out: then nodes see a gap between revisions, and read a snapshot.
 /// - **Leases.** A node is in a room from its first [`RelayRequest::Enter`] on, and stays for as long as
 ///   it renews in time. One that does not is out, and all its sessions with it: their names are free.
+///   A broker that was itself out of reach gives all a new one.
 /// - **Fencing.** Who is out and asks for anything but to enter or to read is told so
 ///   ([`RelayAnswer::Fenced`]), and nothing has changed.
 /// - **Retries.** Writes have numbers. One that was taken in already is not taken in again.

@@ -254,7 +254,7 @@ impl Room {
     /// [`RoomError::Gone`] and [`RoomError::Kept`].
     pub async fn remove(&self) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
-        registry.remove(&room).await.map_err(|_| RoomError::Kept)
+        registry.remove(&room).await
     }
 
     fn there(&self) -> Option<Arc<Shared>> {

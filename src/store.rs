@@ -12,7 +12,8 @@ pub use keeper::StoreStats;
 pub(crate) use keeper::{Expiry, Keeper, seconds_since_1970};
 
 /// Keeps rooms. Called from threads of its own, never from a runtime's worker and never under a lock,
-/// so it may block; by several threads at once.
+/// so it may block; by several threads at once. (Only [`bytes`](Self::bytes) is asked for once when a
+/// registry is built, too.)
 ///
 /// - Texts (names of variables, values) are given and taken as they stand in JSON between their quotes.
 ///   No store needs to read them.
@@ -39,7 +40,7 @@ pub trait RoomStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError`], and nothing has changed.
+    /// [`StoreError`]; all is as before, or all is done.
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError>;
 
     /// A page of the rooms, in the order of their ids' bytes, with [`Change::Put::used`]: at most

@@ -7,68 +7,16 @@ mod common;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
-    thread,
     time::Duration,
 };
 
 use axum_cloud_variables::{
-    Dialect, Identity, Join, Limits, OpenError, Policy, RedbStore, Rejection, RoomError,
-    RoomRegistry, RoomRegistryBuilder, Schema,
+    Change, Dialect, Identity, Join, Limits, OpenError, Policy, RedbStore, Rejection, RoomError,
+    RoomRegistry, RoomRegistryBuilder, RoomStore, Schema, StoreError, StoredSchema,
 };
-use common::{Folder, Server, eventually, unlimited_rate};
-
-include!("../src/store/memory.rs");
-
-/// A store that fails and is slow on request.
-#[derive(Debug, Default)]
-struct Shaky {
-    store: MemoryStore,
-    /// Nothing works.
-    is_broken: AtomicBool,
-    /// What was kept can be read, and nothing written.
-    is_read_only: AtomicBool,
-    /// Milliseconds that each commit takes.
-    delay: AtomicU64,
-    panics: AtomicBool,
-}
-
-impl Shaky {
-    fn check(&self) -> Result<(), StoreError> {
-        match self.is_broken.load(SeqCst) {
-            true => Err(StoreError::Failed("the disk is gone".into())),
-            false => Ok(()),
-        }
-    }
-
-    fn value(&self, room: &str, name: &str) -> Option<String> {
-        let variables = self.store.load(room).unwrap()?.variables;
-        variables.into_iter().find(|(n, _)| n == name).map(|(_, value)| value)
-    }
-}
-
-impl RoomStore for Shaky {
-    fn load(&self, room: &str) -> Result<Option<StoredRoom>, StoreError> {
-        self.check()?;
-        self.store.load(room)
-    }
-
-    fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
-        thread::sleep(Duration::from_millis(self.delay.load(SeqCst)));
-        assert!(!self.panics.load(SeqCst), "as a host's store may");
-        self.check()?;
-        match self.is_read_only.load(SeqCst) {
-            true => Err(StoreError::Failed("the disk is full".into())),
-            false => self.store.commit(changes),
-        }
-    }
-
-    fn rooms(&self, after: &str, count: usize) -> Result<Vec<(String, u64)>, StoreError> {
-        self.check()?;
-        self.store.rooms(after, count)
-    }
-}
+use common::{Folder, Server, Shaky, eventually, unlimited_rate};
 
 const X: &[(&str, &str)] = &[("x", "0")];
 const Y: &[(&str, &str)] = &[("y", "0")];
@@ -118,9 +66,13 @@ async fn rooms_of_every_kind_come_back_as_they_were() {
     let renamed = before.rooms.open("renamed").variables([("old", "1"), ("stays", "1")]).await;
     renamed.unwrap().set("stays", "2").unwrap();
     before.rooms.open("renamed").variables([("stays", "0"), ("new", "3")]).await.unwrap();
+    let fixed = before.rooms.open("fixed").schema(Schema::Fixed).variables([("x", "1")]);
+    fixed.await.unwrap();
     end(before).await;
 
-    let after = server(&store).await;
+    // Each is what it was, whatever new ones are.
+    let after = Server::with(with(&store).schema(Schema::Growing)).await;
+    assert_eq!(after.refusal("fixed", "ann", Y).await.0, 4001);
     let mut scratch = after.join_in(Dialect::Scratch, "1", "player", &[]).await;
     scratch.until("☁ score", "7").await;
     scratch.set("☁ new", "1").await;
@@ -178,7 +130,7 @@ async fn a_removed_room_does_not_come_back() {
     let server = server(&store).await;
     let _ann = server.join("arena", "ann", X).await;
     server.rooms.room("arena").unwrap().remove().await.unwrap();
-    assert_eq!(store.store.load("arena").unwrap(), None);
+    assert_eq!(store.inner().load("arena").unwrap(), None);
     let _bob = server.join("arena", "bob", Y).await;
     eventually("saved", || server.rooms.store_stats().unwrap().unsaved == 0).await;
     assert_eq!(store.value("arena", "x"), None);
@@ -216,7 +168,7 @@ async fn players_play_on_while_the_store_fails() {
     assert_eq!(stats.unsaved, 1);
     let error = StoreError::Failed("the disk is gone".into());
     assert_eq!(stats.last_error.as_ref().map(|(_, error)| error), Some(&error));
-    assert_eq!(store.store.load("arena").unwrap().unwrap().variables, [("x".into(), "0".into())]);
+    assert_eq!(store.inner().load("arena").unwrap().unwrap().variables, [("x".into(), "0".into())]);
 
     store.is_broken.store(false, SeqCst);
     eventually("all is saved", || store.value("arena", "x").as_deref() == Some("49")).await;
@@ -308,7 +260,7 @@ async fn one_of_two_creators_wins_also_when_the_store_is_slow() {
             let (a, b) = (a.next_is_close().await, b.next_is_close().await);
             assert!([(None, Some(4001)), (Some(4001), None)].contains(&(a, b)), "{a:?} {b:?}");
         }
-        let kept = store.store.load(&room).unwrap().unwrap();
+        let kept = store.inner().load(&room).unwrap().unwrap();
         assert_eq!(kept.variables.len(), 1, "{kept:?}");
     }
 }
@@ -325,16 +277,16 @@ async fn a_room_that_nobody_uses_leaves_the_store() {
     };
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let old: Vec<_> = (0..600).map(|n| put(&format!("old {n}"), now - 100)).collect();
-    store.store.commit(&old).unwrap();
-    store.store.commit(&[put("recent", now), put("live", now - 100)]).unwrap();
+    store.inner().commit(&old).unwrap();
+    store.inner().commit(&[put("recent", now), put("live", now - 100)]).unwrap();
     // Loaded before it is looked at: the first look comes after a second.
     let ttl = Duration::from_secs(10);
     let server = Server::with(with(&store).stored_room_ttl(Some(ttl))).await;
     let _ann = server.join("live", "ann", X).await;
-    let kept = || store.store.rooms("", 1_000).unwrap().into_iter().map(|(id, _)| id);
+    let kept = || store.inner().rooms("", 1_000).unwrap().into_iter().map(|(id, _)| id);
     eventually("the old are gone", || kept().count() == 2).await;
     assert_eq!(kept().collect::<Vec<_>>(), ["live", "recent"]);
-    assert!(store.store.rooms("", 1).unwrap()[0].1 >= now, "it is used again");
+    assert!(store.inner().rooms("", 1).unwrap()[0].1 >= now, "it is used again");
 }
 
 /// Tells what it is told.

@@ -147,6 +147,7 @@ async fn after_a_crash_every_room_is_there_with_a_value_of_its_last_moments() {
         }
         assert!(crashed - crash < WINDOW);
     }
+    assert!(rooms > 0);
     println!("{rooms} rooms created; at most, a value had been overwritten for {worst:?}");
     assert!(values.iter().all(|n| *n > 0), "{values:?}");
 }

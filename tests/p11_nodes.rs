@@ -11,7 +11,7 @@ use std::sync::{
 };
 
 use axum_cloud_variables::{Dialect, DuplicateNames, OpenError, RoomRegistry};
-use common::{Client, Server, eventually, unlimited_rate, within};
+use common::{Client, Server, eventually, nodes, unlimited_rate, within};
 
 include!("../src/relay/memory.rs");
 
@@ -119,57 +119,14 @@ async fn a_room_is_full_on_all_nodes() {
     assert_eq!(b.refusal("arena", "eve", X).await.0, 4003);
 }
 
-/// Case 2, with this broker.
 #[tokio::test]
 async fn of_two_creators_and_of_two_of_a_name_one_wins() {
-    let (_, nodes) = nodes(2).await;
-    for n in 0..common::count(50, 1_000) {
-        let room = format!("room {n}");
-        let (a, b) = tokio::join!(
-            nodes[0].refusal_or_join(&room, "ann", X),
-            nodes[1].refusal_or_join(&room, "bob", &[("y", "0")]),
-        );
-        assert!([(None, Some(4001)), (Some(4001), None)].contains(&(a, b)), "{a:?} {b:?}");
-        let room = format!("names {n}");
-        let (mut a, mut b) = (nodes[0].connect().await, nodes[1].connect().await);
-        tokio::join!(a.handshake(&room, "ann", X), b.handshake(&room, "ann", X));
-        tokio::join!(a.ping(), b.ping());
-        let (a, b) = tokio::join!(a.next_is_close(), b.next_is_close());
-        assert!([(None, Some(4002)), (Some(4002), None)].contains(&(a, b)), "{a:?} {b:?}");
-    }
+    nodes::one_of_two_wins(&nodes(2).await.1, 50).await;
 }
 
-/// Case 1, with this broker: all write one variable at the same moments.
 #[tokio::test(flavor = "multi_thread")]
 async fn members_on_many_nodes_end_up_seeing_the_same() {
-    let (_, nodes) = nodes(3).await;
-    let mut players = Vec::new();
-    for n in 0..9 {
-        players.push(nodes[n % 3].join("arena", &format!("p{n}"), X).await);
-    }
-    for round in 0..common::count(20, 1_000) {
-        for (n, player) in players.iter_mut().enumerate() {
-            player.set("x", &format!("{round} {n}")).await;
-        }
-        let agree = async {
-            loop {
-                for player in &mut players {
-                    player.sync().await;
-                    player.apply_waiting();
-                }
-                let first = &players[0].view["x"];
-                if players.iter().all(|player| player.view["x"] == *first)
-                    && nodes.iter().all(|node| {
-                        node.rooms.room("arena").unwrap().get("x").as_ref() == Some(first)
-                    })
-                {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        within("all see the same", agree).await;
-    }
+    nodes::contested(&nodes(3).await.1, 9, 20).await;
 }
 
 #[tokio::test]

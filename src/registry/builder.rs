@@ -245,7 +245,7 @@ impl RoomRegistryBuilder {
         let registry = self.make();
         let expiry = ttl.map(|ttl| {
             let inner = Arc::downgrade(registry.inner());
-            let is_live = move |id: &str| inner.upgrade().is_some_and(|inner| inner.is_live(id));
+            let is_live = move |id: &str| inner.upgrade().is_none_or(|inner| inner.is_in_use(id));
             Expiry::new(LONGEST.min(ttl), Box::new(is_live))
         });
         keeper.start(expiry).map_err(|_| BuildError::NoThread)?;

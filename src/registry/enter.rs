@@ -95,6 +95,15 @@ impl Inner {
         if self.hub.is_some() { ttl.min(Duration::from_secs(5)) } else { ttl }
     }
 
+    /// As [`is_live`](Self::is_live); the store learns that it is.
+    pub(super) fn is_in_use(&self, id: &str) -> bool {
+        let room = self.rooms.read().get(id).cloned();
+        room.is_some_and(|room| {
+            room.change(|state, _| state.touch());
+            true
+        })
+    }
+
     pub(super) fn is_live(&self, id: &str) -> bool {
         self.rooms.read().contains_key(id)
     }
@@ -188,6 +197,10 @@ impl Inner {
             }
         }
         kept.iter().for_each(|(since, room)| self.emptied.push(*since, room, self));
+        if let Some(keeper) = self.rules.keeper.as_ref().filter(|_| !evicted && !kept.is_empty()) {
+            // Then there will be one that can go.
+            keeper.hurry();
+        }
         evicted
     }
 

@@ -6,8 +6,8 @@ use super::{Inner, RoomRegistry};
 use crate::{
     close::{Close, CloseCode},
     policy::Judging,
-    room::{Events, MemberId, Room, RoomEvent, Shared},
-    store::{Change, StoreError},
+    room::{Events, MemberId, Room, RoomError, RoomEvent, Shared},
+    store::Change,
 };
 
 /// A room in a list of rooms.
@@ -126,15 +126,18 @@ impl Inner {
         }
     }
 
-    pub(crate) async fn remove(self: &Arc<Self>, room: &Arc<Shared>) -> Result<(), StoreError> {
-        let Some(keeper) = &self.rules.keeper else {
-            self.forget(room, &closed());
-            return Ok(());
+    pub(crate) async fn remove(self: &Arc<Self>, room: &Arc<Shared>) -> Result<(), RoomError> {
+        let turn = match &self.rules.keeper {
+            Some(keeper) => Some((keeper, keeper.turn(room.id()).await)),
+            None => None,
         };
-        let turn = keeper.turn(room.id()).await;
         // Another of this id may be there since.
-        if self.forget(room, &closed()) {
-            keeper.order(turn, Change::Remove { room: (&**room.id()).into() }).await?;
+        if !self.forget(room, &closed()) {
+            return Err(RoomError::Gone);
+        }
+        if let Some((keeper, turn)) = turn {
+            let remove = Change::Remove { room: (&**room.id()).into() };
+            keeper.order(turn, remove).await.map_err(|_| RoomError::Kept)?;
         }
         Ok(())
     }
@@ -142,9 +145,12 @@ impl Inner {
     /// False where it is none of the registry's rooms any more.
     fn forget(&self, room: &Arc<Shared>, close: &Close) -> bool {
         let mut rooms = self.rooms.write();
-        room.change(|state, now| state.remove(close, now));
         let is_there = rooms.get(room.id()).is_some_and(|there| Arc::ptr_eq(there, room));
-        is_there && rooms.remove(room.id()).is_some()
+        if is_there {
+            room.change(|state, now| state.remove(close, now));
+            rooms.remove(room.id());
+        }
+        is_there
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Inner, RoomRegistry};
 use crate::{
+    limits::Limits,
     policy::Judging,
     store::{Change, Keeper, StoreError, StoredRoom, StoredSchema, seconds_since_1970},
     wire::{self, Json},
@@ -104,7 +105,7 @@ impl RoomRegistry {
     pub async fn export(&self, mut to: impl AsyncWrite + Unpin) -> Result<u64, TransferError> {
         Judging::refuse();
         let keeper = self.inner.rules.keeper.as_ref().ok_or(TransferError::NoStore)?;
-        keeper.flush().await;
+        keeper.flush().await?;
         let mut line = String::new();
         let (mut count, mut after) = (0, String::new());
         loop {
@@ -139,18 +140,24 @@ impl RoomRegistry {
             true => imported.created += 1,
             false => imported.skipped += 1,
         };
-        while let Some(line) = lines.next_line().await? {
+        loop {
+            // What is under way goes on while the input pauses: it holds turns.
+            let line = tokio::select! {
+                biased;
+                Some(created) = under_way.next() => {
+                    count(created?);
+                    continue;
+                }
+                line = lines.next_line(), if under_way.len() < AT_ONCE => line?,
+            };
+            let Some(line) = line else { break };
             number += 1;
             if line.trim().is_empty() {
                 continue;
             }
-            let (id, change) = parse(&line).map_err(|what| TransferError::Line(number, what))?;
+            let parsed = parse(&line, &self.inner.rules.limits);
+            let (id, change) = parsed.map_err(|what| TransferError::Line(number, what))?;
             under_way.push(self.inner.create_stored(keeper, id, change));
-            if under_way.len() == AT_ONCE
-                && let Some(created) = under_way.next().await
-            {
-                count(created?);
-            }
         }
         while let Some(created) = under_way.next().await {
             count(created?);
@@ -192,10 +199,17 @@ fn write(line: &mut String, id: &str, used: u64, room: &StoredRoom) {
     line.push_str("}}\n");
 }
 
-fn parse(line: &str) -> Result<(String, Change), String> {
+fn parse(line: &str, limits: &Limits) -> Result<(String, Change), String> {
     let line: Line<'_> = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let variables = wire::parse_map(line.variables)
         .ok_or("'variables' must be an object whose values are strings")?;
+    if !(1..=limits.room_id_bytes).contains(&line.room.len()) {
+        return Err(format!("'room' must have 1 to {} bytes", limits.room_id_bytes));
+    }
+    let is_name = |name: &Json<'_>| (1..=limits.name_bytes).contains(&name.byte_len());
+    if !variables.iter().all(|(name, _)| is_name(name)) {
+        return Err(format!("a variable's name must have 1 to {} bytes", limits.name_bytes));
+    }
     let owned = |json: &Json<'_>| json.as_json().to_owned();
     let change = Change::Put {
         room: line.room.clone(),
@@ -217,15 +231,22 @@ mod tests {
         let room = StoredRoom { schema: StoredSchema::Scratch, variables };
         let mut line = String::new();
         write(&mut line, "r \"1\"\n", 7, &room);
-        let (id, change) = parse(line.trim_end()).unwrap();
+        let (id, change) = parse(line.trim_end(), &Limits::default()).unwrap();
         assert_eq!(id, "r \"1\"\n");
         let values = room.variables;
         let schema = StoredSchema::Scratch;
         let expected = Change::Put { room: id, schema, used: 7, values, dropped: Vec::new() };
         assert_eq!(change, expected);
-        for line in ["", "{}", r#"{"room":"a","schema":"none","variables":{}}"#, "[1]"] {
-            assert!(parse(line).is_err(), "{line}");
+        for line in [
+            "",
+            "{}",
+            "[1]",
+            r#"{"room":"a","schema":"none","variables":{}}"#,
+            r#"{"room":"a","schema":"fixed","variables":{"x":1}}"#,
+            r#"{"room":"a","schema":"fixed","variables":{"":"1"}}"#,
+            r#"{"room":"","schema":"fixed","variables":{}}"#,
+        ] {
+            assert!(parse(line, &Limits::default()).is_err(), "{line}");
         }
-        assert!(parse(r#"{"room":"a","schema":"fixed","variables":{"x":1}}"#).is_err());
     }
 }

@@ -60,9 +60,7 @@ impl State {
         self.is_kept = true;
         if let Some(schema) = opening.schema {
             self.schema = schema;
-            if let Some(unsaved) = &mut self.unsaved {
-                unsaved.touch();
-            }
+            self.touch();
             self.grows = schema == Schema::Growing;
         }
         if let Some(max_members) = opening.max_members {

@@ -197,19 +197,18 @@ impl State {
         now: Instant,
     ) {
         let Some(relayed) = &mut self.relayed else { return };
-        let is_new = revision.epoch != relayed.revision.epoch;
-        if !is_new && revision.number <= relayed.revision.number {
-            return;
-        }
+        // All that was heard before it was read is in it, unless the broker lost that.
+        let is_lost =
+            revision.epoch != relayed.revision.epoch || revision.number < relayed.revision.number;
         relayed.revision = revision.clone();
         let mut unseen = HashSet::new();
-        if is_new {
-            // It has heard of none of them.
-            let sent = std::mem::take(&mut relayed.sent);
-            sent.into_iter().rev().for_each(|(_, waiting)| relayed.unsent.push_front(waiting));
-        }
         while let Some((_, waiting)) = relayed.came_back(written) {
             unseen.insert(waiting.name);
+        }
+        if is_lost {
+            // It has not heard of the others, or has forgotten them.
+            let sent = std::mem::take(&mut relayed.sent);
+            sent.into_iter().rev().for_each(|(_, waiting)| relayed.unsent.push_front(waiting));
         }
         for (name, value) in &room.variables {
             let here = self.variables.get(name);

@@ -216,9 +216,7 @@ impl State {
     pub(super) fn vacate(&mut self, now: Instant) -> Option<Instant> {
         self.emptied = now;
         // The store learns when it was last used.
-        if let Some(unsaved) = &mut self.unsaved {
-            unsaved.touch();
-        }
+        self.touch();
         if self.is_kept {
             return None;
         }
@@ -227,7 +225,7 @@ impl State {
 
     /// Marks the room as evicted if it has been empty since that moment.
     pub(crate) fn evict(&mut self, since: Instant) -> Eviction {
-        if self.members.len() > 0 || self.is_kept {
+        if self.evicted || self.members.len() > 0 || self.is_kept {
             self.awaits_eviction = false;
             return Eviction::InUse;
         }

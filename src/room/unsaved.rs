@@ -74,6 +74,13 @@ impl State {
         }
     }
 
+    /// Has the store learn that the room is used.
+    pub(crate) fn touch(&mut self) {
+        if let Some(unsaved) = &mut self.unsaved {
+            unsaved.touch();
+        }
+    }
+
     /// Whether the store lacks something.
     pub(super) fn is_unsaved(&self) -> bool {
         self.unsaved.as_ref().is_some_and(|unsaved| !unsaved.is_empty() || unsaved.is_under_way)
@@ -155,8 +162,8 @@ impl State {
     pub(crate) fn revive(&mut self, stored: &StoredRoom, now: Instant) -> Option<Instant> {
         self.observers.tell(|| RoomEvent::Created);
         match stored.schema {
-            StoredSchema::Fixed if self.schema == Schema::Fixed => self.grows = false,
-            StoredSchema::Fixed | StoredSchema::Scratch => self.grows = true,
+            StoredSchema::Fixed => (self.schema, self.grows) = (Schema::Fixed, false),
+            StoredSchema::Scratch => (self.schema, self.grows) = (Schema::Fixed, true),
             StoredSchema::Growing => (self.schema, self.grows) = (Schema::Growing, true),
         }
         self.vacate(now)

@@ -34,7 +34,9 @@ pub(crate) struct Keeper {
     changed: Condvar,
     turns: Turns,
     /// Threads that load at once; the host wants some for itself.
-    loads: Semaphore,
+    loads: Arc<Semaphore>,
+    /// For orders.
+    places: Arc<Semaphore>,
     health: Mutex<Health>,
 }
 
@@ -53,7 +55,7 @@ struct Flush {
     /// Those with something to save, each at most once.
     rooms: Vec<Arc<Shared>>,
     /// Who waits for that.
-    waiting: Vec<oneshot::Sender<()>>,
+    waiting: Vec<oneshot::Sender<Result<(), StoreError>>>,
 }
 
 /// What the thread does next.
@@ -68,6 +70,7 @@ const COMMIT_BYTES: usize = 8 << 20;
 /// The least time between two attempts to save with a store that fails.
 const RETRY: Duration = Duration::from_secs(1);
 const LOADS: usize = 16;
+const ORDERS: usize = 256;
 
 impl Keeper {
     pub(crate) fn new(store: Box<dyn RoomStore>, interval: Duration) -> Arc<Self> {
@@ -78,7 +81,8 @@ impl Keeper {
             queue: Mutex::default(),
             changed: Condvar::new(),
             turns: Turns::default(),
-            loads: Semaphore::new(LOADS),
+            loads: Arc::new(Semaphore::new(LOADS)),
+            places: Arc::new(Semaphore::new(ORDERS)),
             health: Mutex::new(Health::new(stats)),
         })
     }
@@ -104,18 +108,16 @@ impl Keeper {
         }
     }
 
-    /// Ends when all that was unsaved is saved: not before the store works.
-    pub(crate) async fn flush(&self) {
+    /// Ends when all that was unsaved is saved, or the store has failed to.
+    pub(crate) async fn flush(&self) -> Result<(), StoreError> {
         let (done, flushed) = oneshot::channel();
         {
             let mut queue = self.queue.lock();
             queue.flush.waiting.push(done);
-            if !self.health.lock().stats.is_failing {
-                queue.due = Some(Instant::now());
-                self.changed.notify_one();
-            }
+            queue.due = Some(Instant::now());
+            self.changed.notify_one();
         }
-        _ = flushed.await;
+        flushed.await.unwrap_or_else(|_| Err(StoreError::Failed("the registry is gone".into())))
     }
 
     /// The room of this id, as it was saved last.
@@ -129,9 +131,12 @@ impl Keeper {
         self: &Arc<Self>,
         read: impl FnOnce(&dyn RoomStore) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let _permit = self.loads.acquire().await;
+        let permit = self.loads.clone().acquire_owned().await;
         let keeper = self.clone();
-        let reading = tokio::task::spawn_blocking(move || keeper.with_store(Use::Load, read));
+        let reading = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            keeper.with_store(Use::Load, read)
+        });
         reading.await.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
     }
 
@@ -150,6 +155,12 @@ impl Keeper {
     pub(crate) fn stats(&self) -> StoreStats {
         let unsaved = self.queue.lock().flush.rooms.iter().map(|room| room.unsaved_len()).sum();
         StoreStats { unsaved, ..self.health.lock().stats.clone() }
+    }
+
+    /// Saves what there is now.
+    pub(crate) fn hurry(&self) {
+        self.queue.lock().due = Some(Instant::now());
+        self.changed.notify_one();
     }
 
     /// Saves what there is, and ends the thread.
@@ -204,20 +215,25 @@ impl Keeper {
                 break;
             }
             let (changes, batch): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-            let is_done = self.commit(&changes).is_ok();
+            let done = self.commit(&changes);
+            let is_done = done.is_ok();
             let again =
                 |(room, taken): (Arc<Shared>, _)| room.saved(taken, is_done).then_some(room);
             let again: Vec<_> = batch.into_iter().filter_map(again).collect();
             if !is_done {
-                let mut queue = self.queue.lock();
-                queue.flush.rooms.extend(again.into_iter().chain(rooms));
-                queue.flush.waiting.extend(waiting);
-                queue.due = Some(Instant::now() + RETRY.max(self.interval));
+                {
+                    let mut queue = self.queue.lock();
+                    queue.flush.rooms.extend(again.into_iter().chain(rooms));
+                    // Whoever asked for a flush meanwhile gets an attempt of its own.
+                    let pause = if queue.flush.waiting.is_empty() { RETRY } else { Duration::ZERO };
+                    queue.due = Some(Instant::now() + pause);
+                }
+                waiting.into_iter().for_each(|waiting| _ = waiting.send(done.clone()));
                 return;
             }
         }
         self.health.lock().stats.last_flush = Some(SystemTime::now());
-        waiting.into_iter().for_each(|waiting| _ = waiting.send(()));
+        waiting.into_iter().for_each(|waiting| _ = waiting.send(Ok(())));
     }
 
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {

@@ -15,13 +15,13 @@ use std::{
     io::ErrorKind,
     ops::Bound::{Excluded, Unbounded},
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use parking_lot::RwLock;
 use redb::{
     Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    StorageError, Table, TableDefinition, TableError,
+    Table, TableDefinition, TableError,
 };
 
 use super::{Change, RoomStore, StoreError, StoredRoom, StoredSchema};
@@ -48,7 +48,8 @@ pub struct RedbStore {
 }
 
 impl RedbStore {
-    /// Opens the file, or makes it where there is none.
+    /// Opens the file, or makes it where there is none. The one of a registry that was dropped in this
+    /// process is free a moment later.
     ///
     /// # Errors
     ///
@@ -56,15 +57,12 @@ impl RedbStore {
     /// earlier one. Then nothing that it keeps has changed.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let path = path.into();
+        if !path.try_exists()? {
+            make(&path)?;
+        }
         let file = path.clone();
-        let store = Self::over(move || {
-            // redb takes it for a new one; but whoever has it has lost what was there.
-            if fs::metadata(&file).is_ok_and(|file| file.len() == 0) {
-                let error = std::io::Error::new(ErrorKind::InvalidData, "the file is empty");
-                return Err(DatabaseError::Storage(StorageError::Io(error)));
-            }
-            Database::create(&file)
-        })?;
+        // Not `create`: a file that is gone, or is empty, has lost what was there.
+        let store = Self::over(move || Database::open(&file))?;
         Ok(Self { path: Some(path), ..store })
     }
 
@@ -128,6 +126,21 @@ impl RedbStore {
             error.into()
         })
     }
+}
+
+/// Makes a file that is whole whenever it is seen: under a name of its own first.
+fn make(path: &Path) -> Result<(), StoreError> {
+    let mut new = path.to_owned().into_os_string();
+    new.push(format!(".new-{}", std::process::id()));
+    _ = fs::remove_file(&new);
+    begin(&Database::create(&new)?, Durability::Immediate)?;
+    // Unlike a renaming, this replaces none that somebody else has made meanwhile.
+    match fs::hard_link(&new, path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => fs::rename(&new, path)?,
+        _ => fs::remove_file(&new)?,
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    Ok(fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?)
 }
 
 fn version(database: &Database) -> Result<Option<u64>, redb::Error> {

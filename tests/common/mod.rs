@@ -11,8 +11,11 @@
 mod browser;
 mod client;
 mod folder;
+pub mod nodes;
 mod process;
 mod proxy;
+mod redis;
+mod shaky;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -25,6 +28,8 @@ pub use client::{Client, Frame, handshake, set};
 pub use folder::Folder;
 pub use process::Process;
 pub use proxy::delayed;
+pub use redis::Redis;
+pub use shaky::Shaky;
 
 /// Longer than anything here takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);

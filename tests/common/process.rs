@@ -88,6 +88,12 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// It stands still, as by SIGSTOP, or goes on.
+    pub fn stand_still(&self, is_still: bool) {
+        let signal = if is_still { "-STOP" } else { "-CONT" };
+        Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+    }
+
     /// Waits for its end; whether it ended well.
     pub fn ended_well(mut self) -> bool {
         self.child.wait().unwrap().success()

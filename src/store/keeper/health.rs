@@ -17,7 +17,8 @@ pub struct StoreStats {
     pub last_flush: Option<SystemTime>,
     /// When the store failed last, and why.
     pub last_error: Option<(SystemTime, StoreError)>,
-    /// Whether values could not be saved last time; they wait, and it is tried again.
+    /// Whether the last commit failed. Values wait, and it is tried again; whoever wanted to create or
+    /// remove a room was told.
     pub is_failing: bool,
     /// What it takes up, in bytes, where it knows.
     pub bytes: Option<u64>,

@@ -1,6 +1,6 @@
 //! Rooms that are created or removed in the store before whoever wants that is answered.
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Keeper;
 use crate::{
@@ -13,6 +13,8 @@ use crate::{
 pub(super) struct Order {
     change: Change,
     turn: Turn,
+    /// Orders that wait are bounded, also where nobody waits for them any more.
+    _place: OwnedSemaphorePermit,
     done: oneshot::Sender<Result<Turn, StoreError>>,
 }
 
@@ -25,16 +27,17 @@ impl Order {
 impl Keeper {
     /// Commits a change of the room whose turn it is; gives the turn back.
     pub(crate) async fn order(&self, turn: Turn, change: Change) -> Result<Turn, StoreError> {
+        let over = |_| Err(StoreError::Failed("the registry is gone".into()));
+        let Ok(place) = self.places.clone().acquire_owned().await else { return over(()) };
         let (done, answer) = oneshot::channel();
         {
             let mut queue = self.queue.lock();
             if !queue.is_over {
-                queue.orders.push(Order { change, turn, done });
+                queue.orders.push(Order { change, turn, _place: place, done });
             }
         }
         self.changed.notify_one();
-        let over = |_| Err(StoreError::Failed("the registry is gone".into()));
-        answer.await.unwrap_or_else(over)
+        answer.await.unwrap_or_else(|_| over(()))
     }
 
     /// All in one commit; where there is no place for all of them, those for which there is.

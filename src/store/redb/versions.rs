@@ -44,6 +44,25 @@ fn version_1_is_read() {
 }
 
 #[test]
+fn a_file_that_is_gone_is_not_made_anew() {
+    let file = File::new("gone");
+    let store = RedbStore::open(&file.0).unwrap();
+    fs::remove_file(&file.0).unwrap();
+    // As after a fault.
+    *store.database.write() = None;
+    store.load("arena").unwrap_err();
+    assert!(!file.0.exists());
+}
+
+/// Two processes that make a file at once have one.
+#[test]
+fn a_new_file_replaces_none() {
+    let file = File::new("made");
+    make(&file.0).unwrap();
+    assert!(RedbStore::open(&file.0).unwrap().load("arena").unwrap().is_some());
+}
+
+#[test]
 fn a_later_version_is_refused_and_its_rooms_stay() {
     let file = File::new("later");
     let database = Database::open(&file.0).unwrap();

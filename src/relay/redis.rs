@@ -1,0 +1,249 @@
+//! A broker in Redis or Valkey.
+
+mod channels;
+
+use std::{fmt, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use redis::{
+    Client, IntoConnectionInfo, RedisError, Script, Value,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+    from_redis_value,
+};
+use tokio::sync::OnceCell;
+
+use super::{
+    Relay, RelayAnswer, RelayError, RelayMessages, RelayRequest, RelayRevision, RelaySession,
+};
+use crate::store::{StoredRoom, StoredSchema};
+use channels::Channels;
+
+/// A [`Relay`] by Redis (6.2 and later) or Valkey. Each step is one script on one room's keys, which
+/// share a hash tag; messages go through a channel for each room.
+#[derive(Debug)]
+pub struct RedisRelay {
+    client: Client,
+    commands: OnceCell<ConnectionManager>,
+    channels: Channels,
+    scripts: Scripts,
+    prefix: String,
+    timeout: Duration,
+    lease: Duration,
+    empty_room_ttl: Duration,
+}
+
+impl RedisRelay {
+    /// By an address such as `redis://:password@127.0.0.1:6379/0`, or `rediss://` for TLS. Connects
+    /// when it is first needed, and again whenever it must.
+    ///
+    /// # Errors
+    ///
+    /// [`RelayError`] where the address is none.
+    pub fn new(url: impl AsRef<str>) -> Result<Self, RelayError> {
+        let client = Client::open(url.as_ref().into_connection_info()?)?;
+        Ok(Self {
+            channels: Channels::new(client.clone()),
+            client,
+            commands: OnceCell::new(),
+            scripts: Scripts::default(),
+            prefix: "cv:".into(),
+            timeout: Duration::from_secs(1),
+            lease: Duration::from_secs(10),
+            empty_room_ttl: Duration::from_secs(3_600),
+        })
+    }
+
+    /// What all keys and channels begin with. Default `cv:`.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How long a node may be silent before the others go on without it: its members' names are free
+    /// then. Nodes renew it every 3 s. Default 10 s.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// How long the broker keeps a room that no node is in. Default 1 h.
+    #[must_use]
+    pub fn empty_room_ttl(mut self, ttl: Duration) -> Self {
+        self.empty_room_ttl = ttl;
+        self
+    }
+
+    /// How long a command, or connecting, may take before it counts as failed. Default 1 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    async fn commands(&self) -> Result<ConnectionManager, RelayError> {
+        // Few attempts and short pauses: whoever asks tries again by itself.
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(1)
+            .set_min_delay(Duration::from_millis(50))
+            .set_max_delay(Duration::from_millis(200))
+            .set_connection_timeout(Some(self.timeout))
+            .set_response_timeout(Some(self.timeout));
+        let make = async || ConnectionManager::new_lazy_with_config(self.client.clone(), config);
+        Ok(self.commands.get_or_try_init(make).await?.clone())
+    }
+
+    /// The keys of a room, and its channel. Braces would begin or end the hash tag.
+    fn key(&self, room: &str, part: &str) -> String {
+        let room = room.replace('%', "%25").replace('{', "%7B").replace('}', "%7D");
+        format!("{}{{{room}}}:{part}", self.prefix)
+    }
+
+    async fn run(
+        &self,
+        room: &str,
+        node: &str,
+        request: &RelayRequest,
+    ) -> Result<RelayAnswer, RelayError> {
+        let (script, args) = self.scripts.of(request, &self.key(room, "c"));
+        let mut call = script.prepare_invoke();
+        for part in ["m", "v", "n", "s", "u", "w"] {
+            call.key(self.key(room, part));
+        }
+        call.arg(node).arg(millis(self.lease)).arg(millis(self.empty_room_ttl)).arg(args);
+        let answer: Vec<Value> = call.invoke_async(&mut self.commands().await?).await?;
+        decode(answer).ok_or_else(|| RelayError("an answer of another version".into()))
+    }
+}
+
+impl Relay for RedisRelay {
+    fn request<'a>(
+        &'a self,
+        room: &'a str,
+        node: &'a str,
+        request: &'a RelayRequest,
+    ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
+        self.run(room, node, request).boxed()
+    }
+
+    fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
+        self.channels.subscribe(self.key(room, "c")).boxed()
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(1 << 50)
+}
+
+struct Scripts {
+    enter: Script,
+    join: Script,
+    write: Script,
+    leave: Script,
+    renew: Script,
+    read: Script,
+}
+
+macro_rules! script {
+    ($file:literal) => {
+        Script::new(concat!(include_str!("redis/room.lua"), include_str!($file)))
+    };
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        Self {
+            enter: script!("redis/enter.lua"),
+            join: script!("redis/join.lua"),
+            write: script!("redis/write.lua"),
+            leave: script!("redis/leave.lua"),
+            renew: script!("redis/renew.lua"),
+            read: script!("redis/read.lua"),
+        }
+    }
+}
+
+impl Scripts {
+    /// The script for a request, and its own arguments.
+    fn of(&self, request: &RelayRequest, channel: &str) -> (&Script, Vec<String>) {
+        match request {
+            RelayRequest::Enter { create, epoch } => {
+                let schema = create.as_ref().map_or("", |room| name_of(room.schema));
+                let mut args = vec![epoch.clone(), schema.into()];
+                for (name, value) in create.iter().flat_map(|room| &room.variables) {
+                    args.extend([name.clone(), value.clone()]);
+                }
+                (&self.enter, args)
+            }
+            RelayRequest::Join { session: RelaySession { number, name, most }, left } => {
+                let name = name.clone().unwrap_or_default();
+                let mut args = vec![number.to_string(), name, most.to_string()];
+                args.extend(left.iter().map(u64::to_string));
+                (&self.join, args)
+            }
+            RelayRequest::Write { first, writes } => {
+                let last = first + writes.len() as u64 - 1;
+                let mut args = vec![first.to_string(), last.to_string()];
+                args.extend([channel.into(), channels::encode(writes)]);
+                for (name, value) in writes {
+                    args.extend([name.clone(), value.clone()]);
+                }
+                (&self.write, args)
+            }
+            RelayRequest::Leave { sessions } => {
+                (&self.leave, sessions.iter().map(u64::to_string).collect())
+            }
+            RelayRequest::Renew => (&self.renew, Vec::new()),
+            RelayRequest::Read => (&self.read, Vec::new()),
+        }
+    }
+}
+
+impl fmt::Debug for Scripts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scripts")
+    }
+}
+
+fn name_of(schema: StoredSchema) -> &'static str {
+    match schema {
+        StoredSchema::Fixed => "fixed",
+        StoredSchema::Scratch => "scratch",
+        StoredSchema::Growing => "growing",
+    }
+}
+
+/// `None` where no script of this version answers so.
+fn decode(answer: Vec<Value>) -> Option<RelayAnswer> {
+    let mut parts = answer.into_iter();
+    let mut next = || from_redis_value::<String>(parts.next()?).ok();
+    Some(match &*next()? {
+        "done" => {
+            RelayAnswer::Done(RelayRevision { epoch: next()?, number: next()?.parse().ok()? })
+        }
+        "nowhere" => RelayAnswer::Nowhere,
+        "fenced" => RelayAnswer::Fenced,
+        "name" => RelayAnswer::NameInUse,
+        "full" => RelayAnswer::Full,
+        "room" => {
+            let revision = RelayRevision { epoch: next()?, number: next()?.parse().ok()? };
+            let schema = match &*next()? {
+                "fixed" => StoredSchema::Fixed,
+                "scratch" => StoredSchema::Scratch,
+                "growing" => StoredSchema::Growing,
+                _ => return None,
+            };
+            let (is_new, written) = (next()? == "1", next()?.parse().ok()?);
+            let variables = from_redis_value(parts.next()?).ok()?;
+            RelayAnswer::Room { revision, room: StoredRoom { schema, variables }, is_new, written }
+        }
+        _ => return None,
+    })
+}
+
+impl From<RedisError> for RelayError {
+    fn from(error: RedisError) -> Self {
+        Self(error.to_string())
+    }
+}

@@ -1,0 +1,7 @@
+-- Sessions are over.
+-- ARGV  4... their numbers
+-- Returns done. Atomic, as a name is freed only if it is still that session's.
+if not is_there then return {'nowhere'} end
+if not is_in then return {'fenced'} end
+for at = 4, #ARGV do leave(node .. '/' .. ARGV[at]) end
+return done()

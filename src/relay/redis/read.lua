@@ -1,0 +1,4 @@
+-- The room as it is. Atomic, as values must be those of the revision.
+-- Returns the room, or nowhere.
+if not is_there then return {'nowhere'} end
+return read('0')

@@ -1,0 +1,6 @@
+-- The node is still there.
+-- Returns done. Atomic, as a node that is out must not get a lease again.
+if not is_there then return {'nowhere'} end
+if not is_in then return {'fenced'} end
+renew()
+return done()

@@ -1,0 +1,70 @@
+-- What all scripts begin with. Each is one step of a room: atomic, as it looks at what others may change
+-- (leases, names, the revision) before it changes anything.
+--
+-- KEYS  1 meta {epoch, revision, schema, heard}   2 variables {name -> value}
+--       3 nodes (by when their lease ends, ms)    4 sessions {node/number -> name, or nothing}
+--       5 names {name -> node/number}             6 written {node -> the number of its last write}
+-- ARGV  1 the node   2 a lease, ms   3 how long a room stays that no node is in, ms   4... the script's own
+local meta, variables, nodes, sessions, names, written = unpack(KEYS)
+local node, lease, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function leave(session)
+  local name = redis.call('HGET', sessions, session)
+  if name then
+    redis.call('HDEL', sessions, session)
+    if redis.call('HGET', names, name) == session then redis.call('HDEL', names, name) end
+  end
+end
+
+-- Nodes whose lease is over are out, and their sessions with them. Where nobody was heard for long, the
+-- broker was away, and not the nodes: they get a new lease.
+local function expire()
+  local heard = tonumber(redis.call('HGET', meta, 'heard') or now)
+  redis.call('HSET', meta, 'heard', now)
+  if now - heard > lease / 2 then
+    for _, there in ipairs(redis.call('ZRANGE', nodes, 0, -1)) do
+      redis.call('ZADD', nodes, now + lease, there)
+    end
+    return
+  end
+  for _, out in ipairs(redis.call('ZRANGEBYSCORE', nodes, '-inf', now)) do
+    redis.call('ZREM', nodes, out)
+    redis.call('HDEL', written, out)
+    for _, session in ipairs(redis.call('HKEYS', sessions)) do
+      if string.sub(session, 1, #out + 1) == out .. '/' then leave(session) end
+    end
+  end
+end
+
+local function renew()
+  redis.call('ZADD', nodes, now + lease, node)
+  for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, lease + ttl) end
+end
+
+local function set(values, from)
+  for at = from, #values, 1000 do
+    redis.call('HSET', variables, unpack(values, at, math.min(at + 999, #values)))
+  end
+end
+
+local function revision()
+  return redis.call('HGET', meta, 'epoch'), redis.call('HGET', meta, 'revision')
+end
+
+local function done()
+  return {'done', revision()}
+end
+
+local function read(is_new)
+  local epoch, number = revision()
+  return {
+    'room', epoch, number, redis.call('HGET', meta, 'schema'), is_new,
+    redis.call('HGET', written, node) or '0', redis.call('HGETALL', variables),
+  }
+end
+
+if redis.call('EXISTS', meta) == 1 then expire() end
+local is_there = redis.call('EXISTS', meta) == 1
+local is_in = redis.call('ZSCORE', nodes, node)

@@ -1,0 +1,58 @@
+//! What holds for a room on several nodes, whatever their broker is.
+
+use std::time::Duration;
+
+use super::{Server, within};
+
+const X: &[(&str, &str)] = &[("x", "0")];
+
+/// All write one variable at the same moments, and agree afterwards, so many times.
+pub async fn contested(nodes: &[Server], members: usize, rounds: usize) {
+    let mut players = Vec::new();
+    for n in 0..members {
+        let node = &nodes[n % nodes.len()];
+        players.push(node.join("arena", &format!("p{n}"), X).await);
+    }
+    for round in 0..rounds {
+        for (n, player) in players.iter_mut().enumerate() {
+            player.set("x", &format!("{round} {n}")).await;
+        }
+        let agree = async {
+            loop {
+                for player in &mut players {
+                    player.sync().await;
+                    player.apply_waiting();
+                }
+                let first = players[0].view["x"].clone();
+                let is_nodes = |node: &Server| {
+                    node.rooms.room("arena").unwrap().get("x").as_ref() == Some(&first)
+                };
+                if players.iter().all(|player| player.view["x"] == first)
+                    && nodes.iter().all(is_nodes)
+                {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        within("all see the same", agree).await;
+    }
+}
+
+/// Of two that create a room with different variables, and of two that want one name, one gets it.
+pub async fn one_of_two_wins(nodes: &[Server], rounds: usize) {
+    for n in 0..rounds {
+        let room = format!("room {n}");
+        let (a, b) = tokio::join!(
+            nodes[0].refusal_or_join(&room, "ann", X),
+            nodes[1].refusal_or_join(&room, "bob", &[("y", "0")]),
+        );
+        assert!([(None, Some(4001)), (Some(4001), None)].contains(&(a, b)), "{a:?} {b:?}");
+        let room = format!("names {n}");
+        let (mut a, mut b) = (nodes[0].connect().await, nodes[1].connect().await);
+        tokio::join!(a.handshake(&room, "ann", X), b.handshake(&room, "ann", X));
+        tokio::join!(a.ping(), b.ping());
+        let (a, b) = tokio::join!(a.next_is_close(), b.next_is_close());
+        assert!([(None, Some(4002)), (Some(4002), None)].contains(&(a, b)), "{a:?} {b:?}");
+    }
+}

@@ -1,0 +1,120 @@
+//! P10 where much goes wrong at once: rooms without place, stores that hang, inputs that pause.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
+
+use axum_cloud_variables::{Limits, OpenError, RoomRegistry, RoomRegistryBuilder, TransferError};
+use common::{Server, Shaky, eventually, unlimited_rate, within};
+use tokio::{
+    io::{AsyncWriteExt, BufReader, duplex},
+    task::JoinSet,
+};
+
+const X: &[(&str, &str)] = &[("x", "0")];
+
+fn with(store: &Arc<Shaky>) -> RoomRegistryBuilder {
+    RoomRegistry::builder().store(store.clone())
+}
+
+fn registry(store: &Arc<Shaky>) -> RoomRegistry {
+    with(store).build().unwrap()
+}
+
+/// A room that was removed may still stand among those that are empty.
+#[tokio::test]
+async fn a_removed_room_does_not_take_its_successor_along() {
+    let store = Arc::default();
+    let limits = unlimited_rate().rooms(1);
+    let builder = with(&store).limits(limits).flush_interval(Duration::from_secs(5));
+    let server = Server::with(builder).await;
+    server.join("a", "ann", X).await.close().await;
+    server.members(0).await;
+    server.rooms.room("a").unwrap().remove().await.unwrap();
+    let _bob = server.join("a", "bob", X).await;
+    assert_eq!(server.refusal("b", "eve", X).await.0, 4003);
+    assert_eq!(server.rooms.room("a").map(|room| room.len()), Some(1));
+}
+
+#[tokio::test]
+async fn a_failure_that_is_over_delays_no_shutdown() {
+    let store: Arc<Shaky> = Arc::default();
+    let rooms = with(&store).flush_interval(Duration::from_secs(60)).build().unwrap();
+    let room = rooms.open("a").variables([("x", "0")]).await.unwrap();
+    store.is_broken.store(true, SeqCst);
+    rooms.open("b").await.unwrap_err();
+    room.set("x", 1).unwrap();
+    let failed = within("export", rooms.export(Vec::new())).await;
+    assert!(matches!(failed, Err(TransferError::Store(_))), "{failed:?}");
+    store.is_broken.store(false, SeqCst);
+    assert!(rooms.shutdown(Duration::from_secs(10)).await);
+    assert_eq!(store.value("a", "x").as_deref(), Some("1"));
+}
+
+/// Whoever waited in vain has gone; the threads, and what they wanted to keep, have not.
+#[tokio::test]
+async fn a_store_that_hangs_takes_few_threads_and_little_memory() {
+    let store: Arc<Shaky> = Arc::default();
+    let limits = Limits::default().admit_timeout(Duration::from_millis(50));
+    let rooms = with(&store).limits(limits).build().unwrap();
+    store.is_stuck.store(true, SeqCst);
+    for round in 0..5 {
+        let mut opening = JoinSet::new();
+        for n in 0..16 {
+            let rooms = rooms.clone();
+            opening.spawn(async move { rooms.open(format!("{round} {n}")).await.is_err() });
+        }
+        assert!(opening.join_all().await.iter().all(|failed| *failed));
+    }
+    let most = store.most_loading.load(SeqCst);
+    store.is_stuck.store(false, SeqCst);
+    assert!(most <= 16, "{most} threads load at once");
+    assert_eq!(rooms.stats().state_bytes, 0);
+    let opened = async { while rooms.open("at last").await.is_err() {} };
+    within("it works again", opened).await;
+}
+
+#[tokio::test]
+async fn orders_that_wait_are_bounded() {
+    let store: Arc<Shaky> = Arc::default();
+    let limits = Limits::default().admit_timeout(Duration::from_millis(20));
+    let rooms = with(&store).limits(limits).build().unwrap();
+    store.delay.store(3_000, SeqCst);
+    let mut opening = JoinSet::new();
+    for n in 0..1_000 {
+        let rooms = rooms.clone();
+        opening.spawn(async move { rooms.open(n.to_string()).await.is_err() });
+    }
+    assert!(opening.join_all().await.iter().all(|failed| *failed));
+    store.delay.store(0, SeqCst);
+    assert!(rooms.shutdown(Duration::from_secs(10)).await);
+    let kept = store.inner().rooms("", 1_000).unwrap().len();
+    assert!((1..=256).contains(&kept), "{kept} waited");
+}
+
+#[tokio::test]
+async fn an_import_that_waits_for_its_input_keeps_nobody_out() {
+    let store = Arc::default();
+    let rooms = registry(&store);
+    let (mut to, from) = duplex(1 << 20);
+    let import = {
+        let rooms = rooms.clone();
+        tokio::spawn(async move { rooms.import(BufReader::new(from)).await })
+    };
+    for n in 0..300 {
+        let line = format!("{{\"room\":\"{n}\",\"schema\":\"fixed\",\"variables\":{{}}}}\n");
+        to.write_all(line.as_bytes()).await.unwrap();
+    }
+    eventually("all are there", || store.inner().rooms("", 1_000).unwrap().len() == 300).await;
+    for room in ["0", "299", "another"] {
+        let opened: Result<_, OpenError> = rooms.open(room).await;
+        opened.unwrap();
+    }
+    drop(to);
+    assert_eq!(import.await.unwrap().unwrap().created, 300);
+}

@@ -1,0 +1,240 @@
+//! P11 by Redis: one room on many nodes, which are killed, stopped and cut off, as is the broker.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::time::Duration;
+
+use axum_cloud_variables::{Dialect, RedisRelay, RoomEvent, RoomRegistry};
+use common::{Client, Process, Redis, Server, count, nodes, unlimited_rate, within};
+
+const X: &[(&str, &str)] = &[("x", "0")];
+
+async fn node(url: &str) -> Server {
+    let relay = RedisRelay::new(url).unwrap();
+    Server::with(RoomRegistry::builder().limits(unlimited_rate()).relay(relay)).await
+}
+
+async fn nodes_of(redis: &Redis, count: usize) -> Vec<Server> {
+    let mut nodes = Vec::new();
+    for _ in 0..count {
+        nodes.push(node(&redis.url()).await);
+    }
+    nodes
+}
+
+/// Case 1: one order, whoever looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_and_hosts_on_three_nodes_see_one_order() {
+    const MEMBERS: usize = 30;
+    let sets = count(100, 1_000);
+    let redis = Redis::start("order");
+    let nodes = nodes_of(&redis, 3).await;
+    let mut players = Vec::new();
+    for n in 0..MEMBERS {
+        players.push(nodes[n % 3].join("arena", &format!("p{n}"), X).await);
+    }
+    let rooms = nodes.iter().map(|node| node.rooms.room("arena").unwrap());
+    let hosts: Vec<_> = rooms
+        .map(|room| {
+            let mut events = room.subscribe();
+            tokio::spawn(async move {
+                let mut seen = Vec::new();
+                while seen.len() < MEMBERS * sets {
+                    match events.next().await.unwrap() {
+                        RoomEvent::Wrote { value, .. } => seen.push(value.to_string()),
+                        RoomEvent::Missed(count) => panic!("{count} missed"),
+                        _ => {}
+                    }
+                }
+                seen
+            })
+        })
+        .collect();
+    let members: Vec<_> = players
+        .into_iter()
+        .enumerate()
+        .map(|(n, mut player)| {
+            tokio::spawn(async move {
+                let mut seen = Vec::new();
+                // All but the creator are sent a snapshot.
+                if n > 0 {
+                    assert_eq!(player.frame().await, [("x".into(), "0".into())]);
+                }
+                for set in 0..sets {
+                    player.set("x", &format!("{n}.{set}")).await;
+                    if let Some(frame) = player.next_frame_or_none().await {
+                        seen.extend(frame);
+                    }
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                while seen.len() < (MEMBERS - 1) * sets {
+                    seen.extend(player.frame().await);
+                }
+                seen.into_iter().map(|(_, value)| value).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let mut orders = Vec::new();
+    for host in hosts {
+        orders.push(within("the hosts", host).await.unwrap());
+    }
+    assert!(orders.iter().all(|order| *order == orders[0]), "the hosts differ");
+    for (n, member) in members.into_iter().enumerate() {
+        let seen = within("the members", member).await.unwrap();
+        let own = format!("{n}.");
+        // But for corrections, which are sent when all is at rest.
+        let others: Vec<_> = orders[0].iter().filter(|value| !value.starts_with(&own)).collect();
+        assert!(seen.iter().take(others.len()).eq(others), "{n} saw another order");
+    }
+}
+
+/// Case 1: 10,000 rounds.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_on_three_nodes_end_up_seeing_the_same() {
+    let redis = Redis::start("contested");
+    nodes::contested(&nodes_of(&redis, 3).await, 6, count(30, 10_000)).await;
+}
+
+/// Case 2.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_creators_and_of_two_of_a_name_one_wins() {
+    let redis = Redis::start("two");
+    nodes::one_of_two_wins(&nodes_of(&redis, 2).await, count(50, 1_000)).await;
+}
+
+/// Case 4: stopped for ten seconds, and killed and restarted with its append-only file.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_stay_while_the_broker_is_away() {
+    for is_killed in [false, true] {
+        let mut redis = Redis::start("away");
+        let nodes = nodes_of(&redis, 2).await;
+        let variables = &[("x", "0"), ("y", "0")];
+        let mut ann = nodes[0].join("arena", "ann", variables).await;
+        let mut bob = nodes[1].join("arena", "bob", variables).await;
+        ann.set("x", "1").await;
+        bob.until("x", "1").await;
+        if is_killed {
+            redis.crash();
+        } else {
+            redis.stand_still(true);
+        }
+        ann.set("x", "while away").await;
+        bob.set("y", "too").await;
+        assert_eq!(nodes[0].refusal("arena", "eve", variables).await.0, 4003);
+        let mut scratch = nodes[1].connect().await;
+        scratch.handshake_in(Dialect::Scratch, "new", "player", &[]).await;
+        assert_eq!(scratch.closed().await.0, 1013);
+        let pause = tokio::time::sleep(Duration::from_secs(count(2, 12) as u64));
+        bob.reading_until(pause).await;
+        if is_killed {
+            redis.restart();
+        } else {
+            redis.stand_still(false);
+        }
+        bob.until("x", "while away").await;
+        ann.until("y", "too").await;
+        let join =
+            async { while nodes[1].refusal_or_join("arena", "eve", variables).await.is_some() {} };
+        within("who comes is let in", join).await;
+    }
+}
+
+/// Case 4: restarted with nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_lost_all_gets_what_members_saw() {
+    let mut redis = Redis::start("empty");
+    let nodes = nodes_of(&redis, 2).await;
+    let mut ann = nodes[0].join("arena", "ann", X).await;
+    let mut bob = nodes[1].join("arena", "bob", X).await;
+    ann.set("x", "1").await;
+    bob.until("x", "1").await;
+    redis.crash();
+    ann.set("x", "2").await;
+    redis.restart_empty();
+    bob.until("x", "2").await;
+    bob.set("x", "3").await;
+    ann.until("x", "3").await;
+    assert_eq!(nodes[1].refusal("arena", "ann", X).await.0, 4002);
+}
+
+/// Case 3: a node is killed under load.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_node_is_killed_the_others_go_on() {
+    let redis = Redis::start("killed");
+    let url = redis.url();
+    let args = ["--redis", &url, "--messages-per-second", "0"];
+    let stays = Process::standalone(&args);
+    let mut bob = Client::join(&stays.url(), "arena", "bob", X).await;
+    for round in 0..count(2, 50) {
+        let killed = Process::standalone(&args);
+        let name = format!("ann{round}");
+        let mut ann = Client::join(&killed.url(), "arena", &name, X).await;
+        let value = |n: usize| format!("{round} {n}");
+        for n in 0..20 {
+            ann.set("x", &value(n)).await;
+        }
+        bob.until("x", &value(19)).await;
+        ann.set("x", &value(20)).await;
+        killed.crash();
+        bob.set("x", &format!("bob {round}")).await;
+        bob.sync().await;
+        // What was delivered is there for whoever comes.
+        let mut eve = Client::join(&stays.url(), "arena", &format!("eve{round}"), X).await;
+        let seen = eve.frame().await;
+        assert!(
+            [format!("bob {round}"), value(19), value(20)].contains(&seen[0].1),
+            "{seen:?} in {round}"
+        );
+        eve.close().await;
+        if round == 0 {
+            let free = async {
+                loop {
+                    let mut client = Client::connect(&stays.url()).await;
+                    client.handshake("arena", &name, X).await;
+                    client.ping().await;
+                    if client.next_is_close().await.is_none() {
+                        break;
+                    }
+                    bob.sync().await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            };
+            within("its lease is over", free).await;
+        }
+    }
+}
+
+/// Case 3: a node that stood still for longer than its lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stood_still_is_fenced() {
+    let redis = Redis::start("fenced");
+    let url = redis.url();
+    let args = ["--redis", &url, "--messages-per-second", "0"];
+    let (stays, stops) = (Process::standalone(&args), Process::standalone(&args));
+    let mut bob = Client::join(&stays.url(), "arena", "bob", X).await;
+    let mut ann = Client::join(&stops.url(), "arena", "ann", X).await;
+    ann.set("x", "1").await;
+    bob.until("x", "1").await;
+    stops.stand_still(true);
+    ann.set("x", "late").await;
+    let free = async {
+        loop {
+            let mut client = Client::connect(&stays.url()).await;
+            client.handshake("arena", "ann", X).await;
+            client.ping().await;
+            if client.next_is_close().await.is_none() {
+                break client;
+            }
+            bob.sync().await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let mut other = within("its lease is over", free).await;
+    stops.stand_still(false);
+    assert_eq!(ann.closed().await.0, 1012);
+    other.set("x", "2").await;
+    let seen = bob.until("x", "2").await;
+    assert!(!seen.iter().any(|(_, value)| value == "late"), "{seen:?}");
+}
