@@ -65,7 +65,7 @@ pub(crate) async fn admit(
         key: NameKey::new(&name),
         duplicates: registry.admission.duplicate_names(dialect),
         identity: identity.clone(),
-        session: registry.hub().map(|hub| hub.next_session()),
+        session: None,
         link: line.link,
         outlet: line.outlet,
         outlived: None,

@@ -28,14 +28,14 @@ pub use mount::{Mount, MountLayer, MountService, Origins};
 pub use names::{Alphabet, DuplicateNames, UsernameRules};
 pub use policy::{Join, Policy, Rejection, Rights, Verdict, Write};
 pub use registry::{
-    BuildError, Creators, Imported, OpenError, OpenRoom, RoomRegistry, RoomRegistryBuilder,
+    BuildError, Creators, Imported, Lead, OpenError, OpenRoom, RoomRegistry, RoomRegistryBuilder,
     RoomSummary, Stats, TransferError,
 };
 #[cfg(feature = "redis")]
 pub use relay::RedisRelay;
 pub use relay::{
-    Relay, RelayAnswer, RelayError, RelayMessage, RelayMessages, RelayRequest, RelayRevision,
-    RelaySession,
+    Relay, RelayAnswer, RelayError, RelayMessage, RelayMessages, RelayNews, RelayRequest,
+    RelayRevision, RelaySession, RelayWrites,
 };
 pub use room::{Events, MemberId, MemberInfo, Room, RoomError, RoomEvent, Schema, SetError};
 #[cfg(feature = "redb")]

@@ -5,9 +5,10 @@ mod line;
 #[cfg(feature = "redis")]
 mod redis;
 
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, future::BoxFuture};
+use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "redis")]
 pub use self::redis::RedisRelay;
@@ -50,6 +51,11 @@ pub trait Relay: fmt::Debug + Send + Sync + 'static {
         request: &'a RelayRequest,
     ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>>;
 
+    /// How long a node is in a room without renewing. Nodes renew three times in it. Default 10 s.
+    fn lease(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
     /// The messages of a room. Ends where some may be missing.
     ///
     /// # Errors
@@ -59,6 +65,10 @@ pub trait Relay: fmt::Debug + Send + Sync + 'static {
 }
 
 impl<R: Relay + ?Sized> Relay for Arc<R> {
+    fn lease(&self) -> Duration {
+        (**self).lease()
+    }
+
     fn request<'a>(
         &'a self,
         room: &'a str,
@@ -101,8 +111,8 @@ pub enum RelayRequest {
     Write {
         /// The number of the first; each further one's is the next.
         first: u64,
-        /// Names and values, in order.
-        writes: Vec<(String, String)>,
+        /// Names and values, in order; `None` where there is to be no such variable any more.
+        writes: Vec<(String, Option<String>)>,
     },
     /// These sessions are over. Answered with [`RelayAnswer::Done`].
     Leave {
@@ -113,6 +123,58 @@ pub enum RelayRequest {
     Renew,
     /// Answered with [`RelayAnswer::Room`].
     Read,
+    /// Whether sessions may begin. Answered with [`RelayAnswer::Done`].
+    Lock {
+        /// They may not.
+        locked: bool,
+    },
+    /// Sessions of these may not begin. Answered with [`RelayAnswer::Done`].
+    Ban {
+        /// One of [`RelaySession::who`].
+        who: String,
+        /// For how long, in milliseconds.
+        millis: u64,
+    },
+    /// Something that all nodes are to hear. Answered with [`RelayAnswer::Done`].
+    Tell(RelayNews),
+    /// The room is no more, and all nodes hear [`RelayNews::Removed`]. Answered with
+    /// [`RelayAnswer::Done`].
+    Remove,
+    /// The node leads the room until its lease is over, unless another does. Answered with
+    /// [`RelayAnswer::Done`] or [`RelayAnswer::Led`].
+    Lead,
+    /// It leads the room no more. Answered with [`RelayAnswer::Done`].
+    Resign,
+}
+
+/// What nodes tell each other of a room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_enums, reason = "nodes understand all")]
+pub enum RelayNews {
+    /// Somebody wants the name that a session has.
+    Wanted {
+        /// Whose session it is.
+        node: String,
+        /// Its number.
+        session: u64,
+        /// Who wants it, where the host has said.
+        person: Option<String>,
+        /// Whoever comes later has it in any case.
+        replaces: bool,
+    },
+    /// Whoever has such a name is alive, and keeps it.
+    Kept {
+        /// Whose session it is.
+        node: String,
+        /// Its number.
+        session: u64,
+    },
+    /// Whether it is locked.
+    Locked(bool),
+    /// Everyone is put out.
+    Closed,
+    /// It is no more.
+    Removed,
 }
 
 /// A member of a room, as the broker knows it.
@@ -123,6 +185,8 @@ pub struct RelaySession {
     pub number: u64,
     /// The name that it has for itself, if it is to have one.
     pub name: Option<String>,
+    /// Under which it may be banned.
+    pub who: Vec<String>,
     /// Sessions that a room has at most.
     pub most: u64,
 }
@@ -145,7 +209,18 @@ pub enum RelayAnswer {
         written: u64,
     },
     /// A session has that name already.
-    NameInUse,
+    NameInUse {
+        /// Whose it is.
+        node: String,
+        /// Its number.
+        session: u64,
+    },
+    /// The room is locked.
+    Locked,
+    /// The session is banned.
+    Banned,
+    /// Another node leads the room.
+    Led,
     /// As many sessions as there may be are there.
     Full,
     /// There is no such room.
@@ -164,18 +239,28 @@ pub struct RelayRevision {
     pub number: u64,
 }
 
+/// What nodes hear of a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "nodes understand all")]
+pub enum RelayMessage {
+    /// Of each [`RelayRequest::Write`].
+    Wrote(RelayWrites),
+    /// Of each [`RelayRequest::Tell`].
+    Told(RelayNews),
+}
+
 /// Writes that came into a room's order together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "brokers outside this crate make them")]
-pub struct RelayMessage {
+pub struct RelayWrites {
     /// After it.
     pub revision: RelayRevision,
     /// Whose they are.
     pub node: String,
     /// The number of the first, as in [`RelayRequest::Write`].
     pub first: u64,
-    /// Names and values, in order.
-    pub writes: Vec<(String, String)>,
+    /// Names and values, in order, as they were asked for.
+    pub writes: Vec<(String, Option<String>)>,
 }
 
 /// The broker cannot be reached, or did not answer in time.

@@ -41,7 +41,7 @@ pub(crate) use link::{Link, Outlet};
 pub use members::MemberId;
 pub(crate) use opening::Opening;
 pub(crate) use order::{Write, WriteError};
-pub(crate) use relayed::Heard;
+pub(crate) use relayed::{Heard, who};
 pub(crate) use settle::CLIENT_LAG;
 pub(crate) use shared::Shared;
 pub(crate) use snapshot::Snapshot;
@@ -52,7 +52,7 @@ pub(crate) use unsaved::Taken;
 use crate::{
     close::{Close, CloseCode},
     policy::Judging,
-    registry::Inner,
+    registry::{Inner, Lead},
     wire::Json,
 };
 
@@ -93,6 +93,8 @@ pub enum RoomError {
     /// The room is gone, but the store failed and still keeps it: it will be there again for whoever
     /// joins or opens it, and can be removed then.
     Kept,
+    /// The relay's broker does not answer, and nothing has changed.
+    Unreachable,
 }
 
 impl fmt::Display for RoomError {
@@ -101,6 +103,7 @@ impl fmt::Display for RoomError {
             Self::Gone => "the room is gone",
             Self::NoSuchMember => "the room has no such member",
             Self::Kept => "the store failed to forget the room",
+            Self::Unreachable => "the broker does not answer",
         })
     }
 }
@@ -218,10 +221,10 @@ impl Room {
     ///
     /// # Errors
     ///
-    /// As [`kick`](Self::kick).
+    /// As [`kick`](Self::kick), and [`RoomError::Unreachable`].
     pub async fn ban(&self, member: MemberId, time: Duration) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
-        registry.ban(&room, member, time).then_some(()).ok_or(RoomError::NoSuchMember)
+        registry.ban(&room, member, time).await
     }
 
     /// Whether newcomers are refused with 4003 (1013 in [`Dialect::Scratch`](crate::Dialect)).
@@ -229,10 +232,10 @@ impl Room {
     ///
     /// # Errors
     ///
-    /// [`RoomError::Gone`].
+    /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
     pub async fn lock(&self, locked: bool) -> Result<(), RoomError> {
-        self.both()?.0.change(|state, _| state.is_locked = locked);
-        Ok(())
+        let (room, registry) = self.both()?;
+        registry.lock(&room, locked).await
     }
 
     /// Puts all members out with 1001. The room's variables stay, as those of any emptied room; one
@@ -240,21 +243,46 @@ impl Room {
     ///
     /// # Errors
     ///
-    /// [`RoomError::Gone`].
+    /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
     pub async fn close(&self) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
-        registry.close(&room);
-        Ok(())
+        registry.close(&room).await
     }
 
     /// Puts all members out with 1001, and forgets the room; with a store, so does the store.
     ///
     /// # Errors
     ///
-    /// [`RoomError::Gone`] and [`RoomError::Kept`].
+    /// [`RoomError::Gone`], [`RoomError::Kept`] and [`RoomError::Unreachable`].
     pub async fn remove(&self) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
         registry.remove(&room).await
+    }
+
+    /// Waits until this node leads the room, which one at a time does: at once where there is no relay.
+    /// A game that the server runs moves its ball on the node that leads.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::Gone`].
+    ///
+    /// ```no_run
+    /// use axum_cloud_variables::{Room, RoomError};
+    ///
+    /// async fn run(room: Room) -> Result<(), RoomError> {
+    ///     loop {
+    ///         let lead = room.lead().await?;
+    ///         tokio::select! {
+    ///             () = lead.lost() => {} // another node goes on
+    ///             () = play(&room) => return Ok(()),
+    ///         }
+    ///     }
+    /// }
+    /// # async fn play(_: &Room) {}
+    /// ```
+    pub async fn lead(&self) -> Result<Lead, RoomError> {
+        let (room, registry) = self.both()?;
+        registry.lead(&room).await
     }
 
     fn there(&self) -> Option<Arc<Shared>> {

@@ -10,7 +10,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::SeqCst},
 };
 
-use axum_cloud_variables::{Dialect, DuplicateNames, OpenError, RoomRegistry};
+use axum::{Extension, Router};
+use axum_cloud_variables::{Dialect, DuplicateNames, Identity, OpenError, RoomRegistry};
 use common::{Client, Server, eventually, nodes, unlimited_rate, within};
 
 include!("../src/relay/memory.rs");
@@ -86,15 +87,129 @@ async fn a_set_reaches_the_members_on_every_node() {
 #[tokio::test]
 async fn a_name_is_one_members_on_all_nodes() {
     let (_, nodes) = nodes(2).await;
-    let ann = nodes[0].join("arena", "ann", X).await;
-    let _bob = nodes[1].join("arena", "bob", X).await;
-    assert_eq!(nodes[1].refusal("arena", "Ann", X).await.0, 4002);
-    assert_eq!(nodes[0].refusal("arena", "bob", X).await.0, 4002);
+    let mut ann = nodes[0].join("arena", "ann", X).await;
+    let mut bob = nodes[1].join("arena", "bob", X).await;
+    let refused = nodes[1].refusal("arena", "Ann", X);
+    assert_eq!(ann.reading_until(refused).await.0, 4002);
+    let refused = nodes[0].refusal("arena", "bob", X);
+    assert_eq!(bob.reading_until(refused).await.0, 4002);
     // Another room is another matter.
     let _other = nodes[1].join("other", "ann", X).await;
     ann.close().await;
     let free = async { while nodes[1].refusal_or_join("arena", "ann", X).await.is_some() {} };
     within("the name is free", free).await;
+}
+
+/// Whoever gives no sign of life loses its name, on whatever node it is.
+#[tokio::test]
+async fn the_name_of_a_ghost_is_free() {
+    let broker: Arc<Shaky> = Arc::default();
+    let limits = unlimited_rate().takeover_probe(Duration::from_millis(200));
+    let builder = || RoomRegistry::builder().limits(limits.clone()).relay(broker.clone());
+    let (a, b) = (Server::with(builder()).await, Server::with(builder()).await);
+    // It looks at its socket no more.
+    let mut ghost = a.join("arena", "ann", X).await;
+    let _bob = b.join("arena", "bob", X).await;
+    b.join("arena", "ann", X).await;
+    assert_eq!(ghost.closed().await.0, 4000);
+}
+
+/// The same person, in a tab that another node has.
+#[tokio::test]
+async fn a_second_tab_takes_the_name_along() {
+    let broker: Arc<Shaky> = Arc::default();
+    let node = async || {
+        let rooms = RoomRegistry::builder().relay(broker.clone()).build().unwrap();
+        let person = Extension(Identity::new().id("7"));
+        let app = Router::new().merge(rooms.mount("/cloud")).layer(person);
+        format!("ws://{}/cloud", common::serve(app).await)
+    };
+    let (a, b) = (node().await, node().await);
+    let mut first = Client::join(&a, "arena", "ann", X).await;
+    let mut second = Client::join(&b, "arena", "ann", X).await;
+    let (code, reason) = first.closed().await;
+    assert_eq!((code, &*reason), (4002, "you went on in another tab"));
+    second.sync().await;
+}
+
+#[tokio::test]
+async fn a_host_locks_bans_closes_and_removes_on_all_nodes() {
+    let (_, nodes) = nodes(2).await;
+    let mut ann = nodes[0].join("arena", "ann", X).await;
+    let mut bob = nodes[1].join("arena", "bob", X).await;
+    let room = nodes[0].rooms.room("arena").unwrap();
+    room.lock(true).await.unwrap();
+    for node in &nodes {
+        assert_eq!(
+            node.refusal("arena", "eve", X).await,
+            (4003, "the room is locked: try again later".into())
+        );
+    }
+    let is_locked = || nodes[1].rooms.rooms("", 1)[0].locked;
+    eventually("it shows", is_locked).await;
+    room.lock(false).await.unwrap();
+
+    room.ban(room.members()[0].id, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(ann.closed().await.0, 4002);
+    for node in &nodes {
+        assert_eq!(node.refusal("arena", "ann", X).await.1, "you are banned from this room");
+    }
+
+    let mut eve = nodes[0].join("arena", "eve", X).await;
+    room.close().await.unwrap();
+    assert_eq!(bob.closed().await.0, 1001);
+    assert_eq!(eve.closed().await.0, 1001);
+
+    let mut bob = nodes[1].join("arena", "bob", X).await;
+    bob.set("x", "1").await;
+    bob.sync().await;
+    nodes[0].rooms.open("arena").await.unwrap().remove().await.unwrap();
+    assert_eq!(bob.closed().await.0, 1001);
+    let _new = nodes[1].join("arena", "bob", &[("other", "0")]).await;
+}
+
+/// A new version of a game has other variables.
+#[tokio::test]
+async fn a_host_renames_variables_on_all_nodes() {
+    let (_, nodes) = nodes(2).await;
+    let open = async |node: &Server, variables: &[(&str, &str)]| {
+        node.rooms.open("arena").variables(variables.iter().copied()).await.unwrap()
+    };
+    open(&nodes[0], &[("old", "1"), ("stays", "2")]).await;
+    let mut bob = nodes[1].join("arena", "bob", &[("old", "0"), ("stays", "0")]).await;
+    open(&nodes[0], &[("stays", "0"), ("new", "3")]).await;
+    assert_eq!(bob.closed().await.0, 4001);
+    let mut bob = nodes[1].join("arena", "bob", &[("stays", "0"), ("new", "0")]).await;
+    let mut seen = bob.frame().await;
+    seen.sort();
+    let expected = [("new", "3"), ("stays", "2")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    assert_eq!(seen, expected);
+}
+
+/// A game that the server runs has one ball, on whatever node.
+#[tokio::test]
+async fn one_node_leads_a_room() {
+    let (_, mut nodes) = nodes(2).await;
+    let a = nodes[0].rooms.open("arena").variables([("ball", "0")]).await.unwrap();
+    let b = nodes[1].rooms.open("arena").await.unwrap();
+    let lead = a.lead().await.unwrap();
+    let other = tokio::spawn(async move { b.lead().await.map(|lead| (b, lead)) });
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(!lead.is_lost() && !other.is_finished());
+    drop(lead);
+    let (b, lead) = within("the other leads", other).await.unwrap().unwrap();
+    assert!(!lead.is_lost());
+    // Its room is gone: so is the lead.
+    b.remove().await.unwrap();
+    within("it is lost", lead.lost()).await;
+    nodes.clear();
+
+    let alone = RoomRegistry::new();
+    let room = alone.open("arena").await.unwrap();
+    let lead = within("at once", room.lead()).await.unwrap();
+    assert!(!lead.is_lost());
+    room.remove().await.unwrap();
+    within("it is lost", lead.lost()).await;
 }
 
 #[tokio::test]
@@ -167,7 +282,8 @@ async fn a_broker_that_lost_all_gets_what_members_saw() {
     bob.until("x", "2").await;
     bob.set("x", "3").await;
     ann.until("x", "3").await;
-    assert_eq!(nodes[1].refusal("arena", "ann", X).await.0, 4002, "names are known again");
+    let refused = nodes[1].refusal("arena", "ann", X);
+    assert_eq!(ann.reading_until(refused).await.0, 4002, "names are known again");
     let mut eve = nodes[1].join("arena", "eve", X).await;
     eve.until("x", "3").await;
 }

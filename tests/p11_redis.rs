@@ -156,7 +156,8 @@ async fn a_broker_that_lost_all_gets_what_members_saw() {
     bob.until("x", "2").await;
     bob.set("x", "3").await;
     ann.until("x", "3").await;
-    assert_eq!(nodes[1].refusal("arena", "ann", X).await.0, 4002);
+    let refused = nodes[1].refusal("arena", "ann", X);
+    assert_eq!(ann.reading_until(refused).await.0, 4002);
 }
 
 /// Case 3: a node is killed under load.

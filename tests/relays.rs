@@ -20,16 +20,25 @@ fn enter(epoch: &str, variables: Option<&[(&str, &str)]>) -> RelayRequest {
 }
 
 fn join(number: u64, name: Option<&str>, left: &[u64]) -> RelayRequest {
-    let session = RelaySession { number, name: name.map(Into::into), most: 3 };
+    let who = vec![format!("name:{}", name.unwrap_or("guest"))];
+    let session = RelaySession { number, name: name.map(Into::into), who, most: 3 };
     RelayRequest::Join { session, left: left.into() }
 }
 
 fn write(first: u64, writes: &[(&str, &str)]) -> RelayRequest {
-    RelayRequest::Write { first, writes: pairs(writes) }
+    let writes = pairs(writes).into_iter();
+    RelayRequest::Write { first, writes: writes.map(|(name, value)| (name, Some(value))).collect() }
 }
 
 fn done(epoch: &str, number: u64) -> RelayAnswer {
     RelayAnswer::Done(RelayRevision { epoch: epoch.into(), number })
+}
+
+fn wrote(message: Option<RelayMessage>) -> RelayWrites {
+    match message {
+        Some(RelayMessage::Wrote(writes)) => writes,
+        other => panic!("{other:?}"),
+    }
 }
 
 async fn contract(relay: &dyn Relay) {
@@ -47,8 +56,8 @@ async fn contract(relay: &dyn Relay) {
         variables.sort();
         (revision.number, variables, written)
     };
-    use RelayAnswer::{Fenced, Full, NameInUse, Nowhere};
-    use RelayRequest::{Leave, Read, Renew};
+    use RelayAnswer::{Banned, Fenced, Full, Led, Locked, NameInUse, Nowhere};
+    use RelayRequest::{Ban, Lead, Leave, Lock, Read, Remove, Renew, Resign, Tell};
 
     // There is nothing, and one creates it.
     assert_eq!(ask("a", "r", Read).await, Nowhere);
@@ -75,7 +84,7 @@ async fn contract(relay: &dyn Relay) {
     assert_eq!(ask("a", "r", write(3, &[("x", "4")])).await, done("e", 3));
     let mut messages = Vec::new();
     for _ in 0..3 {
-        let message = within("message", heard.next()).await.unwrap();
+        let message = wrote(within("message", heard.next()).await);
         messages.push((message.revision.number, message.node, message.first, message.writes));
     }
     let expected = [
@@ -83,7 +92,10 @@ async fn contract(relay: &dyn Relay) {
         (2, "b", 1, pairs(&[("x", "3"), ("new {}", "\\\"\\ud800")])),
         (3, "a", 3, pairs(&[("x", "4")])),
     ];
-    let expected = expected.map(|(n, node, first, writes)| (n, node.to_owned(), first, writes));
+    let expected = expected.map(|(n, node, first, writes)| {
+        let writes: Vec<_> = writes.into_iter().map(|(name, value)| (name, Some(value))).collect();
+        (n, node.to_owned(), first, writes)
+    });
     assert_eq!(messages, expected);
     let values = pairs(&[("new {}", "\\\"\\ud800"), ("x", "4"), ("☁\\n", "")]);
     assert_eq!(read("a", "r").await, (3, values.clone(), 3));
@@ -91,33 +103,82 @@ async fn contract(relay: &dyn Relay) {
 
     // A name is one session's; sessions have a limit; who leaves frees both.
     assert_eq!(ask("a", "r", join(1, Some("ann"), &[])).await, done("e", 3));
-    assert_eq!(ask("b", "r", join(1, Some("ann"), &[])).await, NameInUse);
+    let name_in_use = NameInUse { node: "a".into(), session: 1 };
+    assert_eq!(ask("b", "r", join(1, Some("ann"), &[])).await, name_in_use);
     assert_eq!(ask("b", "r", join(2, None, &[])).await, done("e", 3));
     assert_eq!(ask("b", "r", join(3, None, &[])).await, done("e", 3));
     assert_eq!(ask("b", "r", join(4, Some("bob"), &[])).await, Full);
     assert_eq!(ask("b", "r", join(4, Some("bob"), &[2, 77])).await, done("e", 3));
     assert_eq!(ask("b", "r", Leave { sessions: vec![1] }).await, done("e", 3), "another node's");
-    assert_eq!(ask("b", "r", join(5, Some("ann"), &[4])).await, NameInUse);
+    assert_eq!(ask("b", "r", join(5, Some("ann"), &[4])).await, name_in_use);
     assert_eq!(ask("a", "r", Leave { sessions: vec![1] }).await, done("e", 3));
     assert_eq!(ask("b", "r", join(5, Some("ann"), &[])).await, done("e", 3));
 
+    // A locked room, and who is banned.
+    assert_eq!(ask("b", "r", Leave { sessions: vec![3] }).await, done("e", 3));
+    assert_eq!(ask("a", "r", Lock { locked: true }).await, done("e", 3));
+    assert_eq!(ask("b", "r", join(6, None, &[])).await, Locked);
+    assert_eq!(ask("b", "r", Lock { locked: false }).await, done("e", 3));
+    for (name, millis) in [("eve", 100_000), ("sue", 0)] {
+        let ban = Ban { who: format!("name:{name}"), millis };
+        assert_eq!(ask("a", "r", ban).await, done("e", 3));
+    }
+    assert_eq!(ask("b", "r", join(6, Some("eve"), &[])).await, Banned);
+    assert_eq!(ask("b", "r", join(6, Some("sue"), &[])).await, done("e", 3));
+    assert_eq!(ask("b", "r", Leave { sessions: vec![6] }).await, done("e", 3));
+
+    // One leads.
+    assert_eq!(ask("a", "r", Lead).await, done("e", 3));
+    assert_eq!(ask("b", "r", Lead).await, Led);
+    assert_eq!(ask("b", "r", Resign).await, done("e", 3), "another's");
+    assert_eq!(ask("b", "r", Lead).await, Led);
+    assert_eq!(ask("a", "r", Resign).await, done("e", 3));
+    assert_eq!(ask("b", "r", Lead).await, done("e", 3));
+
+    // News reach all, and variables go.
+    let news = RelayNews::Wanted { node: "a".into(), session: 1, person: None, replaces: true };
+    assert_eq!(ask("b", "r", Tell(news.clone())).await, done("e", 3));
+    assert_eq!(within("news", heard.next()).await, Some(RelayMessage::Told(news)));
+    let value = |value: &str| Some(value.to_owned());
+    let writes = vec![
+        ("x".into(), None),
+        ("y".into(), value("1")),
+        ("y".into(), None),
+        ("new {}".into(), None),
+        ("new {}".into(), value("back")),
+    ];
+    let write_all = RelayRequest::Write { first: 3, writes: writes.clone() };
+    assert_eq!(ask("b", "r", write_all).await, done("e", 4));
+    assert_eq!(wrote(within("message", heard.next()).await).writes, writes);
+    assert_eq!(read("a", "r").await.1, pairs(&[("new {}", "back"), ("☁\\n", "")]));
+
     // Who is not in the room changes nothing there.
-    for request in [write(9, &[("x", "no")]), join(1, None, &[]), Renew, Leave { sessions: vec![] }]
-    {
+    let leave = Leave { sessions: vec![] };
+    for request in [write(9, &[("x", "no")]), join(1, None, &[]), Renew, leave, Lead, Remove] {
         assert_eq!(ask("c", "r", request).await, Fenced);
     }
-    assert_eq!(ask("b", "r", Renew).await, done("e", 3));
+    assert_eq!(ask("b", "r", Renew).await, done("e", 4));
 
     // Another room has an order of its own.
     ask("a", "other", enter("o", Some(&[]))).await;
     assert_eq!(ask("a", "other", write(1, &[("z", "1")])).await, done("o", 1));
-    let message = within("message", elsewhere.next()).await.unwrap();
-    assert_eq!((message.revision.number, message.writes), (1, pairs(&[("z", "1")])));
-    assert_eq!(read("a", "r").await.0, 3);
+    let message = wrote(within("message", elsewhere.next()).await);
+    assert_eq!((message.revision.number, message.first), (1, 1));
+    assert_eq!(message.writes, [("z".into(), value("1"))]);
+    assert_eq!(read("a", "r").await.0, 4);
     for odd in ["{}", "a}b", "{", "%7B", "☁"] {
         ask("a", odd, enter(odd, Some(&[("id", odd)]))).await;
     }
     assert_eq!(read("a", "{").await.1, pairs(&[("id", "{")]));
+
+    // A room that is removed leaves nothing behind.
+    assert_eq!(ask("a", "r", Remove).await, done("e", 4));
+    assert_eq!(within("news", heard.next()).await, Some(RelayMessage::Told(RelayNews::Removed)));
+    assert_eq!(ask("b", "r", Renew).await, Nowhere);
+    let created = ask("b", "r", enter("g", Some(&[]))).await;
+    let RelayAnswer::Room { room, is_new: true, written: 0, .. } = created else { panic!() };
+    assert_eq!(room.variables, []);
+    assert_eq!(ask("b", "r", join(1, Some("ann"), &[])).await, done("g", 0));
 }
 
 #[tokio::test]
@@ -145,11 +206,12 @@ async fn a_lease_ends() {
     }
     assert_eq!(ask("a", join(1, Some("ann"), &[])).await, done("e", 0));
     for _ in 0..4 {
-        assert_eq!(ask("b", join(1, Some("ann"), &[])).await, RelayAnswer::NameInUse);
+        let answer = ask("b", join(1, Some("ann"), &[])).await;
+        assert!(matches!(answer, RelayAnswer::NameInUse { .. }), "{answer:?}");
         tokio::time::sleep(Duration::from_millis(700)).await;
     }
     let wait = async {
-        while ask("b", join(1, Some("ann"), &[])).await == RelayAnswer::NameInUse {
+        while ask("b", join(1, Some("ann"), &[])).await != done("e", 0) {
             ask("b", RelayRequest::Renew).await;
             pause().await;
         }

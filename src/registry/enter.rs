@@ -35,6 +35,8 @@ impl Inner {
         id: &str,
         newcomer: &Newcomer<'_>,
     ) -> Result<(Seat, Joined), EnterError> {
+        let session = self.hub.as_ref().map(|hub| hub.next_session());
+        let newcomer = &Newcomer { session, ..newcomer.clone() };
         loop {
             let entered = match self.find(id)? {
                 Some(room) => self.join(room, newcomer)?,
@@ -212,6 +214,10 @@ impl Inner {
             rooms.remove(room.id());
         }
         eviction
+    }
+
+    pub(crate) fn queue(self: &Arc<Self>, since: Instant, room: &Arc<Shared>) {
+        self.emptied.push(since, room, self);
     }
 
     /// Takes a member out of its room.

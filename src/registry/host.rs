@@ -6,7 +6,8 @@ use super::{Inner, RoomRegistry};
 use crate::{
     close::{Close, CloseCode},
     policy::Judging,
-    room::{Events, MemberId, Room, RoomError, RoomEvent, Shared},
+    relay::{RelayNews, RelayRequest},
+    room::{Events, MemberId, Room, RoomError, RoomEvent, Shared, who},
     store::Change,
 };
 
@@ -102,25 +103,41 @@ impl Inner {
         self.forget(room, close);
     }
 
-    /// False where there is no such member.
-    pub(crate) fn ban(
+    pub(crate) async fn ban(
         self: &Arc<Self>,
         room: &Arc<Shared>,
         member: MemberId,
         time: Duration,
-    ) -> bool {
-        let Some((identity, key)) = room.read(|state| state.name_and_person(member)) else {
-            return false;
-        };
+    ) -> Result<(), RoomError> {
+        let (identity, key) =
+            room.read(|state| state.name_and_person(member)).ok_or(RoomError::NoSuchMember)?;
+        let time = time.min(super::builder::LONGEST);
+        if let Some(who) = who(&identity, &key).into_iter().next() {
+            let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            self.tell(room, RelayRequest::Ban { who, millis }).await?;
+        }
         let now = tokio::time::Instant::now().into_std();
-        let until = now + time.min(super::builder::LONGEST);
+        let until = now + time;
         // First, so that it cannot come back in between.
         self.bans.add(room.id(), (&identity, &key), now, until);
         let close = Close::new(CloseCode::Username, "you are banned from this room");
-        self.put_out(room, member, &close)
+        self.put_out(room, member, &close).then_some(()).ok_or(RoomError::NoSuchMember)
     }
 
-    pub(crate) fn close(self: &Arc<Self>, room: &Arc<Shared>) {
+    pub(crate) async fn close(self: &Arc<Self>, room: &Arc<Shared>) -> Result<(), RoomError> {
+        self.tell(room, RelayRequest::Tell(RelayNews::Closed)).await?;
+        self.close_here(room);
+        Ok(())
+    }
+
+    pub(crate) async fn lock(&self, room: &Arc<Shared>, locked: bool) -> Result<(), RoomError> {
+        self.tell(room, RelayRequest::Lock { locked }).await?;
+        self.tell(room, RelayRequest::Tell(RelayNews::Locked(locked))).await?;
+        room.change(|state, _| state.set_locked(locked));
+        Ok(())
+    }
+
+    pub(super) fn close_here(self: &Arc<Self>, room: &Arc<Shared>) {
         if let Some(since) = room.change(|state, now| state.close(&closed(), now)) {
             self.emptied.push(since, room, self);
         }
@@ -131,8 +148,9 @@ impl Inner {
             Some(keeper) => Some((keeper, keeper.turn(room.id()).await)),
             None => None,
         };
+        self.tell(room, RelayRequest::Remove).await?;
         // Another of this id may be there since.
-        if !self.forget(room, &closed()) {
+        if !self.forget(room, &closed()) && self.hub.is_none() {
             return Err(RoomError::Gone);
         }
         if let Some((keeper, turn)) = turn {
@@ -154,6 +172,6 @@ impl Inner {
     }
 }
 
-fn closed() -> Close {
+pub(super) fn closed() -> Close {
     Close::new(CloseCode::GoingAway, "the room was closed")
 }

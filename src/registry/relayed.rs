@@ -1,15 +1,19 @@
 //! How a room comes from a broker, and how the broker learns of a room and of who joins it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, timeout};
 
 use super::{
     EnterError, Inner, Seat,
+    host::closed,
     recall::{Kept, Recalled},
 };
 use crate::{
+    close::Close,
     names::DuplicateNames,
-    relay::{Hub, RelayAnswer, RelayError, RelayRequest, RelaySession, unique},
-    room::{Newcomer, Refusal, State},
+    relay::{Hub, RelayAnswer, RelayError, RelayNews, RelayRequest, RelaySession, unique},
+    room::{Link, MemberId, Newcomer, Refusal, RoomError, Shared, State, who},
     turns::Turn,
 };
 
@@ -20,10 +24,6 @@ impl From<RelayError> for EnterError {
 }
 
 impl Inner {
-    pub(crate) fn hub(&self) -> Option<&Arc<Hub>> {
-        self.hub.as_ref()
-    }
-
     /// Looks at the broker for a room that is not here.
     pub(super) async fn recall_relayed(
         self: &Arc<Self>,
@@ -74,25 +74,121 @@ impl Inner {
     ) -> Result<(), EnterError> {
         let (Some(hub), Some(number)) = (&self.hub, newcomer.session) else { return Ok(()) };
         let room = seat.room();
-        let (left, most) = room.change(|state, _| (state.take_left(), state.max_members()));
+        let refused = |refusal| Err(EnterError::Room(room.clone(), refusal));
         let name = (newcomer.duplicates != DuplicateNames::Allow)
             .then(|| newcomer.key.as_str().to_owned());
-        let session = RelaySession { number, name, most: most as u64 };
-        let join = RelayRequest::Join { session, left: left.clone() };
-        match hub.request(room.id(), &join).await {
-            Ok(RelayAnswer::Done(_)) => Ok(()),
-            Ok(RelayAnswer::NameInUse) => {
-                Err(EnterError::Room(room.clone(), Refusal::NameInUse(Vec::new())))
-            }
-            Ok(RelayAnswer::Full) => Err(EnterError::Room(room.clone(), Refusal::Full)),
-            // The room's own task finds that out too, and sees to it.
-            Ok(_) => Err(EnterError::Unreachable),
-            Err(error) => {
-                room.change(|state, _| {
-                    left.into_iter().for_each(|session| state.hand_over_end(Some(session)));
-                });
-                Err(error.into())
+        let most = room.read(State::max_members) as u64;
+        let who = who(&newcomer.identity, &newcomer.key);
+        let session = RelaySession { number, name, who, most };
+        let (mut until, mut kept) = (None, hub.kept.subscribe());
+        let mut holder = None;
+        loop {
+            match self.join_at(hub, room, &session).await? {
+                RelayAnswer::Done(_) => return Ok(()),
+                RelayAnswer::NameInUse { node, session } if until.is_none() => {
+                    // Whoever has it yields it, or shows that it is alive.
+                    let person = newcomer.identity.person().map(Into::into);
+                    let replaces = newcomer.duplicates == DuplicateNames::Replace;
+                    holder = Some((room.id().clone(), node.clone(), session));
+                    let wanted = RelayNews::Wanted { node, session, person, replaces };
+                    hub.request(room.id(), &RelayRequest::Tell(wanted)).await?;
+                    until = Some(Instant::now() + self.rules.limits.takeover_probe + YIELDING);
+                }
+                RelayAnswer::NameInUse { .. } if until > Some(Instant::now()) => {
+                    let is_kept = async { while kept.recv().await.ok() != holder {} };
+                    if timeout(YIELDING / 10, is_kept).await.is_ok() {
+                        return refused(Refusal::NameInUse(Vec::new()));
+                    }
+                }
+                RelayAnswer::NameInUse { .. } => return refused(Refusal::NameInUse(Vec::new())),
+                RelayAnswer::Full => return refused(Refusal::Full),
+                RelayAnswer::Locked => return refused(Refusal::Locked),
+                RelayAnswer::Banned => return Err(EnterError::Banned),
+                // The room's own task finds that out too, and sees to it.
+                _ => return Err(EnterError::Unreachable),
             }
         }
+    }
+
+    async fn join_at(
+        &self,
+        hub: &Hub,
+        room: &Arc<Shared>,
+        session: &RelaySession,
+    ) -> Result<RelayAnswer, RelayError> {
+        let left = room.change(|state, _| state.take_left());
+        let join = RelayRequest::Join { session: session.clone(), left };
+        let answer = hub.request(room.id(), &join).await;
+        if let (Err(_), RelayRequest::Join { left, .. }) = (&answer, join) {
+            room.change(|state, _| {
+                left.into_iter().for_each(|session| state.hand_over_end(Some(session)));
+            });
+        }
+        answer
+    }
+
+    /// What a node has told of a room.
+    pub(crate) fn hear_news(self: &Arc<Self>, room: &Arc<Shared>, news: RelayNews) {
+        match news {
+            RelayNews::Wanted { node, session, person, replaces } => {
+                if self.hub.as_ref().is_none_or(|hub| *hub.node != *node) {
+                    return;
+                }
+                let wanted = (person.as_deref(), replaces);
+                match room.change(|state, _| state.yields_name(session, wanted)) {
+                    Some((member, Ok(close))) => _ = self.put_out(room, member, &close),
+                    Some((member, Err(link))) => {
+                        let holder = ((node, session), (member, link));
+                        let (registry, room) = (self.clone(), room.clone());
+                        tokio::spawn(yield_or_answer(registry, room, holder.0, holder.1));
+                    }
+                    None => {}
+                }
+            }
+            RelayNews::Kept { node, session } => {
+                if let Some(hub) = &self.hub {
+                    _ = hub.kept.send((room.id().clone(), node, session));
+                }
+            }
+            RelayNews::Locked(locked) => room.change(|state, _| state.set_locked(locked)),
+            RelayNews::Closed => self.close_here(room),
+            RelayNews::Removed => self.put_all_out(room, &closed()),
+        }
+    }
+
+    /// Has all nodes do what the host of one does.
+    pub(super) async fn tell(
+        &self,
+        room: &Arc<Shared>,
+        request: RelayRequest,
+    ) -> Result<(), RoomError> {
+        let Some(hub) = &self.hub else { return Ok(()) };
+        match hub.request(room.id(), &request).await {
+            Ok(RelayAnswer::Done(_)) => Ok(()),
+            _ => Err(RoomError::Unreachable),
+        }
+    }
+}
+
+/// What a name's holder may take to hear that it is wanted, and the broker that it is free.
+const YIELDING: Duration = Duration::from_secs(1);
+
+/// Puts a member out that gives no sign of life.
+async fn yield_or_answer(
+    registry: Arc<Inner>,
+    room: Arc<Shared>,
+    (node, session): (String, u64),
+    (member, link): (MemberId, Arc<Link>),
+) {
+    let asked = tokio::time::Instant::now().into_std();
+    let answers = timeout(registry.rules.limits.takeover_probe, link.probe()).await;
+    room.unchallenge(member);
+    if answers == Ok(true) {
+        let news = RelayNews::Kept { node, session };
+        _ = registry.tell(&room, RelayRequest::Tell(news)).await;
+    }
+    if answers.is_err() && !link.is_paused() && link.heard_at() <= asked {
+        let close = Close::protocol("you gave no sign of life");
+        registry.put_out(&room, member, &close);
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::timeout;
+use tokio::{sync::broadcast, time::timeout};
 
 use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayRequest};
 use crate::turns::{Turn, Turns};
@@ -21,15 +21,24 @@ pub(crate) struct Hub {
     pub(crate) node: Arc<str>,
     turns: Turns,
     sessions: AtomicU64,
+    /// Sessions that keep a name which somebody here may want.
+    pub(crate) kept: broadcast::Sender<(Arc<str>, String, u64)>,
 }
 
+/// How many may be kept at once before somebody waits for longer to be told so.
+const KEPT: usize = 256;
 /// What a broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Hub {
     pub(crate) fn new(relay: Box<dyn Relay>) -> Self {
         let (turns, sessions) = (Turns::default(), AtomicU64::new(0));
-        Self { relay, node: unique().into(), turns, sessions }
+        let kept = broadcast::channel(KEPT).0;
+        Self { relay, node: unique().into(), turns, sessions, kept }
+    }
+
+    pub(crate) fn lease(&self) -> Duration {
+        self.relay.lease()
     }
 
     pub(crate) async fn request(

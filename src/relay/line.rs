@@ -12,15 +12,13 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Hub, RelayAnswer, RelayMessages, RelayRequest, hub::unique};
+use super::{Hub, RelayAnswer, RelayMessage, RelayMessages, RelayRequest, hub::unique};
 use crate::{
     close::{Close, CloseCode},
     registry::Inner,
     room::{Heard, Shared},
 };
 
-/// How often a node says that it is still there.
-const RENEW: Duration = Duration::from_secs(3);
 /// Between two attempts to reach the broker: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -72,7 +70,8 @@ impl Line {
 
     /// Tells what there is, at most once a tick, and that the node is there.
     async fn tell(&self) -> Result<(), Gone> {
-        let mut renew = interval_at(Instant::now() + RENEW, RENEW);
+        let pause = self.hub.lease() * 3 / 10;
+        let mut renew = interval_at(Instant::now() + pause, pause);
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -147,11 +146,14 @@ impl Line {
             return Ok(());
         };
         let room = self.room()?;
-        room.change(|state, now| state.reread((&revision, &there), written, now));
+        let emptied = room.change(|state, now| state.reread((&revision, &there), written, now));
+        self.queue(&room, emptied);
         for (member, session) in room.read(|state| state.sessions()) {
             let join = RelayRequest::Join { session, left: Vec::new() };
             let reason = match self.ask(&join).await? {
-                RelayAnswer::NameInUse => (CloseCode::Username, "somebody else has your username"),
+                RelayAnswer::NameInUse { .. } => {
+                    (CloseCode::Username, "somebody else has your username")
+                }
                 RelayAnswer::Full => (CloseCode::Overloaded, "the room is full"),
                 _ => continue,
             };
@@ -167,9 +169,21 @@ impl Line {
             let is_gap = tokio::select! {
                 () = self.gap.notified() => true,
                 message = messages.next() => match message {
-                    Some(message) => {
-                        let heard = self.room()?.change(|state, now| state.hear(&message, now));
-                        heard == Heard::Gap
+                    Some(RelayMessage::Told(news)) => {
+                        if let Some(registry) = self.registry.upgrade() {
+                            registry.hear_news(&self.room()?, news);
+                        }
+                        false
+                    }
+                    Some(RelayMessage::Wrote(writes)) => {
+                        let room = self.room()?;
+                        match room.change(|state, now| state.hear(&writes, now)) {
+                            Heard::Gap => true,
+                            Heard::Applied(emptied) => {
+                                self.queue(&room, emptied);
+                                false
+                            }
+                        }
                     }
                     None => {
                         messages = self.subscribe().await?;
@@ -183,12 +197,18 @@ impl Line {
             {
                 let room = self.room()?;
                 // Another epoch's are for whoever finds that the node is out.
-                room.change(|state, now| {
-                    if state.revision().is_some_and(|here| here.epoch == revision.epoch) {
-                        state.reread((&revision, &there), written, now);
-                    }
+                let emptied = room.change(|state, now| {
+                    let is_it = state.revision().is_some_and(|here| here.epoch == revision.epoch);
+                    is_it.then(|| state.reread((&revision, &there), written, now)).flatten()
                 });
+                self.queue(&room, emptied);
             }
+        }
+    }
+
+    fn queue(&self, room: &Arc<Shared>, emptied: Option<std::time::Instant>) {
+        if let Some((since, registry)) = emptied.zip(self.registry.upgrade()) {
+            registry.queue(since, room);
         }
     }
 

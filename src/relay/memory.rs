@@ -5,8 +5,8 @@ use std::{
 };
 
 use axum_cloud_variables::{
-    Relay, RelayAnswer, RelayError, RelayMessage, RelayMessages, RelayRequest, RelayRevision,
-    StoredRoom, StoredSchema,
+    Relay, RelayAnswer, RelayError, RelayMessage, RelayMessages, RelayNews, RelayRequest,
+    RelayRevision, RelayWrites, StoredRoom, StoredSchema,
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use tokio::sync::broadcast;
@@ -33,6 +33,11 @@ struct Room {
     nodes: HashMap<String, (Instant, u64)>,
     /// By node and number: the session's name.
     sessions: HashMap<(String, u64), Option<String>>,
+    is_locked: bool,
+    /// Until when.
+    bans: HashMap<String, Instant>,
+    /// Who leads it, and until when.
+    leader: Option<(String, Instant)>,
 }
 
 impl Room {
@@ -73,6 +78,9 @@ impl Kept {
                 variables: create.variables.iter().cloned().collect(),
                 nodes: HashMap::new(),
                 sessions: HashMap::new(),
+                is_locked: false,
+                bans: HashMap::new(),
+                leader: None,
             });
         }
         let Some(room) = &mut self.room else { return RelayAnswer::Nowhere };
@@ -88,22 +96,35 @@ impl Kept {
                 let written = &mut room.nodes.entry(node.into()).or_insert((until, 0)).1;
                 if *first > *written {
                     *written = first + writes.len() as u64 - 1;
-                    room.variables.extend(writes.iter().cloned());
+                    for (name, value) in writes {
+                        match value {
+                            Some(value) => _ = room.variables.insert(name.clone(), value.clone()),
+                            None => _ = room.variables.remove(name),
+                        }
+                    }
                     room.revision.number += 1;
-                    let message = RelayMessage {
+                    let message = RelayWrites {
                         revision: room.revision.clone(),
                         node: node.into(),
                         first: *first,
                         writes: writes.clone(),
                     };
-                    _ = self.messages.send(message);
+                    _ = self.messages.send(RelayMessage::Wrote(message));
                 }
             }
             RelayRequest::Join { session, left } => {
                 room.leave(node, left);
                 let name = &session.name;
-                if name.is_some() && room.sessions.values().any(|other| other == name) {
-                    return RelayAnswer::NameInUse;
+                let has_name = |(_, other): &(_, &Option<String>)| name.is_some() && *other == name;
+                if room.is_locked {
+                    return RelayAnswer::Locked;
+                }
+                let is_banned = |who| room.bans.get(who).is_some_and(|until| *until > Instant::now());
+                if session.who.iter().any(is_banned) {
+                    return RelayAnswer::Banned;
+                }
+                if let Some(((node, session), _)) = room.sessions.iter().find(has_name) {
+                    return RelayAnswer::NameInUse { node: node.clone(), session: *session };
                 }
                 if room.sessions.len() as u64 >= session.most {
                     return RelayAnswer::Full;
@@ -111,6 +132,28 @@ impl Kept {
                 room.sessions.insert((node.into(), session.number), name.clone());
             }
             RelayRequest::Leave { sessions } => room.leave(node, sessions),
+            RelayRequest::Lock { locked } => room.is_locked = *locked,
+            RelayRequest::Ban { who, millis } => {
+                let until = Instant::now() + Duration::from_millis(*millis);
+                room.bans.insert(who.clone(), until);
+            }
+            RelayRequest::Tell(news) => _ = self.messages.send(RelayMessage::Told(news.clone())),
+            RelayRequest::Remove => {
+                let revision = room.revision.clone();
+                self.room = None;
+                _ = self.messages.send(RelayMessage::Told(RelayNews::Removed));
+                return RelayAnswer::Done(revision);
+            }
+            RelayRequest::Lead => {
+                let is_led = |(leader, until): &(String, Instant)| {
+                    leader != node && *until > Instant::now() && room.nodes.contains_key(leader)
+                };
+                if room.leader.as_ref().is_some_and(is_led) {
+                    return RelayAnswer::Led;
+                }
+                room.leader = Some((node.into(), until));
+            }
+            RelayRequest::Resign => _ = room.leader.take_if(|(leader, _)| leader == node),
             RelayRequest::Renew => room.nodes.entry(node.into()).or_insert((until, 0)).0 = until,
         }
         RelayAnswer::Done(room.revision.clone())

@@ -2,7 +2,7 @@
 
 mod channels;
 
-use std::{fmt, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use redis::{
@@ -13,7 +13,8 @@ use redis::{
 use tokio::sync::OnceCell;
 
 use super::{
-    Relay, RelayAnswer, RelayError, RelayMessages, RelayRequest, RelayRevision, RelaySession,
+    Relay, RelayAnswer, RelayError, RelayMessages, RelayNews, RelayRequest, RelayRevision,
+    RelaySession,
 };
 use crate::store::{StoredRoom, StoredSchema};
 use channels::Channels;
@@ -61,7 +62,7 @@ impl RedisRelay {
     }
 
     /// How long a node may be silent before the others go on without it: its members' names are free
-    /// then. Nodes renew it every 3 s. Default 10 s.
+    /// then. Nodes renew it three times in it. Default 10 s.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
@@ -108,7 +109,7 @@ impl RedisRelay {
     ) -> Result<RelayAnswer, RelayError> {
         let (script, args) = self.scripts.of(request, &self.key(room, "c"));
         let mut call = script.prepare_invoke();
-        for part in ["m", "v", "n", "s", "u", "w"] {
+        for part in ["m", "v", "n", "s", "u", "w", "b", "l"] {
             call.key(self.key(room, part));
         }
         call.arg(node).arg(millis(self.lease)).arg(millis(self.empty_room_ttl)).arg(args);
@@ -118,6 +119,10 @@ impl RedisRelay {
 }
 
 impl Relay for RedisRelay {
+    fn lease(&self) -> Duration {
+        self.lease
+    }
+
     fn request<'a>(
         &'a self,
         room: &'a str,
@@ -143,6 +148,7 @@ struct Scripts {
     leave: Script,
     renew: Script,
     read: Script,
+    host: Script,
 }
 
 macro_rules! script {
@@ -160,6 +166,7 @@ impl Default for Scripts {
             leave: script!("redis/leave.lua"),
             renew: script!("redis/renew.lua"),
             read: script!("redis/read.lua"),
+            host: script!("redis/host.lua"),
         }
     }
 }
@@ -176,18 +183,26 @@ impl Scripts {
                 }
                 (&self.enter, args)
             }
-            RelayRequest::Join { session: RelaySession { number, name, most }, left } => {
+            RelayRequest::Join { session: RelaySession { number, name, who, most }, left } => {
                 let name = name.clone().unwrap_or_default();
                 let mut args = vec![number.to_string(), name, most.to_string()];
-                args.extend(left.iter().map(u64::to_string));
+                args.push(who.len().to_string());
+                args.extend(who.iter().cloned().chain(left.iter().map(u64::to_string)));
                 (&self.join, args)
             }
             RelayRequest::Write { first, writes } => {
                 let last = first + writes.len() as u64 - 1;
                 let mut args = vec![first.to_string(), last.to_string()];
                 args.extend([channel.into(), channels::encode(writes)]);
-                for (name, value) in writes {
-                    args.extend([name.clone(), value.clone()]);
+                // Of each name the last counts.
+                let last: HashMap<_, _> =
+                    writes.iter().map(|(name, value)| (name, value)).collect();
+                let gone = last.iter().filter(|(_, value)| value.is_none());
+                let gone: Vec<_> = gone.map(|(name, _)| (*name).clone()).collect();
+                args.push(gone.len().to_string());
+                args.extend(gone);
+                for (name, value) in last {
+                    args.extend(value.iter().flat_map(|value| [name.clone(), value.clone()]));
                 }
                 (&self.write, args)
             }
@@ -196,6 +211,20 @@ impl Scripts {
             }
             RelayRequest::Renew => (&self.renew, Vec::new()),
             RelayRequest::Read => (&self.read, Vec::new()),
+            RelayRequest::Lock { locked: true } => (&self.host, vec!["lock".into()]),
+            RelayRequest::Lock { locked: false } => (&self.host, vec!["unlock".into()]),
+            RelayRequest::Ban { who, millis } => {
+                (&self.host, vec!["ban".into(), who.clone(), millis.to_string()])
+            }
+            RelayRequest::Tell(news) => {
+                (&self.host, vec!["tell".into(), channel.into(), channels::encode_news(news)])
+            }
+            RelayRequest::Remove => {
+                let news = channels::encode_news(&RelayNews::Removed);
+                (&self.host, vec!["remove".into(), channel.into(), news])
+            }
+            RelayRequest::Lead => (&self.host, vec!["lead".into()]),
+            RelayRequest::Resign => (&self.host, vec!["resign".into()]),
         }
     }
 }
@@ -224,7 +253,10 @@ fn decode(answer: Vec<Value>) -> Option<RelayAnswer> {
         }
         "nowhere" => RelayAnswer::Nowhere,
         "fenced" => RelayAnswer::Fenced,
-        "name" => RelayAnswer::NameInUse,
+        "name" => RelayAnswer::NameInUse { node: next()?, session: next()?.parse().ok()? },
+        "locked" => RelayAnswer::Locked,
+        "banned" => RelayAnswer::Banned,
+        "led" => RelayAnswer::Led,
         "full" => RelayAnswer::Full,
         "room" => {
             let revision = RelayRevision { epoch: next()?, number: next()?.parse().ok()? };

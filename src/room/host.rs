@@ -127,6 +127,10 @@ impl State {
         self.forget();
     }
 
+    pub(crate) fn set_locked(&mut self, is_locked: bool) {
+        self.is_locked = is_locked;
+    }
+
     pub(crate) fn has_member(&self, id: MemberId) -> bool {
         self.members.get(id).is_some()
     }

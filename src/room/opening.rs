@@ -71,29 +71,42 @@ impl State {
         }
     }
 
+    /// Removes all other variables, and puts those out who know them. The moment, where that leaves
+    /// the room empty.
+    pub(super) fn drop_names(
+        &mut self,
+        stays: impl Fn(&str) -> bool,
+        now: Instant,
+    ) -> Option<Instant> {
+        let (removed, freed) = self.variables.retain(stays);
+        if let Some(unsaved) = &mut self.unsaved {
+            removed.into_iter().for_each(|name| unsaved.insert(name));
+        }
+        self.charge.shrink(freed);
+        self.position += 1;
+        self.snapshot = Weak::new();
+        let close = Close::new(CloseCode::Incompatible, "the game was updated: reload it");
+        let mut emptied = None;
+        for id in self.member_ids() {
+            let knows_names =
+                self.members.get(id).is_some_and(|member| member.dialect != Dialect::Scratch);
+            if knows_names {
+                emptied = emptied.or(self.put_out(id, &close, now));
+            }
+        }
+        emptied
+    }
+
     fn rename(
         &mut self,
         variables: &[(Json<'static>, Json<'static>)],
         now: Instant,
     ) -> Result<(), ()> {
-        // A broker's room has members elsewhere, so its names stay.
-        if self.relayed.is_none() && !self.grows && !self.variables.same_names(variables) {
+        if !self.grows && !self.variables.same_names(variables) {
             let is_given = |name: &str| variables.iter().any(|(given, _)| given.as_json() == name);
-            let (removed, freed) = self.variables.retain(is_given);
-            if let Some(unsaved) = &mut self.unsaved {
-                removed.into_iter().for_each(|name| unsaved.insert(name));
-            }
-            self.charge.shrink(freed);
-            self.position += 1;
-            self.snapshot = Weak::new();
-            let close = Close::new(CloseCode::Incompatible, "the game was updated: reload it");
-            for id in self.member_ids() {
-                let knows_names =
-                    self.members.get(id).is_some_and(|member| member.dialect != Dialect::Scratch);
-                if knows_names {
-                    // The room is the host's, so it need not be queued as an empty one.
-                    self.put_out(id, &close, now);
-                }
+            if !self.hand_over_names(is_given) {
+                // The room is the host's, so it need not be queued as an empty one.
+                self.drop_names(is_given, now);
             }
         }
         for (name, value) in variables {

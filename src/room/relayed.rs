@@ -9,13 +9,17 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{
+    link::Link,
     members::{Member, MemberId},
     order::Author,
     state::State,
 };
 use crate::{
     budget::Charge,
-    relay::{RelayMessage, RelayRequest, RelayRevision, RelaySession},
+    close::{Close, CloseCode},
+    identity::Identity,
+    names::NameKey,
+    relay::{RelayRequest, RelayRevision, RelaySession, RelayWrites},
     store::StoredRoom,
     wire::{Json, Text},
 };
@@ -49,13 +53,15 @@ impl Drop for Relayed {
 struct Waiting {
     author: Option<Author>,
     name: Text,
-    value: Text,
+    /// `None` where the variable is to go.
+    value: Option<Text>,
 }
 
 /// What came of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Heard {
-    Applied,
+    /// The moment, where that left the room empty.
+    Applied(Option<Instant>),
     /// Something is missing before it: the room is to be read.
     Gap,
 }
@@ -67,7 +73,8 @@ const REQUEST_BYTES: usize = 64 << 10;
 
 impl Waiting {
     fn cost(&self) -> usize {
-        WAITING_COST + self.name.as_json().len() + self.value.as_json().len()
+        let value = self.value.as_ref().map_or(0, |value| value.as_json().len());
+        WAITING_COST + self.name.as_json().len() + value
     }
 }
 
@@ -120,12 +127,19 @@ impl Relayed {
             && let Some(next) = self.unsent.pop_front()
         {
             bytes += next.cost();
-            writes.push((next.name.as_json().to_owned(), next.value.as_json().to_owned()));
+            let value = next.value.as_ref().map(|value| value.as_json().to_owned());
+            writes.push((next.name.as_json().to_owned(), value));
             self.last += 1;
             self.sent.push_back((self.last, next));
         }
         (!writes.is_empty()).then_some(RelayRequest::Write { first, writes })
     }
+}
+
+/// Under which somebody may be banned.
+pub(crate) fn who(identity: &Identity, key: &NameKey) -> Vec<String> {
+    let person = identity.person().map(|person| format!("person:{person}"));
+    person.into_iter().chain([format!("name:{}", key.as_str())]).collect()
 }
 
 impl State {
@@ -156,7 +170,18 @@ impl State {
     ) -> Option<bool> {
         let relayed = self.relayed.as_mut()?;
         let name = self.variables.key(name.as_json()).cloned().unwrap_or_else(|| name.to_text());
-        Some(relayed.submit(Waiting { author, name, value: value.to_text() }))
+        Some(relayed.submit(Waiting { author, name, value: Some(value.to_text()) }))
+    }
+
+    /// Has the broker drop all other variables. False where there is no broker.
+    pub(super) fn hand_over_names(&mut self, stays: impl Fn(&str) -> bool) -> bool {
+        let Some(relayed) = &mut self.relayed else { return false };
+        for (name, _) in self.variables.values() {
+            if !stays(name.as_json()) {
+                _ = relayed.submit(Waiting { author: None, name, value: None });
+            }
+        }
+        true
     }
 
     /// Notes a session that is over.
@@ -168,35 +193,47 @@ impl State {
     }
 
     /// Applies writes in the broker's order.
-    pub(crate) fn hear(&mut self, message: &RelayMessage, now: Instant) -> Heard {
-        let Some(relayed) = &mut self.relayed else { return Heard::Applied };
+    pub(crate) fn hear(&mut self, message: &RelayWrites, now: Instant) -> Heard {
+        let Some(relayed) = &mut self.relayed else { return Heard::Applied(None) };
         let (new, there) = (&message.revision, &relayed.revision);
         if new.epoch != there.epoch || new.number > there.number + 1 {
             return Heard::Gap;
         }
         if new.number <= there.number {
-            return Heard::Applied;
+            return Heard::Applied(None);
         }
         relayed.revision.number = new.number;
         let is_ours = *message.node == *relayed.node;
+        let mut gone = HashSet::new();
         for (number, (name, value)) in (message.first..).zip(&message.writes) {
             let relayed = self.relayed.as_mut().filter(|_| is_ours);
             let ours = relayed.and_then(|relayed| relayed.came_back(number));
-            self.apply_anyway(ours.and_then(|(_, ours)| ours.author), name, value, now);
+            match value {
+                Some(value) => {
+                    gone.remove(&**name);
+                    self.apply_anyway(ours.and_then(|(_, ours)| ours.author), name, value, now);
+                }
+                None => _ = gone.insert(&**name),
+            }
         }
+        let emptied = match gone.is_empty() {
+            true => None,
+            false => self.drop_names(|name| !gone.contains(name), now),
+        };
         self.outgoing.depart(now);
-        Heard::Applied
+        Heard::Applied(emptied)
     }
 
     /// Becomes what the broker's room is: members are sent what differs, and every variable of which
-    /// they wrote something that came into the order unseen.
+    /// they wrote something that came into the order unseen. The moment, where that leaves the room
+    /// empty.
     pub(crate) fn reread(
         &mut self,
         (revision, room): (&RelayRevision, &StoredRoom),
         written: u64,
         now: Instant,
-    ) {
-        let Some(relayed) = &mut self.relayed else { return };
+    ) -> Option<Instant> {
+        let relayed = self.relayed.as_mut()?;
         // All that was heard before it was read is in it, unless the broker lost that.
         let is_lost =
             revision.epoch != relayed.revision.epoch || revision.number < relayed.revision.number;
@@ -217,7 +254,11 @@ impl State {
                 self.apply_anyway(None, name, value, now);
             }
         }
+        let there: HashSet<_> = room.variables.iter().map(|(name, _)| &**name).collect();
+        let has_gone = self.variables.values().iter().any(|(n, _)| !there.contains(n.as_json()));
+        let emptied = has_gone.then(|| self.drop_names(|name| there.contains(name), now)).flatten();
         self.outgoing.depart(now);
+        emptied
     }
 
     /// As [`accept`](Self::accept), of what is the room's value already.
@@ -225,6 +266,27 @@ impl State {
         if let (Some(name), Some(value)) = (Json::stored(name), Json::stored(value)) {
             self.take_in(author, &name, &value, now);
         }
+    }
+
+    /// What becomes of a member whose name somebody on another node wants, who is that person, or has it
+    /// in any case: it is told so, or asked whether it still answers; `None` where that is being done.
+    pub(crate) fn yields_name(
+        &mut self,
+        session: u64,
+        (person, replaces): (Option<&str>, bool),
+    ) -> Option<(MemberId, Result<Close, Arc<Link>>)> {
+        let is_it = |(_, member): &(_, &Member)| member.session == Some(session);
+        let (id, member) = self.members.iter().find(is_it)?;
+        if person.is_some() && person == member.identity.person() {
+            return Some((id, Ok(Close::new(CloseCode::Username, "you went on in another tab"))));
+        }
+        if replaces {
+            let reason = "somebody else took your username";
+            return Some((id, Ok(Close::new(CloseCode::Username, reason))));
+        }
+        let member = self.members.get_mut(id)?;
+        let is_asked = std::mem::replace(&mut member.challenged, true);
+        (!is_asked).then(|| (id, Err(member.link.clone())))
     }
 
     /// What the broker is to be told next.
@@ -250,7 +312,8 @@ impl State {
         let session = |(id, member): (MemberId, &Member)| {
             let most = self.max_members as u64;
             let name = member.is_only.then(|| member.key.as_str().to_owned());
-            Some((id, RelaySession { number: member.session?, name, most }))
+            let who = who(&member.identity, &member.key);
+            Some((id, RelaySession { number: member.session?, name, who, most }))
         };
         self.members.iter().filter_map(session).collect()
     }

@@ -15,7 +15,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
-use crate::relay::{RelayError, RelayMessage, RelayMessages, RelayRevision};
+use crate::relay::{
+    RelayError, RelayMessage, RelayMessages, RelayNews, RelayRevision, RelayWrites,
+};
 
 /// Messages of a room that wait for its task; with more, the room is read again.
 const WAITING: usize = 256;
@@ -92,36 +94,50 @@ async fn hear(mut messages: PubSubStream, hearers: Hearers) {
 }
 
 /// Writes as they stand in a message.
-pub(super) fn encode(writes: &[(String, String)]) -> String {
+pub(super) fn encode(writes: &[(String, Option<String>)]) -> String {
     let mut json = String::from("[");
     for (name, value) in writes {
         let comma = if json.len() > 1 { "," } else { "" };
-        json.extend([comma, "[\"", name, "\",\"", value, "\"]"]);
+        json.extend([comma, "[\"", name, "\","]);
+        match value {
+            Some(value) => json.extend(["\"", value, "\"]"]),
+            None => json.push_str("null]"),
+        }
     }
     json.push(']');
     json
 }
 
+/// News as they stand in a message.
+pub(super) fn encode_news(news: &RelayNews) -> String {
+    serde_json::json!({ "told": news }).to_string()
+}
+
+/// Either writes or news.
 #[derive(Deserialize)]
 struct Payload<'a> {
-    epoch: String,
-    number: u64,
-    node: String,
-    first: u64,
+    epoch: Option<String>,
+    number: Option<u64>,
+    node: Option<String>,
+    first: Option<u64>,
     #[serde(borrow)]
-    writes: Vec<(&'a RawValue, &'a RawValue)>,
+    writes: Option<Vec<(&'a RawValue, &'a RawValue)>>,
+    told: Option<RelayNews>,
 }
 
 fn decode(payload: &str) -> Option<RelayMessage> {
-    let Payload { epoch, number, node, first, writes } = serde_json::from_str(payload).ok()?;
+    let payload: Payload<'_> = serde_json::from_str(payload).ok()?;
+    if let Some(news) = payload.told {
+        return Some(RelayMessage::Told(news));
+    }
     let text = |raw: &RawValue| Some(raw.get().strip_prefix('"')?.strip_suffix('"')?.to_owned());
-    let writes = writes.into_iter().map(|(name, value)| text(name).zip(text(value)));
-    Some(RelayMessage {
-        revision: RelayRevision { epoch, number },
-        node,
-        first,
-        writes: writes.collect::<Option<_>>()?,
-    })
+    let write = |(name, value): (&RawValue, &RawValue)| Some((text(name)?, text(value)));
+    Some(RelayMessage::Wrote(RelayWrites {
+        revision: RelayRevision { epoch: payload.epoch?, number: payload.number? },
+        node: payload.node?,
+        first: payload.first?,
+        writes: payload.writes?.into_iter().map(write).collect::<Option<_>>()?,
+    }))
 }
 
 #[cfg(test)]
@@ -130,13 +146,18 @@ mod tests {
 
     #[test]
     fn a_message_is_read_as_it_was_written() {
-        let writes = [("☁ \\\"x\\\"", "\\ud800"), ("", "1")].map(|(n, v)| (n.into(), v.into()));
+        let writes = [("☁ \\\"x\\\"", Some("\\ud800")), ("", Some("1")), ("gone", None)];
+        let writes = writes.map(|(name, value)| (name.into(), value.map(Into::into)));
         let json = encode(&writes);
         let payload = format!(r#"{{"epoch":"e","number":2,"node":"n","first":3,"writes":{json}}}"#);
         let revision = RelayRevision { epoch: "e".into(), number: 2 };
         let writes = writes.into();
-        let expected = RelayMessage { revision, node: "n".into(), first: 3, writes };
-        assert_eq!(decode(&payload), Some(expected));
+        let expected = RelayWrites { revision, node: "n".into(), first: 3, writes };
+        assert_eq!(decode(&payload), Some(RelayMessage::Wrote(expected)));
+        assert_eq!(
+            decode(&encode_news(&RelayNews::Closed)),
+            Some(RelayMessage::Told(RelayNews::Closed))
+        );
         assert_eq!(decode("{}"), None);
     }
 }

@@ -1,11 +1,12 @@
 -- What all scripts begin with. Each is one step of a room: atomic, as it looks at what others may change
 -- (leases, names, the revision) before it changes anything.
 --
--- KEYS  1 meta {epoch, revision, schema, heard}   2 variables {name -> value}
+-- KEYS  1 meta {epoch, revision, schema, heard, locked}   2 variables {name -> value}
 --       3 nodes (by when their lease ends, ms)    4 sessions {node/number -> name, or nothing}
 --       5 names {name -> node/number}             6 written {node -> the number of its last write}
+--       7 bans {who -> until when, ms}            8 leader {node, until}
 -- ARGV  1 the node   2 a lease, ms   3 how long a room stays that no node is in, ms   4... the script's own
-local meta, variables, nodes, sessions, names, written = unpack(KEYS)
+local meta, variables, nodes, sessions, names, written, bans, leader = unpack(KEYS)
 local node, lease, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,0 +1,93 @@
+//! One node at a time that leads a room, for games that a server runs.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Instant, sleep},
+};
+
+use super::Inner;
+use crate::{
+    relay::{Hub, RelayAnswer, RelayRequest},
+    room::{RoomError, Shared},
+};
+
+/// This node leads a room, until this is dropped or [`lost`](Self::lost). See
+/// [`Room::lead`](crate::Room::lead).
+#[derive(Debug)]
+pub struct Lead {
+    lost: watch::Receiver<()>,
+    /// Whoever keeps the lead ends with it.
+    _kept: oneshot::Sender<()>,
+}
+
+impl Lead {
+    /// Ends when another node may lead: the broker has not answered for nearly a lease, or the room is
+    /// gone. Never, where there is no relay, as long as the room is there.
+    pub async fn lost(&self) {
+        _ = self.lost.clone().changed().await;
+    }
+
+    /// Whether it is lost.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.lost.has_changed().is_err()
+    }
+}
+
+/// Between two attempts to lead.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl Inner {
+    pub(crate) async fn lead(&self, room: &Arc<Shared>) -> Result<Lead, RoomError> {
+        let (found, lost) = watch::channel(());
+        let (kept, dropped) = oneshot::channel();
+        let since = match &self.hub {
+            Some(hub) => lead_at(hub, room).await?,
+            None => Instant::now(),
+        };
+        let weak = Arc::downgrade(room);
+        let (hub, id) = (self.hub.clone(), room.id().clone());
+        let is_there = move || weak.upgrade().is_some_and(|room| !room.is_evicted());
+        let runtime = room.runtime().ok_or(RoomError::Gone)?;
+        runtime.spawn(async move {
+            tokio::select! {
+                () = keep(hub.as_deref(), &id, since, is_there) => {}
+                _ = dropped => if let Some(hub) = &hub {
+                    _ = hub.request(&id, &RelayRequest::Resign).await;
+                },
+            }
+            drop(found);
+        });
+        Ok(Lead { lost, _kept: kept })
+    }
+}
+
+/// Since when this node leads.
+async fn lead_at(hub: &Hub, room: &Arc<Shared>) -> Result<Instant, RoomError> {
+    loop {
+        let asked = Instant::now();
+        match hub.request(room.id(), &RelayRequest::Lead).await {
+            Ok(RelayAnswer::Done(_)) => return Ok(asked),
+            _ if room.is_evicted() => return Err(RoomError::Gone),
+            _ => sleep(AGAIN).await,
+        }
+    }
+}
+
+/// Until the lead is lost.
+async fn keep(hub: Option<&Hub>, id: &str, mut since: Instant, is_there: impl Fn() -> bool) {
+    while is_there() {
+        sleep(AGAIN).await;
+        let Some(hub) = hub else { continue };
+        let asked = Instant::now();
+        match hub.request(id, &RelayRequest::Lead).await {
+            Ok(RelayAnswer::Done(_)) => since = asked,
+            Ok(_) => return,
+            // The broker counts from when it answered, which was later.
+            Err(_) if since.elapsed() + 2 * AGAIN < hub.lease() => {}
+            Err(_) => return,
+        }
+    }
+}
