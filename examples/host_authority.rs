@@ -1,12 +1,13 @@
 //! A game that the server runs: the host owns ball and score and judges every input.
 //! `cargo run --example host_authority`, then open http://127.0.0.1:3000 in some tabs, and keep the
-//! ball up together.
+//! ball up together. With `--features redis` and `--redis redis://127.0.0.1/`, several of them have
+//! one court, and one of them moves the ball: kill it, and another goes on.
 
 use std::{error::Error, net::SocketAddr, time::Duration};
 
 use axum::{Router, response::Html, routing::get, serve::ListenerExt};
 use axum_cloud_variables::{
-    Policy, Rights, Room, RoomEvent, RoomRegistry, Schema, SetError, Verdict, Write,
+    Policy, Rights, Room, RoomError, RoomEvent, RoomRegistry, Schema, SetError, Verdict, Write,
 };
 use clap::Parser;
 use tokio::{net::TcpListener, time::interval};
@@ -17,6 +18,10 @@ struct Args {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
+    /// Address of a Redis or Valkey by which several servers have one court.
+    #[cfg(feature = "redis")]
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
 }
 
 const WIDTH: f64 = 800.0;
@@ -54,13 +59,19 @@ fn coordinate(text: &str) -> Option<f64> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let Args { listen } = Args::parse();
+    let args = Args::parse();
     let rights = Rights::new()
         .host_only("ball_*")
         .host_only("score")
         .host_only("best")
         .owner_only("p_{name}");
-    let rooms = RoomRegistry::builder()
+    let builder = RoomRegistry::builder();
+    #[cfg(feature = "redis")]
+    let builder = match &args.redis {
+        Some(url) => builder.relay(axum_cloud_variables::RedisRelay::new(url)?),
+        None => builder,
+    };
+    let rooms = builder
         .policy(Umpire { rights })
         .schema(Schema::Growing) // a paddle for each player
         .coalesce(true) // of what moves, the last place in a tick is enough
@@ -76,7 +87,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let app = Router::new()
         .route("/", get(async || Html(include_str!("host_authority/index.html"))))
         .merge(rooms.mount("/cloud"));
-    let listener = TcpListener::bind(listen).await?;
+    let listener = TcpListener::bind(args.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
     let listener = listener.tap_io(|stream| _ = stream.set_nodelay(true));
     axum::serve(listener, app)
@@ -99,14 +110,26 @@ async fn put_away(court: Room) {
     }
 }
 
-/// Moves the ball, 30 times a second, until the room is gone.
-async fn play(court: Room) -> Result<(), SetError> {
-    let (mut x, mut y, mut dx, mut dy) = (WIDTH / 2.0, 0.0, 6.0, 7.0);
-    let (mut score, mut best) = (0_u32, 0_u32);
+/// Plays on the one server that leads, until the room is gone.
+async fn play(court: Room) -> Result<(), RoomError> {
+    loop {
+        let lead = court.lead().await?;
+        tokio::select! {
+            () = lead.lost() => {}
+            _ = move_ball(&court) => {}
+        }
+    }
+}
+
+/// Moves the ball from where it is, 30 times a second.
+async fn move_ball(court: &Room) -> Result<(), SetError> {
+    let number = |name| court.get(name).and_then(|value| coordinate(&value)).unwrap_or_default();
+    let (mut x, mut y, mut dx, mut dy) = (number("ball_x"), number("ball_y"), 6.0, 7.0);
+    let (mut score, mut best) = (number("score") as u32, number("best") as u32);
     let mut frame = interval(FRAME);
     loop {
         frame.tick().await;
-        if court.is_empty() {
+        if paddles(court).is_empty() {
             continue;
         }
         (x, y) = (x + dx, y + dy);
@@ -117,7 +140,7 @@ async fn play(court: Room) -> Result<(), SetError> {
             (y, dy) = (0.0, -dy);
         }
         if y > HEIGHT {
-            (score, dy) = match is_caught(&court, x) {
+            (score, dy) = match is_caught(court, x) {
                 true => (score + 1, -dy * 1.03),
                 false => (0, -7.0),
             };
@@ -135,10 +158,12 @@ async fn play(court: Room) -> Result<(), SetError> {
 }
 
 fn is_caught(court: &Room, x: f64) -> bool {
-    court
-        .variables()
-        .iter()
-        .filter(|(name, _)| name.starts_with("p_"))
-        .filter_map(|(_, place)| coordinate(place))
-        .any(|place| (place - x).abs() <= REACH)
+    paddles(court).iter().any(|place| (place - x).abs() <= REACH)
+}
+
+/// Where they are, of players on any server.
+fn paddles(court: &Room) -> Vec<f64> {
+    let variables = court.variables();
+    let paddles = variables.iter().filter(|(name, _)| name.starts_with("p_"));
+    paddles.filter_map(|(_, place)| coordinate(place)).collect()
 }

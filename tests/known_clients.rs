@@ -17,6 +17,7 @@ use axum_cloud_variables::Dialect;
 use common::{Browser, Client, Driver, Process};
 use fantoccini::wd::WindowHandle;
 use serde_json::Value;
+use tokio::time::timeout;
 
 const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
 
@@ -104,6 +105,18 @@ impl<'a> Player<'a> {
         self.browser.until(expression).await;
     }
 
+    /// Answers, until the other player sees what comes of it: what is typed while the page takes the
+    /// question of before away is lost.
+    async fn answer_to(&self, other: &Player<'_>, answer: &str, (text, number): (&str, &str)) {
+        for _ in 0..3 {
+            self.answer(answer).await;
+            if timeout(Duration::from_secs(5), other.sees(text, number)).await.is_ok() {
+                return;
+            }
+        }
+        other.sees(text, number).await;
+    }
+
     /// Answers the project's question; it puts the answer into `☁ text`, and 1 × the answer into
     /// `☁ number`.
     async fn answer(&self, answer: &str) {
@@ -152,8 +165,7 @@ async fn turbowarp_and_scratch_players_share_a_room() {
     ] {
         let text = text.unwrap_or(text_before);
         for (player, other) in [(0, 1), (1, 0)] {
-            all[player].answer(answer).await;
-            all[other].sees(text, number).await;
+            all[player].answer_to(all[other], answer, (text, number)).await;
             all[player].sees(text, number).await;
         }
         text_before = text;

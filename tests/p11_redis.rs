@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use axum_cloud_variables::{Dialect, RedisRelay, RoomEvent, RoomRegistry};
-use common::{Client, Process, Redis, Server, count, nodes, unlimited_rate, within};
+use common::{Cable, Client, Process, Redis, Server, count, nodes, unlimited_rate, within};
 
 const X: &[(&str, &str)] = &[("x", "0")];
 
@@ -139,6 +139,74 @@ async fn members_stay_while_the_broker_is_away() {
             async { while nodes[1].refusal_or_join("arena", "eve", variables).await.is_some() {} };
         within("who comes is let in", join).await;
     }
+}
+
+/// Case 4: one node cannot reach it, and the others can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_cut_off_catches_up() {
+    let redis = Redis::start("cut");
+    let cable = Cable::to(format!("127.0.0.1:{}", redis.port())).await;
+    let cut = node(&format!("redis://{}/", cable.addr)).await;
+    let whole = node(&redis.url()).await;
+    let variables = &[("x", "0"), ("y", "0")];
+    let mut ann = cut.join("arena", "ann", variables).await;
+    let mut bob = whole.join("arena", "bob", variables).await;
+    ann.set("x", "1").await;
+    bob.until("x", "1").await;
+    cable.cut(true);
+    ann.set("x", "while cut").await;
+    for n in 0..100 {
+        bob.set("y", &n.to_string()).await;
+    }
+    assert_eq!(cut.refusal("arena", "eve", variables).await.0, 4003);
+    let _eve = whole.join("arena", "eve", variables).await;
+    ann.reading_until(tokio::time::sleep(Duration::from_secs(2))).await;
+    cable.cut(false);
+    bob.until("x", "while cut").await;
+    ann.until("y", "99").await;
+    let _sue = cut.join("arena", "sue", variables).await;
+    for node in [&cut, &whole] {
+        assert_eq!(node.rooms.room("arena").unwrap().get("y").as_deref(), Some("99"));
+    }
+}
+
+/// A game that the server runs goes on when the server that leads is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_server_moves_the_ball() {
+    let redis = Redis::start("ball");
+    let url = redis.url();
+    let leads = Process::example("host_authority", &["--redis", &url]);
+    let other = Process::example("host_authority", &["--redis", &url]);
+    let url = format!("ws://{}/cloud", other.addr);
+    let mut ann = Client::join(&url, "court", "ann", &[("p_ann", "400")]).await;
+    let mut bounces = async || {
+        let from = ann.view.get("ball_y").cloned();
+        while ann.view.get("ball_y") == from.as_ref() {
+            ann.frame().await;
+        }
+    };
+    bounces().await;
+    leads.crash();
+    // What had been sent by then.
+    for _ in 0..60 {
+        bounces().await;
+    }
+}
+
+/// Names, passwords and numbers of databases, as addresses have them.
+#[tokio::test]
+async fn addresses_are_understood_before_anything_connects() {
+    for url in ["redis://:secret@127.0.0.1:1/3", "rediss://name:secret@example.org/"] {
+        RedisRelay::new(url).unwrap();
+    }
+    for url in ["", "http://127.0.0.1/", "redis://127.0.0.1/none", "127.0.0.1"] {
+        RedisRelay::new(url).unwrap_err();
+    }
+    let redis = Redis::start("numbers");
+    let [a, b] = [1, 2].map(|number| format!("redis://127.0.0.1:{}/{number}", redis.port()));
+    let (a, b) = (node(&a).await, node(&b).await);
+    let _ann = a.join("arena", "ann", X).await;
+    let _other = b.join("arena", "ann", &[("y", "0")]).await;
 }
 
 /// Case 4: restarted with nothing.

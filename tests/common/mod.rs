@@ -27,7 +27,7 @@ pub use browser::{Browser, Driver};
 pub use client::{Client, Frame, handshake, set};
 pub use folder::Folder;
 pub use process::Process;
-pub use proxy::delayed;
+pub use proxy::{Cable, delayed};
 pub use redis::Redis;
 pub use shaky::Shaky;
 

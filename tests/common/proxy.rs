@@ -1,4 +1,4 @@
-//! A TCP proxy that delays each direction, in order.
+//! TCP proxies: one that delays each direction, in order, and one that can be cut.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,7 +8,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
 
@@ -45,6 +45,54 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, most: Duration) 
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         let time = Instant::now() + most.mul_f64(fastrand::f64());
         if queue.send((time, buffer[..length].to_vec())).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Stands before `target`; what is sent while it is cut arrives when it is whole again.
+pub struct Cable {
+    pub addr: SocketAddr,
+    is_cut: watch::Sender<bool>,
+}
+
+impl Cable {
+    pub async fn to(target: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (is_cut, cut) = watch::channel(false);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (target, cut) = (target.clone(), cut.clone());
+                tokio::spawn(async move {
+                    whole(cut.clone()).await;
+                    let Ok(server) = TcpStream::connect(target).await else { return };
+                    let (from_client, to_client) = client.into_split();
+                    let (from_server, to_server) = server.into_split();
+                    tokio::join!(
+                        pass(from_client, to_server, cut.clone()),
+                        pass(from_server, to_client, cut),
+                    );
+                });
+            }
+        });
+        Self { addr, is_cut }
+    }
+
+    pub fn cut(&self, is_cut: bool) {
+        self.is_cut.send_replace(is_cut);
+    }
+}
+
+async fn whole(mut cut: watch::Receiver<bool>) {
+    _ = cut.wait_for(|is_cut| !is_cut).await;
+}
+
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, cut: watch::Receiver<bool>) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        whole(cut.clone()).await;
+        if to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }
