@@ -149,6 +149,30 @@ async fn members_stay_while_the_broker_is_away() {
     }
 }
 
+/// There is always more to tell, and still the node says that it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_writes_all_the_time_keeps_its_lease() {
+    let redis = Redis::start("busy");
+    let node = async || {
+        let relay = RedisRelay::new(redis.url()).unwrap().lease(Duration::from_millis(900));
+        Server::with(RoomRegistry::builder().limits(unlimited_rate()).relay(relay)).await
+    };
+    let (a, b) = (node().await, node().await);
+    let mut ann = a.join("arena", "ann", X).await;
+    let mut bob = b.join("arena", "bob", X).await;
+    let began = std::time::Instant::now();
+    let mut n = 0;
+    while began.elapsed() < Duration::from_secs(3) {
+        for _ in 0..10 {
+            n += 1;
+            ann.set("x", &n.to_string()).await;
+        }
+        ann.sync().await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    bob.until("x", &n.to_string()).await;
+}
+
 /// Case 4: one node cannot reach it, and the others can.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_cut_off_catches_up() {

@@ -75,12 +75,17 @@ impl Line {
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = self.bell.notified() => {}
+                // First, as there may always be more to tell.
+                biased;
                 _ = renew.tick() => self.step(&RelayRequest::Renew).await?,
-            }
-            while let Some(request) = self.room()?.change(|state, _| state.next_request()) {
-                self.step(&request).await?;
-                sleep(self.tick).await;
+                () = self.bell.notified() => {
+                    let next = self.room()?.change(|state, _| state.next_request());
+                    if let Some(request) = next {
+                        self.step(&request).await?;
+                        sleep(self.tick).await;
+                        self.bell.notify_one();
+                    }
+                }
             }
         }
     }
