@@ -12,7 +12,9 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Hub, RelayAnswer, RelayMessage, RelayMessages, RelayRequest, hub::unique};
+use super::{
+    Hub, RelayAnswer, RelayMessage, RelayMessages, RelayRequest, RelayRevision, hub::unique,
+};
 use crate::{
     close::{Close, CloseCode},
     registry::Inner,
@@ -73,11 +75,23 @@ impl Line {
         let pause = self.hub.lease() * 3 / 10;
         let mut renew = interval_at(Instant::now() + pause, pause);
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told: Option<RelayRevision> = None;
         loop {
             tokio::select! {
                 // First, as there may always be more to tell.
                 biased;
-                _ = renew.tick() => self.step(&RelayRequest::Renew).await?,
+                _ = renew.tick() => {
+                    let here = self.revision()?;
+                    let there = self.step(&RelayRequest::Renew).await?;
+                    // What the broker had last time has come since, or was lost on its way; what came
+                    // before it was asked is there, or the broker has lost it.
+                    let is_behind = |told: RelayRevision| told.number > here.number;
+                    let is_lost = |there: &RelayRevision| there.number < here.number;
+                    if told.is_some_and(is_behind) || there.as_ref().is_some_and(is_lost) {
+                        self.gap.notify_one();
+                    }
+                    told = there;
+                }
                 () = self.bell.notified() => {
                     let next = self.room()?.change(|state, _| state.next_request());
                     if let Some(request) = next {
@@ -90,19 +104,19 @@ impl Line {
         }
     }
 
-    /// Makes a request until it is answered.
-    async fn step(&self, request: &RelayRequest) -> Result<(), Gone> {
+    fn revision(&self) -> Result<RelayRevision, Gone> {
+        self.room()?.read(|state| state.revision().cloned()).ok_or(Gone)
+    }
+
+    /// Makes a request until it is answered; where the room is then.
+    async fn step(&self, request: &RelayRequest) -> Result<Option<RelayRevision>, Gone> {
         match self.ask(request).await? {
-            // A message may be on its way. If not, the next says so.
-            RelayAnswer::Done(there) if *request == RelayRequest::Renew => {
-                let room = self.room()?;
-                if room.read(|state| state.revision().is_some_and(|here| *here != there)) {
-                    self.gap.notify_one();
-                }
-                Ok(())
+            RelayAnswer::Done(there) => Ok(Some(there)),
+            RelayAnswer::Fenced | RelayAnswer::Nowhere => {
+                self.come_back().await?;
+                Ok(None)
             }
-            RelayAnswer::Fenced | RelayAnswer::Nowhere => self.come_back().await,
-            _ => Ok(()),
+            _ => Ok(None),
         }
     }
 
@@ -132,7 +146,7 @@ impl Line {
 
     /// The node is not in the room any more: it was away for too long, or the broker has lost the room.
     async fn come_back(&self) -> Result<(), Gone> {
-        let here = self.room()?.read(|state| state.revision().cloned()).ok_or(Gone)?;
+        let here = self.revision()?;
         if let RelayAnswer::Room { revision, .. } = self.ask(&RelayRequest::Read).await?
             && revision.epoch == here.epoch
         {
