@@ -16,6 +16,7 @@ mod outgoing;
 #[cfg(all(test, shuttle))]
 mod racing;
 mod relayed;
+mod sessions;
 mod settle;
 mod shared;
 mod snapshot;
@@ -41,7 +42,8 @@ pub(crate) use link::{Link, Outlet};
 pub use members::MemberId;
 pub(crate) use opening::Opening;
 pub(crate) use order::{Write, WriteError};
-pub(crate) use relayed::{Heard, who};
+pub(crate) use relayed::Heard;
+pub(crate) use sessions::who;
 pub(crate) use settle::CLIENT_LAG;
 pub(crate) use shared::Shared;
 pub(crate) use snapshot::Snapshot;

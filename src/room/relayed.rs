@@ -8,18 +8,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{
-    link::Link,
-    members::{Member, MemberId},
-    order::Author,
-    state::State,
-};
+use super::{order::Author, state::State};
 use crate::{
     budget::Charge,
-    close::{Close, CloseCode},
-    identity::Identity,
-    names::NameKey,
-    relay::{RelayRequest, RelayRevision, RelaySession, RelayWrites},
+    relay::{RelayRequest, RelayRevision, RelayWrites},
     store::StoredRoom,
     wire::{Json, Text},
 };
@@ -134,12 +126,6 @@ impl Relayed {
         }
         (!writes.is_empty()).then_some(RelayRequest::Write { first, writes })
     }
-}
-
-/// Under which somebody may be banned.
-pub(crate) fn who(identity: &Identity, key: &NameKey) -> Vec<String> {
-    let person = identity.person().map(|person| format!("person:{person}"));
-    person.into_iter().chain([format!("name:{}", key.as_str())]).collect()
 }
 
 impl State {
@@ -268,27 +254,6 @@ impl State {
         }
     }
 
-    /// What becomes of a member whose name somebody on another node wants, who is that person, or has it
-    /// in any case: it is told so, or asked whether it still answers; `None` where that is being done.
-    pub(crate) fn yields_name(
-        &mut self,
-        session: u64,
-        (person, replaces): (Option<&str>, bool),
-    ) -> Option<(MemberId, Result<Close, Arc<Link>>)> {
-        let is_it = |(_, member): &(_, &Member)| member.session == Some(session);
-        let (id, member) = self.members.iter().find(is_it)?;
-        if person.is_some() && person == member.identity.person() {
-            return Some((id, Ok(Close::new(CloseCode::Username, "you went on in another tab"))));
-        }
-        if replaces {
-            let reason = "somebody else took your username";
-            return Some((id, Ok(Close::new(CloseCode::Username, reason))));
-        }
-        let member = self.members.get_mut(id)?;
-        let is_asked = std::mem::replace(&mut member.challenged, true);
-        (!is_asked).then(|| (id, Err(member.link.clone())))
-    }
-
     /// What the broker is to be told next.
     pub(crate) fn next_request(&mut self) -> Option<RelayRequest> {
         self.relayed.as_mut()?.take()
@@ -305,17 +270,6 @@ impl State {
             !relayed.unsent.is_empty() || !relayed.sent.is_empty() || !relayed.left.is_empty()
         };
         self.relayed.as_ref().is_some_and(is_untold)
-    }
-
-    /// The sessions of the members, by number: their names, where these are theirs alone.
-    pub(crate) fn sessions(&self) -> Vec<(MemberId, RelaySession)> {
-        let session = |(id, member): (MemberId, &Member)| {
-            let most = self.max_members as u64;
-            let name = member.is_only.then(|| member.key.as_str().to_owned());
-            let who = who(&member.identity, &member.key);
-            Some((id, RelaySession { number: member.session?, name, who, most }))
-        };
-        self.members.iter().filter_map(session).collect()
     }
 
     /// Whether the broker cannot be reached.
