@@ -12,7 +12,6 @@ use std::{
 
 use axum::{Router, extract::Request, response::Response};
 use futures_util::FutureExt;
-use serde_json::value::RawValue;
 
 pub use play::Play;
 
@@ -67,10 +66,7 @@ pub fn decoded(dialect: Dialect, values: ScratchValues, message: &str) -> Option
 /// If it was not.
 #[must_use]
 pub fn encoded(dialect: Dialect, name: &str, value: &str) -> String {
-    let text = |json: &str| {
-        let quoted: Box<RawValue> = serde_json::from_str(&format!("\"{json}\"")).expect("JSON");
-        Json::parse(&quoted).expect("a string").to_text()
-    };
+    let text = |json: &str| Json::stored(json).expect("JSON").to_text();
     let mut line = String::new();
     dialect.push_set(&text(name), &text(value), &mut line);
     line

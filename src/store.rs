@@ -99,6 +99,21 @@ pub enum StoredSchema {
     Growing,
 }
 
+impl StoredSchema {
+    /// As texts spell it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::Scratch => "scratch",
+            Self::Growing => "growing",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        [Self::Fixed, Self::Scratch, Self::Growing].into_iter().find(|schema| schema.name() == name)
+    }
+}
+
 /// One change of a [`RoomStore::commit`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a store that ignores one keeps wrong rooms")]

@@ -23,9 +23,7 @@ impl NameKey {
         }
         Self(key(name).into())
     }
-}
 
-impl NameKey {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

@@ -99,14 +99,8 @@ async fn forget(registry: Weak<Inner>, ttl: Duration) {
                 match registry.emptied.pop_due(now, ttl) {
                     Ok((since, room)) => {
                         let Some(room) = room.upgrade() else { continue };
-                        match registry.evict(since, &room) {
-                            Eviction::EmptiedLater(since) => {
-                                registry.emptied.push(since, &room, &registry);
-                            }
-                            Eviction::Unsaved => {
-                                registry.emptied.push(now + AGAIN - ttl, &room, &registry);
-                            }
-                            Eviction::Evicted | Eviction::InUse => {}
+                        if registry.evict(since, &room) == Eviction::Unsaved {
+                            registry.emptied.push(now + AGAIN - ttl, &room, &registry);
                         }
                     }
                     Err(Some(next)) => break next,

@@ -193,9 +193,8 @@ impl Inner {
             let eviction = if is_joined { Eviction::Unsaved } else { self.evict(since, &room) };
             match eviction {
                 Eviction::Evicted => evicted = true,
-                Eviction::EmptiedLater(since) => self.emptied.push(since, &room, self),
                 Eviction::Unsaved => kept.push((since, room)),
-                Eviction::InUse => {}
+                Eviction::EmptiedLater(_) | Eviction::InUse => {}
             }
         }
         kept.iter().for_each(|(since, room)| self.emptied.push(*since, room, self));
@@ -210,8 +209,10 @@ impl Inner {
     pub(super) fn evict(self: &Arc<Self>, since: Instant, room: &Arc<Shared>) -> Eviction {
         let mut rooms = self.rooms.write();
         let eviction = room.evict(since);
-        if eviction == Eviction::Evicted {
-            rooms.remove(room.id());
+        match eviction {
+            Eviction::Evicted => _ = rooms.remove(room.id()),
+            Eviction::EmptiedLater(since) => self.emptied.push(since, room, self),
+            Eviction::Unsaved | Eviction::InUse => {}
         }
         eviction
     }

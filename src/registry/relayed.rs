@@ -56,7 +56,7 @@ impl Inner {
     ) -> Result<Option<Kept>, EnterError> {
         let id = state.id().clone();
         let messages = hub.subscribe(&id).await?;
-        let enter = RelayRequest::Enter { create: Some(state.restored()), epoch: unique() };
+        let enter = RelayRequest::Enter { create: Some(state.stored()), epoch: unique() };
         match hub.request(&id, &enter).await? {
             RelayAnswer::Room { revision, is_new: true, written, .. } => {
                 state.relay(&hub.node, revision, written);

@@ -68,22 +68,11 @@ impl From<io::Error> for TransferError {
 #[derive(Deserialize)]
 struct Line<'a> {
     room: String,
-    schema: Schema,
+    schema: String,
     used: Option<u64>,
     #[serde(borrow)]
     variables: &'a RawValue,
 }
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase", remote = "StoredSchema")]
-enum SchemaName {
-    Fixed,
-    Scratch,
-    Growing,
-}
-
-#[derive(Deserialize)]
-struct Schema(#[serde(with = "SchemaName")] StoredSchema);
 
 /// Rooms of a page of the store, and rooms that are imported at once.
 const AT_ONCE: usize = 256;
@@ -184,11 +173,7 @@ impl Inner {
 }
 
 fn write(line: &mut String, id: &str, used: u64, room: &StoredRoom) {
-    let schema = match room.schema {
-        StoredSchema::Fixed => "fixed",
-        StoredSchema::Scratch => "scratch",
-        StoredSchema::Growing => "growing",
-    };
+    let schema = room.schema.name();
     let id = Json::from_plain(id);
     let id = id.as_json();
     _ = write!(line, r#"{{"room":"{id}","schema":"{schema}","used":{used},"variables":{{"#);
@@ -203,6 +188,8 @@ fn parse(line: &str, limits: &Limits) -> Result<(String, Change), String> {
     let line: Line<'_> = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let variables = wire::parse_map(line.variables)
         .ok_or("'variables' must be an object whose values are strings")?;
+    let schema = StoredSchema::from_name(&line.schema)
+        .ok_or("'schema' must be fixed, scratch or growing")?;
     if !(1..=limits.room_id_bytes).contains(&line.room.len()) {
         return Err(format!("'room' must have 1 to {} bytes", limits.room_id_bytes));
     }
@@ -213,7 +200,7 @@ fn parse(line: &str, limits: &Limits) -> Result<(String, Change), String> {
     let owned = |json: &Json<'_>| json.as_json().to_owned();
     let change = Change::Put {
         room: line.room.clone(),
-        schema: line.schema.0,
+        schema,
         used: line.used.unwrap_or_else(seconds_since_1970),
         values: variables.iter().map(|(name, value)| (owned(name), owned(value))).collect(),
         dropped: Vec::new(),

@@ -158,7 +158,7 @@ impl Line {
             return Err(Gone);
         }
         warn!(room = &*self.id, "the broker lost the room: it gets what members saw last");
-        let create = Some(self.room()?.read(|state| state.restored()));
+        let create = Some(self.room()?.read(|state| state.stored()));
         let enter = RelayRequest::Enter { create, epoch: unique() };
         let RelayAnswer::Room { revision, room: there, written, .. } = self.ask(&enter).await?
         else {

@@ -176,7 +176,7 @@ impl Scripts {
     fn of(&self, request: &RelayRequest, channel: &str) -> (&Script, Vec<String>) {
         match request {
             RelayRequest::Enter { create, epoch } => {
-                let schema = create.as_ref().map_or("", |room| name_of(room.schema));
+                let schema = create.as_ref().map_or("", |room| room.schema.name());
                 let mut args = vec![epoch.clone(), schema.into()];
                 for (name, value) in create.iter().flat_map(|room| &room.variables) {
                     args.extend([name.clone(), value.clone()]);
@@ -235,14 +235,6 @@ impl fmt::Debug for Scripts {
     }
 }
 
-fn name_of(schema: StoredSchema) -> &'static str {
-    match schema {
-        StoredSchema::Fixed => "fixed",
-        StoredSchema::Scratch => "scratch",
-        StoredSchema::Growing => "growing",
-    }
-}
-
 /// `None` where no script of this version answers so.
 fn decode(answer: Vec<Value>) -> Option<RelayAnswer> {
     let mut parts = answer.into_iter();
@@ -260,12 +252,7 @@ fn decode(answer: Vec<Value>) -> Option<RelayAnswer> {
         "full" => RelayAnswer::Full,
         "room" => {
             let revision = RelayRevision { epoch: next()?, number: next()?.parse().ok()? };
-            let schema = match &*next()? {
-                "fixed" => StoredSchema::Fixed,
-                "scratch" => StoredSchema::Scratch,
-                "growing" => StoredSchema::Growing,
-                _ => return None,
-            };
+            let schema = StoredSchema::from_name(&next()?)?;
             let (is_new, written) = (next()? == "1", next()?.parse().ok()?);
             let variables = from_redis_value(parts.next()?).ok()?;
             RelayAnswer::Room { revision, room: StoredRoom { schema, variables }, is_new, written }

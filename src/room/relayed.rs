@@ -282,14 +282,4 @@ impl State {
     pub(crate) fn revision(&self) -> Option<&RelayRevision> {
         self.relayed.as_ref().map(|relayed| &relayed.revision)
     }
-
-    /// The room as a broker is to have it that lost it.
-    pub(crate) fn restored(&self) -> StoredRoom {
-        let owned = |text: &Text| text.as_json().to_owned();
-        let values = self.variables.values();
-        StoredRoom {
-            schema: self.stored_schema(),
-            variables: values.iter().map(|(name, value)| (owned(name), owned(value))).collect(),
-        }
-    }
 }

@@ -136,7 +136,7 @@ impl State {
     }
 
     /// How a store keeps the room as it is now.
-    pub(crate) fn stored_schema(&self) -> StoredSchema {
+    fn stored_schema(&self) -> StoredSchema {
         match (self.schema, self.grows) {
             (Schema::Growing, _) => StoredSchema::Growing,
             (Schema::Fixed, true) => StoredSchema::Scratch,
@@ -144,17 +144,20 @@ impl State {
         }
     }
 
-    /// How a store keeps a new room.
-    pub(crate) fn creation(&self, used: u64) -> Change {
+    /// The room as a store or a broker keeps it.
+    pub(crate) fn stored(&self) -> StoredRoom {
         let owned = |text: &Text| text.as_json().to_owned();
         let values = self.variables.values();
-        Change::Put {
-            room: (&*self.id).into(),
+        StoredRoom {
             schema: self.stored_schema(),
-            used,
-            values: values.iter().map(|(name, value)| (owned(name), owned(value))).collect(),
-            dropped: Vec::new(),
+            variables: values.iter().map(|(name, value)| (owned(name), owned(value))).collect(),
         }
+    }
+
+    /// How a store learns of a new room.
+    pub(crate) fn creation(&self, used: u64) -> Change {
+        let StoredRoom { schema, variables: values } = self.stored();
+        Change::Put { room: (&*self.id).into(), schema, used, values, dropped: Vec::new() }
     }
 
     /// Makes a new room with the variables of a stored one what it was: one that was emptied. `Some`
