@@ -13,6 +13,10 @@ use axum_cloud_variables::{
 };
 use futures_util::{StreamExt, stream};
 
+mod load;
+
+use load::processor::processor;
+
 const ROOMS: usize = 16_384;
 const VARIABLES: usize = 10;
 const SECONDS: u64 = 20;
@@ -59,13 +63,6 @@ impl RoomStore for Counted {
 }
 
 /// Of this process, so far.
-fn processor() -> Duration {
-    let stat = fs::read_to_string("/proc/self/stat").expect("Linux");
-    let fields = stat.rsplit(')').next().expect("fields").split_whitespace();
-    let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    Duration::from_millis(ticks * 10)
-}
-
 #[tokio::main]
 async fn main() {
     let file = format!("{}/durable.redb", env!("CARGO_TARGET_TMPDIR"));
@@ -97,21 +94,21 @@ async fn work(file: Option<&String>) {
     }
     let registry = builder.build().expect("valid limits");
     let variables: Vec<_> = (0..VARIABLES).map(|n| (format!("variable {n}"), "0")).collect();
-    let (began, used) = (Instant::now(), processor());
+    let (began, used) = (Instant::now(), processor("self"));
     let open = |n: usize| {
         let opened = registry.open(format!("room {n}")).variables(variables.clone());
         async { opened.await.expect("a room") }
     };
     let rooms: Vec<Room> = stream::iter(0..ROOMS).map(open).buffered(256).collect().await;
     let time = began.elapsed();
-    let cpu = processor() - used;
+    let cpu = processor("self") - used;
     println!("{ROOMS} rooms created in {time:.2?}, {cpu:.2?} of the processor");
 
     let before = store.as_ref().map_or((0, 0, 0), |store| {
         store.longest.store(0, Relaxed);
         (store.commits.load(Relaxed), store.values.load(Relaxed), store.micros.load(Relaxed))
     });
-    let used = processor();
+    let used = processor("self");
     let mut tick = tokio::time::interval(Duration::from_secs(1) / STEPS as u32);
     let (mut most, began) = (0, Instant::now());
     for second in 0..SECONDS {
@@ -126,7 +123,7 @@ async fn work(file: Option<&String>) {
         }
     }
     let time = began.elapsed();
-    let cpu = processor() - used;
+    let cpu = processor("self") - used;
     let count = ROOMS * VARIABLES * SECONDS as usize;
     println!("{count} values set in {time:.2?}, {cpu:.2?} of the processor");
     if let Some(store) = &store {

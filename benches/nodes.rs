@@ -1,170 +1,49 @@
-//! What a broker between nodes costs and sustains; needs `redis-server`:
+//! Players of the same rooms on one, two and three nodes; needs `redis-server`:
 //! `cargo bench --features redis --bench nodes`.
 //!
-//! The nodes are registries of this process, and the hosts write: what is measured is the way through
-//! the broker, without sockets of players.
+//! The nodes are registries of one process on core 0, each player is at the next one; the broker runs
+//! beside the players on core 1.
 
-use std::{
-    fs,
-    net::{TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+use std::time::{Duration, Instant};
+
+mod load;
+
+use load::{
+    redis::Redis,
+    work::{Record, Work, run, run_beside},
 };
 
-use axum_cloud_variables::{RedisRelay, Room, RoomEvent, RoomRegistry};
-use futures_util::future::join_all;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-
-const TIME: Duration = Duration::from_secs(10);
-
-struct Redis {
-    child: Child,
-    port: u16,
-}
-
-impl Redis {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        drop(listener);
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server");
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            thread::sleep(Duration::from_millis(5));
-        }
-        Self { child, port }
-    }
-
-    /// Scripts that it ran since it began.
-    async fn scripts(&self) -> u64 {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port)).expect("one");
-        let mut connection = client.get_multiplexed_async_connection().await.expect("one");
-        let asked = redis::cmd("INFO").arg("commandstats").query_async(&mut connection).await;
-        let stats: String = asked.expect("statistics");
-        let of = |name: &str| {
-            let line = stats.lines().find(|line| line.starts_with(&format!("cmdstat_{name}:")));
-            let calls = line.and_then(|line| line.split(['=', ',']).nth(1)?.parse().ok());
-            calls.unwrap_or(0)
-        };
-        of("evalsha") + of("eval")
-    }
-
-    fn processor(&self) -> Duration {
-        processor(&self.child.id().to_string())
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
-
-/// Of a process, so far.
-fn processor(pid: &str) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("Linux");
-    let fields = stat.rsplit(')').next().expect("fields").split_whitespace();
-    let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    Duration::from_millis(ticks * 10)
-}
-
-#[tokio::main]
-async fn main() {
-    println!(
-        "nodes  rooms  sets/s      heard/s   p50 ms   p99 ms  redis core  our cores  scripts/s"
-    );
-    for (nodes, rooms, rate) in
-        [(1, 50, 160), (2, 50, 160), (3, 50, 160), (2, 200, 160), (2, 400, 160), (2, 1_600, 10)]
+fn main() {
+    load::begin();
+    let game = Work { rooms: 50, players: 20, writers: 20, rate: Some(8.0), ..Work::default() };
+    let pairs = Work { rooms: 400, players: 3, writers: 3, rate: Some(8.0), ..Work::default() };
+    for (title, work) in
+        [("50 rooms of 20, 8 sets/s each", game), ("400 rooms of 3, 8 sets/s each", pairs)]
     {
-        work(nodes, rooms, rate).await;
+        println!("\n{title}");
+        println!(
+            "{:>10}{:>14}{:>12}{:>10}{:>10}{:>8}{:>12}{:>11}",
+            "", "deliveries/s", "CPU s/M", "p50 ms", "p99 ms", "cores", "redis core", "scripts/s"
+        );
+        let work = Work { time: Duration::from_secs(10), ..work };
+        print("no relay", &run("ours", work), 0.0, 0.0);
+        for nodes in 1..=3 {
+            let redis = Redis::start();
+            let kind = format!("nodes:{nodes}:{}", redis.port);
+            let ask = async || (Instant::now(), redis.processor(), redis.scripts().await);
+            let (record, [before, after]) = run_beside(&kind, work, ask);
+            let seconds = (after.0 - before.0).as_secs_f64();
+            let core = (after.1 - before.1).as_secs_f64() / seconds;
+            let scripts = (after.2 - before.2) as f64 / seconds;
+            print(&format!("{nodes} nodes"), &record, core, scripts);
+        }
     }
 }
 
-/// Each room is set so many times a second, by its nodes in turn.
-async fn work(nodes: usize, rooms: usize, rate: u64) {
-    let redis = Redis::start();
-    let url = format!("redis://127.0.0.1:{}/", redis.port);
-    let mut registries = Vec::new();
-    let mut opened: Vec<Vec<Room>> = Vec::new();
-    for _ in 0..nodes {
-        let relay = RedisRelay::new(&url).expect("an address");
-        let registry = RoomRegistry::builder().relay(relay).build().expect("settings");
-        let open =
-            |n: usize| registry.open(format!("room {n}")).variables([("x", "0")]).into_future();
-        let all = join_all((0..rooms).map(open)).await;
-        opened.push(all.into_iter().map(|room| room.expect("a room")).collect());
-        registries.push(registry);
-    }
-    let epoch = Instant::now();
-    let now = move || epoch.elapsed().as_micros() as u64;
-    let listeners: Vec<_> = opened
-        .iter()
-        .flatten()
-        .map(|room| {
-            let mut events = room.subscribe();
-            tokio::spawn(async move {
-                let mut waits = Vec::new();
-                while let Ok(Some(event)) = timeout(Duration::from_secs(3), events.next()).await {
-                    match event {
-                        RoomEvent::Wrote { value, .. } => {
-                            let sent: u64 = value.parse().expect("a moment");
-                            waits.push(now() - sent);
-                        }
-                        RoomEvent::Missed(count) => panic!("{count} missed"),
-                        _ => {}
-                    }
-                }
-                waits
-            })
-        })
-        .collect();
-    let before = (redis.processor(), processor("self"), redis.scripts().await);
-    let writers: Vec<_> = (0..rooms)
-        .map(|n| {
-            let rooms: Vec<Room> = opened.iter().map(|opened| opened[n].clone()).collect();
-            tokio::spawn(async move {
-                // Not all at the same moments.
-                sleep(Duration::from_micros(997 * n as u64 % 100_000)).await;
-                let mut tick = interval(Duration::from_secs(1) / rate as u32);
-                tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
-                let mut sets = 0;
-                let end = Instant::now() + TIME;
-                while Instant::now() < end {
-                    tick.tick().await;
-                    let room = &rooms[sets % rooms.len()];
-                    room.set("x", now()).expect("a room");
-                    sets += 1;
-                }
-                sets
-            })
-        })
-        .collect();
-    let sets: usize = join_all(writers).await.into_iter().map(|sets| sets.expect("sets")).sum();
-    let after = (redis.processor(), processor("self"), redis.scripts().await);
-    let mut waits = Vec::new();
-    for listener in listeners {
-        waits.extend(listener.await.expect("waits"));
-    }
-    assert_eq!(waits.len(), sets * nodes, "some were lost");
-    waits.sort_unstable();
-    let at = |share: f64| waits[(waits.len() as f64 * share) as usize] as f64 / 1_000.0;
-    let seconds = TIME.as_secs_f64();
+fn print(name: &str, record: &Record, core: f64, scripts: f64) {
+    let Record { deliveries_per_second, cpu, p50, p99, cores, .. } = record;
     println!(
-        "{nodes:>5} {rooms:>6} {:>7.0} {:>12.0} {:>8.2} {:>8.2} {:>11.2} {:>10.2} {:>10.0}",
-        sets as f64 / seconds,
-        waits.len() as f64 / seconds,
-        at(0.5),
-        at(0.99),
-        (after.0 - before.0).as_secs_f64() / seconds,
-        (after.1 - before.1).as_secs_f64() / seconds,
-        (after.2 - before.2) as f64 / seconds,
+        "{name:>10}{deliveries_per_second:>14.0}{cpu:>12.3}{p50:>10.2}{p99:>10.2}{cores:>8.2}{core:>12.2}\
+         {scripts:>11.0}"
     );
-    for registry in registries {
-        registry.shutdown(Duration::from_secs(5)).await;
-    }
 }

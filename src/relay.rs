@@ -56,6 +56,11 @@ pub trait Relay: fmt::Debug + Send + Sync + 'static {
         Duration::from_secs(10)
     }
 
+    /// How long an answer may take before the broker counts as away. Default 1 s.
+    fn timeout(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
     /// The messages of a room. Ends where some may be missing.
     ///
     /// # Errors
@@ -67,6 +72,10 @@ pub trait Relay: fmt::Debug + Send + Sync + 'static {
 impl<R: Relay + ?Sized> Relay for Arc<R> {
     fn lease(&self) -> Duration {
         (**self).lease()
+    }
+
+    fn timeout(&self) -> Duration {
+        (**self).timeout()
     }
 
     fn request<'a>(

@@ -3,6 +3,9 @@
 #![allow(dead_code, reason = "each bench uses its part")]
 
 pub(crate) mod player;
+pub(crate) mod processor;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 pub(crate) mod server;
 pub(crate) mod work;
 
@@ -73,12 +76,7 @@ impl Server {
 
     /// The processor time that it has used.
     pub(crate) fn cpu(&self) -> Duration {
-        let stat = self.proc("stat");
-        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split(' ').collect();
-        let ticks: u64 =
-            [12, 13].map(|at| fields[at].parse::<u64>().expect("a count")).iter().sum();
-        // Linux counts in hundredths of a second wherever this runs.
-        Duration::from_millis(ticks * 10)
+        processor::processor(&self.child.id().to_string())
     }
 
     /// Kilobytes of memory, now and at most.

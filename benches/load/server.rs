@@ -46,12 +46,20 @@ pub(crate) fn serve(kind: &str) -> ! {
     exit(0);
 }
 
-/// `naive`, `ours`, `ours:tick0`, `ours:policy`, `ours:limited`, or `ours:rooms:COUNT:VARIABLES:BYTES`.
+/// `naive`, `nodes:COUNT:PORT` with a broker at that port, `ours`, `ours:tick0`, `ours:policy`, `ours:limited`, or `ours:rooms:COUNT:VARIABLES:BYTES`.
 async fn app(kind: &str) -> (Router, RoomRegistry) {
     let words: Vec<_> = kind.split(':').collect();
     let limits = Limits::default().members_per_room(2_000).state_bytes(1 << 30);
     let unlimited = limits.clone().messages_per_second(0).bytes_per_second(0);
     let limits = if words.contains(&"limited") { limits } else { unlimited };
+    #[cfg(feature = "redis")]
+    if let ["nodes", count, port] = words[..] {
+        let url = format!("redis://127.0.0.1:{port}/");
+        let relay = || axum_cloud_variables::RedisRelay::new(&url).expect("an address");
+        let node = |_| build(RoomRegistry::builder().limits(limits.clone()).relay(relay()));
+        let nodes: Vec<_> = (0..count.parse().expect("a number")).map(node).collect();
+        return (balanced(&nodes), nodes[0].clone());
+    }
     let builder = RoomRegistry::builder().limits(limits);
     let rooms = match words[..] {
         ["ours", "tick0"] => build(builder.tick(Duration::ZERO)),
@@ -72,6 +80,22 @@ async fn app(kind: &str) -> (Router, RoomRegistry) {
         _ => rooms.mount("/cloud").into(),
     };
     (app, rooms)
+}
+
+/// As a load balancer does: each connection goes to the next node.
+#[cfg(feature = "redis")]
+fn balanced(nodes: &[RoomRegistry]) -> Router {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use tower::{ServiceExt, service_fn};
+
+    let nodes: Arc<[Router]> = nodes.iter().map(|rooms| rooms.mount("/cloud").into()).collect();
+    let next = Arc::new(AtomicUsize::new(0));
+    let service = service_fn(move |request| {
+        let node = next.fetch_add(1, Relaxed) % nodes.len();
+        nodes[node].clone().oneshot(request)
+    });
+    Router::new().route_service("/cloud", service)
 }
 
 fn build(builder: RoomRegistryBuilder) -> RoomRegistry {

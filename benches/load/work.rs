@@ -64,14 +64,19 @@ const WINDOW: u64 = 32;
 
 /// Runs this work on a server of that kind.
 pub(crate) fn run(kind: &str, work: Work) -> Record {
-    let server = Server::start(kind);
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    LocalSet::new().block_on(&runtime, load(&server, work))
+    run_beside(kind, work, async || ()).0
 }
 
-async fn load(server: &Server, work: Work) -> Record {
+/// Also asks this before and after the time that counts.
+pub(crate) fn run_beside<P>(kind: &str, work: Work, ask: impl AsyncFn() -> P) -> (Record, [P; 2]) {
+    let server = Server::start(kind);
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    LocalSet::new().block_on(&runtime, load(&server, work, ask))
+}
+
+async fn load<P>(server: &Server, work: Work, ask: impl AsyncFn() -> P) -> (Record, [P; 2]) {
     let (epoch, seen) = (Instant::now(), Rc::new(Seen::default()));
-    let before = server.memory().0;
+    let empty = server.memory().0;
     let mut players = Vec::new();
     for room in 0..work.rooms {
         for player in 0..work.players {
@@ -84,18 +89,20 @@ async fn load(server: &Server, work: Work) -> Record {
         }
     }
     sleep(Duration::from_millis(500)).await;
-    let memory = server.memory().0.saturating_sub(before) as f64 * 1024.0 / players.len() as f64;
+    let memory = server.memory().0.saturating_sub(empty) as f64 * 1024.0 / players.len() as f64;
     let readers = start_writers(players, work, epoch);
     // The first moments do not count.
     sleep(Duration::from_millis(700)).await;
+    let before = ask().await;
     let start = (Instant::now(), server.cpu(), seen.sets.get());
     seen.latencies.borrow_mut().clear();
     sleep(work.time).await;
     let (time, cpu) = (start.0.elapsed().as_secs_f64(), (server.cpu() - start.1).as_secs_f64());
     let sets = (seen.sets.get() - start.2) as f64;
     let mut latencies = seen.latencies.take();
+    let after = ask().await;
     drop(readers);
-    Record {
+    let record = Record {
         deliveries_per_second: sets / time,
         cpu: cpu / sets * 1e6,
         p50: quantile(&mut latencies, 0.5),
@@ -103,7 +110,8 @@ async fn load(server: &Server, work: Work) -> Record {
         cores: cpu / time,
         memory,
         peak: server.memory().1 as f64 / 1024.0,
-    }
+    };
+    (record, [before, after])
 }
 
 /// Some of the players write from now on; gives the others.

@@ -27,8 +27,6 @@ pub(crate) struct Hub {
 
 /// How many may be kept at once before somebody waits for longer to be told so.
 const KEPT: usize = 256;
-/// What a broker may take to answer.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Hub {
     pub(crate) fn new(relay: Box<dyn Relay>) -> Self {
@@ -46,12 +44,13 @@ impl Hub {
         room: &str,
         request: &RelayRequest,
     ) -> Result<RelayAnswer, RelayError> {
-        let answer = timeout(PATIENCE, self.relay.request(room, &self.node, request));
+        let answer = timeout(self.relay.timeout(), self.relay.request(room, &self.node, request));
         answer.await.unwrap_or_else(|_| Err(late()))
     }
 
     pub(crate) async fn subscribe(&self, room: &str) -> Result<RelayMessages, RelayError> {
-        timeout(PATIENCE, self.relay.subscribe(room)).await.unwrap_or_else(|_| Err(late()))
+        let subscribed = timeout(self.relay.timeout(), self.relay.subscribe(room));
+        subscribed.await.unwrap_or_else(|_| Err(late()))
     }
 
     /// Waits until nobody else here loads or creates the room of this id.

@@ -123,6 +123,10 @@ impl Relay for RedisRelay {
         self.lease
     }
 
+    fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     fn request<'a>(
         &'a self,
         room: &'a str,

@@ -23,7 +23,7 @@ use crate::relay::{
 const WAITING: usize = 256;
 
 /// Who hears what comes over one connection, by channel; gone with the connection.
-type Hearers = Arc<Mutex<HashMap<String, mpsc::Sender<RelayMessage>>>>;
+type Hearers = Mutex<HashMap<String, mpsc::Sender<RelayMessage>>>;
 
 #[derive(Debug)]
 pub(super) struct Channels {
@@ -34,7 +34,7 @@ pub(super) struct Channels {
 
 struct Connection {
     sink: PubSubSink,
-    hearers: Weak<Mutex<HashMap<String, mpsc::Sender<RelayMessage>>>>,
+    hearers: Weak<Hearers>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -54,7 +54,7 @@ impl Channels {
             Some(hearers) => hearers,
             None => {
                 let (sink, messages) = self.client.get_async_pubsub().await?.split();
-                let hearers = Hearers::default();
+                let hearers = Arc::new(Hearers::default());
                 *slot = Some(Connection { sink, hearers: Arc::downgrade(&hearers) });
                 tokio::spawn(hear(messages, hearers.clone()));
                 hearers
@@ -78,7 +78,7 @@ impl Channels {
 }
 
 /// Until the connection ends, and with it everyone's messages.
-async fn hear(mut messages: PubSubStream, hearers: Hearers) {
+async fn hear(mut messages: PubSubStream, hearers: Arc<Hearers>) {
     while let Some(message) = messages.next().await {
         let channel = message.get_channel_name();
         let Ok(payload) = message.get_payload::<String>() else { continue };
