@@ -6,15 +6,13 @@
 mod common;
 
 use std::{
-    fs,
     io::{BufRead, BufReader, Lines, Write},
-    path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
 use axum_cloud_variables::Dialect;
-use common::{Browser, Client, Driver, Process};
+use common::{Browser, Client, Driver, Folder, PATIENCE, Process, Redis, count};
 use fantoccini::wd::WindowHandle;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -23,20 +21,22 @@ const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
 
 /// A folder of pages that play one project, served by `standalone` beside its cloud.
 struct Site {
-    folder: PathBuf,
+    folder: Folder,
     server: Option<Process>,
     addr: String,
 }
 
 impl Site {
     fn start(name: &str) -> Self {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).unwrap();
-        let server = Process::standalone(&["--public", folder.to_str().unwrap()]);
+        Self::with(name, &[])
+    }
+
+    fn with(name: &str, options: &[&str]) -> Self {
+        let folder = Folder::new(name);
+        let server = Process::standalone(&[&["--public", &folder.file("")], options].concat());
         let (addr, host) = (server.addr.clone(), server.url());
         let built = Command::new("node")
-            .args([&format!("{CLIENTS}/build.cjs"), folder.to_str().unwrap(), &host])
+            .args([&format!("{CLIENTS}/build.cjs"), &folder.file(""), &host])
             .status()
             .expect("node: tests/run installs it");
         assert!(built.success(), "tests/clients/install was run?");
@@ -52,8 +52,8 @@ impl Site {
     }
 
     fn start_again(&mut self) {
-        let folder = self.folder.to_str().unwrap();
-        let server = Process::standalone(&["--public", folder, "--listen", &self.addr]);
+        let folder = self.folder.file("");
+        let server = Process::standalone(&["--public", &folder, "--listen", &self.addr]);
         self.server = Some(server);
     }
 }
@@ -98,6 +98,11 @@ impl<'a> Player<'a> {
 
     async fn enter(&self) {
         self.browser.0.switch_to_window(self.tab.clone()).await.unwrap();
+    }
+
+    async fn run(&self, script: &str) {
+        self.enter().await;
+        self.browser.run(script).await;
     }
 
     async fn until(&self, expression: &str) {
@@ -222,7 +227,7 @@ async fn players_come_back_and_agree_again() {
     let server = site.server.take().unwrap();
     server.ask_to_end();
     ann.until(&format!("{SOCKET}.readyState === 3")).await;
-    ann.browser.run("vm.runtime.ioDevices.cloud.provider.providers[0].closeAndReconnect()").await;
+    ann.run("vm.runtime.ioDevices.cloud.provider.providers[0].closeAndReconnect()").await;
     assert!(server.ended_well());
     site.start_again();
     for player in &players {
@@ -233,6 +238,32 @@ async fn players_come_back_and_agree_again() {
     ben.sees("3", "3").await;
     late.is_connected().await;
     late.sees("3", "3").await;
+    browser.0.close().await.unwrap();
+}
+
+/// P11: who is there stays, and who comes tries again until the broker is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn players_get_through_a_broker_that_is_away() {
+    let redis = Redis::start("players-broker");
+    let site = Site::with("broker", &["--redis", &redis.url()]);
+    let driver = Driver::start();
+    let browser = driver.browser().await;
+    let page = site.page("packaged.html");
+    let ann = Player::open(&browser, &page).await;
+    ann.run(&format!("window.first = {SOCKET}")).await;
+    redis.stand_still(true);
+    ann.answer("1").await;
+    let ben = Player::open_unconnected(&browser, &page).await;
+    ben.until(&format!("{SOCKET}.readyState === 3")).await;
+    tokio::time::sleep(Duration::from_secs(count(3, 10) as u64)).await;
+    redis.stand_still(false);
+    // Each further attempt comes later, so it may take longer than anything else here.
+    _ = timeout(PATIENCE * 3 / 4, ben.is_connected()).await;
+    ben.is_connected().await;
+    ben.sees("1", "1").await;
+    ben.answer("2").await;
+    ann.sees("2", "2").await;
+    ann.until(&format!("window.first === {SOCKET} && window.first.readyState === 1")).await;
     browser.0.close().await.unwrap();
 }
 
