@@ -225,6 +225,24 @@ async fn another_server_moves_the_ball() {
     }
 }
 
+/// `rediss://`, with a password and the number of a database; who does not trust it does not talk to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_by_tls_and_with_a_password() {
+    let redis = Redis::secret("tls");
+    let (url, certificate) = (redis.url(), redis.certificate());
+    let nodes = [0, 1].map(|_| Process::trusting(&certificate, &["--redis", &url]));
+    let mut ann = Client::join(&nodes[0].url(), "arena", "ann", X).await;
+    let mut bob = Client::join(&nodes[1].url(), "arena", "bob", X).await;
+    bob.set("x", "1").await;
+    ann.until("x", "1").await;
+    assert_eq!(node(&url).await.refusal("arena", "eve", X).await.0, 4003);
+    let guessed = url.replace("secret", "guessed");
+    let stranger = Process::trusting(&certificate, &["--redis", &guessed]);
+    let mut eve = Client::connect(&stranger.url()).await;
+    eve.handshake("arena", "eve", X).await;
+    assert_eq!(eve.closed().await.0, 4003);
+}
+
 /// Names, passwords and numbers of databases, as addresses have them.
 #[tokio::test]
 async fn addresses_are_understood_before_anything_connects() {
@@ -237,8 +255,18 @@ async fn addresses_are_understood_before_anything_connects() {
     let redis = Redis::start("numbers");
     let [a, b] = [1, 2].map(|number| format!("redis://127.0.0.1:{}/{number}", redis.port()));
     let (a, b) = (node(&a).await, node(&b).await);
-    let _ann = a.join("arena", "ann", X).await;
-    let _other = b.join("arena", "ann", &[("y", "0")]).await;
+    let mut ann = a.join("arena", "ann", X).await;
+    let mut other = b.join("arena", "ann", &[("y", "0")]).await;
+    // Channels are of no database, and still nobody hears the others.
+    let redis = redis::Client::open(redis.url()).unwrap();
+    let mut redis = redis.get_multiplexed_async_connection().await.unwrap();
+    let heard: Vec<String> =
+        redis::cmd("PUBSUB").arg("CHANNELS").query_async(&mut redis).await.unwrap();
+    assert_eq!(heard.len(), 2, "{heard:?}");
+    ann.set("x", "1").await;
+    other.set("y", "1").await;
+    ann.sync().await;
+    other.sync().await;
 }
 
 /// Case 4: restarted with nothing.

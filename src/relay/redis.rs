@@ -6,7 +6,7 @@ use std::{collections::HashMap, fmt, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use redis::{
-    Client, IntoConnectionInfo, RedisError, Script, Value,
+    Client, ConnectionAddr, IntoConnectionInfo, RedisError, Script, Value,
     aio::{ConnectionManager, ConnectionManagerConfig},
     from_redis_value,
 };
@@ -34,8 +34,10 @@ pub struct RedisRelay {
 }
 
 impl RedisRelay {
-    /// By an address such as `redis://:password@127.0.0.1:6379/0`, or `rediss://` for TLS. Connects
-    /// when it is first needed, and again whenever it must.
+    /// By an address such as `redis://:password@127.0.0.1:6379/0`, or `rediss://` for TLS, by which
+    /// servers are believed that the system's certificates vouch for, or those of `SSL_CERT_FILE`.
+    /// Connects when it is first needed, and again whenever it must. TLS is rustls' with the process's
+    /// default provider; where there is none by then, ring becomes it.
     ///
     /// # Errors
     ///
@@ -91,11 +93,18 @@ impl RedisRelay {
             .set_max_delay(Duration::from_millis(200))
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout));
+        provide_cryptography(&self.client);
         let make = async || ConnectionManager::new_lazy_with_config(self.client.clone(), config);
         Ok(self.commands.get_or_try_init(make).await?.clone())
     }
 
-    /// The keys of a room, and its channel. Braces would begin or end the hash tag.
+    /// The channel of a room: of no database, so that its number must stand in the name.
+    fn channel(&self, room: &str) -> String {
+        let database = self.client.get_connection_info().redis_settings().db();
+        self.key(room, &format!("c{database}"))
+    }
+
+    /// The keys of a room. Braces would begin or end the hash tag.
     fn key(&self, room: &str, part: &str) -> String {
         let room = room.replace('%', "%25").replace('{', "%7B").replace('}', "%7D");
         format!("{}{{{room}}}:{part}", self.prefix)
@@ -107,7 +116,7 @@ impl RedisRelay {
         node: &str,
         request: &RelayRequest,
     ) -> Result<RelayAnswer, RelayError> {
-        let (script, args) = self.scripts.of(request, &self.key(room, "c"));
+        let (script, args) = self.scripts.of(request, &self.channel(room));
         let mut call = script.prepare_invoke();
         for part in ["m", "v", "n", "s", "u", "w", "b", "l"] {
             call.key(self.key(room, part));
@@ -137,7 +146,16 @@ impl Relay for RedisRelay {
     }
 
     fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
-        self.channels.subscribe(self.key(room, "c")).boxed()
+        self.channels.subscribe(self.channel(room)).boxed()
+    }
+}
+
+/// Not before it connects, so that the host's own choice comes first.
+fn provide_cryptography(client: &Client) {
+    let address = client.get_connection_info().addr();
+    if matches!(address, ConnectionAddr::TcpTls { .. }) {
+        // Fails where the process has one.
+        _ = rustls::crypto::ring::default_provider().install_default();
     }
 }
 

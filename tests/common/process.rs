@@ -37,6 +37,13 @@ impl Process {
         process
     }
 
+    /// Which trusts these certificates and no others.
+    pub fn trusting(certificates: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(example_path("standalone"));
+        command.env("SSL_CERT_FILE", certificates);
+        Self::start(command, args)
+    }
+
     /// Starts an example on a free port, or the one in `args`, and waits until it is ready.
     pub fn example(name: &str, args: &[&str]) -> Self {
         Self::start(Command::new(example_path(name)), args)

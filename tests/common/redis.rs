@@ -12,20 +12,39 @@ use super::{Folder, PATIENCE};
 pub struct Redis {
     child: Child,
     port: u16,
+    /// Where it does not listen in plain text, its port for TLS.
+    is_secret: bool,
     /// Its append-only file.
     folder: Folder,
 }
 
 impl Redis {
     pub fn start(name: &str) -> Self {
+        Self::start_as(name, false)
+    }
+
+    /// By TLS alone, for `localhost`, with the password `secret`.
+    pub fn secret(name: &str) -> Self {
+        Self::start_as(name, true)
+    }
+
+    fn start_as(name: &str, is_secret: bool) -> Self {
         // Free a moment ago.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let folder = Folder::new(name);
-        Self { child: run(port, &folder), port, folder }
+        Self { child: run(port, is_secret, &folder), port, is_secret, folder }
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
+        match self.is_secret {
+            false => format!("redis://127.0.0.1:{}/0", self.port),
+            true => format!("rediss://:secret@localhost:{}/3", self.port),
+        }
+    }
+
+    /// The certificate of one with TLS.
+    pub fn certificate(&self) -> String {
+        self.folder.file("cert.pem")
     }
 
     pub fn port(&self) -> u16 {
@@ -40,7 +59,7 @@ impl Redis {
 
     /// After a crash, with what it had.
     pub fn restart(&mut self) {
-        self.child = run(self.port, &self.folder);
+        self.child = run(self.port, self.is_secret, &self.folder);
     }
 
     /// After a crash, with nothing.
@@ -56,9 +75,24 @@ impl Redis {
     }
 }
 
-fn run(port: u16, folder: &Folder) -> Child {
+fn run(port: u16, is_secret: bool, folder: &Folder) -> Child {
+    let (port_text, file) = (port.to_string(), |name| folder.file(name));
+    let (certificate, key) = (file("cert.pem"), file("key.pem"));
+    let ports = match is_secret {
+        false => vec!["--port", &port_text],
+        true => {
+            certify(&certificate, &key);
+            #[rustfmt::skip]
+            let options = vec![
+                "--port", "0", "--tls-port", &port_text, "--tls-auth-clients", "no",
+                "--tls-cert-file", &certificate, "--tls-key-file", &key, "--requirepass", "secret",
+            ];
+            options
+        }
+    };
     let child = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--dir", &folder.file("")])
+        .args(ports)
+        .args(["--dir", &file("")])
         .args(["--appendonly", "yes", "--appendfsync", "always", "--save", ""])
         .stdout(Stdio::null())
         .spawn()
@@ -69,6 +103,19 @@ fn run(port: u16, folder: &Folder) -> Child {
         sleep(Duration::from_millis(5));
     }
     child
+}
+
+/// A certificate for `localhost` that signs itself.
+fn certify(certificate: &str, key: &str) {
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-nodes", "-days", "2", "-keyout", key, "-out", certificate])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .stderr(Stdio::null())
+        .status()
+        .expect("openssl is missing: tests/run installs it");
+    assert!(made.success());
 }
 
 impl Drop for Redis {

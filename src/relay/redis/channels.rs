@@ -53,6 +53,7 @@ impl Channels {
         let hearers = match slot.as_ref().and_then(|connection| connection.hearers.upgrade()) {
             Some(hearers) => hearers,
             None => {
+                super::provide_cryptography(&self.client);
                 let (sink, messages) = self.client.get_async_pubsub().await?.split();
                 let hearers = Arc::new(Hearers::default());
                 *slot = Some(Connection { sink, hearers: Arc::downgrade(&hearers) });
