@@ -4,7 +4,7 @@ use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, time:
 
 use axum::{Router, serve::ListenerExt};
 use axum_cloud_variables::{
-    Limits, Origins, RedbStore, RedisRelay, RoomRegistry, ScratchValues, UsernameRules,
+    Limits, Origins, RedbStore, RedisRelay, RelayError, RoomRegistry, ScratchValues, UsernameRules,
 };
 use clap::Parser;
 use tokio::{
@@ -71,9 +71,10 @@ struct Args {
     #[arg(long, default_value_t = 100, requires = "store")]
     flush_ms: u64,
     /// Address of a Redis or Valkey by which several servers have their rooms in common, such as
-    /// redis://127.0.0.1/.
+    /// redis://127.0.0.1/. Given several times, in the same order to all servers, rooms are spread
+    /// over them.
     #[arg(long, value_name = "URL", conflicts_with = "store")]
-    redis: Option<String>,
+    redis: Vec<String>,
     /// Write all rooms of the store to this file, one a line, and end.
     #[arg(long, value_name = "FILE", requires = "store", conflicts_with = "import")]
     export: Option<PathBuf>,
@@ -156,9 +157,10 @@ fn registry(args: &Args) -> Result<RoomRegistry, Box<dyn Error>> {
             .map_err(|error| format!("--store {}: {error}", file.display()))?;
         builder = builder.store(store).flush_interval(Duration::from_millis(args.flush_ms));
     }
-    if let Some(url) = &args.redis {
+    if !args.redis.is_empty() {
         let ttl = Duration::from_secs(args.empty_room_ttl);
-        builder = builder.relay(RedisRelay::new(url)?.empty_room_ttl(ttl));
+        let relay = |url| Ok::<_, RelayError>(RedisRelay::new(url)?.empty_room_ttl(ttl));
+        builder = builder.relay(args.redis.iter().map(relay).collect::<Result<Vec<_>, _>>()?);
     }
     Ok(builder
         .limits(limits)

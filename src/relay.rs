@@ -4,6 +4,7 @@ mod hub;
 mod line;
 #[cfg(feature = "redis")]
 mod redis;
+mod shards;
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 

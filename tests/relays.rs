@@ -192,6 +192,26 @@ async fn redis_keeps_the_contract() {
     contract(&RedisRelay::new(redis.url()).unwrap()).await;
 }
 
+/// Rooms are spread over several brokers, and each loses its own alone.
+#[tokio::test]
+async fn several_brokers_keep_the_contract() {
+    contract(&vec![MemoryRelay::default(), MemoryRelay::default()]).await;
+    contract(&(0..3).map(|_| MemoryRelay::default()).collect::<Vec<_>>()).await;
+    let mut brokers = [Redis::start("shard-a"), Redis::start("shard-b")];
+    let relay: Vec<_> = brokers.iter().map(|at| RedisRelay::new(at.url()).unwrap()).collect();
+    contract(&relay).await;
+    brokers[1].crash();
+    let mut answers = Vec::new();
+    for n in 0..20 {
+        let create = enter("e", Some(&[]));
+        answers.push(relay.request(&format!("room {n}"), "a", &create).await.is_ok());
+    }
+    assert!(answers.contains(&true) && answers.contains(&false), "{answers:?}");
+    let empty = Vec::<RedisRelay>::new();
+    empty.request("r", "a", &RelayRequest::Renew).await.unwrap_err();
+    assert!(empty.subscribe("r").await.is_err());
+}
+
 /// A node that is silent for longer than its lease is out, and its names are free; but not where all
 /// were silent.
 #[tokio::test]
