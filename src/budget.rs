@@ -89,6 +89,10 @@ impl Charge {
         true
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Gives back what was taken for steps that have not come.
     pub(crate) fn settle(&mut self) {
         self.budget.give_back(std::mem::take(&mut self.ahead));

@@ -123,6 +123,7 @@ fn rules(epoch: Instant, limits: Limits) -> Rules {
         limits,
         policy: None,
         keeper: None,
+        history: 0,
     }
 }
 

@@ -4,6 +4,8 @@ mod admission;
 mod budget;
 mod close;
 mod identity;
+#[cfg(feature = "inspector")]
+mod inspector;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
@@ -23,6 +25,8 @@ mod wire;
 
 pub use close::CloseCode;
 pub use identity::Identity;
+#[cfg(feature = "inspector")]
+pub use inspector::Inspector;
 pub use limits::Limits;
 pub use mount::{Mount, MountLayer, MountService, Origins};
 pub use names::{Alphabet, DuplicateNames, UsernameRules};
@@ -37,7 +41,9 @@ pub use relay::{
     Relay, RelayAnswer, RelayError, RelayMessage, RelayMessages, RelayNews, RelayRequest,
     RelayRevision, RelaySession, RelayWrites,
 };
-pub use room::{Events, MemberId, MemberInfo, Room, RoomError, RoomEvent, Schema, SetError};
+pub use room::{
+    Activity, Events, MemberId, MemberInfo, PastWrite, Room, RoomError, RoomEvent, Schema, SetError,
+};
 #[cfg(feature = "redb")]
 pub use store::RedbStore;
 pub use store::{Change, RoomStore, StoreError, StoreStats, StoredRoom, StoredSchema};

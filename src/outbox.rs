@@ -152,6 +152,12 @@ impl Outbox {
         cut.frame
     }
 
+    /// How many batches wait; one where a snapshot is to be taken instead.
+    #[cfg(feature = "inspector")]
+    pub(crate) fn waiting(&self) -> usize {
+        self.receiver.as_ref().map_or(1, Receiver::len)
+    }
+
     /// Forgets the batches that wait: a reader that has stopped gets all values when it reads
     /// again. A snapshot under way goes on, or a slow reader of a large one would begin for ever.
     pub(crate) fn release_batches(&mut self) {
@@ -194,6 +200,7 @@ mod tests {
             limits: Limits::default(),
             policy: None,
             keeper: None,
+            history: 0,
         };
         let text = Json::from_plain;
         let values = ["a", "b", "c"].map(|name| (text(name), text(&"v".repeat(50_000))));

@@ -15,7 +15,7 @@ mod transfer;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::{Instant, sleep, timeout};
 
 pub use builder::{BuildError, Creators, RoomRegistryBuilder};
@@ -33,7 +33,7 @@ use crate::{
     names::{DuplicateNames, UsernameRules},
     policy::Judging,
     relay::Hub,
-    room::{Rules, Shared, State, Watchers},
+    room::{Activity, Rules, Shared, State, Watchers},
     store::StoreStats,
     wire::{Dialect, ScratchValues},
 };
@@ -68,6 +68,8 @@ pub(crate) struct Inner {
     bans: Bans,
     watchers: Arc<Watchers>,
     budget: Budget,
+    /// What rooms did that are no more.
+    gone: Mutex<Activity>,
     /// Where there is a broker.
     hub: Option<Arc<Hub>>,
 }
@@ -103,6 +105,8 @@ pub struct Stats {
     pub sessions: usize,
     /// Bytes that count towards [`Limits::state_bytes`](crate::Limits#structfield.state_bytes).
     pub state_bytes: usize,
+    /// What all rooms did since the registry is there, those included that are no more.
+    pub activity: Activity,
 }
 
 impl Default for RoomRegistry {
@@ -129,6 +133,7 @@ impl RoomRegistry {
             bans: Bans::default(),
             watchers: Arc::default(),
             budget,
+            gone: Mutex::default(),
             hub,
         };
         Self { inner: Arc::new(inner) }
@@ -148,11 +153,19 @@ impl RoomRegistry {
     pub fn stats(&self) -> Stats {
         Judging::refuse();
         let rooms = self.inner.rooms.read();
+        let (mut members, mut activity) = (0, *self.inner.gone.lock());
+        for room in rooms.values() {
+            room.read(|state| {
+                members += state.member_count();
+                activity += state.activity();
+            });
+        }
         Stats {
             rooms: rooms.len(),
-            members: rooms.values().map(|room| room.member_count()).sum(),
+            members,
             sessions: self.inner.drain.sessions(),
             state_bytes: self.inner.budget.used(),
+            activity,
         }
     }
 

@@ -1,14 +1,18 @@
 //! A room as the host has it: read, written and watched from outside any request.
 
+mod activity;
 mod backlog;
 mod batch;
 #[cfg(all(test, not(shuttle)))]
 mod convergence;
 mod duty;
 mod event;
+mod history;
 mod host;
 mod join;
 mod link;
+#[cfg(feature = "inspector")]
+mod look;
 mod members;
 mod opening;
 mod order;
@@ -27,18 +31,24 @@ mod variables;
 use std::{
     fmt,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use tokio::time::Instant;
+
+pub use activity::Activity;
 pub(crate) use batch::Batch;
 #[cfg(any(all(test, not(shuttle)), feature = "internals"))]
 pub(crate) use duty::Due;
 pub(crate) use event::Watchers;
 pub use event::{Events, MemberInfo, RoomEvent};
+pub use history::PastWrite;
 pub use host::SetError;
 pub(crate) use host::entries;
 pub(crate) use join::{JoinError, Joined, Newcomer, Refusal};
 pub(crate) use link::{Link, Outlet};
+#[cfg(feature = "inspector")]
+pub(crate) use look::Look;
 pub use members::MemberId;
 pub(crate) use opening::Opening;
 pub(crate) use order::{Write, WriteError};
@@ -190,6 +200,14 @@ impl Room {
         self.there().ok_or(SetError::Gone)?.change(|state, now| state.set_all(&values, now))
     }
 
+    /// Who wrote what when, the oldest first: as many writes as
+    /// [`RoomRegistryBuilder::history`](crate::RoomRegistryBuilder::history) says, or none.
+    #[must_use]
+    pub fn history(&self) -> Vec<PastWrite> {
+        let now = (Instant::now().into_std(), SystemTime::now());
+        self.there().map_or_else(Vec::new, |room| room.read(|state| state.history(now)))
+    }
+
     /// What happens in the room from now on. Up to 256 events wait for an observer; one that is
     /// slower is told how many it missed.
     #[must_use]
@@ -285,6 +303,12 @@ impl Room {
     pub async fn lead(&self) -> Result<Lead, RoomError> {
         let (room, registry) = self.both()?;
         registry.lead(&room).await
+    }
+
+    /// All there is to see.
+    #[cfg(feature = "inspector")]
+    pub(crate) fn look(&self, now: std::time::Instant) -> Option<Look> {
+        Some(self.there()?.look(now))
     }
 
     fn there(&self) -> Option<Arc<Shared>> {

@@ -89,6 +89,7 @@ impl Default for RoomRegistryBuilder {
                 limits: Limits::default(),
                 policy: None,
                 keeper: None,
+                history: 0,
             },
             admission: Admission::default(),
             store: None,
@@ -186,6 +187,14 @@ impl RoomRegistryBuilder {
     /// broker keeps rooms; with a store too it is [`BuildError::StoreAndRelay`].
     pub fn relay(mut self, relay: impl Relay) -> Self {
         self.relay = Some(Box::new(relay));
+        self
+    }
+
+    /// How many writes of the past each room knows ([`Room::history`](crate::Room::history)): who wrote
+    /// what when. They count towards [`Limits::state_bytes`](crate::Limits#structfield.state_bytes),
+    /// and are not stored. Default 0: none.
+    pub fn history(mut self, writes: usize) -> Self {
+        self.rules.history = writes;
         self
     }
 

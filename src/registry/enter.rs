@@ -210,7 +210,7 @@ impl Inner {
         let mut rooms = self.rooms.write();
         let eviction = room.evict(since);
         match eviction {
-            Eviction::Evicted => _ = rooms.remove(room.id()),
+            Eviction::Evicted => self.take_out(&mut rooms, room),
             Eviction::EmptiedLater(since) => self.emptied.push(since, room, self),
             Eviction::Unsaved | Eviction::InUse => {}
         }

@@ -1,13 +1,13 @@
 //! What the host sees of all rooms, and does to those in them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{Inner, RoomRegistry};
 use crate::{
     close::{Close, CloseCode},
     policy::Judging,
     relay::{RelayNews, RelayRequest},
-    room::{Events, MemberId, Room, RoomError, RoomEvent, Shared, who},
+    room::{Activity, Events, MemberId, Room, RoomError, RoomEvent, Shared, State, who},
     store::Change,
 };
 
@@ -23,6 +23,13 @@ pub struct RoomSummary {
     pub max_members: usize,
     /// Whether it is [locked](Room::lock).
     pub locked: bool,
+    /// How many variables it has.
+    pub variables: usize,
+    /// Bytes that its variables count towards
+    /// [`Limits::state_bytes`](crate::Limits#structfield.state_bytes).
+    pub bytes: usize,
+    /// What it has done since it is in memory.
+    pub activity: Activity,
 }
 
 impl RoomRegistry {
@@ -83,6 +90,23 @@ impl RoomRegistry {
 }
 
 impl Inner {
+    /// All rooms, in no order.
+    #[cfg(feature = "inspector")]
+    pub(crate) fn summaries(&self) -> Vec<RoomSummary> {
+        let rooms: Vec<_> = self.rooms.read().values().cloned().collect();
+        rooms.iter().map(|room| room.summary()).collect()
+    }
+
+    #[cfg(feature = "inspector")]
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.budget.used()
+    }
+
+    #[cfg(feature = "inspector")]
+    pub(crate) fn has_relay(&self) -> bool {
+        self.hub.is_some()
+    }
+
     /// False where there is no such member.
     pub(crate) fn put_out(
         self: &Arc<Self>,
@@ -160,13 +184,19 @@ impl Inner {
         Ok(())
     }
 
+    /// What it has done still counts.
+    pub(super) fn take_out(&self, rooms: &mut HashMap<Arc<str>, Arc<Shared>>, room: &Arc<Shared>) {
+        rooms.remove(room.id());
+        *self.gone.lock() += room.read(State::activity);
+    }
+
     /// False where it is none of the registry's rooms any more.
     fn forget(&self, room: &Arc<Shared>, close: &Close) -> bool {
         let mut rooms = self.rooms.write();
         let is_there = rooms.get(room.id()).is_some_and(|there| Arc::ptr_eq(there, room));
         if is_there {
             room.change(|state, now| state.remove(close, now));
-            rooms.remove(room.id());
+            self.take_out(&mut rooms, room);
         }
         is_there
     }

@@ -24,6 +24,12 @@ use crate::close::Close;
 pub(crate) trait Outlet: fmt::Debug + Send + Sync {
     /// Writes what the member is to be sent, as far as that goes at once.
     fn push(&self);
+
+    /// How many batches wait until its socket takes them.
+    #[cfg(feature = "inspector")]
+    fn waiting(&self) -> usize {
+        0
+    }
 }
 
 /// Shared by a session and its room.
@@ -32,6 +38,8 @@ pub(crate) struct Link {
     opened: Instant,
     /// Milliseconds from `opened` to the last sign of life.
     alive: AtomicU64,
+    /// Microseconds from the last ping to its answer; 0 where none has come.
+    round_trip: AtomicU64,
     /// The rate limit keeps the session from reading, so it cannot hear.
     paused: AtomicBool,
     /// Somebody wants a ping answered now.
@@ -50,6 +58,7 @@ impl Link {
         Self {
             opened: now,
             alive: AtomicU64::new(0),
+            round_trip: AtomicU64::new(0),
             paused: AtomicBool::new(false),
             probed: AtomicBool::new(false),
             left: AtomicBool::new(false),
@@ -84,6 +93,22 @@ impl Link {
     /// The moment of the last sign of life.
     pub(crate) fn heard_at(&self) -> Instant {
         self.opened + Duration::from_millis(self.alive.load(Relaxed))
+    }
+
+    /// Notes how long the answer to a ping took.
+    pub(crate) fn note_round_trip(&self, time: Duration) {
+        self.round_trip.store((time.as_micros() as u64).max(1), Relaxed);
+    }
+
+    #[cfg(feature = "inspector")]
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        let micros = self.round_trip.load(Relaxed);
+        (micros > 0).then(|| Duration::from_micros(micros))
+    }
+
+    #[cfg(feature = "inspector")]
+    pub(super) fn opened(&self) -> Instant {
+        self.opened
     }
 
     pub(crate) fn pause(&self, paused: bool) {

@@ -20,6 +20,17 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MemberId(pub(super) u64);
 
+#[cfg(feature = "inspector")]
+impl MemberId {
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) name: Arc<str>,

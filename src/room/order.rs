@@ -228,6 +228,11 @@ impl State {
         self.snapshot = Weak::new();
         let writer = author.map(|author| author.member);
         let member = writer.and_then(|writer| self.members.get(writer));
+        self.activity.writes += 1;
+        self.activity.deliveries += (self.members.len() - usize::from(member.is_some())) as u64;
+        if let Some(history) = &mut self.history {
+            history.note(&name, &value, member.map(|member| member.name.clone()), now);
+        }
         self.observers.tell_room(|| RoomEvent::Wrote {
             name: name.lossy().into(),
             value: value.lossy().into(),
@@ -263,6 +268,7 @@ impl State {
         }
         self.position += 1;
         corrected.corrections.insert(name.clone(), self.position);
+        self.activity.corrections += 1;
         let (position, name, value) = (self.position, name.clone(), variable.value.clone());
         let cost = self.outgoing.pay_anyway(&name, &value, now);
         let part = Part { position, name, value, from: None, to: Some(member), cost };

@@ -40,6 +40,7 @@ fn room() -> Arc<Shared> {
         limits: Limits::default().backlog_batches(1),
         policy: None,
         keeper: None,
+        history: 0,
     });
     let budget = Budget::new(usize::MAX);
     let state = State::new(

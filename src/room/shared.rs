@@ -107,6 +107,9 @@ impl Shared {
             members: state.member_count(),
             max_members: state.max_members,
             locked: state.is_locked,
+            variables: state.variables.len(),
+            bytes: state.charge.bytes(),
+            activity: state.activity,
         }
     }
 

@@ -10,8 +10,10 @@ use std::{
 use tokio::sync::broadcast;
 
 use super::{
+    activity::Activity,
     batch::Batch,
     event::{Observers, RoomEvent, Watchers},
+    history::History,
     link::Link,
     members::{MemberId, Members},
     outgoing::Outgoing,
@@ -57,6 +59,8 @@ pub(crate) struct Rules {
     pub(crate) policy: Option<Arc<dyn AnyPolicy>>,
     /// Where there is a store.
     pub(crate) keeper: Option<Arc<Keeper>>,
+    /// How many writes of the past a room knows.
+    pub(crate) history: usize,
 }
 
 /// What a receiver that starts at a position needs besides.
@@ -108,6 +112,9 @@ pub(crate) struct State {
     pub(super) unsaved: Option<Unsaved>,
     /// Where the order is a broker's.
     pub(super) relayed: Option<Relayed>,
+    /// Where the host wants one.
+    pub(super) history: Option<History>,
+    pub(super) activity: Activity,
     /// When somebody will look after the room by itself.
     pub(super) alarm: Option<Instant>,
     /// When the last member left last.
@@ -159,6 +166,8 @@ impl State {
             budget: budget.clone(),
             unsaved: rules.keeper.as_ref().map(Unsaved::new),
             relayed: None,
+            history: (rules.history > 0).then(|| History::new(rules.history, budget.open())),
+            activity: Activity::default(),
             alarm: None,
             emptied: now,
             awaits_eviction: false,
@@ -247,6 +256,7 @@ impl State {
         self.variables = Variables::default();
         self.unsaved = None;
         self.relayed = None;
+        self.history = None;
         self.settle.clear();
         self.outgoing.clear();
         self.charge = self.budget.open();
@@ -254,6 +264,10 @@ impl State {
 
     pub(crate) fn links(&self) -> Vec<Arc<Link>> {
         self.members.iter().map(|(_, member)| member.link.clone()).collect()
+    }
+
+    pub(crate) fn activity(&self) -> Activity {
+        self.activity
     }
 
     pub(crate) fn member_count(&self) -> usize {

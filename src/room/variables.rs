@@ -140,6 +140,11 @@ impl Variables {
         self.handshake
     }
 
+    #[cfg(feature = "inspector")]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Text, &Variable)> {
+        self.map.iter()
+    }
+
     pub(super) fn values(&self) -> Vec<(Text, Text)> {
         self.map.iter().map(|(name, variable)| (name.clone(), variable.value.clone())).collect()
     }

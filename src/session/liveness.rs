@@ -1,6 +1,9 @@
 //! The pings of a session: one kind, for keepalive, for a probe and as a barrier (promise P3).
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use crate::room::CLIENT_LAG;
 
@@ -27,6 +30,7 @@ struct Ping {
     /// What its answer makes the base.
     matures: u64,
     is_barrier: bool,
+    sent: Instant,
 }
 
 #[derive(Debug)]
@@ -57,7 +61,7 @@ impl Liveness {
             self.proven.pop_front();
         }
         self.last += 1;
-        self.outstanding = Some(Ping { position, matures, is_barrier });
+        self.outstanding = Some(Ping { position, matures, is_barrier, sent: now });
         Some(self.last.to_be_bytes())
     }
 
@@ -72,17 +76,18 @@ impl Liveness {
     }
 
     /// Takes a pong; one that answers no ping of ours is allowed (RFC 6455, section 5.5.3) and
-    /// proves nothing.
-    pub(crate) fn pong(&mut self, payload: &[u8], now: Instant) {
-        if payload != self.last.to_be_bytes() {
-            return;
-        }
-        let Some(ping) = self.outstanding.take() else { return };
+    /// proves nothing. How long the answer took.
+    pub(crate) fn pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
+        let ping = match payload == self.last.to_be_bytes() {
+            true => self.outstanding.take()?,
+            false => return None,
+        };
         self.base = self.base.max(ping.matures);
         // Leaving out what lies between is late, but sound; and it bounds the memory.
         let left_out = self.proven.drain(self.proven.len().min(1)..).any(|p| p.is_barrier);
         let is_barrier = ping.is_barrier || left_out;
         self.proven.push_back(Proven { position: ping.position, answered: now, is_barrier });
+        Some(now.saturating_duration_since(ping.sent))
     }
 
     /// The position up to which the client had handled all when it sent what arrives now.

@@ -123,7 +123,9 @@ impl Reader {
                 }
                 Message::Pong(payload) => {
                     self.base = self.socket.with(|writer| {
-                        writer.liveness().pong(&payload, now);
+                        if let Some(time) = writer.liveness().pong(&payload, now) {
+                            self.link.note_round_trip(time);
+                        }
                         writer.liveness().base()
                     });
                     self.link.prod();

@@ -75,6 +75,11 @@ impl Outlet for Socket {
     fn push(&self) {
         self.write_at_once();
     }
+
+    #[cfg(feature = "inspector")]
+    fn waiting(&self) -> usize {
+        self.with(|writer| writer.outbox().map_or(0, |outbox| outbox.waiting()))
+    }
 }
 
 /// What the WebSocket layer reads from, and writes its replies to.

@@ -33,7 +33,7 @@ impl World {
                 let write = Write { member, base, name: &name, value: value.as_ref() };
                 self.room.state.write().submit(&write, now).unwrap();
             }
-            (Up::Pong(payload), Some(session)) => session.liveness.pong(&payload, now),
+            (Up::Pong(payload), Some(session)) => _ = session.liveness.pong(&payload, now),
             (up, session) => panic!("{up:?} {session:?}"),
         }
     }

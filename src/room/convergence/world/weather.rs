@@ -71,6 +71,7 @@ impl Weather {
                     .backlog_batches(*rng.choice(&[1, 4, 64]).unwrap()),
                 policy: None,
                 keeper: None,
+                history: 0,
             },
         }
     }

@@ -1,0 +1,286 @@
+"use strict";
+// What rooms are called and what they hold comes from strangers: it only ever becomes text.
+const at = (id) => document.getElementById(id);
+const api = (path, query) =>
+  location.pathname.replace(/\/$/, "") + "/api/" + path + "?" + new URLSearchParams(query);
+const token = document.querySelector("meta[name=token]").content;
+
+function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name in element) element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+const foreign = (text) => make("bdi", {}, text);
+
+function button(label, name, act) {
+  return make("button", { type: "button", "aria-label": name, onclick: act }, label);
+}
+
+// Rows stay the elements they are, so that neither focus nor selection is lost.
+function fill(body, items, key, cells) {
+  const old = new Map([...body.children].map((row) => [row.dataset.key, row]));
+  items.forEach((item, index) => {
+    const name = String(key(item, index));
+    let row = old.get(name);
+    old.delete(name);
+    if (!row) {
+      row = make("tr");
+      row.dataset.key = name;
+      row.texts = [];
+    }
+    cells(item).forEach(([text, kind, build], column) => {
+      if (row.texts[column] === text) return;
+      const cell = row.children[column] ?? row.appendChild(make("td", { className: kind }));
+      const isNews = row.texts.length > column && kind === "value";
+      row.texts[column] = text;
+      cell.replaceChildren(build ? build() : text);
+      if (isNews) {
+        cell.classList.remove("new");
+        void cell.offsetWidth;
+        cell.classList.add("new");
+      }
+    });
+    if (body.children[index] !== row) body.insertBefore(row, body.children[index] ?? null);
+  });
+  old.forEach((row) => row.remove());
+}
+
+const number = (value) => [value.toLocaleString(), "number"];
+const name = (text) => [text ?? "", "", () => (text === null ? "" : foreign(text))];
+
+function bytes(count) {
+  const [unit, size] = [["MB", 1e6], ["KB", 1e3]].find(([, size]) => count >= size) ?? ["B", 1];
+  return (count / size).toFixed(size > 1 ? 1 : 0) + " " + unit;
+}
+
+function ago(moment) {
+  const seconds = Math.max(0, Math.round((Date.now() - moment) / 1000));
+  const [unit, size] = [["d", 86400], ["h", 3600], ["min", 60]].find(([, size]) => seconds >= size) ?? ["s", 1];
+  return Math.floor(seconds / size) + " " + unit;
+}
+
+const when = (moment) => [moment === null ? "" : ago(moment) + " ago", "number"];
+
+function say(text, isBad) {
+  at("state").textContent = text;
+  at("state").className = isBad ? "bad" : "";
+}
+
+// One stream at a time; its last news stands for the clock that counts how long ago things were.
+let stream, again;
+
+function watch(url, show) {
+  stream?.close();
+  stream = new EventSource(url);
+  stream.onopen = () => say("");
+  stream.onerror = () => say("The server does not answer.", true);
+  stream.onmessage = (event) => {
+    const news = JSON.parse(event.data);
+    again = () => show(news);
+    again();
+  };
+  stream.addEventListener("gone", () => {
+    stream.close();
+    again = undefined;
+    say("This room is gone.");
+  });
+}
+
+setInterval(() => again?.(), 1000);
+
+// The list.
+
+const columns = [
+  ["id", "Room"], ["members", "Members"], ["variables", "Variables"],
+  ["writes_per_second", "Writes/s"], ["bytes", "Bytes"],
+];
+const wanted = { search: "", sort: "members", page: 0 };
+
+function list() {
+  at("list").hidden = false;
+  at("room").hidden = true;
+  document.title = "Rooms";
+  at("sorts").replaceChildren(...columns.map(([sort, label]) => {
+    const column = make("th", { scope: "col" }, button(label, "Sort by " + label, () => {
+      Object.assign(wanted, { sort, page: 0 });
+      list();
+      at("sorts").querySelector("[aria-sort] button").focus();
+    }));
+    if (wanted.sort === sort) column.setAttribute("aria-sort", sort === "id" ? "ascending" : "descending");
+    return column;
+  }));
+  watch(api("rooms/live", wanted), showList);
+}
+
+function showList({ rooms, found, page, pages, stats, store, has_relay, is_draining }) {
+  wanted.page = page;
+  const facts = [
+    ["Rooms", stats.rooms], ["Members", stats.members], ["Connections", stats.sessions],
+    ["Memory", bytes(stats.state_bytes) + " of " + bytes(stats.state_bytes_limit)],
+  ];
+  if (store) {
+    facts.push(["Store", store.is_failing ? "fails: " + store.last_error : "works, " + store.unsaved + " unsaved"]);
+  }
+  if (has_relay) facts.push(["Relay", "this is one node's view"]);
+  if (is_draining) facts.push(["State", "shutting down"]);
+  at("stats").replaceChildren(...facts.map(([label, value]) =>
+    make("div", {}, make("dt", {}, label), make("dd", {}, value.toLocaleString()))));
+  fill(at("rooms"), rooms, (room) => room.id, (room) => [
+    [room.id + (room.is_locked ? "\0" : ""), "", () => {
+      const link = make("a", { href: "#" + encodeURIComponent(room.id) }, foreign(room.id));
+      return room.is_locked ? make("span", {}, link, " (locked)") : link;
+    }],
+    [room.members + " of " + room.max_members, "number"],
+    number(room.variables),
+    number(room.writes_per_second),
+    [bytes(room.bytes), "number"],
+  ]);
+  at("page").textContent = ` ${found.toLocaleString()} found, page ${page + 1} of ${pages} `;
+  at("previous").disabled = page === 0;
+  at("next").disabled = page + 1 >= pages;
+}
+
+let typing;
+at("search").oninput = () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => {
+    Object.assign(wanted, { search: at("search").value, page: 0 });
+    list();
+  }, 200);
+};
+at("previous").onclick = () => { wanted.page -= 1; list(); };
+at("next").onclick = () => { wanted.page += 1; list(); };
+
+// A room.
+
+function room(id) {
+  at("list").hidden = true;
+  at("room").hidden = false;
+  document.title = id + " – Rooms";
+  at("name").textContent = id;
+  for (const part of ["facts", "actions", "plots", "members", "variables", "history"]) at(part).replaceChildren();
+  at("export").href = api("room/history", { id });
+  watch(api("room/live", { id }), showRoom);
+}
+
+function showRoom(room) {
+  const act = (action, question, body, field) => () => ask(room.id, action, question, body, field);
+  at("facts").textContent =
+    `${room.members.length} of ${room.max_members} members, ${bytes(room.bytes)}` + (room.is_locked ? ", locked" : "");
+  if (token) {
+    const label = room.is_locked ? "Unlock" : "Lock";
+    if (at("actions").dataset.label !== label || !at("actions").children.length) {
+      at("actions").dataset.label = label;
+      at("actions").replaceChildren(
+        button(label, label + " the room", act("lock",
+          room.is_locked ? "Let newcomers in again?" : "Let no newcomers in?", () => ({ locked: !room.is_locked }))), " ",
+        button("Close", "Close the room", act("close", "Put all members out? The variables stay.", () => ({}))));
+    }
+  }
+  plot(room.plots);
+  fill(at("members"), room.members, (member) => member.id, (member) => [
+    [member.username, "", () => {
+      const text = foreign(member.username);
+      return member.is_read_only ? make("span", {}, text, " (read-only)") : text;
+    }],
+    name(member.person),
+    [member.dialect, ""],
+    [ago(member.connected_at), "number"],
+    [member.round_trip_ms === null ? "" : member.round_trip_ms.toFixed(1) + " ms", "number"],
+    number(member.waiting),
+    ["actions", "number", () => !token ? "" : make("span", {},
+      button("Kick", "Kick " + member.username, act("kick", "Kick " + member.username + "?",
+        (reason) => ({ member: member.id, reason }), ["What the player is told", "kicked by the host"])),
+      button("Ban", "Ban " + member.username, act("ban", "Ban " + member.username + " from this room?",
+        (minutes) => ({ member: member.id, seconds: Math.round(60 * Number(minutes)) }), ["Minutes", "60"])))],
+  ]);
+  fill(at("variables"), room.variables, (variable) => variable.name, (variable) => [
+    name(variable.name),
+    [variable.value + (variable.is_cut ? "…" : ""), "value", () => {
+      const text = foreign(variable.value);
+      return variable.is_cut ? make("span", {}, text, "…") : text;
+    }],
+    number(variable.bytes),
+    name(variable.by),
+    when(variable.written_at),
+    ["actions", "number", () => token ? button("Set", "Set " + variable.name, act("set", "Set " + variable.name + "?",
+      (value) => ({ name: variable.name, value }), ["Value", ""])) : ""],
+  ]);
+  at("past").hidden = room.history.length === 0;
+  fill(at("history"), room.history, (_, index) => index, (past) => [
+    [new Date(past.at).toLocaleTimeString(), "number"], name(past.by), name(past.variable),
+    [past.value, "", () => foreign(past.value)],
+  ]);
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function plot(plots) {
+  const text = JSON.stringify(plots);
+  if (at("plots").dataset.text === text && at("plots").children.length) return;
+  at("plots").dataset.text = text;
+  at("plots").replaceChildren(...["writes", "deliveries", "corrections"].map((kind) => {
+    const values = plots[kind];
+    const [most, last] = [Math.max(1, ...values), values.length - 1];
+    const picture = document.createElementNS(SVG, "svg");
+    const line = document.createElementNS(SVG, "polyline");
+    line.setAttribute("points", values.map((value, n) => `${(n / last) * 100},${39 - (value / most) * 38}`).join(" "));
+    for (const [attribute, value] of [["viewBox", "0 0 100 40"], ["preserveAspectRatio", "none"], ["role", "img"],
+      ["aria-label", `${kind} in ten minutes, at most ${most} in ${plots.step_seconds} s`]]) {
+      picture.setAttribute(attribute, value);
+    }
+    picture.append(line);
+    const label = `${kind}: ${values[last].toLocaleString()} in these ${plots.step_seconds} s, ` +
+      `at most ${Math.max(...values).toLocaleString()}`;
+    return make("figure", {}, picture, make("figcaption", {}, label));
+  }));
+}
+
+function ask(id, action, question, body, field) {
+  const dialog = at("dialog");
+  at("question").textContent = question;
+  at("field").hidden = !field;
+  if (field) {
+    at("field").firstElementChild.textContent = field[0];
+    at("answer").value = field[1];
+  }
+  at("yes").textContent = action[0].toUpperCase() + action.slice(1);
+  at("yes").onclick = () => {
+    dialog.close();
+    send(id, action, body(at("answer").value));
+  };
+  at("answer").onkeydown = (event) => event.key === "Enter" && at("yes").click();
+  at("no").onclick = () => dialog.close();
+  dialog.showModal();
+}
+
+async function send(id, action, body) {
+  try {
+    const headers = { "x-inspector-token": token };
+    const answer = await fetch(api("room/" + action, { id }), { method: "POST", headers, body: JSON.stringify(body) });
+    say(answer.ok ? "Done." : await answer.text(), !answer.ok);
+  } catch {
+    say("The server does not answer.", true);
+  }
+}
+
+function route() {
+  again = undefined;
+  say("");
+  let id = location.hash.slice(1);
+  try {
+    id = decodeURIComponent(id);
+  } catch {
+    // Then it is none that this page made.
+  }
+  if (id) room(id);
+  else list();
+}
+
+addEventListener("hashchange", route);
+route();

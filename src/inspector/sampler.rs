@@ -1,0 +1,186 @@
+//! What rooms did in the last minutes: all of them are looked at once a second.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Once, Weak},
+    time::Duration,
+};
+
+use parking_lot::RwLock;
+use serde::Serialize;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use crate::{
+    registry::{Inner, RoomRegistry, RoomSummary},
+    room::Activity,
+};
+
+/// Seconds of a plot's step, and how many a plot has: ten minutes.
+pub(super) const STEP: u64 = 10;
+pub(super) const STEPS: u64 = 60;
+
+const PACE: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Sampler {
+    registry: Weak<Inner>,
+    begun: Once,
+    seen: RwLock<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    rows: Arc<Vec<Row>>,
+    tracks: HashMap<Arc<str>, Track>,
+    /// The step that is under way.
+    step: u64,
+}
+
+/// A room as it was a moment ago.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) summary: RoomSummary,
+    pub(super) writes_per_second: f64,
+}
+
+/// What a room was seen to do. Steps in which it did nothing are not kept.
+#[derive(Debug, Default)]
+struct Track {
+    total: Activity,
+    steps: VecDeque<(u64, Activity)>,
+}
+
+/// A value for each step, the newest last.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Plots {
+    step_seconds: u64,
+    writes: Vec<u64>,
+    deliveries: Vec<u64>,
+    corrections: Vec<u64>,
+}
+
+impl Sampler {
+    pub(super) fn new(rooms: &RoomRegistry) -> Arc<Self> {
+        let registry = Arc::downgrade(rooms.inner());
+        let sampler = Arc::new(Self { registry, begun: Once::new(), seen: RwLock::default() });
+        sampler.begin();
+        sampler
+    }
+
+    /// From the first call on that comes from a runtime.
+    fn begin(self: &Arc<Self>) {
+        if let Ok(runtime) = Handle::try_current() {
+            self.begun.call_once(|| {
+                self.look(PACE);
+                runtime.spawn(run(Arc::downgrade(self)));
+            });
+        }
+    }
+
+    /// All rooms.
+    pub(super) fn rows(self: &Arc<Self>) -> Arc<Vec<Row>> {
+        self.begin();
+        self.seen.read().rows.clone()
+    }
+
+    pub(super) fn plots(self: &Arc<Self>, room: &str) -> Plots {
+        self.begin();
+        let seen = self.seen.read();
+        let mut plots = Plots { step_seconds: STEP, ..Plots::default() };
+        let track = seen.tracks.get(room);
+        for step in (seen.step + 1).saturating_sub(STEPS)..=seen.step {
+            let steps = track.into_iter().flat_map(|track| &track.steps);
+            let did = steps.filter(|(at, _)| *at == step).map(|(_, did)| *did).next();
+            let did = did.unwrap_or_default();
+            plots.writes.push(did.writes);
+            plots.deliveries.push(did.deliveries);
+            plots.corrections.push(did.corrections);
+        }
+        plots
+    }
+
+    fn look(&self, since: Duration) {
+        let Some(registry) = self.registry.upgrade() else { return };
+        let step = registry.rules.epoch.elapsed().as_secs() / STEP;
+        let summaries = registry.summaries();
+        let mut seen = self.seen.write();
+        let mut before = std::mem::take(&mut seen.tracks);
+        let rows = summaries.into_iter().map(|summary| {
+            let mut track = before.remove(&summary.id).unwrap_or_default();
+            let did = track.note(summary.activity, step);
+            seen.tracks.insert(summary.id.clone(), track);
+            Row { summary, writes_per_second: did.writes as f64 / since.as_secs_f64() }
+        });
+        let rows = rows.collect();
+        (seen.rows, seen.step) = (Arc::new(rows), step);
+    }
+}
+
+/// Until the inspector is gone, or the registry shuts down.
+async fn run(sampler: Weak<Sampler>) {
+    let mut pace = interval(PACE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = pace.tick().await;
+    loop {
+        let Some(registry) = sampler.upgrade().and_then(|sampler| sampler.registry.upgrade())
+        else {
+            return;
+        };
+        let drain = registry.drain.clone();
+        drop(registry);
+        tokio::select! {
+            _ = pace.tick() => {}
+            () = drain.begun() => return,
+        }
+        let now = Instant::now();
+        if let Some(sampler) = sampler.upgrade() {
+            sampler.look(now - last);
+        }
+        last = now;
+    }
+}
+
+impl Track {
+    /// What the room has done since it was looked at last.
+    fn note(&mut self, total: Activity, step: u64) -> Activity {
+        // Less is another room of that id.
+        let before =
+            if total.writes < self.total.writes { Activity::default() } else { self.total };
+        let mut did = total;
+        did.writes -= before.writes;
+        did.deliveries = did.deliveries.saturating_sub(before.deliveries);
+        did.corrections = did.corrections.saturating_sub(before.corrections);
+        self.total = total;
+        if did != Activity::default() {
+            match self.steps.back_mut() {
+                Some((at, sum)) if *at == step => *sum += did,
+                _ => self.steps.push_back((step, did)),
+            }
+        }
+        while self.steps.front().is_some_and(|(at, _)| at + STEPS <= step) {
+            self.steps.pop_front();
+        }
+        did
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_minutes_are_known_and_no_more() {
+        let total = |writes| Activity { writes, ..Activity::default() };
+        let mut track = Track::default();
+        assert_eq!(track.note(total(5), 100).writes, 5);
+        assert_eq!(track.note(total(8), 100).writes, 3);
+        assert_eq!(track.note(total(8), 130).writes, 0);
+        assert_eq!(track.note(total(9), 131).writes, 1);
+        assert_eq!(track.steps, [(100, total(8)), (131, total(1))]);
+        assert_eq!(track.note(total(2), 160).writes, 2, "another room");
+        assert_eq!(track.steps, [(131, total(1)), (160, total(2))]);
+    }
+}

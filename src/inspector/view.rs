@@ -1,0 +1,269 @@
+//! The shape of what the inspector shows, as JSON.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::{
+    Site, Sort, Wanted,
+    sampler::{Plots, Row},
+};
+use crate::{
+    room::{Look, PastWrite},
+    wire::Dialect,
+};
+
+/// Rooms of a page.
+const PAGE: usize = 50;
+
+/// Characters of a value that are shown.
+const SHOWN: usize = 200;
+
+/// Writes of the past that are shown.
+const PAST: usize = 50;
+
+/// `GET api/rooms`.
+#[derive(Serialize)]
+struct Listing<'a> {
+    rooms: Vec<RoomRow<'a>>,
+    /// How many were found, on all pages.
+    found: usize,
+    page: usize,
+    pages: usize,
+    stats: Stats,
+    /// Where there is a store.
+    store: Option<Store>,
+    has_relay: bool,
+    is_draining: bool,
+    allows_actions: bool,
+}
+
+#[derive(Serialize)]
+struct RoomRow<'a> {
+    id: &'a str,
+    members: usize,
+    max_members: usize,
+    is_locked: bool,
+    variables: usize,
+    bytes: usize,
+    writes_per_second: f64,
+}
+
+#[derive(Serialize)]
+struct Stats {
+    rooms: usize,
+    members: usize,
+    sessions: usize,
+    state_bytes: usize,
+    state_bytes_limit: usize,
+    writes: u64,
+    deliveries: u64,
+    corrections: u64,
+}
+
+#[derive(Serialize)]
+struct Store {
+    is_failing: bool,
+    last_error: Option<String>,
+    unsaved: usize,
+    bytes: Option<u64>,
+}
+
+/// `GET api/room`.
+#[derive(Serialize)]
+struct RoomView<'a> {
+    id: &'a str,
+    max_members: usize,
+    is_locked: bool,
+    bytes: usize,
+    members: Vec<Member<'a>>,
+    variables: Vec<Variable<'a>>,
+    plots: Plots,
+    /// The newest first.
+    history: Vec<Past>,
+    allows_actions: bool,
+}
+
+#[derive(Serialize)]
+struct Member<'a> {
+    id: u64,
+    username: &'a str,
+    dialect: &'static str,
+    /// Who the host says it is.
+    person: Option<&'a str>,
+    is_read_only: bool,
+    /// Milliseconds since 1970.
+    connected_at: u64,
+    round_trip_ms: Option<f64>,
+    /// Batches that wait for it.
+    waiting: usize,
+}
+
+#[derive(Serialize)]
+struct Variable<'a> {
+    name: &'a str,
+    /// Its beginning.
+    value: String,
+    is_cut: bool,
+    bytes: usize,
+    by: Option<&'a str>,
+    /// Milliseconds since 1970; none where nobody wrote it yet.
+    written_at: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Past {
+    /// Milliseconds since 1970.
+    at: u64,
+    by: Option<String>,
+    variable: String,
+    value: String,
+}
+
+impl Past {
+    fn new(past: &PastWrite, most: usize) -> Self {
+        let at = past.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        let by = past.by.as_deref().map(Into::into);
+        Self { at, by, variable: past.name.clone(), value: cut(&past.value, most).0 }
+    }
+}
+
+impl Site {
+    /// A page of the rooms.
+    pub(super) fn list(&self, wanted: &Wanted) -> String {
+        let all = self.sampler.rows();
+        let search = wanted.search.to_lowercase();
+        let mut rows: Vec<&Row> = all
+            .iter()
+            .filter(|row| search.is_empty() || row.summary.id.to_lowercase().contains(&search))
+            .collect();
+        rows.sort_unstable_by(|a, b| {
+            let (x, y) = (&a.summary, &b.summary);
+            let order = match wanted.sort {
+                Sort::Id => std::cmp::Ordering::Equal,
+                Sort::Members => y.members.cmp(&x.members),
+                Sort::Variables => y.variables.cmp(&x.variables),
+                Sort::WritesPerSecond => b.writes_per_second.total_cmp(&a.writes_per_second),
+                Sort::Bytes => y.bytes.cmp(&x.bytes),
+            };
+            order.then_with(|| x.id.cmp(&y.id))
+        });
+        let (found, inner) = (rows.len(), self.rooms.inner());
+        let pages = found.div_ceil(PAGE).max(1);
+        let page = wanted.page.min(pages - 1);
+        let stats = Stats {
+            rooms: all.len(),
+            members: all.iter().map(|row| row.summary.members).sum(),
+            sessions: inner.drain.sessions(),
+            state_bytes: inner.state_bytes(),
+            state_bytes_limit: inner.rules.limits.state_bytes,
+            writes: all.iter().map(|row| row.summary.activity.writes).sum(),
+            deliveries: all.iter().map(|row| row.summary.activity.deliveries).sum(),
+            corrections: all.iter().map(|row| row.summary.activity.corrections).sum(),
+        };
+        let store = self.rooms.store_stats().map(|store| Store {
+            is_failing: store.is_failing,
+            last_error: store.last_error.map(|(_, error)| error.to_string()),
+            unsaved: store.unsaved,
+            bytes: store.bytes,
+        });
+        text(&Listing {
+            rooms: rows.into_iter().skip(page * PAGE).take(PAGE).map(row).collect(),
+            found,
+            page,
+            pages,
+            stats,
+            store,
+            has_relay: inner.has_relay(),
+            is_draining: self.rooms.is_draining(),
+            allows_actions: self.page.allows_actions(),
+        })
+    }
+
+    /// A room; `None` where there is none of this id.
+    pub(super) fn show(&self, id: &str) -> Option<String> {
+        let (now, today) = (Instant::now(), SystemTime::now());
+        let since_1970 = today.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let moment = |age: Duration| since_1970.saturating_sub(age).as_millis() as u64;
+        let room = self.rooms.room(id)?;
+        let Look { summary, members, variables } = room.look(now)?;
+        let view = RoomView {
+            id: &summary.id,
+            max_members: summary.max_members,
+            is_locked: summary.locked,
+            bytes: summary.bytes,
+            members: members
+                .iter()
+                .map(|member| Member {
+                    id: member.info.id.number(),
+                    username: &member.info.username,
+                    dialect: match member.info.dialect {
+                        Dialect::Spec => "specification",
+                        Dialect::Forkphorus2020 => "forkphorus 2020",
+                        Dialect::Scratch => "Scratch",
+                    },
+                    person: member.info.identity.person(),
+                    is_read_only: member.info.identity.is_read_only(),
+                    connected_at: moment(member.age(now)),
+                    round_trip_ms: member.round_trip().map(|time| time.as_secs_f64() * 1e3),
+                    waiting: member.waiting(),
+                })
+                .collect(),
+            variables: variables
+                .iter()
+                .map(|variable| {
+                    let (value, is_cut) = cut(&variable.value, SHOWN);
+                    Variable {
+                        name: &variable.name,
+                        value,
+                        is_cut,
+                        bytes: variable.value.len(),
+                        by: variable.by.as_deref(),
+                        written_at: variable.age.map(moment),
+                    }
+                })
+                .collect(),
+            plots: self.sampler.plots(id),
+            history: room
+                .history()
+                .iter()
+                .rev()
+                .take(PAST)
+                .map(|past| Past::new(past, SHOWN))
+                .collect(),
+            allows_actions: self.page.allows_actions(),
+        };
+        Some(text(&view))
+    }
+
+    /// A line for each write of the past, the oldest first.
+    pub(super) fn history(&self, id: &str) -> Option<String> {
+        let history = self.rooms.room(id)?.history();
+        Some(history.iter().map(|past| text(&Past::new(past, usize::MAX)) + "\n").collect())
+    }
+}
+
+fn row(row: &Row) -> RoomRow<'_> {
+    let summary = &row.summary;
+    RoomRow {
+        id: &summary.id,
+        members: summary.members,
+        max_members: summary.max_members,
+        is_locked: summary.locked,
+        variables: summary.variables,
+        bytes: summary.bytes,
+        writes_per_second: (row.writes_per_second * 10.0).round() / 10.0,
+    }
+}
+
+/// So many characters of a text, and whether there are more.
+fn cut(text: &str, most: usize) -> (String, bool) {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => (text[..end].into(), true),
+        None => (text.into(), false),
+    }
+}
+
+fn text(view: &impl Serialize) -> String {
+    serde_json::to_string(view).unwrap_or_default()
+}

@@ -1,0 +1,106 @@
+//! Who wrote what when, as far back as the host wants to know.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use super::state::State;
+use crate::{budget::Charge, wire::Text};
+
+/// A write of the past, as [`Room::history`](crate::Room::history) has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PastWrite {
+    /// When it came into the room's order.
+    pub at: SystemTime,
+    /// The variable's name. A lone surrogate, which no Rust string can hold, is replaced.
+    pub name: String,
+    /// Its value then; the same.
+    pub value: String,
+    /// The username of the member who wrote it; `None` is the host, or somebody on another node.
+    pub by: Option<Arc<str>>,
+}
+
+/// What an entry costs beside its value.
+const OVERHEAD: usize = 100;
+
+/// The newest writes of a room, paid for like its values.
+#[derive(Debug)]
+pub(super) struct History {
+    most: usize,
+    entries: VecDeque<Entry>,
+    charge: Charge,
+}
+
+#[derive(Debug)]
+struct Entry {
+    at: Instant,
+    name: Text,
+    value: Text,
+    by: Option<Arc<str>>,
+}
+
+impl Entry {
+    fn cost(&self) -> usize {
+        OVERHEAD + self.value.as_json().len()
+    }
+}
+
+impl History {
+    pub(super) fn new(most: usize, charge: Charge) -> Self {
+        Self { most, entries: VecDeque::new(), charge }
+    }
+
+    /// Notes a write; where there is no memory for it, older ones are forgotten.
+    pub(super) fn note(&mut self, name: &Text, value: &Text, by: Option<Arc<str>>, at: Instant) {
+        let entry = Entry { at, name: name.clone(), value: value.clone(), by };
+        while self.entries.len() >= self.most || !self.charge.grow(entry.cost()) {
+            let Some(oldest) = self.entries.pop_front() else { return };
+            self.charge.shrink(oldest.cost());
+        }
+        self.entries.push_back(entry);
+    }
+}
+
+impl State {
+    /// The oldest first.
+    pub(crate) fn history(&self, (now, today): (Instant, SystemTime)) -> Vec<PastWrite> {
+        let past = |entry: &Entry| PastWrite {
+            at: today - now.saturating_duration_since(entry.at),
+            name: entry.name.lossy(),
+            value: entry.value.lossy(),
+            by: entry.by.clone(),
+        };
+        self.history.iter().flat_map(|history| history.entries.iter().map(past)).collect()
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::{budget::Budget, wire::Json};
+
+    #[test]
+    fn the_oldest_goes_first_and_gives_its_bytes_back() {
+        let text = |text: &str| Json::from_plain(text).to_text();
+        let budget = Budget::new(10 * OVERHEAD);
+        let mut history = History::new(3, budget.open());
+        let now = Instant::now();
+        let values = |history: &History| -> Vec<String> {
+            history.entries.iter().map(|entry| entry.value.lossy()).collect()
+        };
+        for n in 0..5 {
+            history.note(&text("x"), &text(&n.to_string()), None, now);
+        }
+        assert_eq!(values(&history), ["2", "3", "4"]);
+        assert_eq!(budget.used(), 3 * (OVERHEAD + 1));
+        let long = "v".repeat(8 * OVERHEAD);
+        history.note(&text("x"), &text(&long), None, now);
+        assert_eq!(values(&history), [long]);
+        history.note(&text("x"), &text(&"v".repeat(10 * OVERHEAD)), None, now);
+        assert_eq!(values(&history), [""; 0], "no place for that one");
+        assert_eq!(budget.used(), 0);
+    }
+}
