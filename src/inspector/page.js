@@ -254,7 +254,9 @@ function ask(id, action, question, body, field) {
     dialog.close();
     send(id, action, body(at("answer").value));
   };
-  at("answer").onkeydown = (event) => event.key === "Enter" && at("yes").click();
+  at("answer").onkeydown = (event) => {
+    if (event.key === "Enter") at("yes").click();
+  };
   at("no").onclick = () => dialog.close();
   dialog.showModal();
 }
@@ -270,6 +272,7 @@ async function send(id, action, body) {
 }
 
 function route() {
+  clearTimeout(typing);
   again = undefined;
   say("");
   let id = location.hash.slice(1);

@@ -91,7 +91,7 @@ impl Sampler {
         let seen = self.seen.read();
         let mut plots = Plots { step_seconds: STEP, ..Plots::default() };
         let track = seen.tracks.get(room);
-        for step in (seen.step + 1).saturating_sub(STEPS)..=seen.step {
+        for step in (seen.step + 1).saturating_sub(STEPS)..seen.step + 1 {
             let steps = track.into_iter().flat_map(|track| &track.steps);
             let did = steps.filter(|(at, _)| *at == step).map(|(_, did)| *did).next();
             let did = did.unwrap_or_default();
@@ -104,7 +104,8 @@ impl Sampler {
 
     fn look(&self, since: Duration) {
         let Some(registry) = self.registry.upgrade() else { return };
-        let step = registry.rules.epoch.elapsed().as_secs() / STEP;
+        // From the first look on there is a whole plot.
+        let step = registry.rules.epoch.elapsed().as_secs() / STEP + STEPS;
         let summaries = registry.summaries();
         let mut seen = self.seen.write();
         let mut before = std::mem::take(&mut seen.tracks);

@@ -6,9 +6,14 @@ use std::{
     time::Duration,
 };
 
-use fantoccini::{Client, ClientBuilder, Locator, wd::Capabilities};
+use axum::http::Method;
+use fantoccini::{
+    Client, ClientBuilder, Locator,
+    wd::{Capabilities, WebDriverCompatibleCommand},
+};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
+use url::{ParseError, Url};
 
 use super::within;
 
@@ -49,6 +54,7 @@ impl Driver {
         });
         let mut capabilities = Capabilities::new();
         capabilities.insert("goog:chromeOptions".into(), options);
+        capabilities.insert("goog:loggingPrefs".into(), json!({ "browser": "ALL" }));
         let client = ClientBuilder::new(HttpConnector::new())
             .capabilities(capabilities)
             .connect(&self.url)
@@ -82,6 +88,20 @@ impl Browser {
         within(expression, wait).await;
     }
 
+    /// What the console says of the page, since it was asked last.
+    pub async fn console(&self) -> Vec<Value> {
+        let entries = self.0.issue_cmd(Console).await.unwrap();
+        entries.as_array().unwrap().clone()
+    }
+
+    /// A picture of the page, in the folder that `CLOUD_VARIABLES_PICTURES` names, if it names one.
+    pub async fn picture(&self, name: &str) {
+        if let Some(folder) = std::env::var_os("CLOUD_VARIABLES_PICTURES") {
+            let picture = self.0.screenshot().await.unwrap();
+            std::fs::write(std::path::Path::new(&folder).join(name), picture).unwrap();
+        }
+    }
+
     pub async fn fill(&self, css: &str, text: &str) {
         let input = self.0.wait().for_element(Locator::Css(css)).await.unwrap();
         input.clear().await.unwrap();
@@ -94,5 +114,19 @@ impl Browser {
 
     pub async fn text(&self, css: &str) -> String {
         self.0.find(Locator::Css(css)).await.unwrap().text().await.unwrap()
+    }
+}
+
+/// Chromium's own, as WebDriver has none.
+#[derive(Debug)]
+struct Console;
+
+impl WebDriverCompatibleCommand for Console {
+    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
+        base.join(&format!("session/{}/se/log", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        (Method::POST, Some(json!({ "type": "browser" }).to_string()))
     }
 }
