@@ -206,6 +206,13 @@ async fn a_game_is_looked_at_and_a_player_kicked() {
     browser.until("document.body.dataset.state === 'connected'").await;
     browser.until("game.players.size >= 20").await;
     browser.picture("game.png").await;
+    // Who is kicked comes back, so what it is told stands there for a moment only.
+    browser
+        .run(
+            "new MutationObserver(() => window.told ||= document.body.textContent.includes('too good'))
+             .observe(document.body, { childList: true, subtree: true, characterData: true })",
+        )
+        .await;
     let game = browser.0.window().await.unwrap();
 
     let tab = browser.0.new_window(true).await.unwrap().handle;
@@ -242,6 +249,12 @@ async fn a_game_is_looked_at_and_a_player_kicked() {
     browser.click("[aria-label='Kick ann']").await;
     browser.fill("#answer", "you were too good").await;
     browser.click("#yes").await;
+    browser.0.switch_to_window(game.clone()).await.unwrap();
+    browser.until("window.told && document.body.dataset.state === 'connected'").await;
+    browser.0.switch_to_window(tab.clone()).await.unwrap();
+    browser.until("document.querySelector('[aria-label=\"Ban ann\"]')").await;
+    browser.click("[aria-label='Ban ann']").await;
+    browser.click("#yes").await;
     browser.until("document.querySelectorAll('#members tr').length === 20").await;
     browser.click("[aria-label='Lock the room']").await;
     browser.click("#yes").await;
@@ -249,7 +262,7 @@ async fn a_game_is_looked_at_and_a_player_kicked() {
     assert_no_complaints(&browser).await;
 
     browser.0.switch_to_window(game).await.unwrap();
-    browser.until("document.body.textContent.includes('you were too good')").await;
+    browser.until("document.body.textContent.includes('you are banned')").await;
     browser.0.switch_to_window(tab).await.unwrap();
     browser.click("[aria-label='Close the room']").await;
     browser.click("#yes").await;
