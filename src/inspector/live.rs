@@ -41,7 +41,7 @@ pub(super) fn stream(
             let event = next(&place.0, &render, &mut pace, &last).await?;
             let (event, last) = match event {
                 Some(text) => (Event::default().data(&text), Some(text)),
-                None => (Event::default().event("gone").data(""), None),
+                None => (Event::default().event("gone").data("gone"), None),
             };
             Some((Ok::<_, Infallible>(event), (place, render, pace, last)))
         });

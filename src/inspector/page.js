@@ -78,7 +78,10 @@ function watch(url, show) {
   stream?.close();
   stream = new EventSource(url);
   stream.onopen = () => say("");
-  stream.onerror = () => say("The server does not answer.", true);
+  stream.onerror = () => {
+    const isRefused = stream.readyState === EventSource.CLOSED;
+    say(isRefused ? "There is no such room, or you may not see it." : "The server does not answer.", true);
+  };
   stream.onmessage = (event) => {
     const news = JSON.parse(event.data);
     again = () => show(news);
