@@ -235,6 +235,9 @@ impl RoomRegistry {
             };
             is_done &= timeout(left, saved).await.is_ok();
         }
+        if let Some(hub) = &self.inner.hub {
+            hub.end();
+        }
         self.inner.emptied.close();
         is_done
     }

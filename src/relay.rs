@@ -107,6 +107,9 @@ pub enum RelayRequest {
         create: Option<StoredRoom>,
         /// Names the room, should it be created: never used twice.
         epoch: String,
+        /// Where the node has a room that the broker does not know: its epoch. A room that was removed
+        /// within two leases is not created again for that.
+        lost: Option<String>,
     },
     /// A session begins, and these are over. Answered with [`RelayAnswer::Done`], or with a refusal;
     /// what is over is over in any case.

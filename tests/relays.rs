@@ -16,7 +16,7 @@ fn pairs(values: &[(&str, &str)]) -> Vec<(String, String)> {
 fn enter(epoch: &str, variables: Option<&[(&str, &str)]>) -> RelayRequest {
     let room =
         |variables| StoredRoom { schema: StoredSchema::Scratch, variables: pairs(variables) };
-    RelayRequest::Enter { create: variables.map(room), epoch: epoch.into() }
+    RelayRequest::Enter { create: variables.map(room), epoch: epoch.into(), lost: None }
 }
 
 fn join(number: u64, name: Option<&str>, left: &[u64]) -> RelayRequest {
@@ -175,6 +175,11 @@ async fn contract(relay: &dyn Relay) {
     assert_eq!(ask("a", "r", Remove).await, done("e", 4));
     assert_eq!(within("news", heard.next()).await, Some(RelayMessage::Told(RelayNews::Removed)));
     assert_eq!(ask("b", "r", Renew).await, Nowhere);
+    // And a node that did not hear of it does not make it again.
+    let restored = Some(StoredRoom { schema: StoredSchema::Fixed, variables: Vec::new() });
+    let lost = Some("e".into());
+    let restore = RelayRequest::Enter { create: restored, epoch: "f".into(), lost };
+    assert_eq!(ask("b", "r", restore).await, Nowhere);
     let created = ask("b", "r", enter("g", Some(&[]))).await;
     let RelayAnswer::Room { room, is_new: true, written: 0, .. } = created else { panic!() };
     assert_eq!(room.variables, []);

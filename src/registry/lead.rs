@@ -1,10 +1,10 @@
 //! One node at a time that leads a room, for games that a server runs.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{oneshot, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::Inner;
@@ -54,6 +54,7 @@ impl Inner {
         runtime.spawn(async move {
             tokio::select! {
                 () = keep(hub.as_deref(), &id, since, is_there) => {}
+                () = ended(hub.as_deref()) => {}
                 _ = dropped => if let Some(hub) = &hub {
                     _ = hub.request(&id, &RelayRequest::Resign).await;
                 },
@@ -71,23 +72,35 @@ async fn lead_at(hub: &Hub, room: &Arc<Shared>) -> Result<Instant, RoomError> {
         match hub.request(room.id(), &RelayRequest::Lead).await {
             Ok(RelayAnswer::Done(_)) => return Ok(asked),
             _ if room.is_evicted() => return Err(RoomError::Gone),
-            _ => sleep(AGAIN).await,
+            _ => tokio::select! {
+                () = sleep(AGAIN) => {}
+                () = hub.ended() => return Err(RoomError::Gone),
+            },
         }
+    }
+}
+
+/// When the registry has shut down.
+async fn ended(hub: Option<&Hub>) {
+    match hub {
+        Some(hub) => hub.ended().await,
+        None => pending().await,
     }
 }
 
 /// Until the lead is lost.
 async fn keep(hub: Option<&Hub>, id: &str, mut since: Instant, is_there: impl Fn() -> bool) {
+    let pause = hub.map_or(AGAIN, |hub| AGAIN.min(hub.lease() / 5));
     while is_there() {
-        sleep(AGAIN).await;
+        sleep(pause).await;
         let Some(hub) = hub else { continue };
+        // The broker counts from when it answered, which was later.
+        let last = since + hub.lease() * 4 / 5;
         let asked = Instant::now();
-        match hub.request(id, &RelayRequest::Lead).await {
-            Ok(RelayAnswer::Done(_)) => since = asked,
-            Ok(_) => return,
-            // The broker counts from when it answered, which was later.
-            Err(_) if since.elapsed() + 2 * AGAIN < hub.lease() => {}
-            Err(_) => return,
+        match timeout_at(last, hub.request(id, &RelayRequest::Lead)).await {
+            Ok(Ok(RelayAnswer::Done(_))) => since = asked,
+            Ok(Err(_)) if Instant::now() + pause < last => {}
+            _ => return,
         }
     }
 }

@@ -30,13 +30,13 @@ impl Inner {
         hub: &Arc<Hub>,
         id: &str,
     ) -> Result<Recalled, EnterError> {
-        let turn = hub.turn(id).await;
+        let turn = hub.turn(id).await?;
         if self.find(id)?.is_some() {
             return Ok(Recalled::Here);
         }
         // Before the room is read, so that nothing is missed in between.
         let messages = hub.subscribe(id).await?;
-        let enter = RelayRequest::Enter { create: None, epoch: String::new() };
+        let enter = RelayRequest::Enter { create: None, epoch: String::new(), lost: None };
         let answer = hub.request(id, &enter).await?;
         let RelayAnswer::Room { revision, room, written, .. } = answer else {
             return Ok(Recalled::Nowhere(Some(turn)));
@@ -56,7 +56,8 @@ impl Inner {
     ) -> Result<Option<Kept>, EnterError> {
         let id = state.id().clone();
         let messages = hub.subscribe(&id).await?;
-        let enter = RelayRequest::Enter { create: Some(state.stored()), epoch: unique() };
+        let create = Some(state.stored());
+        let enter = RelayRequest::Enter { create, epoch: unique(), lost: None };
         match hub.request(&id, &enter).await? {
             RelayAnswer::Room { revision, is_new: true, written, .. } => {
                 state.relay(&hub.node, revision, written);
@@ -84,7 +85,10 @@ impl Inner {
         let mut holder = None;
         loop {
             match self.join_at(hub, room, &session).await? {
-                RelayAnswer::Done(_) => return Ok(()),
+                RelayAnswer::Done(_) => {
+                    room.change(|state, now| state.bring(seat.member(), newcomer, now));
+                    return Ok(());
+                }
                 RelayAnswer::NameInUse { node, session } if until.is_none() => {
                     // Whoever has it yields it, or shows that it is alive.
                     let person = newcomer.identity.person().map(Into::into);
@@ -134,6 +138,7 @@ impl Inner {
                 if self.hub.as_ref().is_none_or(|hub| *hub.node != *node) {
                     return;
                 }
+                room.change(|state, _| state.end_ghost(session));
                 let wanted = (person.as_deref(), replaces);
                 match room.change(|state, _| state.yields_name(session, wanted)) {
                     Some((member, Ok(close))) => _ = self.put_out(room, member, &close),

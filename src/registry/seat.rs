@@ -19,6 +19,10 @@ impl Seat {
         Self { registry: registry.clone(), room, member }
     }
 
+    pub(crate) fn member(&self) -> MemberId {
+        self.member
+    }
+
     pub(crate) fn room(&self) -> &Arc<Shared> {
         &self.room
     }

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::broadcast, time::timeout};
+use tokio::{
+    sync::{broadcast, watch},
+    time::timeout,
+};
 
 use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayRequest};
 use crate::turns::{Turn, Turns};
@@ -23,6 +26,8 @@ pub(crate) struct Hub {
     sessions: AtomicU64,
     /// Sessions that keep a name which somebody here may want.
     pub(crate) kept: broadcast::Sender<(Arc<str>, String, u64)>,
+    /// Whether the registry has shut down.
+    is_over: watch::Sender<bool>,
 }
 
 /// How many may be kept at once before somebody waits for longer to be told so.
@@ -32,7 +37,17 @@ impl Hub {
     pub(crate) fn new(relay: Box<dyn Relay>) -> Self {
         let (turns, sessions) = (Turns::default(), AtomicU64::new(0));
         let kept = broadcast::channel(KEPT).0;
-        Self { relay, node: unique().into(), turns, sessions, kept }
+        let is_over = watch::Sender::new(false);
+        Self { relay, node: unique().into(), turns, sessions, kept, is_over }
+    }
+
+    /// No task is to go on.
+    pub(crate) fn end(&self) {
+        self.is_over.send_replace(true);
+    }
+
+    pub(crate) async fn ended(&self) {
+        _ = self.is_over.subscribe().wait_for(|is_over| *is_over).await;
     }
 
     pub(crate) fn lease(&self) -> Duration {
@@ -53,9 +68,10 @@ impl Hub {
         subscribed.await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// Waits until nobody else here loads or creates the room of this id.
-    pub(crate) async fn turn(&self, id: &str) -> Turn {
-        self.turns.take(id).await
+    /// Waits until nobody else here loads or creates the room of this id, but no longer than for an
+    /// answer: those before wait for the broker.
+    pub(crate) async fn turn(&self, id: &str) -> Result<Turn, RelayError> {
+        timeout(self.relay.timeout(), self.turns.take(id)).await.map_err(|_| late())
     }
 
     pub(crate) fn next_session(&self) -> u64 {

@@ -13,7 +13,8 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    Hub, RelayAnswer, RelayMessage, RelayMessages, RelayRequest, RelayRevision, hub::unique,
+    Hub, RelayAnswer, RelayMessage, RelayMessages, RelayNews, RelayRequest, RelayRevision,
+    hub::unique,
 };
 use crate::{
     close::{Close, CloseCode},
@@ -47,6 +48,7 @@ pub(crate) fn begin(
         tokio::select! {
             _ = line.tell() => {}
             _ = line.listen(messages) => {}
+            () = line.hub.ended() => {}
         }
     });
 }
@@ -110,7 +112,11 @@ impl Line {
 
     /// Makes a request until it is answered; where the room is then.
     async fn step(&self, request: &RelayRequest) -> Result<Option<RelayRevision>, Gone> {
-        match self.ask(request).await? {
+        let answer = self.ask(request).await?;
+        if matches!(request, RelayRequest::Write { .. } | RelayRequest::Leave { .. }) {
+            self.room()?.change(|state, _| state.told());
+        }
+        match answer {
             RelayAnswer::Done(there) => Ok(Some(there)),
             RelayAnswer::Fenced | RelayAnswer::Nowhere => {
                 self.come_back().await?;
@@ -159,22 +165,30 @@ impl Line {
         }
         warn!(room = &*self.id, "the broker lost the room: it gets what members saw last");
         let create = Some(self.room()?.read(|state| state.stored()));
-        let enter = RelayRequest::Enter { create, epoch: unique() };
-        let RelayAnswer::Room { revision, room: there, written, .. } = self.ask(&enter).await?
-        else {
-            return Ok(());
-        };
+        let enter = RelayRequest::Enter { create, epoch: unique(), lost: Some(here.epoch) };
+        let answer = self.ask(&enter).await?;
         let room = self.room()?;
+        let RelayAnswer::Room { revision, room: there, written, .. } = answer else {
+            // It was removed, and this node was not told.
+            if let Some(registry) = self.registry.upgrade() {
+                registry.hear_news(&room, RelayNews::Removed);
+            }
+            return Err(Gone);
+        };
         let emptied = room.change(|state, now| state.reread((&revision, &there), written, now));
         self.queue(&room, emptied);
         for (member, session) in room.read(|state| state.sessions()) {
-            let join = RelayRequest::Join { session, left: Vec::new() };
+            let join = RelayRequest::Join { session: session.clone(), left: Vec::new() };
             let reason = match self.ask(&join).await? {
                 RelayAnswer::NameInUse { .. } => {
                     (CloseCode::Username, "somebody else has your username")
                 }
                 RelayAnswer::Full => (CloseCode::Overloaded, "the room is full"),
-                _ => continue,
+                _ => {
+                    // It may have left meanwhile, and the broker may have heard that first.
+                    room.change(|state, _| state.end_ghost(session.number));
+                    continue;
+                }
             };
             if let Some(registry) = self.registry.upgrade() {
                 registry.put_out(&room, member, &Close::new(reason.0, reason.1));
@@ -186,7 +200,11 @@ impl Line {
     async fn listen(&self, mut messages: RelayMessages) -> Result<(), Gone> {
         loop {
             let is_gap = tokio::select! {
-                () = self.gap.notified() => true,
+                () = self.gap.notified() => {
+                    // What was missed may be a sign of a connection that is none any more.
+                    messages = self.subscribe().await?;
+                    true
+                }
                 message = messages.next() => match message {
                     Some(RelayMessage::Told(news)) => {
                         if let Some(registry) = self.registry.upgrade() {

@@ -21,6 +21,8 @@ struct MemoryRelay(Mutex<HashMap<String, Kept>>);
 struct Kept {
     /// `None` until it is created.
     room: Option<Room>,
+    /// The epoch of the one that was removed last.
+    removed: Option<String>,
     messages: broadcast::Sender<RelayMessage>,
 }
 
@@ -71,7 +73,9 @@ impl Kept {
             room.expire();
         }
         let is_new = self.room.is_none();
-        if let RelayRequest::Enter { create: Some(create), epoch } = request {
+        if let RelayRequest::Enter { create: Some(create), epoch, lost } = request
+            && (lost.is_none() || *lost != self.removed)
+        {
             self.room.get_or_insert_with(|| Room {
                 revision: RelayRevision { epoch: epoch.clone(), number: 0 },
                 schema: create.schema,
@@ -141,12 +145,13 @@ impl Kept {
             RelayRequest::Remove => {
                 let revision = room.revision.clone();
                 self.room = None;
+                self.removed = Some(revision.epoch.clone());
                 _ = self.messages.send(RelayMessage::Told(RelayNews::Removed));
                 return RelayAnswer::Done(revision);
             }
             RelayRequest::Lead => {
                 let is_led = |(leader, until): &(String, Instant)| {
-                    leader != node && *until > Instant::now() && room.nodes.contains_key(leader)
+                    leader != node && *until > Instant::now()
                 };
                 if room.leader.as_ref().is_some_and(is_led) {
                     return RelayAnswer::Led;
@@ -163,7 +168,7 @@ impl Kept {
 impl MemoryRelay {
     fn with<T>(&self, id: &str, work: impl FnOnce(&mut Kept) -> T) -> T {
         let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Kept { room: None, messages: broadcast::channel(64).0 };
+        let new = || Kept { room: None, removed: None, messages: broadcast::channel(64).0 };
         work(rooms.entry(id.into()).or_insert_with(new))
     }
 }

@@ -5,12 +5,14 @@ mod channels;
 use std::{collections::HashMap, fmt, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
+use parking_lot::Mutex;
 use redis::{
     Client, ConnectionAddr, IntoConnectionInfo, RedisError, Script, Value,
     aio::{ConnectionManager, ConnectionManagerConfig},
     from_redis_value,
+    io::tcp::TcpSettings,
 };
-use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 use super::{
     Relay, RelayAnswer, RelayError, RelayMessages, RelayNews, RelayRequest, RelayRevision,
@@ -24,13 +26,26 @@ use channels::Channels;
 #[derive(Debug)]
 pub struct RedisRelay {
     client: Client,
-    commands: OnceCell<ConnectionManager>,
+    commands: Mutex<Commands>,
     channels: Channels,
     scripts: Scripts,
     prefix: String,
     timeout: Duration,
     lease: Duration,
     empty_room_ttl: Duration,
+}
+
+/// The connection that commands go by, and how many there were before it.
+#[derive(Default)]
+struct Commands {
+    manager: Option<ConnectionManager>,
+    count: u64,
+}
+
+impl fmt::Debug for Commands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Commands")
+    }
 }
 
 impl RedisRelay {
@@ -43,11 +58,12 @@ impl RedisRelay {
     ///
     /// [`RelayError`] where the address is none.
     pub fn new(url: impl AsRef<str>) -> Result<Self, RelayError> {
-        let client = Client::open(url.as_ref().into_connection_info()?)?;
+        let tcp = TcpSettings::default().set_nodelay(true);
+        let client = Client::open(url.as_ref().into_connection_info()?.set_tcp_settings(tcp))?;
         Ok(Self {
             channels: Channels::new(client.clone()),
             client,
-            commands: OnceCell::new(),
+            commands: Mutex::default(),
             scripts: Scripts::default(),
             prefix: "cv:".into(),
             timeout: Duration::from_secs(1),
@@ -85,17 +101,30 @@ impl RedisRelay {
         self
     }
 
-    async fn commands(&self) -> Result<ConnectionManager, RelayError> {
-        // Few attempts and short pauses: whoever asks tries again by itself.
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(1)
-            .set_min_delay(Duration::from_millis(50))
-            .set_max_delay(Duration::from_millis(200))
-            .set_connection_timeout(Some(self.timeout))
-            .set_response_timeout(Some(self.timeout));
-        provide_cryptography(&self.client);
-        let make = async || ConnectionManager::new_lazy_with_config(self.client.clone(), config);
-        Ok(self.commands.get_or_try_init(make).await?.clone())
+    fn commands(&self) -> Result<(u64, ConnectionManager), RelayError> {
+        let mut commands = self.commands.lock();
+        if commands.manager.is_none() {
+            // Few attempts and short pauses: whoever asks tries again by itself.
+            let config = ConnectionManagerConfig::new()
+                .set_number_of_retries(1)
+                .set_min_delay(Duration::from_millis(50))
+                .set_max_delay(Duration::from_millis(200))
+                .set_connection_timeout(Some(self.timeout))
+                .set_response_timeout(Some(self.timeout));
+            provide_cryptography(&self.client);
+            let manager = ConnectionManager::new_lazy_with_config(self.client.clone(), config)?;
+            commands.manager = Some(manager);
+        }
+        let manager = commands.manager.clone().ok_or_else(|| RelayError("no connection".into()))?;
+        Ok((commands.count, manager))
+    }
+
+    /// Has the next command go by another connection than this one.
+    fn give_up(&self, count: u64) {
+        let mut commands = self.commands.lock();
+        if commands.count == count {
+            *commands = Commands { manager: None, count: count + 1 };
+        }
     }
 
     /// The channel of a room: of no database, so that its number must stand in the name.
@@ -122,8 +151,27 @@ impl RedisRelay {
             call.key(self.key(room, part));
         }
         call.arg(node).arg(millis(self.lease)).arg(millis(self.empty_room_ttl)).arg(args);
-        let answer: Vec<Value> = call.invoke_async(&mut self.commands().await?).await?;
-        decode(answer).ok_or_else(|| RelayError("an answer of another version".into()))
+        let (count, mut commands) = self.commands()?;
+        let answer: Result<Vec<Value>, RedisError> =
+            match timeout(self.timeout, call.invoke_async(&mut commands)).await {
+                Ok(answer) => answer,
+                // The other side may be gone without a word.
+                Err(_) => {
+                    self.give_up(count);
+                    return Err(RelayError("it does not answer".into()));
+                }
+            };
+        if let Err(error) = &answer {
+            let is_replica = error.code() == Some("READONLY");
+            if is_replica || error.is_timeout() {
+                self.give_up(count);
+            }
+            if is_replica {
+                // It is the primary no more, and the address may be another's by now.
+                self.channels.give_up();
+            }
+        }
+        decode(answer?).ok_or_else(|| RelayError("an answer of another version".into()))
     }
 }
 
@@ -132,8 +180,9 @@ impl Relay for RedisRelay {
         self.lease
     }
 
+    /// Longer than a command may take, as it sees to that by itself.
     fn timeout(&self) -> Duration {
-        self.timeout
+        self.timeout.saturating_mul(2)
     }
 
     fn request<'a>(
@@ -146,7 +195,7 @@ impl Relay for RedisRelay {
     }
 
     fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
-        self.channels.subscribe(self.channel(room)).boxed()
+        self.channels.subscribe(self.channel(room), self.timeout).boxed()
     }
 }
 
@@ -197,9 +246,10 @@ impl Scripts {
     /// The script for a request, and its own arguments.
     fn of(&self, request: &RelayRequest, channel: &str) -> (&Script, Vec<String>) {
         match request {
-            RelayRequest::Enter { create, epoch } => {
+            RelayRequest::Enter { create, epoch, lost } => {
                 let schema = create.as_ref().map_or("", |room| room.schema.name());
-                let mut args = vec![epoch.clone(), schema.into()];
+                let lost = lost.clone().unwrap_or_default();
+                let mut args = vec![epoch.clone(), schema.into(), lost];
                 for (name, value) in create.iter().flat_map(|room| &room.variables) {
                     args.extend([name.clone(), value.clone()]);
                 }

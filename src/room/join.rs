@@ -116,7 +116,8 @@ impl State {
         }
         let ousted = self.check_name(&newcomer)?;
         let members = self.members.len() - ousted.len();
-        if self.is_locked {
+        // A broker knows better, and is asked next.
+        if self.is_locked && self.relayed.is_none() {
             return Err(Refusal::Locked.into());
         }
         if members >= self.max_members {
@@ -127,7 +128,11 @@ impl State {
             _ => Some(self.snapshot(newcomer.dialect).ok_or(JoinError::NoBudget)?),
         };
         // A policy may panic: up to here nothing has changed.
-        let created = self.created_by(&newcomer);
+        // A broker may still refuse who comes; then nothing is to have changed.
+        let created = match self.relayed {
+            Some(_) => Vec::new(),
+            None => self.created_by(&newcomer),
+        };
         let cost = created.iter().map(|(name, value, _)| self.cost(name, value)).sum();
         // Given back at once: nobody takes it meanwhile but another room.
         drop(self.budget.charge(cost).ok_or(JoinError::NoBudget)?);
@@ -140,6 +145,18 @@ impl State {
         }
         let id = self.enter(newcomer, snapshot.is_some());
         let start = Start { snapshot, ..self.start() };
+        self.create(id, created, now);
+        Ok(Joined { id, start })
+    }
+
+    /// Creates the variables that somebody brought whom the broker has let in.
+    pub(crate) fn bring(&mut self, id: MemberId, newcomer: &Newcomer<'_>, now: Instant) {
+        if self.members.get(id).is_some() {
+            self.create(id, self.created_by(newcomer), now);
+        }
+    }
+
+    fn create(&mut self, id: MemberId, created: Vec<(&Json<'_>, Json<'_>, bool)>, now: Instant) {
         for (name, value, is_own) in created {
             // As a set of its own: over a limit, it is ignored.
             let author = Author { member: id, base: self.position };
@@ -149,7 +166,6 @@ impl State {
             }
         }
         self.outgoing.depart(now);
-        Ok(Joined { id, start })
     }
 
     /// Lets the creator in, who knows all values.

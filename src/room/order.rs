@@ -204,7 +204,7 @@ impl State {
         let Some(variable) = self.variables.get(name.as_json()) else {
             return if !(1..=limits.name_bytes).contains(&name.byte_len()) {
                 Err(SetError::TooLong)
-            } else if self.variables.len() >= limits.variables_per_room {
+            } else if self.count_beside(name.as_json()) >= limits.variables_per_room {
                 Err(SetError::RoomFull)
             } else {
                 Ok(())

@@ -21,12 +21,18 @@ pub(super) struct Relayed {
     node: Arc<str>,
     /// What was applied last.
     revision: RelayRevision,
-    /// What the broker was not told of yet. While it cannot be reached, the latest of each variable.
+    /// What the broker was not told of yet. While it cannot be reached, or does not keep up, the latest of
+    /// each variable.
     unsent: VecDeque<Waiting>,
+    unsent_bytes: usize,
     /// What it was told and has not come back, by number.
     sent: VecDeque<(u64, Waiting)>,
     /// The number of the last of them.
     last: u64,
+    /// A request is under way, which may be with the broker or not; and the number of the first write of
+    /// it, or of the next.
+    is_telling: bool,
+    told_from: u64,
     is_away: bool,
     /// Sessions that are over, which the broker was not told of.
     left: Vec<u64>,
@@ -76,8 +82,11 @@ impl Relayed {
             node: node.clone(),
             revision,
             unsent: VecDeque::new(),
+            unsent_bytes: 0,
             sent: VecDeque::new(),
             last: written,
+            is_telling: false,
+            told_from: written + 1,
             is_away: false,
             left: Vec::new(),
             charge,
@@ -87,14 +96,16 @@ impl Relayed {
 
     /// False where there is no memory for it.
     fn submit(&mut self, waiting: Waiting) -> bool {
-        if self.is_away
+        if (self.is_away || self.unsent_bytes > REQUEST_BYTES)
             && let Some(at) = self.unsent.iter().position(|old| old.name == waiting.name)
             && let Some(old) = self.unsent.remove(at)
         {
+            self.unsent_bytes -= old.cost();
             self.charge.shrink(old.cost());
         }
         let is_paid = self.charge.grow(waiting.cost());
         if is_paid {
+            self.unsent_bytes += waiting.cost();
             self.unsent.push_back(waiting);
             self.bell.notify_one();
         }
@@ -112,6 +123,7 @@ impl Relayed {
     /// The next request, if there is anything to tell.
     fn take(&mut self) -> Option<RelayRequest> {
         if !self.left.is_empty() {
+            self.is_telling = true;
             return Some(RelayRequest::Leave { sessions: std::mem::take(&mut self.left) });
         }
         let (first, mut bytes, mut writes) = (self.last + 1, 0, Vec::new());
@@ -119,12 +131,20 @@ impl Relayed {
             && let Some(next) = self.unsent.pop_front()
         {
             bytes += next.cost();
+            self.unsent_bytes -= next.cost();
             let value = next.value.as_ref().map(|value| value.as_json().to_owned());
             writes.push((next.name.as_json().to_owned(), value));
             self.last += 1;
             self.sent.push_back((self.last, next));
         }
-        (!writes.is_empty()).then_some(RelayRequest::Write { first, writes })
+        self.is_telling = !writes.is_empty();
+        self.is_telling.then_some(RelayRequest::Write { first, writes })
+    }
+
+    /// The names that wait.
+    fn names(&self) -> impl Iterator<Item = &Text> {
+        let sent = self.sent.iter().map(|(_, waiting)| waiting);
+        sent.chain(&self.unsent).map(|waiting| &waiting.name)
     }
 }
 
@@ -188,8 +208,12 @@ impl State {
         if new.number <= there.number {
             return Heard::Applied(None);
         }
-        relayed.revision.number = new.number;
         let is_ours = *message.node == *relayed.node;
+        if is_ours && relayed.sent.front().is_some_and(|(oldest, _)| *oldest < message.first) {
+            // The broker had taken it in, and has lost it since.
+            return Heard::Gap;
+        }
+        relayed.revision.number = new.number;
         let mut gone = HashSet::new();
         for (number, (name, value)) in (message.first..).zip(&message.writes) {
             let relayed = self.relayed.as_mut().filter(|_| is_ours);
@@ -229,9 +253,17 @@ impl State {
             unseen.insert(waiting.name);
         }
         if is_lost {
-            // It has not heard of the others, or has forgotten them.
-            let sent = std::mem::take(&mut relayed.sent);
-            sent.into_iter().rev().for_each(|(_, waiting)| relayed.unsent.push_front(waiting));
+            // It has not heard of the others, or has forgotten them; but what is being told may come.
+            let (from, sent) = (relayed.told_from, std::mem::take(&mut relayed.sent));
+            for (number, waiting) in sent.into_iter().rev() {
+                if number >= from && relayed.is_telling {
+                    relayed.sent.push_front((number, waiting));
+                } else {
+                    relayed.unsent_bytes += waiting.cost();
+                    relayed.unsent.push_front(waiting);
+                }
+            }
+            relayed.bell.notify_one();
         }
         for (name, value) in &room.variables {
             let here = self.variables.get(name);
@@ -259,6 +291,21 @@ impl State {
         self.relayed.as_mut()?.take()
     }
 
+    /// The request was answered.
+    pub(crate) fn told(&mut self) {
+        if let Some(relayed) = &mut self.relayed {
+            (relayed.is_telling, relayed.told_from) = (false, relayed.last + 1);
+        }
+    }
+
+    /// How many variables there will be beside this one, with those that wait.
+    pub(super) fn count_beside(&self, name: &str) -> usize {
+        let names = self.relayed.iter().flat_map(Relayed::names);
+        let is_new =
+            |other: &&Text| other.as_json() != name && !self.variables.contains(other.as_json());
+        self.variables.len() + names.filter(is_new).collect::<HashSet<_>>().len()
+    }
+
     /// Sessions that are over, for a request of one's own.
     pub(crate) fn take_left(&mut self) -> Vec<u64> {
         self.relayed.as_mut().map_or_else(Vec::new, |relayed| std::mem::take(&mut relayed.left))
@@ -267,7 +314,10 @@ impl State {
     /// Whether the broker may not have all that happened here.
     pub(crate) fn is_untold(&self) -> bool {
         let is_untold = |relayed: &Relayed| {
-            !relayed.unsent.is_empty() || !relayed.sent.is_empty() || !relayed.left.is_empty()
+            relayed.is_telling
+                || !relayed.unsent.is_empty()
+                || !relayed.sent.is_empty()
+                || !relayed.left.is_empty()
         };
         self.relayed.as_ref().is_some_and(is_untold)
     }

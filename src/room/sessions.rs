@@ -32,6 +32,13 @@ impl State {
         self.members.iter().filter_map(session).collect()
     }
 
+    /// Has the broker forget a session that is no member's.
+    pub(crate) fn end_ghost(&mut self, session: u64) {
+        if !self.members.iter().any(|(_, member)| member.session == Some(session)) {
+            self.hand_over_end(Some(session));
+        }
+    }
+
     /// What becomes of a member whose name somebody on another node wants, who is that person, or has it
     /// in any case: it is told so, or asked whether it still answers; `None` where that is being done.
     pub(crate) fn yields_name(

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use futures_util::{StreamExt, stream};
@@ -13,7 +14,14 @@ use redis::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::{Mutex as AsyncMutex, mpsc};
+use tokio::{
+    sync::{
+        Mutex as AsyncMutex,
+        mpsc::{self, error::TrySendError},
+    },
+    task::AbortHandle,
+    time::timeout,
+};
 
 use crate::relay::{
     RelayError, RelayMessage, RelayMessages, RelayNews, RelayRevision, RelayWrites,
@@ -30,6 +38,8 @@ pub(super) struct Channels {
     client: Client,
     /// One connects at a time, or subscribes.
     connection: AsyncMutex<Option<Connection>>,
+    /// Who hears; all messages end with it.
+    hearing: Mutex<Option<AbortHandle>>,
 }
 
 struct Connection {
@@ -45,10 +55,32 @@ impl std::fmt::Debug for Connection {
 
 impl Channels {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, connection: AsyncMutex::new(None) }
+        Self { client, connection: AsyncMutex::new(None), hearing: Mutex::new(None) }
     }
 
-    pub(super) async fn subscribe(&self, channel: String) -> Result<RelayMessages, RelayError> {
+    /// Has the next who subscribes connect anew, and everyone subscribe again.
+    pub(super) fn give_up(&self) {
+        if let Some(hearing) = self.hearing.lock().take() {
+            hearing.abort();
+        }
+    }
+
+    pub(super) async fn subscribe(
+        &self,
+        channel: String,
+        patience: Duration,
+    ) -> Result<RelayMessages, RelayError> {
+        let subscribed = timeout(patience, self.subscribe_to(channel)).await;
+        let subscribed =
+            subscribed.unwrap_or_else(|_| Err(RelayError("it does not answer".into())));
+        if subscribed.is_err() {
+            // The other side may be gone without a word.
+            self.give_up();
+        }
+        subscribed
+    }
+
+    async fn subscribe_to(&self, channel: String) -> Result<RelayMessages, RelayError> {
         let mut slot = self.connection.lock().await;
         let hearers = match slot.as_ref().and_then(|connection| connection.hearers.upgrade()) {
             Some(hearers) => hearers,
@@ -57,7 +89,8 @@ impl Channels {
                 let (sink, messages) = self.client.get_async_pubsub().await?.split();
                 let hearers = Arc::new(Hearers::default());
                 *slot = Some(Connection { sink, hearers: Arc::downgrade(&hearers) });
-                tokio::spawn(hear(messages, hearers.clone()));
+                let hearing = tokio::spawn(hear(messages, hearers.clone()));
+                *self.hearing.lock() = Some(hearing.abort_handle());
                 hearers
             }
         };
@@ -85,10 +118,10 @@ async fn hear(mut messages: PubSubStream, hearers: Arc<Hearers>) {
         let Ok(payload) = message.get_payload::<String>() else { continue };
         let Some(decoded) = decode(&payload) else { continue };
         let mut hearers = hearers.lock();
-        let is_behind =
-            hearers.get(channel).is_some_and(|hearer| hearer.try_send(decoded).is_err());
-        if is_behind {
-            // Its messages end, so it knows.
+        let sent = hearers.get(channel).map(|hearer| hearer.try_send(decoded));
+        if let Some(Err(TrySendError::Full(_))) = sent {
+            // Its messages end, so it knows. One that hears no more stands there until somebody
+            // subscribes, and is unsubscribed then.
             hearers.remove(channel);
         }
     }

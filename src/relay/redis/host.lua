@@ -10,17 +10,27 @@ if deed == 'lock' then
 elseif deed == 'unlock' then
   redis.call('HDEL', meta, 'locked')
 elseif deed == 'ban' then
+  local all = redis.call('HGETALL', bans)
+  for at = 1, #all, 2 do
+    if tonumber(all[at + 1]) <= now then redis.call('HDEL', bans, all[at]) end
+  end
   redis.call('HSET', bans, ARGV[5], now + tonumber(ARGV[6]))
+  renew()
 elseif deed == 'lead' then
   local there, till = unpack(redis.call('HMGET', leader, 'node', 'until'))
-  if there and there ~= node and tonumber(till) > now and redis.call('ZSCORE', nodes, there) then
-    return {'led'}
-  end
+  if there and there ~= node and tonumber(till) > now then return {'led'} end
   redis.call('HSET', leader, 'node', node, 'until', now + lease)
+  renew()
 elseif deed == 'resign' then
   if redis.call('HGET', leader, 'node') == node then redis.call('DEL', leader) end
 else
-  if deed == 'remove' then redis.call('DEL', unpack(KEYS)) end
+  if deed == 'remove' then
+    -- A node that does not hear of it must not take it for lost.
+    local epoch = revision()
+    redis.call('DEL', unpack(KEYS))
+    redis.call('HSET', meta, 'removed', epoch)
+    redis.call('PEXPIRE', meta, 2 * lease)
+  end
   redis.call('PUBLISH', ARGV[5], ARGV[6])
 end
 return answer

@@ -1,7 +1,7 @@
 -- What all scripts begin with. Each is one step of a room: atomic, as it looks at what others may change
 -- (leases, names, the revision) before it changes anything.
 --
--- KEYS  1 meta {epoch, revision, schema, heard, locked}   2 variables {name -> value}
+-- KEYS  1 meta {epoch, revision, schema, heard, locked}, or {removed} for a while   2 variables {name -> value}
 --       3 nodes (by when their lease ends, ms)    4 sessions {node/number -> name, or nothing}
 --       5 names {name -> node/number}             6 written {node -> the number of its last write}
 --       7 bans {who -> until when, ms}            8 leader {node, until}
@@ -20,13 +20,13 @@ local function leave(session)
 end
 
 -- Nodes whose lease is over are out, and their sessions with them. Where nobody was heard for long, the
--- broker was away, and not the nodes: they get a new lease.
+-- broker was away, and not the nodes: they get the time that it takes to renew.
 local function expire()
   local heard = tonumber(redis.call('HGET', meta, 'heard') or now)
   redis.call('HSET', meta, 'heard', now)
   if now - heard > lease / 2 then
-    for _, there in ipairs(redis.call('ZRANGE', nodes, 0, -1)) do
-      redis.call('ZADD', nodes, now + lease, there)
+    for _, there in ipairs(redis.call('ZRANGEBYSCORE', nodes, '-inf', now + lease / 2)) do
+      redis.call('ZADD', nodes, now + lease / 2, there)
     end
     return
   end
@@ -66,6 +66,6 @@ local function read(is_new)
   }
 end
 
-if redis.call('EXISTS', meta) == 1 then expire() end
-local is_there = redis.call('EXISTS', meta) == 1
+local is_there = redis.call('HEXISTS', meta, 'epoch') == 1
+if is_there then expire() end
 local is_in = redis.call('ZSCORE', nodes, node)

@@ -9,7 +9,8 @@ if tonumber(ARGV[4]) <= tonumber(redis.call('HGET', written, node) or 0) then re
 local first = 9 + tonumber(ARGV[8])
 for at = 9, first - 1 do redis.call('HDEL', variables, ARGV[at]) end
 set(ARGV, first)
-redis.call('HSET', written, node, ARGV[5])
+-- Keys that are new get the time that the room has.
+if redis.call('HSET', written, node, ARGV[5]) == 1 then renew() end
 local number = redis.call('HINCRBY', meta, 'revision', 1)
 local epoch = redis.call('HGET', meta, 'epoch')
 redis.call('PUBLISH', ARGV[6], '{"epoch":"' .. epoch .. '","number":' .. number .. ',"node":"' .. node ..
