@@ -187,7 +187,10 @@ pub enum RelayNews {
     /// Everyone is put out.
     Closed,
     /// It is no more.
-    Removed,
+    Removed {
+        /// The room that was meant: another of its id may be there since.
+        epoch: String,
+    },
 }
 
 /// A member of a room, as the broker knows it.

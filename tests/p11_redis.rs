@@ -173,6 +173,74 @@ async fn who_writes_all_the_time_keeps_its_lease() {
     bob.until("x", &n.to_string()).await;
 }
 
+/// A node lets go of what it does not need any more, and what it makes does not stay for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn channels_and_keys_do_not_outlive_their_rooms() {
+    let redis = Redis::start("channels");
+    let nodes = nodes_of(&redis, 2).await;
+    let mut ann = nodes[0].join("arena", "ann", X).await;
+    nodes[1].join("arena", "bob", X).await.close().await;
+    let forgotten = async {
+        while nodes[1].rooms.stats().rooms > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    ann.reading_until(within("forgotten", forgotten)).await;
+    ann.set("x", "1").await;
+    ann.sync().await;
+    let _other = nodes[1].join("other", "bob", X).await;
+    let room = nodes[0].rooms.room("arena").unwrap();
+    let _lead = room.lead().await.unwrap();
+    room.ban(room.members()[0].id, Duration::from_secs(1)).await.unwrap();
+
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut count = redis::cmd("PUBSUB");
+    count.arg("NUMSUB").arg("cv:{arena}:c0");
+    let (_, hear): (String, u64) = count.query_async(&mut connection).await.unwrap();
+    assert_eq!(hear, 1, "bob's node hears it still");
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+    assert!(keys.len() > 10, "{keys:?}");
+    for key in keys {
+        let left: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.unwrap();
+        assert!(left > 0, "{key} stays for ever");
+    }
+}
+
+/// The other side is gone without a word, as after a power cut: no connection tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_has_fallen_silent_is_left() {
+    let redis = Redis::start("silent");
+    let cable = Cable::to(format!("127.0.0.1:{}", redis.port())).await;
+    let (a, b) = (node(&format!("redis://{}/", cable.addr)).await, node(&redis.url()).await);
+    let mut ann = a.join("arena", "ann", X).await;
+    let mut bob = b.join("arena", "bob", X).await;
+    cable.forsake();
+    ann.set("x", "1").await;
+    bob.until("x", "1").await;
+    bob.set("x", "2").await;
+    ann.until("x", "2").await;
+    let join = async { while a.refusal_or_join("arena", "eve", X).await.is_some() {} };
+    ann.reading_until(within("eve is let in", join)).await;
+}
+
+/// A failover: what the address leads to is a replica now, and then another server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_became_a_replica_is_left() {
+    let (old, new) = (Redis::start("old"), Redis::start("new"));
+    let cable = Cable::to(format!("127.0.0.1:{}", old.port())).await;
+    let node = node(&format!("redis://{}/", cable.addr)).await;
+    let mut ann = node.join("arena", "ann", X).await;
+    cable.lead_to(format!("127.0.0.1:{}", new.port()));
+    let client = redis::Client::open(old.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut follow = redis::cmd("REPLICAOF");
+    follow.arg("127.0.0.1").arg(new.port());
+    let () = follow.query_async(&mut connection).await.unwrap();
+    let join = async { while node.refusal_or_join("arena", "bob", X).await.is_some() {} };
+    ann.reading_until(within("bob is let in", join)).await;
+}
+
 /// Case 4: one node cannot reach it, and the others can.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_cut_off_catches_up() {

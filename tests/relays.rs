@@ -173,7 +173,10 @@ async fn contract(relay: &dyn Relay) {
 
     // A room that is removed leaves nothing behind.
     assert_eq!(ask("a", "r", Remove).await, done("e", 4));
-    assert_eq!(within("news", heard.next()).await, Some(RelayMessage::Told(RelayNews::Removed)));
+    assert_eq!(
+        within("news", heard.next()).await,
+        Some(RelayMessage::Told(RelayNews::Removed { epoch: "e".into() }))
+    );
     assert_eq!(ask("b", "r", Renew).await, Nowhere);
     // And a node that did not hear of it does not make it again.
     let restored = Some(StoredRoom { schema: StoredSchema::Fixed, variables: Vec::new() });

@@ -96,7 +96,9 @@ impl Inner {
                     holder = Some((room.id().clone(), node.clone(), session));
                     let wanted = RelayNews::Wanted { node, session, person, replaces };
                     hub.request(room.id(), &RelayRequest::Tell(wanted)).await?;
-                    until = Some(Instant::now() + self.rules.limits.takeover_probe + YIELDING);
+                    // A node that is gone may have been given time to renew.
+                    let yielding = self.rules.limits.takeover_probe + YIELDING;
+                    until = Some(Instant::now() + yielding.max(hub.lease() * 9 / 20));
                 }
                 RelayAnswer::NameInUse { .. } if until > Some(Instant::now()) => {
                     let is_kept = async { while kept.recv().await.ok() != holder {} };
@@ -157,7 +159,13 @@ impl Inner {
             }
             RelayNews::Locked(locked) => room.change(|state, _| state.set_locked(locked)),
             RelayNews::Closed => self.close_here(room),
-            RelayNews::Removed => self.put_all_out(room, &closed()),
+            RelayNews::Removed { epoch } => {
+                let is_it =
+                    |state: &State| state.revision().is_some_and(|here| here.epoch == epoch);
+                if room.read(is_it) {
+                    self.put_all_out(room, &closed());
+                }
+            }
         }
     }
 

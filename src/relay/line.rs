@@ -165,13 +165,14 @@ impl Line {
         }
         warn!(room = &*self.id, "the broker lost the room: it gets what members saw last");
         let create = Some(self.room()?.read(|state| state.stored()));
-        let enter = RelayRequest::Enter { create, epoch: unique(), lost: Some(here.epoch) };
+        let lost = here.epoch;
+        let enter = RelayRequest::Enter { create, epoch: unique(), lost: Some(lost.clone()) };
         let answer = self.ask(&enter).await?;
         let room = self.room()?;
         let RelayAnswer::Room { revision, room: there, written, .. } = answer else {
             // It was removed, and this node was not told.
             if let Some(registry) = self.registry.upgrade() {
-                registry.hear_news(&room, RelayNews::Removed);
+                registry.hear_news(&room, RelayNews::Removed { epoch: lost });
             }
             return Err(Gone);
         };

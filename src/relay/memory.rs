@@ -146,7 +146,8 @@ impl Kept {
                 let revision = room.revision.clone();
                 self.room = None;
                 self.removed = Some(revision.epoch.clone());
-                _ = self.messages.send(RelayMessage::Told(RelayNews::Removed));
+                let news = RelayNews::Removed { epoch: revision.epoch.clone() };
+                _ = self.messages.send(RelayMessage::Told(news));
                 return RelayAnswer::Done(revision);
             }
             RelayRequest::Lead => {

@@ -15,8 +15,7 @@ use redis::{
 use tokio::time::timeout;
 
 use super::{
-    Relay, RelayAnswer, RelayError, RelayMessages, RelayNews, RelayRequest, RelayRevision,
-    RelaySession,
+    Relay, RelayAnswer, RelayError, RelayMessages, RelayRequest, RelayRevision, RelaySession,
 };
 use crate::store::{StoredRoom, StoredSchema};
 use channels::Channels;
@@ -291,10 +290,7 @@ impl Scripts {
             RelayRequest::Tell(news) => {
                 (&self.host, vec!["tell".into(), channel.into(), channels::encode_news(news)])
             }
-            RelayRequest::Remove => {
-                let news = channels::encode_news(&RelayNews::Removed);
-                (&self.host, vec!["remove".into(), channel.into(), news])
-            }
+            RelayRequest::Remove => (&self.host, vec!["remove".into(), channel.into()]),
             RelayRequest::Lead => (&self.host, vec!["lead".into()]),
             RelayRequest::Resign => (&self.host, vec!["resign".into()]),
         }

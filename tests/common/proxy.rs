@@ -1,6 +1,10 @@
 //! TCP proxies: one that delays each direction, in order, and one that can be cut.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -53,17 +57,23 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, most: Duration) 
 /// Stands before `target`; what is sent while it is cut arrives when it is whole again.
 pub struct Cable {
     pub addr: SocketAddr,
-    is_cut: watch::Sender<bool>,
+    /// Where it leads to, and whether it is cut, for those who come.
+    end: Arc<Mutex<(String, watch::Sender<bool>)>>,
+    forsaken: Mutex<Vec<watch::Sender<bool>>>,
 }
 
 impl Cable {
     pub async fn to(target: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let (is_cut, cut) = watch::channel(false);
+        let end = Arc::new(Mutex::new((target, watch::Sender::new(false))));
+        let ends = end.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (target, cut) = (target.clone(), cut.clone());
+                let (target, cut) = {
+                    let end = ends.lock().unwrap();
+                    (end.0.clone(), end.1.subscribe())
+                };
                 tokio::spawn(async move {
                     whole(cut.clone()).await;
                     let Ok(server) = TcpStream::connect(target).await else { return };
@@ -76,11 +86,23 @@ impl Cable {
                 });
             }
         });
-        Self { addr, is_cut }
+        Self { addr, end, forsaken: Mutex::default() }
     }
 
     pub fn cut(&self, is_cut: bool) {
-        self.is_cut.send_replace(is_cut);
+        self.end.lock().unwrap().1.send_replace(is_cut);
+    }
+
+    /// Where those connections lead to that come.
+    pub fn lead_to(&self, target: String) {
+        self.end.lock().unwrap().0 = target;
+    }
+
+    /// The connections that there are stay open, and nothing goes through them any more.
+    pub fn forsake(&self) {
+        let old = std::mem::replace(&mut self.end.lock().unwrap().1, watch::Sender::new(false));
+        old.send_replace(true);
+        self.forsaken.lock().unwrap().push(old);
     }
 }
 

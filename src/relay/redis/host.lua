@@ -1,6 +1,6 @@
 -- What the host of a node does to a room.
 -- ARGV  4 lock, unlock, ban, tell, remove, lead or resign   5... its own:
---       ban: who, for how long (ms)   tell and remove: the channel, the message
+--       ban: who, for how long (ms)   tell: the channel, the message   remove: the channel
 -- Returns done, or led. Atomic, as of two nodes that want to lead one must, and who is out does nothing.
 if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end
@@ -24,13 +24,15 @@ elseif deed == 'lead' then
 elseif deed == 'resign' then
   if redis.call('HGET', leader, 'node') == node then redis.call('DEL', leader) end
 else
+  local message = ARGV[6]
   if deed == 'remove' then
     -- A node that does not hear of it must not take it for lost.
     local epoch = revision()
     redis.call('DEL', unpack(KEYS))
     redis.call('HSET', meta, 'removed', epoch)
     redis.call('PEXPIRE', meta, 2 * lease)
+    message = '{"told":{"Removed":{"epoch":"' .. epoch .. '"}}}'
   end
-  redis.call('PUBLISH', ARGV[5], ARGV[6])
+  redis.call('PUBLISH', ARGV[5], message)
 end
 return answer

@@ -20,13 +20,13 @@ local function leave(session)
 end
 
 -- Nodes whose lease is over are out, and their sessions with them. Where nobody was heard for long, the
--- broker was away, and not the nodes: they get the time that it takes to renew.
+-- broker was away, and not the nodes: they get the time that it takes to renew (three times a lease).
 local function expire()
   local heard = tonumber(redis.call('HGET', meta, 'heard') or now)
   redis.call('HSET', meta, 'heard', now)
   if now - heard > lease / 2 then
-    for _, there in ipairs(redis.call('ZRANGEBYSCORE', nodes, '-inf', now + lease / 2)) do
-      redis.call('ZADD', nodes, now + lease / 2, there)
+    for _, there in ipairs(redis.call('ZRANGEBYSCORE', nodes, '-inf', now + 0.4 * lease)) do
+      redis.call('ZADD', nodes, math.floor(now + 0.4 * lease), there)
     end
     return
   end

@@ -1,0 +1,195 @@
+//! P11 where brokers and connections fail in part: what is lost, refused or too much.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::{
+    future::{pending, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
+
+use axum_cloud_variables::{Limits, RoomRegistry, Schema};
+use common::{Server, eventually, unlimited_rate, within};
+
+include!("../src/relay/memory.rs");
+
+/// The broker of the docs, with faults.
+#[derive(Debug, Default)]
+struct Shaky {
+    relay: MemoryRelay,
+    is_away: AtomicBool,
+    /// Requests are never answered.
+    is_silent: AtomicBool,
+    /// Messages are lost.
+    is_deaf: Arc<AtomicBool>,
+}
+
+impl Shaky {
+    /// What comes instead of an answer.
+    fn fault<'a, T: Send + 'a>(&self) -> Option<BoxFuture<'a, Result<T, RelayError>>> {
+        if self.is_silent.load(SeqCst) {
+            return Some(pending().boxed());
+        }
+        self.is_away.load(SeqCst).then(|| ready(Err(RelayError("away".into()))).boxed())
+    }
+
+    fn sessions(&self, room: &str) -> usize {
+        self.relay.with(room, |room| room.room.as_ref().map_or(0, |room| room.sessions.len()))
+    }
+}
+
+impl Relay for Shaky {
+    fn request<'a>(
+        &'a self,
+        room: &'a str,
+        node: &'a str,
+        request: &'a RelayRequest,
+    ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
+        self.fault().unwrap_or_else(|| self.relay.request(room, node, request))
+    }
+
+    fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
+        let is_deaf = self.is_deaf.clone();
+        let subscribe = async move {
+            let messages = self.relay.subscribe(room).await?;
+            Ok(messages.filter(move |_| ready(!is_deaf.load(SeqCst))).boxed() as RelayMessages)
+        };
+        self.fault().unwrap_or_else(|| subscribe.boxed())
+    }
+}
+
+const X: &[(&str, &str)] = &[("x", "0")];
+
+async fn nodes<const COUNT: usize>(broker: &Arc<Shaky>, limits: Limits) -> [Server; COUNT] {
+    let mut nodes = Vec::new();
+    for _ in 0..COUNT {
+        let builder = RoomRegistry::builder().schema(Schema::Growing).limits(limits.clone());
+        nodes.push(Server::with(builder.relay(broker.clone())).await);
+    }
+    nodes.try_into().ok().unwrap()
+}
+
+#[tokio::test]
+async fn who_leaves_during_an_outage_is_forgotten_after_it() {
+    let broker: Arc<Shaky> = Arc::default();
+    let [node] = nodes(&broker, unlimited_rate()).await;
+    let ann = node.join("arena", "ann", X).await;
+    broker.is_away.store(true, SeqCst);
+    ann.close().await;
+    node.members(0).await;
+    assert!(!node.rooms.shutdown(Duration::from_millis(100)).await, "the broker does not know");
+    assert_eq!(broker.sessions("arena"), 1);
+
+    let [node] = nodes(&broker, unlimited_rate()).await;
+    broker.is_away.store(false, SeqCst);
+    let bob = node.join("arena", "bob", X).await;
+    broker.is_away.store(true, SeqCst);
+    bob.close().await;
+    node.members(0).await;
+    broker.is_away.store(false, SeqCst);
+    eventually("the broker knows that bob has left", || broker.sessions("arena") == 1).await;
+}
+
+#[tokio::test]
+async fn who_is_refused_by_the_broker_creates_nothing() {
+    let broker: Arc<Shaky> = Arc::default();
+    let [a, b] = nodes(&broker, unlimited_rate().members_per_room(1)).await;
+    let mut ann = a.join("arena", "ann", X).await;
+    assert_eq!(b.refusal("arena", "eve", &[("x", "0"), ("junk", "1")]).await.0, 4003);
+    // What eve brought would be in the order before this.
+    ann.set("x", "1").await;
+    let room = a.rooms.room("arena").unwrap();
+    eventually("it came back", || room.get("x").as_deref() == Some("1")).await;
+    assert_eq!(room.get("junk"), None);
+}
+
+#[tokio::test]
+async fn a_room_has_no_more_variables_than_it_may_have() {
+    let broker: Arc<Shaky> = Arc::default();
+    let [node] = nodes(&broker, unlimited_rate().variables_per_room(10)).await;
+    let mut ann = node.join("arena", "ann", X).await;
+    for is_away in [false, true] {
+        broker.is_away.store(is_away, SeqCst);
+        for n in 0..1_000 {
+            ann.set(&format!("{is_away}{n}"), "1").await;
+        }
+        ann.sync().await;
+    }
+    broker.is_away.store(false, SeqCst);
+    ann.set("x", "last").await;
+    let room = node.rooms.room("arena").unwrap();
+    eventually("all came back", || room.get("x").as_deref() == Some("last")).await;
+    assert_eq!(room.variables().len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_writes_more_than_a_broker_takes_leaves_memory_for_the_others() {
+    let broker: Arc<Shaky> = Arc::default();
+    let [node] = nodes(&broker, unlimited_rate().state_bytes(32 << 20)).await;
+    let other = node.rooms.open("other").variables([("y", "0")]).await.unwrap();
+    let mut ann = node.join("arena", "ann", X).await;
+    for n in 0..600 {
+        ann.set("x", &format!("{n}{}", "v".repeat(90_000))).await;
+        other.set("y", "v".repeat(1_000)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_removed_room_does_not_come_back_by_a_node_that_did_not_hear_of_it() {
+    let broker: Arc<Shaky> = Arc::default();
+    let [a, b] = nodes(&broker, unlimited_rate()).await;
+    let _ann = a.join("arena", "ann", X).await;
+    let mut bob = b.join("arena", "bob", X).await;
+    broker.is_deaf.store(true, SeqCst);
+    a.rooms.room("arena").unwrap().remove().await.unwrap();
+    bob.set("x", "1").await;
+    assert_eq!(bob.closed().await.0, 1001);
+    assert!(!broker.relay.with("arena", |room| room.room.is_some()));
+}
+
+#[tokio::test]
+async fn a_room_whose_unlocking_was_not_heard_is_open() {
+    let broker: Arc<Shaky> = Arc::default();
+    let [a, b] = nodes(&broker, unlimited_rate()).await;
+    let _ann = a.join("arena", "ann", X).await;
+    let mut bob = b.join("arena", "bob", X).await;
+    let room = a.rooms.room("arena").unwrap();
+    room.lock(true).await.unwrap();
+    eventually("heard", || b.rooms.rooms("", 1)[0].locked).await;
+    broker.is_deaf.store(true, SeqCst);
+    room.lock(false).await.unwrap();
+    let join = b.refusal_or_join("arena", "eve", X);
+    assert_eq!(bob.reading_until(join).await, None);
+}
+
+#[tokio::test]
+async fn whoever_comes_while_the_broker_is_silent_is_refused_in_time() {
+    let broker: Arc<Shaky> = Arc::default();
+    let [node] = nodes(&broker, unlimited_rate()).await;
+    broker.is_silent.store(true, SeqCst);
+    // One after another they would wait for longer than anything here.
+    let names: Vec<_> = (0..30).map(|n| format!("p{n}")).collect();
+    let all = names.iter().map(|name| node.refusal("arena", name, X));
+    let refusals = within("all", futures_util::future::join_all(all)).await;
+    assert!(refusals.iter().all(|(code, _)| *code == 4003));
+}
+
+#[tokio::test]
+async fn what_the_broker_lost_is_told_again() {
+    let broker: Arc<Shaky> = Arc::default();
+    let [a, b] = nodes(&broker, unlimited_rate()).await;
+    let mut ann = a.join("arena", "ann", X).await;
+    let mut bob = b.join("arena", "bob", X).await;
+    broker.is_deaf.store(true, SeqCst);
+    ann.set("x", "1").await;
+    let is_taken =
+        || broker.relay.with("arena", |room| room.room.as_ref().unwrap().revision.number == 1);
+    eventually("the broker takes it in", is_taken).await;
+    broker.relay.with("arena", |room| room.room = None);
+    broker.is_deaf.store(false, SeqCst);
+    bob.until("x", "1").await;
+}
