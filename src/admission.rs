@@ -5,12 +5,13 @@ use std::{future::ready, pin::pin, sync::Arc};
 use axum::http::request::Parts;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, timeout};
-use tracing::debug;
+use tracing::{Span, debug};
 
 use crate::{
     close::{Close, CloseCode},
     identity::Identity,
     limits::Limits,
+    metrics,
     names::NameKey,
     outbox::Outbox,
     policy::{self, AnyPolicy},
@@ -73,6 +74,9 @@ pub(crate) async fn admit(
     loop {
         match registry.enter(&room, &newcomer).await {
             Ok((seat, joined)) => {
+                metrics::joined(newcomer.link.age(Instant::now().into_std()));
+                let span = Span::current();
+                span.record("username", &*name).record("dialect", tracing::field::debug(dialect));
                 debug!("joined");
                 let outbox = Outbox::new(seat.room().clone(), dialect, joined);
                 return Ok((seat, outbox));

@@ -10,6 +10,7 @@ mod inspector;
 #[doc(hidden)]
 pub mod internals;
 mod limits;
+mod metrics;
 mod mount;
 mod names;
 mod outbox;

@@ -14,7 +14,7 @@ use std::{future::poll_fn, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use hyper::upgrade::Upgraded;
 use tokio::time::{Instant, timeout};
-use tracing::debug;
+use tracing::{Instrument, debug, debug_span, field};
 
 #[cfg(feature = "internals")]
 pub(crate) use echo::echo;
@@ -23,6 +23,7 @@ pub(crate) use liveness::Liveness;
 use crate::{
     admission::{Caller, Line, admit},
     close::{Close, CloseCode},
+    metrics,
     outbox::Outbox,
     registry::{Inner, Seat, Session},
     room::Link,
@@ -41,6 +42,12 @@ pub(crate) async fn serve(
     caller: Caller,
     session: Session,
 ) {
+    // No room: its id may be a secret that is shared by a link.
+    let span = debug_span!("connection", username = field::Empty, dialect = field::Empty);
+    talk(upgraded, registry, caller, session).instrument(span).await;
+}
+
+async fn talk(upgraded: Upgraded, registry: Arc<Inner>, caller: Caller, session: Session) {
     let link = Arc::new(Link::new(Instant::now().into_std()));
     let socket = Arc::new(Socket::new(upgraded, &link));
     let limits = &registry.rules.limits;
@@ -118,7 +125,9 @@ impl Talk<'_> {
 async fn conclude(socket: &Socket, reader: &mut Reader, end: End, patience: Duration) {
     match end {
         End::Close(close) => {
-            debug!(%close, "closing");
+            let code = close.code.code(reader.dialect());
+            debug!(code, reason = close.reason(), "closing");
+            metrics::closed(code);
             let goodbye = Box::pin(hang_up(socket, reader, &close));
             _ = timeout(patience, goodbye).await;
         }

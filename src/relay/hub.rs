@@ -11,11 +11,14 @@ use std::{
 
 use tokio::{
     sync::{broadcast, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayRequest};
-use crate::turns::{Turn, Turns};
+use crate::{
+    metrics,
+    turns::{Turn, Turns},
+};
 
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -59,8 +62,11 @@ impl Hub {
         room: &str,
         request: &RelayRequest,
     ) -> Result<RelayAnswer, RelayError> {
+        let began = Instant::now();
         let answer = timeout(self.relay.timeout(), self.relay.request(room, &self.node, request));
-        answer.await.unwrap_or_else(|_| Err(late()))
+        let answer = answer.await.unwrap_or_else(|_| Err(late()));
+        metrics::asked(began.elapsed(), answer.is_ok());
+        answer
     }
 
     pub(crate) async fn subscribe(&self, room: &str) -> Result<RelayMessages, RelayError> {

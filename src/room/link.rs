@@ -106,9 +106,9 @@ impl Link {
         (micros > 0).then(|| Duration::from_micros(micros))
     }
 
-    #[cfg(feature = "inspector")]
-    pub(super) fn opened(&self) -> Instant {
-        self.opened
+    /// How long ago the connection was made.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.opened)
     }
 
     pub(crate) fn pause(&self, paused: bool) {

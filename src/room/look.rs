@@ -39,7 +39,7 @@ pub(crate) struct VariableLook {
 impl MemberLook {
     /// How long ago it connected.
     pub(crate) fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.link.opened())
+        self.link.age(now)
     }
 
     /// How long its last answer to a ping took.

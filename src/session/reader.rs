@@ -18,6 +18,7 @@ use super::{
 use crate::{
     close::{Close, CloseCode},
     limits::Limits,
+    metrics,
     registry::Seat,
     room::{Link, WriteError},
     wire::{self, ClientMessage, Dialect, Malformed, ScratchValues},
@@ -125,6 +126,7 @@ impl Reader {
                     self.base = self.socket.with(|writer| {
                         if let Some(time) = writer.liveness().pong(&payload, now) {
                             self.link.note_round_trip(time);
+                            metrics::answered(time);
                         }
                         writer.liveness().base()
                     });

@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::{Change, RoomStore, StoreError, StoredRoom};
 use crate::{
+    metrics,
     room::{Shared, Taken},
     turns::{Turn, Turns},
 };
@@ -237,7 +238,9 @@ impl Keeper {
     }
 
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let began = Instant::now();
         let result = self.with_store(Use::Save, |store| store.commit(changes));
+        metrics::committed(began.elapsed(), result.is_ok());
         let bytes = catch_unwind(AssertUnwindSafe(|| self.store.bytes()));
         self.health.lock().stats.bytes = bytes.unwrap_or_default();
         result

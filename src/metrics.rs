@@ -1,0 +1,118 @@
+//! What is measured, in the names of the facade of the metrics crate; nothing without that feature.
+
+use std::time::Duration;
+
+#[cfg(feature = "metrics")]
+use metrics::{
+    Unit::{Bytes, Count, Seconds},
+    counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+
+#[cfg(feature = "metrics")]
+use crate::{policy::Judging, registry::RoomRegistry};
+
+/// Somebody joined, so long after the connection was there.
+pub(crate) fn joined(time: Duration) {
+    #[cfg(feature = "metrics")]
+    histogram!("cloud_variables_join_seconds").record(time);
+    _ = time;
+}
+
+/// The server ended a connection with this code.
+pub(crate) fn closed(code: u16) {
+    #[cfg(feature = "metrics")]
+    counter!("cloud_variables_closes_total", "code" => code.to_string()).increment(1);
+    _ = code;
+}
+
+/// A ping was answered.
+pub(crate) fn answered(time: Duration) {
+    #[cfg(feature = "metrics")]
+    histogram!("cloud_variables_round_trip_seconds").record(time);
+    _ = time;
+}
+
+/// The store took a commit, or failed.
+pub(crate) fn committed(time: Duration, is_done: bool) {
+    #[cfg(feature = "metrics")]
+    histogram!("cloud_variables_store_commit_seconds", "ok" => is_done.to_string()).record(time);
+    _ = (time, is_done);
+}
+
+/// The broker answered, or did not.
+pub(crate) fn asked(time: Duration, is_done: bool) {
+    #[cfg(feature = "metrics")]
+    histogram!("cloud_variables_relay_request_seconds", "ok" => is_done.to_string()).record(time);
+    _ = (time, is_done);
+}
+
+#[cfg(feature = "metrics")]
+impl RoomRegistry {
+    /// Gives the recorder of the process (that of the metrics crate) the gauges and counters of this
+    /// registry as they are now. To be called before they are looked at: where a Prometheus endpoint
+    /// renders, or each some seconds. What takes time (joins, round trips, commits, requests to a
+    /// broker) and closes are recorded as they happen. The README lists all names.
+    ///
+    /// ```
+    /// use axum_cloud_variables::RoomRegistry;
+    ///
+    /// let rooms = RoomRegistry::new();
+    /// rooms.record_metrics();
+    /// ```
+    pub fn record_metrics(&self) {
+        Judging::refuse();
+        describe();
+        let stats = self.stats();
+        gauge!("cloud_variables_rooms").set(stats.rooms as f64);
+        gauge!("cloud_variables_members").set(stats.members as f64);
+        gauge!("cloud_variables_connections").set(stats.sessions as f64);
+        gauge!("cloud_variables_state_bytes").set(stats.state_bytes as f64);
+        counter!("cloud_variables_writes_total").absolute(stats.activity.writes);
+        counter!("cloud_variables_deliveries_total").absolute(stats.activity.deliveries);
+        counter!("cloud_variables_corrections_total").absolute(stats.activity.corrections);
+        if let Some(store) = self.store_stats() {
+            gauge!("cloud_variables_store_unsaved_values").set(store.unsaved as f64);
+            gauge!("cloud_variables_store_is_failing").set(f64::from(u8::from(store.is_failing)));
+            if let Some(bytes) = store.bytes {
+                gauge!("cloud_variables_store_bytes").set(bytes as f64);
+            }
+        }
+    }
+}
+
+#[cfg(feature = "metrics")]
+fn describe() {
+    for (name, unit, text) in [
+        ("cloud_variables_rooms", Count, "Rooms in memory."),
+        ("cloud_variables_members", Count, "Members of all rooms."),
+        ("cloud_variables_connections", Count, "Connections, before and after their handshake."),
+        ("cloud_variables_state_bytes", Bytes, "What counts towards Limits::state_bytes."),
+        ("cloud_variables_store_unsaved_values", Count, "Values that wait for the next commit."),
+        ("cloud_variables_store_is_failing", Count, "1 where the last commit failed, else 0."),
+        ("cloud_variables_store_bytes", Bytes, "What the store takes up."),
+    ] {
+        describe_gauge!(name, unit, text);
+    }
+    for (name, text) in [
+        ("cloud_variables_writes_total", "Values that became a variable's."),
+        ("cloud_variables_deliveries_total", "Sets that members were due for them."),
+        ("cloud_variables_corrections_total", "Sets that told a member a room's value again."),
+        ("cloud_variables_closes_total", "Connections that the server ended, by close code."),
+    ] {
+        describe_counter!(name, Count, text);
+    }
+    for (name, text) in [
+        ("cloud_variables_join_seconds", "From the connection to the joining of a room."),
+        ("cloud_variables_round_trip_seconds", "From a ping to its answer."),
+        (
+            "cloud_variables_store_commit_seconds",
+            "Commits of the store, by whether they succeeded.",
+        ),
+        (
+            "cloud_variables_relay_request_seconds",
+            "Requests to the broker, by whether it answered.",
+        ),
+    ] {
+        describe_histogram!(name, Seconds, text);
+    }
+}
