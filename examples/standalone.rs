@@ -2,11 +2,24 @@
 
 use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use axum::{Router, serve::ListenerExt};
+use axum::{
+    Router,
+    extract::Request,
+    http::{
+        StatusCode,
+        header::{AUTHORIZATION, WWW_AUTHENTICATE},
+    },
+    middleware::{self, Next},
+    response::{IntoResponse, Redirect},
+    routing::get,
+    serve::ListenerExt,
+};
 use axum_cloud_variables::{
     Limits, Origins, RedbStore, RedisRelay, RelayError, RoomRegistry, ScratchValues, UsernameRules,
 };
+use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::Parser;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::{
     fs::File,
     io::{BufReader, BufWriter},
@@ -75,6 +88,16 @@ struct Args {
     /// over them.
     #[arg(long, value_name = "URL", conflicts_with = "store")]
     redis: Vec<String>,
+    /// Show rooms at /inspector/ to who has this name and password, who may also set variables, kick,
+    /// ban, lock and close. Passwords travel as they are: only by https, or on this machine.
+    #[arg(long, value_name = "NAME:PASSWORD")]
+    inspector: Option<String>,
+    /// Writes of the past that each room knows, for the inspector.
+    #[arg(long, default_value_t = 0)]
+    history: usize,
+    /// Serve figures for Prometheus at /metrics, to everyone.
+    #[arg(long)]
+    metrics: bool,
     /// Write all rooms of the store to this file, one a line, and end.
     #[arg(long, value_name = "FILE", requires = "store", conflicts_with = "import")]
     export: Option<PathBuf>,
@@ -119,6 +142,11 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
         Some(folder) => Router::new().fallback_service(ServeDir::new(folder)).layer(mount.layer()),
         None => mount.into(),
     };
+    let app = match &args.inspector {
+        Some(password) => app.merge(inspector(&rooms, password)),
+        None => app,
+    };
+    let app = if args.metrics { app.merge(metrics(&rooms)?) } else { app };
     let listener = TcpListener::bind(args.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
@@ -126,6 +154,39 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     let listener = listener.tap_io(|stream| _ = stream.set_nodelay(true));
     axum::serve(listener, app).with_graceful_shutdown(drain(rooms)).await?;
     Ok(())
+}
+
+/// Behind HTTP's basic authentication, by the browser's own dialog.
+fn inspector(rooms: &RoomRegistry, password: &str) -> Router {
+    let expected = format!("Basic {}", BASE64_STANDARD.encode(password));
+    let ask = middleware::from_fn(move |request: Request, next: Next| {
+        let given = request.headers().get(AUTHORIZATION);
+        let is_known = given.is_some_and(|given| given.as_bytes() == expected.as_bytes());
+        async move {
+            match is_known {
+                true => next.run(request).await,
+                false => {
+                    let dialog = [(WWW_AUTHENTICATE, "Basic realm=\"rooms\"")];
+                    (StatusCode::UNAUTHORIZED, dialog, "who are you?").into_response()
+                }
+            }
+        }
+    });
+    Router::new()
+        .nest("/inspector", rooms.inspector().allow_actions(true).into())
+        .route("/inspector/", get(async || Redirect::permanent("/inspector")))
+        .layer(ask)
+}
+
+fn metrics(rooms: &RoomRegistry) -> Result<Router, Box<dyn Error>> {
+    let prometheus = PrometheusBuilder::new().install_recorder()?;
+    let rooms = rooms.clone();
+    let render = async move || {
+        rooms.record_metrics();
+        prometheus.run_upkeep();
+        prometheus.render()
+    };
+    Ok(Router::new().route("/metrics", get(render)))
 }
 
 fn mount_path(path: &str) -> Result<String, String> {
@@ -164,6 +225,7 @@ fn registry(args: &Args) -> Result<RoomRegistry, Box<dyn Error>> {
     }
     Ok(builder
         .limits(limits)
+        .history(args.history)
         .tick(Duration::try_from_secs_f64(args.tick_ms / 1000.0)?)
         .settle((args.settle_ms > 0).then(|| Duration::from_millis(args.settle_ms)))
         .scratch_values(match args.any_value {
