@@ -203,7 +203,8 @@ async fn channels_and_keys_do_not_outlive_their_rooms() {
     assert!(keys.len() > 10, "{keys:?}");
     for key in keys {
         let left: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.unwrap();
-        assert!(left > 0, "{key} stays for ever");
+        // -2 is of one that is gone by now: a ban empties some.
+        assert_ne!(left, -1, "{key} stays for ever");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering::Relaxed},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -29,8 +30,7 @@ impl Redis {
     }
 
     fn start_as(name: &str, is_secret: bool) -> Self {
-        // Free a moment ago.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let folder = Folder::new(name);
         Self { child: run(port, is_secret, &folder), port, is_secret, folder }
     }
@@ -73,6 +73,14 @@ impl Redis {
         let signal = if is_still { "-STOP" } else { "-CONT" };
         Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
     }
+}
+
+/// None that the system gives to others, as it would while this one is down.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 100) as u16 * 100;
+    let mut ports = (0..100).map(|_| first + NEXT.fetch_add(1, Relaxed) % 100);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 fn run(port: u16, is_secret: bool, folder: &Folder) -> Child {
