@@ -16,17 +16,17 @@ use axum_cloud_variables::{
     Change, Dialect, Identity, Join, Limits, OpenError, Policy, RedbStore, Rejection, RoomError,
     RoomRegistry, RoomRegistryBuilder, RoomStore, Schema, StoreError, StoredSchema,
 };
-use common::{Folder, Server, Shaky, eventually, unlimited_rate};
+use common::{Folder, Server, ShakyStore, eventually, unlimited_rate};
 
 const X: &[(&str, &str)] = &[("x", "0")];
 const Y: &[(&str, &str)] = &[("y", "0")];
 
-fn with(store: &Arc<Shaky>) -> RoomRegistryBuilder {
+fn with(store: &Arc<ShakyStore>) -> RoomRegistryBuilder {
     let builder = RoomRegistry::builder().limits(unlimited_rate()).store(store.clone());
     builder.flush_interval(Duration::from_millis(20))
 }
 
-async fn server(store: &Arc<Shaky>) -> Server {
+async fn server(store: &Arc<ShakyStore>) -> Server {
     Server::with(with(store)).await
 }
 
@@ -90,7 +90,7 @@ async fn rooms_of_every_kind_come_back_as_they_were() {
 
 #[tokio::test]
 async fn an_unloaded_room_comes_back() {
-    let store: Arc<Shaky> = Arc::default();
+    let store: Arc<ShakyStore> = Arc::default();
     let limits = unlimited_rate().empty_room_ttl(Duration::ZERO);
     let server = Server::with(with(&store).limits(limits)).await;
     for n in 0..3 {
@@ -108,7 +108,7 @@ async fn an_unloaded_room_comes_back() {
 
 #[tokio::test]
 async fn what_is_not_saved_is_not_unloaded_for_another_room() {
-    let store: Arc<Shaky> = Arc::default();
+    let store: Arc<ShakyStore> = Arc::default();
     let limits = unlimited_rate().rooms(1);
     let server = Server::with(with(&store).limits(limits)).await;
     let mut ann = server.join("a", "ann", X).await;
@@ -145,7 +145,7 @@ async fn a_removed_room_does_not_come_back() {
 
 #[tokio::test]
 async fn players_play_on_while_the_store_fails() {
-    let store: Arc<Shaky> = Arc::default();
+    let store: Arc<ShakyStore> = Arc::default();
     let server = server(&store).await;
     let mut ann = server.join("arena", "ann", X).await;
     let _kept = server.join("kept", "ann", X).await;
@@ -179,7 +179,7 @@ async fn players_play_on_while_the_store_fails() {
 
 #[tokio::test]
 async fn a_store_that_cannot_write_is_read_from() {
-    let store: Arc<Shaky> = Arc::default();
+    let store: Arc<ShakyStore> = Arc::default();
     let before = server(&store).await;
     before.join("arena", "ann", X).await.close().await;
     end(before).await;
@@ -196,7 +196,7 @@ async fn a_store_that_cannot_write_is_read_from() {
 
 #[tokio::test]
 async fn a_store_that_panics_is_one_that_fails() {
-    let store: Arc<Shaky> = Arc::default();
+    let store: Arc<ShakyStore> = Arc::default();
     let server = server(&store).await;
     let mut ann = server.join("arena", "ann", X).await;
     store.panics.store(true, SeqCst);
@@ -210,7 +210,7 @@ async fn a_store_that_panics_is_one_that_fails() {
 /// A commit of two seconds, as with a disk that is slow to sync.
 #[tokio::test]
 async fn a_slow_store_slows_no_player() {
-    let store: Arc<Shaky> = Arc::default();
+    let store: Arc<ShakyStore> = Arc::default();
     let server = server(&store).await;
     let mut ann = server.join("arena", "ann", X).await;
     let mut bob = server.join("arena", "bob", X).await;
@@ -241,7 +241,7 @@ async fn a_slow_store_slows_no_player() {
 
 #[tokio::test]
 async fn one_of_two_creators_wins_also_when_the_store_is_slow() {
-    let store: Arc<Shaky> = Arc::default();
+    let store: Arc<ShakyStore> = Arc::default();
     store.delay.store(20, SeqCst);
     let server = server(&store).await;
     for n in 0..20 {
@@ -267,7 +267,7 @@ async fn one_of_two_creators_wins_also_when_the_store_is_slow() {
 
 #[tokio::test]
 async fn a_room_that_nobody_uses_leaves_the_store() {
-    let store: Arc<Shaky> = Arc::default();
+    let store: Arc<ShakyStore> = Arc::default();
     let put = |room: &str, used| Change::Put {
         room: room.into(),
         schema: StoredSchema::Fixed,
@@ -301,7 +301,7 @@ impl Policy for Asked {
 
 #[tokio::test]
 async fn a_policy_knows_of_stored_rooms() {
-    let store: Arc<Shaky> = Arc::default();
+    let store: Arc<ShakyStore> = Arc::default();
     let exists = Arc::default();
     let before = Server::with(with(&store).policy(Asked(Arc::clone(&exists)))).await;
     before.join("arena", "ann", X).await;

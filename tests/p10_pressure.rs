@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum_cloud_variables::{Limits, OpenError, RoomRegistry, RoomRegistryBuilder, TransferError};
-use common::{Server, Shaky, eventually, unlimited_rate, within};
+use common::{Server, ShakyStore, eventually, unlimited_rate, within};
 use tokio::{
     io::{AsyncWriteExt, BufReader, duplex},
     task::JoinSet,
@@ -18,11 +18,11 @@ use tokio::{
 
 const X: &[(&str, &str)] = &[("x", "0")];
 
-fn with(store: &Arc<Shaky>) -> RoomRegistryBuilder {
+fn with(store: &Arc<ShakyStore>) -> RoomRegistryBuilder {
     RoomRegistry::builder().store(store.clone())
 }
 
-fn registry(store: &Arc<Shaky>) -> RoomRegistry {
+fn registry(store: &Arc<ShakyStore>) -> RoomRegistry {
     with(store).build().unwrap()
 }
 
@@ -43,7 +43,7 @@ async fn a_removed_room_does_not_take_its_successor_along() {
 
 #[tokio::test]
 async fn a_failure_that_is_over_delays_no_shutdown() {
-    let store: Arc<Shaky> = Arc::default();
+    let store: Arc<ShakyStore> = Arc::default();
     let rooms = with(&store).flush_interval(Duration::from_secs(60)).build().unwrap();
     let room = rooms.open("a").variables([("x", "0")]).await.unwrap();
     store.is_broken.store(true, SeqCst);
@@ -59,7 +59,7 @@ async fn a_failure_that_is_over_delays_no_shutdown() {
 /// Whoever waited in vain has gone; the threads, and what they wanted to keep, have not.
 #[tokio::test]
 async fn a_store_that_hangs_takes_few_threads_and_little_memory() {
-    let store: Arc<Shaky> = Arc::default();
+    let store: Arc<ShakyStore> = Arc::default();
     let limits = Limits::default().admit_timeout(Duration::from_millis(50));
     let rooms = with(&store).limits(limits).build().unwrap();
     store.is_stuck.store(true, SeqCst);
@@ -81,7 +81,7 @@ async fn a_store_that_hangs_takes_few_threads_and_little_memory() {
 
 #[tokio::test]
 async fn orders_that_wait_are_bounded() {
-    let store: Arc<Shaky> = Arc::default();
+    let store: Arc<ShakyStore> = Arc::default();
     let limits = Limits::default().admit_timeout(Duration::from_millis(20));
     let rooms = with(&store).limits(limits).build().unwrap();
     store.delay.store(3_000, SeqCst);

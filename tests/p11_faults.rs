@@ -5,66 +5,16 @@
 mod common;
 
 use std::{
-    future::{pending, ready},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
 };
 
 use axum_cloud_variables::{Limits, RoomRegistry, Schema};
-use common::{Server, eventually, unlimited_rate, within};
-
-include!("../src/relay/memory.rs");
-
-/// The broker of the docs, with faults.
-#[derive(Debug, Default)]
-struct Shaky {
-    relay: MemoryRelay,
-    is_away: AtomicBool,
-    /// Requests are never answered.
-    is_silent: AtomicBool,
-    /// Messages are lost.
-    is_deaf: Arc<AtomicBool>,
-}
-
-impl Shaky {
-    /// What comes instead of an answer.
-    fn fault<'a, T: Send + 'a>(&self) -> Option<BoxFuture<'a, Result<T, RelayError>>> {
-        if self.is_silent.load(SeqCst) {
-            return Some(pending().boxed());
-        }
-        self.is_away.load(SeqCst).then(|| ready(Err(RelayError("away".into()))).boxed())
-    }
-
-    fn sessions(&self, room: &str) -> usize {
-        self.relay.with(room, |room| room.room.as_ref().map_or(0, |room| room.sessions.len()))
-    }
-}
-
-impl Relay for Shaky {
-    fn request<'a>(
-        &'a self,
-        room: &'a str,
-        node: &'a str,
-        request: &'a RelayRequest,
-    ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
-        self.fault().unwrap_or_else(|| self.relay.request(room, node, request))
-    }
-
-    fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
-        let is_deaf = self.is_deaf.clone();
-        let subscribe = async move {
-            let messages = self.relay.subscribe(room).await?;
-            Ok(messages.filter(move |_| ready(!is_deaf.load(SeqCst))).boxed() as RelayMessages)
-        };
-        self.fault().unwrap_or_else(|| subscribe.boxed())
-    }
-}
+use common::{Server, ShakyBroker, eventually, unlimited_rate, within};
 
 const X: &[(&str, &str)] = &[("x", "0")];
 
-async fn nodes<const COUNT: usize>(broker: &Arc<Shaky>, limits: Limits) -> [Server; COUNT] {
+async fn nodes<const COUNT: usize>(broker: &Arc<ShakyBroker>, limits: Limits) -> [Server; COUNT] {
     let mut nodes = Vec::new();
     for _ in 0..COUNT {
         let builder = RoomRegistry::builder().schema(Schema::Growing).limits(limits.clone());
@@ -75,7 +25,7 @@ async fn nodes<const COUNT: usize>(broker: &Arc<Shaky>, limits: Limits) -> [Serv
 
 #[tokio::test]
 async fn who_leaves_during_an_outage_is_forgotten_after_it() {
-    let broker: Arc<Shaky> = Arc::default();
+    let broker: Arc<ShakyBroker> = Arc::default();
     let [node] = nodes(&broker, unlimited_rate()).await;
     let ann = node.join("arena", "ann", X).await;
     broker.is_away.store(true, SeqCst);
@@ -96,7 +46,7 @@ async fn who_leaves_during_an_outage_is_forgotten_after_it() {
 
 #[tokio::test]
 async fn who_is_refused_by_the_broker_creates_nothing() {
-    let broker: Arc<Shaky> = Arc::default();
+    let broker: Arc<ShakyBroker> = Arc::default();
     let [a, b] = nodes(&broker, unlimited_rate().members_per_room(1)).await;
     let mut ann = a.join("arena", "ann", X).await;
     assert_eq!(b.refusal("arena", "eve", &[("x", "0"), ("junk", "1")]).await.0, 4003);
@@ -109,7 +59,7 @@ async fn who_is_refused_by_the_broker_creates_nothing() {
 
 #[tokio::test]
 async fn a_room_has_no_more_variables_than_it_may_have() {
-    let broker: Arc<Shaky> = Arc::default();
+    let broker: Arc<ShakyBroker> = Arc::default();
     let [node] = nodes(&broker, unlimited_rate().variables_per_room(10)).await;
     let mut ann = node.join("arena", "ann", X).await;
     for is_away in [false, true] {
@@ -128,7 +78,7 @@ async fn a_room_has_no_more_variables_than_it_may_have() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_that_writes_more_than_a_broker_takes_leaves_memory_for_the_others() {
-    let broker: Arc<Shaky> = Arc::default();
+    let broker: Arc<ShakyBroker> = Arc::default();
     let [node] = nodes(&broker, unlimited_rate().state_bytes(32 << 20)).await;
     let other = node.rooms.open("other").variables([("y", "0")]).await.unwrap();
     let mut ann = node.join("arena", "ann", X).await;
@@ -140,7 +90,7 @@ async fn a_room_that_writes_more_than_a_broker_takes_leaves_memory_for_the_other
 
 #[tokio::test]
 async fn a_removed_room_does_not_come_back_by_a_node_that_did_not_hear_of_it() {
-    let broker: Arc<Shaky> = Arc::default();
+    let broker: Arc<ShakyBroker> = Arc::default();
     let [a, b] = nodes(&broker, unlimited_rate()).await;
     let _ann = a.join("arena", "ann", X).await;
     let mut bob = b.join("arena", "bob", X).await;
@@ -148,12 +98,12 @@ async fn a_removed_room_does_not_come_back_by_a_node_that_did_not_hear_of_it() {
     a.rooms.room("arena").unwrap().remove().await.unwrap();
     bob.set("x", "1").await;
     assert_eq!(bob.closed().await.0, 1001);
-    assert!(!broker.relay.with("arena", |room| room.room.is_some()));
+    assert_eq!(broker.revision("arena"), None);
 }
 
 #[tokio::test]
 async fn a_room_whose_unlocking_was_not_heard_is_open() {
-    let broker: Arc<Shaky> = Arc::default();
+    let broker: Arc<ShakyBroker> = Arc::default();
     let [a, b] = nodes(&broker, unlimited_rate()).await;
     let _ann = a.join("arena", "ann", X).await;
     let mut bob = b.join("arena", "bob", X).await;
@@ -168,7 +118,7 @@ async fn a_room_whose_unlocking_was_not_heard_is_open() {
 
 #[tokio::test]
 async fn whoever_comes_while_the_broker_is_silent_is_refused_in_time() {
-    let broker: Arc<Shaky> = Arc::default();
+    let broker: Arc<ShakyBroker> = Arc::default();
     let [node] = nodes(&broker, unlimited_rate()).await;
     broker.is_silent.store(true, SeqCst);
     // One after another they would wait for longer than anything here.
@@ -180,16 +130,14 @@ async fn whoever_comes_while_the_broker_is_silent_is_refused_in_time() {
 
 #[tokio::test]
 async fn what_the_broker_lost_is_told_again() {
-    let broker: Arc<Shaky> = Arc::default();
+    let broker: Arc<ShakyBroker> = Arc::default();
     let [a, b] = nodes(&broker, unlimited_rate()).await;
     let mut ann = a.join("arena", "ann", X).await;
     let mut bob = b.join("arena", "bob", X).await;
     broker.is_deaf.store(true, SeqCst);
     ann.set("x", "1").await;
-    let is_taken =
-        || broker.relay.with("arena", |room| room.room.as_ref().unwrap().revision.number == 1);
-    eventually("the broker takes it in", is_taken).await;
-    broker.relay.with("arena", |room| room.room = None);
+    eventually("the broker takes it in", || broker.revision("arena") == Some(1)).await;
+    broker.lose("arena");
     broker.is_deaf.store(false, SeqCst);
     bob.until("x", "1").await;
 }

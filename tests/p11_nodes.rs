@@ -5,53 +5,23 @@
 
 mod common;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
 };
 
 use axum::{Extension, Router};
 use axum_cloud_variables::{Dialect, DuplicateNames, Identity, OpenError, RoomRegistry};
-use common::{Client, Server, eventually, nodes, unlimited_rate, within};
-
-include!("../src/relay/memory.rs");
-
-/// A broker that cannot be reached now and then.
-#[derive(Debug, Default)]
-struct Shaky {
-    relay: MemoryRelay,
-    is_away: AtomicBool,
-}
-
-impl Relay for Shaky {
-    fn request<'a>(
-        &'a self,
-        room: &'a str,
-        node: &'a str,
-        request: &'a RelayRequest,
-    ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
-        match self.is_away.load(SeqCst) {
-            true => async { Err(RelayError("away".into())) }.boxed(),
-            false => self.relay.request(room, node, request),
-        }
-    }
-
-    fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
-        match self.is_away.load(SeqCst) {
-            true => async { Err(RelayError("away".into())) }.boxed(),
-            false => self.relay.subscribe(room),
-        }
-    }
-}
+use common::{Client, Server, ShakyBroker, eventually, nodes, unlimited_rate, within};
 
 const X: &[(&str, &str)] = &[("x", "0")];
 
-async fn node(broker: &Arc<Shaky>) -> Server {
+async fn node(broker: &Arc<ShakyBroker>) -> Server {
     let limits = unlimited_rate();
     Server::with(RoomRegistry::builder().limits(limits).relay(broker.clone())).await
 }
 
-async fn nodes(count: usize) -> (Arc<Shaky>, Vec<Server>) {
+async fn nodes(count: usize) -> (Arc<ShakyBroker>, Vec<Server>) {
     let broker = Arc::default();
     let mut nodes = Vec::new();
     for _ in 0..count {
@@ -103,7 +73,7 @@ async fn a_name_is_one_members_on_all_nodes() {
 /// Whoever gives no sign of life loses its name, on whatever node it is.
 #[tokio::test]
 async fn the_name_of_a_ghost_is_free() {
-    let broker: Arc<Shaky> = Arc::default();
+    let broker: Arc<ShakyBroker> = Arc::default();
     let limits = unlimited_rate().takeover_probe(Duration::from_millis(200));
     let builder = || RoomRegistry::builder().limits(limits.clone()).relay(broker.clone());
     let (a, b) = (Server::with(builder()).await, Server::with(builder()).await);
@@ -117,7 +87,7 @@ async fn the_name_of_a_ghost_is_free() {
 /// The same person, in a tab that another node has.
 #[tokio::test]
 async fn a_second_tab_takes_the_name_along() {
-    let broker: Arc<Shaky> = Arc::default();
+    let broker: Arc<ShakyBroker> = Arc::default();
     let node = async || {
         let rooms = RoomRegistry::builder().relay(broker.clone()).build().unwrap();
         let person = Extension(Identity::new().id("7"));
@@ -214,7 +184,7 @@ async fn one_node_leads_a_room() {
 
 #[tokio::test]
 async fn names_may_be_shared_where_the_host_says_so() {
-    let broker: Arc<Shaky> = Arc::default();
+    let broker: Arc<ShakyBroker> = Arc::default();
     let builder = || RoomRegistry::builder().duplicate_names(Dialect::Spec, DuplicateNames::Allow);
     let a = Server::with(builder().relay(broker.clone())).await;
     let b = Server::with(builder().relay(broker.clone())).await;
@@ -224,7 +194,7 @@ async fn names_may_be_shared_where_the_host_says_so() {
 
 #[tokio::test]
 async fn a_room_is_full_on_all_nodes() {
-    let broker: Arc<Shaky> = Arc::default();
+    let broker: Arc<ShakyBroker> = Arc::default();
     let builder = || RoomRegistry::builder().limits(unlimited_rate().members_per_room(2));
     let a = Server::with(builder().relay(broker.clone())).await;
     let b = Server::with(builder().relay(broker.clone())).await;
@@ -277,7 +247,7 @@ async fn a_broker_that_lost_all_gets_what_members_saw() {
     let mut bob = nodes[1].join("arena", "bob", X).await;
     ann.set("x", "1").await;
     bob.until("x", "1").await;
-    broker.relay.with("arena", |room| room.room = None);
+    broker.lose("arena");
     ann.set("x", "2").await;
     bob.until("x", "2").await;
     bob.set("x", "3").await;
@@ -296,14 +266,7 @@ async fn a_node_that_is_out_changes_nothing_and_its_members_come_back() {
     let mut bob = nodes[1].join("arena", "bob", X).await;
     bob.set("x", "1").await;
     ann.until("x", "1").await;
-    // As if its lease had ended.
-    broker.relay.with("arena", |room| {
-        let room = room.room.as_mut().unwrap();
-        let of_ann = |name: &Option<String>| name.as_deref().is_some_and(|name| name == "ann");
-        let out = room.sessions.iter().find(|(_, name)| of_ann(name)).unwrap().0.0.clone();
-        room.nodes.remove(&out);
-        room.expire();
-    });
+    broker.end_lease_of("arena", "ann");
     ann.set("x", "late").await;
     assert_eq!(ann.closed().await.0, 1012);
     let mut ann = nodes[0].join("arena", "ann", X).await;

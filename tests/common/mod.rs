@@ -8,6 +8,7 @@
     reason = "each test uses a part"
 )]
 
+mod broker;
 mod browser;
 mod client;
 mod folder;
@@ -15,7 +16,7 @@ pub mod nodes;
 mod process;
 mod proxy;
 mod redis;
-mod shaky;
+mod store;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -23,13 +24,14 @@ use axum::{Router, serve::ListenerExt};
 use axum_cloud_variables::{Dialect, Limits, RoomRegistry, RoomRegistryBuilder};
 use tokio::net::TcpListener;
 
+pub use broker::ShakyBroker;
 pub use browser::{Browser, Driver};
 pub use client::{Client, Frame, handshake, set};
 pub use folder::Folder;
 pub use process::Process;
 pub use proxy::{Cable, delayed};
 pub use redis::Redis;
-pub use shaky::Shaky;
+pub use store::ShakyStore;
 
 /// Longer than anything here takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);

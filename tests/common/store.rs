@@ -10,7 +10,7 @@ include!("../../src/store/memory.rs");
 
 /// A store that fails and is slow on request.
 #[derive(Debug, Default)]
-pub struct Shaky {
+pub struct ShakyStore {
     store: MemoryStore,
     /// Nothing works.
     pub is_broken: AtomicBool,
@@ -26,7 +26,7 @@ pub struct Shaky {
     pub most_loading: AtomicUsize,
 }
 
-impl Shaky {
+impl ShakyStore {
     /// As it is without faults.
     pub fn inner(&self) -> &dyn RoomStore {
         &self.store
@@ -51,7 +51,7 @@ impl Shaky {
     }
 }
 
-impl RoomStore for Shaky {
+impl RoomStore for ShakyStore {
     fn load(&self, room: &str) -> Result<Option<StoredRoom>, StoreError> {
         let loading = self.loading.fetch_add(1, SeqCst) + 1;
         self.most_loading.fetch_max(loading, SeqCst);

@@ -1,0 +1,78 @@
+//! The broker of the docs, with faults.
+
+use std::{
+    future::{pending, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
+
+include!("../../src/relay/memory.rs");
+
+/// A broker that is away, silent and deaf on request.
+#[derive(Debug, Default)]
+pub struct ShakyBroker {
+    relay: MemoryRelay,
+    /// It cannot be reached.
+    pub is_away: AtomicBool,
+    /// Requests are never answered.
+    pub is_silent: AtomicBool,
+    /// Messages are lost.
+    pub is_deaf: Arc<AtomicBool>,
+}
+
+impl ShakyBroker {
+    /// What comes instead of an answer.
+    fn fault<'a, T: Send + 'a>(&self) -> Option<BoxFuture<'a, Result<T, RelayError>>> {
+        if self.is_silent.load(SeqCst) {
+            return Some(pending().boxed());
+        }
+        self.is_away.load(SeqCst).then(|| ready(Err(RelayError("away".into()))).boxed())
+    }
+
+    pub fn sessions(&self, room: &str) -> usize {
+        self.relay.with(room, |room| room.room.as_ref().map_or(0, |room| room.sessions.len()))
+    }
+
+    /// The number of its revision; `None` where there is no such room.
+    pub fn revision(&self, room: &str) -> Option<u64> {
+        self.relay.with(room, |room| Some(room.room.as_ref()?.revision.number))
+    }
+
+    /// Forgets a room.
+    pub fn lose(&self, room: &str) {
+        self.relay.with(room, |room| room.room = None);
+    }
+
+    /// As if the lease of the node had ended where the member of this name is.
+    pub fn end_lease_of(&self, room: &str, name: &str) {
+        self.relay.with(room, |room| {
+            let room = room.room.as_mut().unwrap();
+            let is_it = |(_, other): &(_, &Option<String>)| other.as_deref() == Some(name);
+            let node = room.sessions.iter().find(is_it).unwrap().0.0.clone();
+            room.nodes.remove(&node);
+            room.expire();
+        });
+    }
+}
+
+impl Relay for ShakyBroker {
+    fn request<'a>(
+        &'a self,
+        room: &'a str,
+        node: &'a str,
+        request: &'a RelayRequest,
+    ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
+        self.fault().unwrap_or_else(|| self.relay.request(room, node, request))
+    }
+
+    fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
+        let is_deaf = self.is_deaf.clone();
+        let subscribe = async move {
+            let messages = self.relay.subscribe(room).await?;
+            Ok(messages.filter(move |_| ready(!is_deaf.load(SeqCst))).boxed() as RelayMessages)
+        };
+        self.fault().unwrap_or_else(|| subscribe.boxed())
+    }
+}
