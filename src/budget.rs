@@ -36,12 +36,17 @@ impl Budget {
     }
 
     fn take(&self, bytes: usize) -> bool {
-        let Inner { limit, used } = &*self.0;
+        self.take_within(bytes, self.0.limit)
+    }
+
+    /// Takes bytes where all that is taken then is no more than this.
+    fn take_within(&self, bytes: usize, limit: usize) -> bool {
+        let used = &self.0.used;
         // All rooms' threads meet at this count: not for nothing.
         bytes == 0
             || used
                 .fetch_update(Relaxed, Relaxed, |used| {
-                    used.checked_add(bytes).filter(|total| total <= limit)
+                    used.checked_add(bytes).filter(|total| *total <= limit)
                 })
                 .is_ok()
     }
@@ -70,6 +75,14 @@ impl Charge {
     #[must_use]
     pub(crate) fn grow(&mut self, more: usize) -> bool {
         let is_taken = self.budget.take(more);
+        self.bytes += if is_taken { more } else { 0 };
+        is_taken
+    }
+
+    /// As [`grow`](Self::grow), where half of the budget is left for others.
+    #[must_use]
+    pub(crate) fn grow_to_half(&mut self, more: usize) -> bool {
+        let is_taken = self.budget.take_within(more, self.budget.0.limit / 2);
         self.bytes += if is_taken { more } else { 0 };
         is_taken
     }

@@ -6,16 +6,18 @@ mod page;
 mod sampler;
 mod view;
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Router,
+    body::Body,
     extract::{Query, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::map_response,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use futures_util::stream;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
@@ -149,6 +151,7 @@ async fn history(State(site): State<Arc<Site>>, Query(Which { id }): Query<Which
     let Some(lines) = site.history(&id) else { return no_such_room() };
     let kind = (header::CONTENT_TYPE, "application/x-ndjson");
     let file = (header::CONTENT_DISPOSITION, "attachment; filename=\"history.jsonl\"");
+    let lines = Body::from_stream(stream::iter(lines.map(Ok::<_, Infallible>)));
     ([kind, file], lines).into_response()
 }
 

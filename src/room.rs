@@ -42,13 +42,14 @@ pub(crate) use batch::Batch;
 pub(crate) use duty::Due;
 pub(crate) use event::Watchers;
 pub use event::{Events, MemberInfo, RoomEvent};
+pub(crate) use history::Entry as PastEntry;
 pub use history::PastWrite;
 pub use host::SetError;
 pub(crate) use host::entries;
 pub(crate) use join::{JoinError, Joined, Newcomer, Refusal};
 pub(crate) use link::{Link, Outlet};
 #[cfg(feature = "inspector")]
-pub(crate) use look::Look;
+pub(crate) use look::{Look, Writer};
 pub use members::MemberId;
 pub(crate) use opening::Opening;
 pub(crate) use order::{Write, WriteError};
@@ -205,7 +206,7 @@ impl Room {
     #[must_use]
     pub fn history(&self) -> Vec<PastWrite> {
         let now = (Instant::now().into_std(), SystemTime::now());
-        self.there().map_or_else(Vec::new, |room| room.read(|state| state.history(now)))
+        self.past(usize::MAX).iter().map(|entry| entry.look(now)).collect()
     }
 
     /// What happens in the room from now on. Up to 256 events wait for an observer; one that is
@@ -303,6 +304,11 @@ impl Room {
     pub async fn lead(&self) -> Result<Lead, RoomError> {
         let (room, registry) = self.both()?;
         registry.lead(&room).await
+    }
+
+    /// As [`history`](Self::history), of the newest so many at most.
+    pub(crate) fn past(&self, most: usize) -> Vec<PastEntry> {
+        self.there().map_or_else(Vec::new, |room| room.read(|state| state.history(most)))
     }
 
     /// All there is to see.

@@ -9,7 +9,7 @@ use super::{
     sampler::{Plots, Row},
 };
 use crate::{
-    room::{Look, PastWrite},
+    room::{Look, PastWrite, Writer},
     wire::Dialect,
 };
 
@@ -101,12 +101,15 @@ struct Member<'a> {
 
 #[derive(Serialize)]
 struct Variable<'a> {
-    name: &'a str,
+    name: String,
     /// Its beginning.
     value: String,
     is_cut: bool,
     bytes: usize,
+    /// The member who wrote it, if that is there.
     by: Option<&'a str>,
+    /// `member`, `left` or `other`, which is the host, the creator, or somebody on another node.
+    writer: &'static str,
     /// Milliseconds since 1970; none where nobody wrote it yet.
     written_at: Option<u64>,
 }
@@ -149,6 +152,9 @@ impl Site {
             order.then_with(|| x.id.cmp(&y.id))
         });
         let (found, inner) = (rows.len(), self.rooms.inner());
+        // Of rooms that are gone too.
+        let mut done = inner.activity_of_gone();
+        all.iter().for_each(|row| done += row.summary.activity);
         let pages = found.div_ceil(PAGE).max(1);
         let page = wanted.page.min(pages - 1);
         let stats = Stats {
@@ -157,9 +163,9 @@ impl Site {
             sessions: inner.drain.sessions(),
             state_bytes: inner.state_bytes(),
             state_bytes_limit: inner.rules.limits.state_bytes,
-            writes: all.iter().map(|row| row.summary.activity.writes).sum(),
-            deliveries: all.iter().map(|row| row.summary.activity.deliveries).sum(),
-            corrections: all.iter().map(|row| row.summary.activity.corrections).sum(),
+            writes: done.writes,
+            deliveries: done.deliveries,
+            corrections: done.corrections,
         };
         let store = self.rooms.store_stats().map(|store| Store {
             is_failing: store.is_failing,
@@ -212,34 +218,31 @@ impl Site {
             variables: variables
                 .iter()
                 .map(|variable| {
-                    let (value, is_cut) = cut(&variable.value, SHOWN);
-                    Variable {
-                        name: &variable.name,
-                        value,
-                        is_cut,
-                        bytes: variable.value.len(),
-                        by: variable.by.as_deref(),
-                        written_at: variable.age.map(moment),
-                    }
+                    let (name, whole) = variable.texts();
+                    let (value, is_cut) = cut(&whole, SHOWN);
+                    let (by, writer) = match &variable.by {
+                        Writer::Member(name) => (Some(&**name), "member"),
+                        Writer::Left => (None, "left"),
+                        Writer::Other => (None, "other"),
+                    };
+                    let (bytes, written_at) = (whole.len(), variable.age.map(moment));
+                    Variable { name, value, is_cut, bytes, by, writer, written_at }
                 })
                 .collect(),
             plots: self.sampler.plots(id),
-            history: room
-                .history()
-                .iter()
-                .rev()
-                .take(PAST)
-                .map(|past| Past::new(past, SHOWN))
+            history: (room.past(PAST).iter().rev())
+                .map(|past| Past::new(&past.look((now, today)), SHOWN))
                 .collect(),
             allows_actions: self.page.allows_actions(),
         };
         Some(text(&view))
     }
 
-    /// A line for each write of the past, the oldest first.
-    pub(super) fn history(&self, id: &str) -> Option<String> {
-        let history = self.rooms.room(id)?.history();
-        Some(history.iter().map(|past| text(&Past::new(past, usize::MAX)) + "\n").collect())
+    /// A line for each write of the past, the oldest first; each is made when it is asked for.
+    pub(super) fn history(&self, id: &str) -> Option<impl Iterator<Item = String> + use<>> {
+        let (past, now) =
+            (self.rooms.room(id)?.past(usize::MAX), (Instant::now(), SystemTime::now()));
+        Some(past.into_iter().map(move |past| text(&Past::new(&past.look(now), usize::MAX)) + "\n"))
     }
 }
 

@@ -98,6 +98,11 @@ impl Inner {
     }
 
     #[cfg(feature = "inspector")]
+    pub(crate) fn activity_of_gone(&self) -> Activity {
+        *self.gone.lock()
+    }
+
+    #[cfg(feature = "inspector")]
     pub(crate) fn state_bytes(&self) -> usize {
         self.budget.used()
     }

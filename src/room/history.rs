@@ -34,8 +34,9 @@ pub(super) struct History {
     charge: Charge,
 }
 
-#[derive(Debug)]
-struct Entry {
+/// A write of the past as the room keeps it.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
     at: Instant,
     name: Text,
     value: Text,
@@ -46,6 +47,17 @@ impl Entry {
     fn cost(&self) -> usize {
         OVERHEAD + self.value.as_json().len()
     }
+
+    /// As it is shown, with what the clocks say now. Not to be asked under the room's lock: values may
+    /// be long.
+    pub(crate) fn look(&self, (now, today): (Instant, SystemTime)) -> PastWrite {
+        PastWrite {
+            at: today - now.saturating_duration_since(self.at),
+            name: self.name.lossy(),
+            value: self.value.lossy(),
+            by: self.by.clone(),
+        }
+    }
 }
 
 impl History {
@@ -53,27 +65,32 @@ impl History {
         Self { most, entries: VecDeque::new(), charge }
     }
 
-    /// Notes a write; where there is no memory for it, older ones are forgotten.
+    /// Notes a write; where there is no memory for it, older ones are forgotten. All histories take half
+    /// of the budget at most.
     pub(super) fn note(&mut self, name: &Text, value: &Text, by: Option<Arc<str>>, at: Instant) {
         let entry = Entry { at, name: name.clone(), value: value.clone(), by };
-        while self.entries.len() >= self.most || !self.charge.grow(entry.cost()) {
-            let Some(oldest) = self.entries.pop_front() else { return };
-            self.charge.shrink(oldest.cost());
+        while self.entries.len() >= self.most || !self.charge.grow_to_half(entry.cost()) {
+            if !self.forget_oldest() {
+                return;
+            }
         }
         self.entries.push_back(entry);
+    }
+
+    /// Makes place; false where there is nothing to forget.
+    pub(super) fn forget_oldest(&mut self) -> bool {
+        let Some(oldest) = self.entries.pop_front() else { return false };
+        self.charge.shrink(oldest.cost());
+        true
     }
 }
 
 impl State {
-    /// The oldest first.
-    pub(crate) fn history(&self, (now, today): (Instant, SystemTime)) -> Vec<PastWrite> {
-        let past = |entry: &Entry| PastWrite {
-            at: today - now.saturating_duration_since(entry.at),
-            name: entry.name.lossy(),
-            value: entry.value.lossy(),
-            by: entry.by.clone(),
-        };
-        self.history.iter().flat_map(|history| history.entries.iter().map(past)).collect()
+    /// The newest writes, so many at most, the oldest of them first.
+    pub(crate) fn history(&self, most: usize) -> Vec<Entry> {
+        let Some(history) = &self.history else { return Vec::new() };
+        let skipped = history.entries.len().saturating_sub(most);
+        history.entries.iter().skip(skipped).cloned().collect()
     }
 }
 
@@ -85,7 +102,7 @@ mod tests {
     #[test]
     fn the_oldest_goes_first_and_gives_its_bytes_back() {
         let text = |text: &str| Json::from_plain(text).to_text();
-        let budget = Budget::new(10 * OVERHEAD);
+        let budget = Budget::new(20 * OVERHEAD);
         let mut history = History::new(3, budget.open());
         let now = Instant::now();
         let values = |history: &History| -> Vec<String> {

@@ -10,7 +10,7 @@ use super::{
     link::{Link, Outlet},
     state::State,
 };
-use crate::registry::RoomSummary;
+use crate::{registry::RoomSummary, wire::Text};
 
 #[derive(Debug)]
 pub(crate) struct Look {
@@ -28,12 +28,28 @@ pub(crate) struct MemberLook {
 
 #[derive(Debug)]
 pub(crate) struct VariableLook {
-    pub(crate) name: String,
-    pub(crate) value: String,
-    /// Who wrote it, if that is a member who is there.
-    pub(crate) by: Option<Arc<str>>,
+    name: Text,
+    value: Text,
+    pub(crate) by: Writer,
     /// How long ago; `None` where nobody has.
     pub(crate) age: Option<Duration>,
+}
+
+/// Who wrote a variable last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Writer {
+    Member(Arc<str>),
+    /// A member who is not there any more.
+    Left,
+    /// The host, the room's creator, or somebody on another node.
+    Other,
+}
+
+impl VariableLook {
+    /// Its name and value. Not to be asked under the room's lock: they may be long.
+    pub(crate) fn texts(&self) -> (String, String) {
+        (self.name.lossy(), self.value.lossy())
+    }
 }
 
 impl MemberLook {
@@ -56,7 +72,7 @@ impl MemberLook {
 impl Shared {
     pub(crate) fn look(&self, now: Instant) -> Look {
         let (members, mut variables) = self.read(|state| state.look(now));
-        variables.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        variables.sort_unstable_by(|a, b| a.name.as_json().cmp(b.name.as_json()));
         Look { summary: self.summary(), members, variables }
     }
 }
@@ -69,9 +85,13 @@ impl State {
             outlet: member.outlet.clone(),
         });
         let variables = self.variables.iter().map(|(name, variable)| VariableLook {
-            name: name.lossy(),
-            value: variable.value.lossy(),
-            by: variable.writer.and_then(|id| Some(self.members.get(id)?.name.clone())),
+            name: name.clone(),
+            value: variable.value.clone(),
+            by: match variable.writer.map(|id| self.members.get(id)) {
+                Some(Some(member)) => Writer::Member(member.name.clone()),
+                Some(None) => Writer::Left,
+                None => Writer::Other,
+            },
             age: (variable.last > 0).then(|| now.saturating_duration_since(variable.written)),
         });
         (members.collect(), variables.collect())

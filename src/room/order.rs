@@ -3,7 +3,8 @@
 use std::{sync::Weak, time::Instant};
 
 use super::{
-    batch::Part, event::RoomEvent, host::SetError, members::MemberId, state::State, variables,
+    batch::Part, event::RoomEvent, history::History, host::SetError, members::MemberId,
+    state::State, variables,
 };
 use crate::{
     close::Close,
@@ -186,14 +187,20 @@ impl State {
         variables::cost(name, value) + Part::cost(name, value, dialects)
     }
 
-    /// Pays for a value, and for the part that tells of it.
+    /// Pays for a value, and for the part that tells of it, if need be with what the room remembers.
     fn pay(&mut self, change: &Change, now: Instant) -> Option<usize> {
-        self.charge.grow(change.growth).then_some(())?;
-        let cost = self.outgoing.pay(&change.name, &change.value, now);
-        if cost.is_none() {
-            self.charge.shrink(change.growth);
+        loop {
+            if self.charge.grow(change.growth) {
+                let cost = self.outgoing.pay(&change.name, &change.value, now);
+                if cost.is_some() {
+                    return cost;
+                }
+                self.charge.shrink(change.growth);
+            }
+            if !self.history.as_mut().is_some_and(History::forget_oldest) {
+                return None;
+            }
         }
-        cost
     }
 
     pub(super) fn fits(&self, name: &Json<'_>, value: &Json<'_>) -> Result<(), SetError> {
