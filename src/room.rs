@@ -27,6 +27,7 @@ mod snapshot;
 mod state;
 mod unsaved;
 mod variables;
+mod waiting;
 
 use std::{
     fmt,
@@ -106,7 +107,7 @@ pub enum RoomError {
     /// The room is gone, but the store failed and still keeps it: it will be there again for whoever
     /// joins or opens it, and can be removed then.
     Kept,
-    /// The relay's broker does not answer, and nothing has changed.
+    /// The relay's broker does not answer: nothing has changed here, and perhaps there.
     Unreachable,
 }
 

@@ -6,6 +6,8 @@ mod redb;
 
 use std::{fmt, io, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 #[cfg(feature = "redb")]
 pub use self::redb::RedbStore;
 pub use keeper::StoreStats;
@@ -86,7 +88,8 @@ pub struct StoredRoom {
 }
 
 /// Which names a room that is kept may get.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[expect(clippy::exhaustive_enums, reason = "a store that ignores one keeps wrong rooms")]
 pub enum StoredSchema {
     /// None: as [`Schema::Fixed`](crate::Schema::Fixed). The default.

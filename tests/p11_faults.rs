@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use axum_cloud_variables::{Limits, RoomRegistry, Schema};
+use axum_cloud_variables::{Limits, RelayAnswer, RoomRegistry, Schema};
 use common::{Server, ShakyBroker, eventually, unlimited_rate, within};
 
 const X: &[(&str, &str)] = &[("x", "0")];
@@ -140,4 +140,108 @@ async fn what_the_broker_lost_is_told_again() {
     broker.lose("arena");
     broker.is_deaf.store(false, SeqCst);
     bob.until("x", "1").await;
+}
+
+/// What a node sent before its lease was over may reach the broker when the node is back.
+#[tokio::test]
+async fn a_write_of_before_that_comes_late_changes_nothing() {
+    let broker: Arc<ShakyBroker> = Arc::default();
+    let [a, b] = nodes(&broker, unlimited_rate()).await;
+    let mut ann = a.join("arena", "ann", X).await;
+    let mut bob = b.join("arena", "bob", X).await;
+    for n in 0..10 {
+        ann.set("x", &format!("before {n}")).await;
+        bob.until("x", &format!("before {n}")).await;
+    }
+    broker.end_lease_of("arena", "ann");
+    ann.set("x", "lost").await;
+    assert_eq!(ann.closed().await.0, 1012);
+    let mut ann = a.join("arena", "ann", X).await;
+    assert_eq!(broker.repeat("arena").await, RelayAnswer::Fenced);
+    ann.set("x", "after").await;
+    let seen = bob.until("x", "after").await;
+    assert_eq!(seen, [("x".to_owned(), "after".to_owned())]);
+}
+
+/// Variables that the host dropped stay away, also where somebody sets them who has not heard of it.
+#[tokio::test]
+async fn what_is_set_while_it_is_dropped_does_not_come_back() {
+    let broker: Arc<ShakyBroker> = Arc::default();
+    let node = async || {
+        Server::with(RoomRegistry::builder().limits(unlimited_rate()).relay(broker.clone())).await
+    };
+    let (a, b) = (node().await, node().await);
+    let old = &[("old", "0"), ("stays", "0")];
+    a.rooms.open("arena").variables(old.iter().copied()).await.unwrap();
+    let mut bob = b.join("arena", "bob", old).await;
+    broker.is_deaf.store(true, SeqCst);
+    a.rooms.open("arena").variables([("stays", "0"), ("new", "1")]).await.unwrap();
+    eventually("it is dropped", || broker.variables("arena") == ["new", "stays"]).await;
+    let revision = broker.revision("arena");
+    bob.set("old", "late").await;
+    eventually("the broker hears of it", || broker.revision("arena") > revision).await;
+    assert_eq!(broker.variables("arena"), ["new", "stays"]);
+    // Whoever hears again is told.
+    broker.is_deaf.store(false, SeqCst);
+    a.rooms.room("arena").unwrap().set("stays", "1").unwrap();
+    assert_eq!(bob.closed().await.0, 4001);
+    let mut eve = b.join("arena", "eve", &[("stays", "0"), ("new", "0")]).await;
+    eve.until("stays", "1").await;
+}
+
+/// Each node counts what it creates, and the broker what all do.
+#[tokio::test]
+async fn nodes_together_create_no_more_variables_than_a_room_may_have() {
+    let broker: Arc<ShakyBroker> = Arc::default();
+    let [a, b] = nodes(&broker, unlimited_rate().variables_per_room(10)).await;
+    let mut ann = a.join("arena", "ann", X).await;
+    let mut bob = b.join("arena", "bob", X).await;
+    for n in 0..9 {
+        ann.set(&format!("a{n}"), "1").await;
+        bob.set(&format!("b{n}"), "1").await;
+    }
+    ann.set("x", "last").await;
+    bob.until("x", "last").await;
+    bob.set("x", "really").await;
+    ann.until("x", "really").await;
+    for node in [&a, &b] {
+        let room = node.rooms.room("arena").unwrap();
+        let mut names: Vec<_> = room.variables().into_iter().map(|(name, _)| name).collect();
+        names.sort();
+        assert_eq!(names, broker.variables("arena"));
+        assert_eq!(names.len(), 10);
+    }
+}
+
+/// The node that has the name is gone, and its lease is not over.
+#[tokio::test]
+async fn who_comes_back_to_another_node_is_told_to_try_again() {
+    let broker: Arc<ShakyBroker> = Arc::default();
+    let limits = unlimited_rate().takeover_probe(Duration::from_millis(100));
+    let [a, b] = nodes(&broker, limits).await;
+    let _ann = a.join("arena", "ann", X).await;
+    let mut bob = b.join("arena", "bob", X).await;
+    // As if it were killed: it hears nothing, and says nothing.
+    broker.is_deaf.store(true, SeqCst);
+    let refused = b.refusal("arena", "ann", X);
+    assert_eq!(bob.reading_until(refused).await.0, 4003, "4002 would keep it away for ever");
+}
+
+/// A host opens its rooms before the runtime is there that serves them.
+#[tokio::test]
+async fn a_room_outlives_the_runtime_that_opened_it() {
+    let broker: Arc<ShakyBroker> = Arc::default();
+    let [a, b] = nodes(&broker, unlimited_rate()).await;
+    let rooms = a.rooms.clone();
+    let open = move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async { rooms.open("arena").variables(X.iter().copied()).await.unwrap() });
+    };
+    std::thread::spawn(open).join().unwrap();
+    let mut ann = a.join("arena", "ann", X).await;
+    let mut bob = b.join("arena", "bob", X).await;
+    ann.set("x", "1").await;
+    bob.until("x", "1").await;
+    bob.set("x", "2").await;
+    ann.until("x", "2").await;
 }

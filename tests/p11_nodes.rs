@@ -11,7 +11,7 @@ use std::{
 };
 
 use axum::{Extension, Router};
-use axum_cloud_variables::{Dialect, DuplicateNames, Identity, OpenError, RoomRegistry};
+use axum_cloud_variables::{Dialect, DuplicateNames, Identity, OpenError, RoomRegistry, Schema};
 use common::{Client, Server, ShakyBroker, eventually, nodes, unlimited_rate, within};
 
 const X: &[(&str, &str)] = &[("x", "0")];
@@ -190,6 +190,62 @@ async fn names_may_be_shared_where_the_host_says_so() {
     let b = Server::with(builder().relay(broker.clone())).await;
     let _a = a.join("arena", "ann", X).await;
     let _b = b.join("arena", "ann", X).await;
+}
+
+/// A name is taken also by who shares it: whether a newcomer minds is its own dialect's rule.
+#[tokio::test]
+async fn who_wants_a_name_for_itself_does_not_get_a_shared_one() {
+    let (_, nodes) = nodes(2).await;
+    let variables = &[("☁ x", "0")];
+    let mut scratch = nodes[0].join_in(Dialect::Scratch, "arena", "ann", &[]).await;
+    scratch.set("☁ x", "1").await;
+    scratch.sync().await;
+    let refused = nodes[1].refusal("arena", "ann", variables);
+    assert_eq!(scratch.reading_until(refused).await.0, 4002);
+    let mut other = nodes[1].join_in(Dialect::Scratch, "arena", "ann", &[]).await;
+    scratch.close().await;
+    let refused = nodes[0].refusal("arena", "ann", variables);
+    assert_eq!(other.reading_until(refused).await.0, 4002, "the other has it still");
+}
+
+#[tokio::test]
+async fn what_a_host_sets_together_is_seen_together() {
+    let (_, nodes) = nodes(2).await;
+    let variables = &[("x", "0"), ("y", "0"), ("z", "0")];
+    let room = nodes[0].rooms.open("arena").variables(variables.iter().copied()).await.unwrap();
+    let mut bob = nodes[1].join("arena", "bob", variables).await;
+    bob.frame().await;
+    for round in 0..5 {
+        for _ in 0..5 {
+            room.set("z", "z".repeat(20_000)).unwrap();
+        }
+        let value = format!("{round}{}", "v".repeat(25_000));
+        room.set_all([("x", &value), ("y", &value)]).unwrap();
+        while bob.view["x"] != value {
+            bob.frame().await;
+        }
+        assert!(bob.view["y"] == value, "half of it in round {round}");
+    }
+}
+
+/// A host's schema counts on all nodes.
+#[tokio::test]
+async fn a_room_that_the_host_lets_grow_grows_everywhere() {
+    let (broker, nodes) = nodes(2).await;
+    let _room = nodes[0].rooms.open("arena").variables([("x", "0")]).await.unwrap();
+    let mut bob = nodes[1].join("arena", "bob", X).await;
+    let opening = nodes[0].rooms.open("arena").schema(Schema::Growing);
+    opening.await.unwrap();
+    let joined = async {
+        while nodes[1]
+            .refusal_or_join("arena", "eve", &[("x", "0"), ("p_eve", "1")])
+            .await
+            .is_some()
+        {}
+    };
+    bob.reading_until(within("eve is let in", joined)).await;
+    bob.until("p_eve", "1").await;
+    drop(broker);
 }
 
 #[tokio::test]

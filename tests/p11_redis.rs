@@ -1,28 +1,18 @@
-//! P11 by Redis: one room on many nodes, which are killed, stopped and cut off, as is the broker.
+//! P11 by Redis: one room on many nodes.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use axum_cloud_variables::{Dialect, RedisRelay, RoomEvent, RoomRegistry};
-use common::{Cable, Client, Process, Redis, Server, count, nodes, unlimited_rate, within};
+use axum_cloud_variables::{RedisRelay, RoomEvent, RoomRegistry};
+use common::{
+    Client, Process, Redis, Server, count, delayed, eventually, nodes, redis_node, redis_nodes,
+    unlimited_rate, within,
+};
 
 const X: &[(&str, &str)] = &[("x", "0")];
-
-async fn node(url: &str) -> Server {
-    let relay = RedisRelay::new(url).unwrap();
-    Server::with(RoomRegistry::builder().limits(unlimited_rate()).relay(relay)).await
-}
-
-async fn nodes_of(redis: &Redis, count: usize) -> Vec<Server> {
-    let mut nodes = Vec::new();
-    for _ in 0..count {
-        nodes.push(node(&redis.url()).await);
-    }
-    nodes
-}
 
 /// Case 1: one order, whoever looks.
 #[tokio::test(flavor = "multi_thread")]
@@ -30,7 +20,7 @@ async fn members_and_hosts_on_three_nodes_see_one_order() {
     const MEMBERS: usize = 30;
     let sets = count(100, 1_000);
     let redis = Redis::start("order");
-    let nodes = nodes_of(&redis, 3).await;
+    let nodes = redis_nodes(&redis, 3).await;
     let mut players = Vec::new();
     for n in 0..MEMBERS {
         players.push(nodes[n % 3].join("arena", &format!("p{n}"), X).await);
@@ -109,44 +99,7 @@ async fn members_on_three_nodes_end_up_seeing_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_creators_and_of_two_of_a_name_one_wins() {
     let redis = Redis::start("two");
-    nodes::one_of_two_wins(&nodes_of(&redis, 2).await, count(50, 1_000)).await;
-}
-
-/// Case 4: stopped for ten seconds, and killed and restarted with its append-only file.
-#[tokio::test(flavor = "multi_thread")]
-async fn members_stay_while_the_broker_is_away() {
-    for is_killed in [false, true] {
-        let mut redis = Redis::start("away");
-        let nodes = nodes_of(&redis, 2).await;
-        let variables = &[("x", "0"), ("y", "0")];
-        let mut ann = nodes[0].join("arena", "ann", variables).await;
-        let mut bob = nodes[1].join("arena", "bob", variables).await;
-        ann.set("x", "1").await;
-        bob.until("x", "1").await;
-        if is_killed {
-            redis.crash();
-        } else {
-            redis.stand_still(true);
-        }
-        ann.set("x", "while away").await;
-        bob.set("y", "too").await;
-        assert_eq!(nodes[0].refusal("arena", "eve", variables).await.0, 4003);
-        let mut scratch = nodes[1].connect().await;
-        scratch.handshake_in(Dialect::Scratch, "new", "player", &[]).await;
-        assert_eq!(scratch.closed().await.0, 1013);
-        let pause = tokio::time::sleep(Duration::from_secs(count(2, 12) as u64));
-        bob.reading_until(pause).await;
-        if is_killed {
-            redis.restart();
-        } else {
-            redis.stand_still(false);
-        }
-        bob.until("x", "while away").await;
-        ann.until("y", "too").await;
-        let join =
-            async { while nodes[1].refusal_or_join("arena", "eve", variables).await.is_some() {} };
-        within("who comes is let in", join).await;
-    }
+    nodes::one_of_two_wins(&redis_nodes(&redis, 2).await, count(50, 1_000)).await;
 }
 
 /// There is always more to tell, and still the node says that it is there.
@@ -177,7 +130,7 @@ async fn who_writes_all_the_time_keeps_its_lease() {
 #[tokio::test(flavor = "multi_thread")]
 async fn channels_and_keys_do_not_outlive_their_rooms() {
     let redis = Redis::start("channels");
-    let nodes = nodes_of(&redis, 2).await;
+    let nodes = redis_nodes(&redis, 2).await;
     let mut ann = nodes[0].join("arena", "ann", X).await;
     nodes[1].join("arena", "bob", X).await.close().await;
     let forgotten = async {
@@ -208,92 +161,6 @@ async fn channels_and_keys_do_not_outlive_their_rooms() {
     }
 }
 
-/// The other side is gone without a word, as after a power cut: no connection tells.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_has_fallen_silent_is_left() {
-    let redis = Redis::start("silent");
-    let cable = Cable::to(format!("127.0.0.1:{}", redis.port())).await;
-    let (a, b) = (node(&format!("redis://{}/", cable.addr)).await, node(&redis.url()).await);
-    let mut ann = a.join("arena", "ann", X).await;
-    let mut bob = b.join("arena", "bob", X).await;
-    cable.forsake();
-    ann.set("x", "1").await;
-    bob.until("x", "1").await;
-    bob.set("x", "2").await;
-    ann.until("x", "2").await;
-    let join = async { while a.refusal_or_join("arena", "eve", X).await.is_some() {} };
-    ann.reading_until(within("eve is let in", join)).await;
-}
-
-/// A failover: what the address leads to is a replica now, and then another server.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_primary_that_became_a_replica_is_left() {
-    let (old, new) = (Redis::start("old"), Redis::start("new"));
-    let cable = Cable::to(format!("127.0.0.1:{}", old.port())).await;
-    let node = node(&format!("redis://{}/", cable.addr)).await;
-    let mut ann = node.join("arena", "ann", X).await;
-    cable.lead_to(format!("127.0.0.1:{}", new.port()));
-    let client = redis::Client::open(old.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let mut follow = redis::cmd("REPLICAOF");
-    follow.arg("127.0.0.1").arg(new.port());
-    let () = follow.query_async(&mut connection).await.unwrap();
-    let join = async { while node.refusal_or_join("arena", "bob", X).await.is_some() {} };
-    ann.reading_until(within("bob is let in", join)).await;
-}
-
-/// Case 4: one node cannot reach it, and the others can.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_cut_off_catches_up() {
-    let redis = Redis::start("cut");
-    let cable = Cable::to(format!("127.0.0.1:{}", redis.port())).await;
-    let cut = node(&format!("redis://{}/", cable.addr)).await;
-    let whole = node(&redis.url()).await;
-    let variables = &[("x", "0"), ("y", "0")];
-    let mut ann = cut.join("arena", "ann", variables).await;
-    let mut bob = whole.join("arena", "bob", variables).await;
-    ann.set("x", "1").await;
-    bob.until("x", "1").await;
-    cable.cut(true);
-    ann.set("x", "while cut").await;
-    for n in 0..100 {
-        bob.set("y", &n.to_string()).await;
-    }
-    assert_eq!(cut.refusal("arena", "eve", variables).await.0, 4003);
-    let _eve = whole.join("arena", "eve", variables).await;
-    ann.reading_until(tokio::time::sleep(Duration::from_secs(2))).await;
-    cable.cut(false);
-    bob.until("x", "while cut").await;
-    ann.until("y", "99").await;
-    let _sue = cut.join("arena", "sue", variables).await;
-    for node in [&cut, &whole] {
-        assert_eq!(node.rooms.room("arena").unwrap().get("y").as_deref(), Some("99"));
-    }
-}
-
-/// A game that the server runs goes on when the server that leads is killed.
-#[tokio::test(flavor = "multi_thread")]
-async fn another_server_moves_the_ball() {
-    let redis = Redis::start("ball");
-    let url = redis.url();
-    let leads = Process::example("host_authority", &["--redis", &url]);
-    let other = Process::example("host_authority", &["--redis", &url]);
-    let url = format!("ws://{}/cloud", other.addr);
-    let mut ann = Client::join(&url, "court", "ann", &[("p_ann", "400")]).await;
-    let mut bounces = async || {
-        let from = ann.view.get("ball_y").cloned();
-        while ann.view.get("ball_y") == from.as_ref() {
-            ann.frame().await;
-        }
-    };
-    bounces().await;
-    leads.crash();
-    // What had been sent by then.
-    for _ in 0..60 {
-        bounces().await;
-    }
-}
-
 /// `rediss://`, with a password and the number of a database; who does not trust it does not talk to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_by_tls_and_with_a_password() {
@@ -304,7 +171,7 @@ async fn a_broker_by_tls_and_with_a_password() {
     let mut bob = Client::join(&nodes[1].url(), "arena", "bob", X).await;
     bob.set("x", "1").await;
     ann.until("x", "1").await;
-    assert_eq!(node(&url).await.refusal("arena", "eve", X).await.0, 4003);
+    assert_eq!(redis_node(&url).await.refusal("arena", "eve", X).await.0, 4003);
     let guessed = url.replace("secret", "guessed");
     let stranger = Process::trusting(&certificate, &["--redis", &guessed]);
     let mut eve = Client::connect(&stranger.url()).await;
@@ -323,7 +190,7 @@ async fn addresses_are_understood_before_anything_connects() {
     }
     let redis = Redis::start("numbers");
     let [a, b] = [1, 2].map(|number| format!("redis://127.0.0.1:{}/{number}", redis.port()));
-    let (a, b) = (node(&a).await, node(&b).await);
+    let (a, b) = (redis_node(&a).await, redis_node(&b).await);
     let mut ann = a.join("arena", "ann", X).await;
     let mut other = b.join("arena", "ann", &[("y", "0")]).await;
     // Channels are of no database, and still nobody hears the others.
@@ -338,101 +205,58 @@ async fn addresses_are_understood_before_anything_connects() {
     other.sync().await;
 }
 
-/// Case 4: restarted with nothing.
+/// All rooms subscribe again when a connection is lost: none waits for the others' answers.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_lost_all_gets_what_members_saw() {
-    let mut redis = Redis::start("empty");
-    let nodes = nodes_of(&redis, 2).await;
-    let mut ann = nodes[0].join("arena", "ann", X).await;
-    let mut bob = nodes[1].join("arena", "bob", X).await;
-    ann.set("x", "1").await;
-    bob.until("x", "1").await;
-    redis.crash();
-    ann.set("x", "2").await;
-    redis.restart_empty();
-    bob.until("x", "2").await;
-    bob.set("x", "3").await;
-    ann.until("x", "3").await;
-    let refused = nodes[1].refusal("arena", "ann", X);
-    assert_eq!(ann.reading_until(refused).await.0, 4002);
-}
-
-/// Case 3: a node is killed under load.
-#[tokio::test(flavor = "multi_thread")]
-async fn when_a_node_is_killed_the_others_go_on() {
-    let redis = Redis::start("killed");
-    let url = redis.url();
-    let args = ["--redis", &url, "--messages-per-second", "0"];
-    let stays = Process::standalone(&args);
-    let mut bob = Client::join(&stays.url(), "arena", "bob", X).await;
-    for round in 0..count(2, 50) {
-        let killed = Process::standalone(&args);
-        let name = format!("ann{round}");
-        let mut ann = Client::join(&killed.url(), "arena", &name, X).await;
-        let value = |n: usize| format!("{round} {n}");
-        for n in 0..20 {
-            ann.set("x", &value(n)).await;
-        }
-        bob.until("x", &value(19)).await;
-        ann.set("x", &value(20)).await;
-        killed.crash();
-        bob.set("x", &format!("bob {round}")).await;
-        bob.sync().await;
-        // What was delivered is there for whoever comes.
-        let mut eve = Client::join(&stays.url(), "arena", &format!("eve{round}"), X).await;
-        let seen = eve.frame().await;
-        assert!(
-            [format!("bob {round}"), value(19), value(20)].contains(&seen[0].1),
-            "{seen:?} in {round}"
-        );
-        eve.close().await;
-        if round == 0 {
-            let free = async {
-                loop {
-                    let mut client = Client::connect(&stays.url()).await;
-                    client.handshake("arena", &name, X).await;
-                    client.ping().await;
-                    if client.next_is_close().await.is_none() {
-                        break;
-                    }
-                    bob.sync().await;
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            };
-            within("its lease is over", free).await;
-        }
+async fn many_rooms_over_a_slow_line_are_there_at_once() {
+    let redis = Redis::start("storm");
+    let slow = delayed(format!("127.0.0.1:{}", redis.port()), Duration::from_millis(20)).await;
+    let (far, near) =
+        (redis_node(&format!("redis://{slow}/")).await, redis_node(&redis.url()).await);
+    // One after another they would take twenty seconds.
+    let ids: Vec<_> = (0..1_000).map(|n| format!("room {n}")).collect();
+    let open = |id: &String| far.rooms.open(id.clone()).variables([("x", "0")]).into_future();
+    let opened = futures_util::future::join_all(ids.iter().map(open));
+    let rooms: Vec<_> = within("all", opened).await.into_iter().map(Result::unwrap).collect();
+    for room in &rooms {
+        room.set("x", 1).unwrap();
     }
+    let all_heard = || rooms.iter().all(|room| room.get("x").as_deref() == Some("1"));
+    eventually("all have heard", all_heard).await;
+    drop(near);
 }
 
-/// Case 3: a node that stood still for longer than its lease.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_stood_still_is_fenced() {
-    let redis = Redis::start("fenced");
-    let url = redis.url();
-    let args = ["--redis", &url, "--messages-per-second", "0"];
-    let (stays, stops) = (Process::standalone(&args), Process::standalone(&args));
-    let mut bob = Client::join(&stays.url(), "arena", "bob", X).await;
-    let mut ann = Client::join(&stops.url(), "arena", "ann", X).await;
+#[tokio::test]
+async fn registries_of_one_process_share_a_relay() {
+    let redis = Redis::start("shared");
+    let relay = Arc::new(RedisRelay::new(redis.url()).unwrap());
+    let node = async || Server::with(RoomRegistry::builder().relay(relay.clone())).await;
+    let (a, b) = (node().await, node().await);
+    let mut ann = a.join("arena", "ann", X).await;
+    let mut bob = b.join("arena", "bob", X).await;
     ann.set("x", "1").await;
     bob.until("x", "1").await;
-    stops.stand_still(true);
-    ann.set("x", "late").await;
-    let free = async {
-        loop {
-            let mut client = Client::connect(&stays.url()).await;
-            client.handshake("arena", "ann", X).await;
-            client.ping().await;
-            if client.next_is_close().await.is_none() {
-                break client;
-            }
-            bob.sync().await;
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    let mut other = within("its lease is over", free).await;
-    stops.stand_still(false);
-    assert_eq!(ann.closed().await.0, 1012);
-    other.set("x", "2").await;
-    let seen = bob.until("x", "2").await;
-    assert!(!seen.iter().any(|(_, value)| value == "late"), "{seen:?}");
+    a.rooms.shutdown(Duration::from_secs(1)).await;
+    let _ann = b.join("arena", "ann", X).await;
+    bob.set("x", "2").await;
+    let room = b.rooms.room("arena").unwrap();
+    eventually("it is heard", || room.get("x").as_deref() == Some("2")).await;
+}
+
+/// P9 with a broker.
+#[test]
+fn no_task_is_left_after_a_shutdown() {
+    let redis = Redis::start("tasks");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let relay = RedisRelay::new(redis.url()).unwrap();
+    let rooms = RoomRegistry::builder().relay(relay).build().unwrap();
+    runtime.block_on(async {
+        let room = rooms.open("arena").variables([("x", "0")]).await.unwrap();
+        let _lead = room.lead().await.unwrap();
+        room.set("x", 1).unwrap();
+        eventually("it is heard", || room.get("x").as_deref() == Some("1")).await;
+        assert!(tokio::runtime::Handle::current().metrics().num_alive_tasks() > 2);
+        assert!(rooms.shutdown(Duration::from_secs(5)).await);
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        eventually("no task is left", || tasks() == 0).await;
+    });
 }

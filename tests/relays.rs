@@ -19,15 +19,30 @@ fn enter(epoch: &str, variables: Option<&[(&str, &str)]>) -> RelayRequest {
     RelayRequest::Enter { create: variables.map(room), epoch: epoch.into(), lost: None }
 }
 
-fn join(number: u64, name: Option<&str>, left: &[u64]) -> RelayRequest {
-    let who = vec![format!("name:{}", name.unwrap_or("guest"))];
-    let session = RelaySession { number, name: name.map(Into::into), who, most: 3 };
+fn join(number: u64, name: &str, left: &[u64]) -> RelayRequest {
+    let session = session(number, name, false);
     RelayRequest::Join { session, left: left.into() }
 }
 
+fn share(number: u64, name: &str) -> RelayRequest {
+    RelayRequest::Join { session: session(number, name, true), left: Vec::new() }
+}
+
+fn session(number: u64, name: &str, shares: bool) -> RelaySession {
+    let who = vec![format!("name:{name}")];
+    RelaySession { number, name: name.into(), shares, who, most: 3 }
+}
+
+const MOST: u64 = 100;
+
 fn write(first: u64, writes: &[(&str, &str)]) -> RelayRequest {
-    let writes = pairs(writes).into_iter();
-    RelayRequest::Write { first, writes: writes.map(|(name, value)| (name, Some(value))).collect() }
+    RelayRequest::Write { first, most: MOST, writes: values(writes) }
+}
+
+/// Each may create its variable.
+fn values(writes: &[(&str, &str)]) -> Vec<RelayWrite> {
+    let value = |(name, value)| RelayWrite { name, value: Some(value), creates: true };
+    pairs(writes).into_iter().map(value).collect()
 }
 
 fn done(epoch: &str, number: u64) -> RelayAnswer {
@@ -57,7 +72,7 @@ async fn contract(relay: &dyn Relay) {
         (revision.number, variables, written)
     };
     use RelayAnswer::{Banned, Fenced, Full, Led, Locked, NameInUse, Nowhere};
-    use RelayRequest::{Ban, Lead, Leave, Lock, Read, Remove, Renew, Resign, Tell};
+    use RelayRequest::{Ban, Lead, Leave, Lock, Read, Remove, Renew, Resign, Schema, Tell};
 
     // There is nothing, and one creates it.
     assert_eq!(ask("a", "r", Read).await, Nowhere);
@@ -88,91 +103,121 @@ async fn contract(relay: &dyn Relay) {
         messages.push((message.revision.number, message.node, message.first, message.writes));
     }
     let expected = [
-        (1, "a", 1, pairs(&[("x", "1"), ("x", "2")])),
-        (2, "b", 1, pairs(&[("x", "3"), ("new {}", "\\\"\\ud800")])),
-        (3, "a", 3, pairs(&[("x", "4")])),
+        (1, "a".to_owned(), 1, values(&[("x", "1"), ("x", "2")])),
+        (2, "b".to_owned(), 1, values(&[("x", "3"), ("new {}", "\\\"\\ud800")])),
+        (3, "a".to_owned(), 3, values(&[("x", "4")])),
     ];
-    let expected = expected.map(|(n, node, first, writes)| {
-        let writes: Vec<_> = writes.into_iter().map(|(name, value)| (name, Some(value))).collect();
-        (n, node.to_owned(), first, writes)
-    });
     assert_eq!(messages, expected);
-    let values = pairs(&[("new {}", "\\\"\\ud800"), ("x", "4"), ("☁\\n", "")]);
-    assert_eq!(read("a", "r").await, (3, values.clone(), 3));
-    assert_eq!(read("b", "r").await, (3, values, 2));
+    let there = pairs(&[("new {}", "\\\"\\ud800"), ("x", "4"), ("☁\\n", "")]);
+    assert_eq!(read("a", "r").await, (3, there.clone(), 3));
+    assert_eq!(read("b", "r").await, (3, there, 2));
 
-    // A name is one session's; sessions have a limit; who leaves frees both.
-    assert_eq!(ask("a", "r", join(1, Some("ann"), &[])).await, done("e", 3));
+    // A name is one session's, unless who comes shares it; sessions have a limit; who leaves frees both.
+    assert_eq!(ask("a", "r", join(1, "ann", &[])).await, done("e", 3));
     let name_in_use = NameInUse { node: "a".into(), session: 1 };
-    assert_eq!(ask("b", "r", join(1, Some("ann"), &[])).await, name_in_use);
-    assert_eq!(ask("b", "r", join(2, None, &[])).await, done("e", 3));
-    assert_eq!(ask("b", "r", join(3, None, &[])).await, done("e", 3));
-    assert_eq!(ask("b", "r", join(4, Some("bob"), &[])).await, Full);
-    assert_eq!(ask("b", "r", join(4, Some("bob"), &[2, 77])).await, done("e", 3));
+    assert_eq!(ask("b", "r", join(1, "ann", &[])).await, name_in_use);
+    assert_eq!(ask("b", "r", share(2, "ann")).await, done("e", 3));
+    assert_eq!(ask("b", "r", share(3, "guest")).await, done("e", 3));
+    assert_eq!(ask("b", "r", join(4, "bob", &[])).await, Full);
+    assert_eq!(ask("b", "r", join(4, "bob", &[3, 77])).await, done("e", 3));
     assert_eq!(ask("b", "r", Leave { sessions: vec![1] }).await, done("e", 3), "another node's");
-    assert_eq!(ask("b", "r", join(5, Some("ann"), &[4])).await, name_in_use);
+    assert!(matches!(ask("b", "r", join(5, "ann", &[4])).await, NameInUse { .. }));
     assert_eq!(ask("a", "r", Leave { sessions: vec![1] }).await, done("e", 3));
-    assert_eq!(ask("b", "r", join(5, Some("ann"), &[])).await, done("e", 3));
+    let name_in_use = NameInUse { node: "b".into(), session: 2 };
+    assert_eq!(ask("b", "r", join(5, "ann", &[])).await, name_in_use, "the other has it still");
+    assert_eq!(ask("b", "r", join(5, "ann", &[2])).await, done("e", 3));
 
     // A locked room, and who is banned.
-    assert_eq!(ask("b", "r", Leave { sessions: vec![3] }).await, done("e", 3));
     assert_eq!(ask("a", "r", Lock { locked: true }).await, done("e", 3));
-    assert_eq!(ask("b", "r", join(6, None, &[])).await, Locked);
+    assert_eq!(ask("b", "r", share(6, "guest")).await, Locked);
     assert_eq!(ask("b", "r", Lock { locked: false }).await, done("e", 3));
     for (name, millis) in [("eve", 100_000), ("sue", 0)] {
         let ban = Ban { who: format!("name:{name}"), millis };
         assert_eq!(ask("a", "r", ban).await, done("e", 3));
     }
-    assert_eq!(ask("b", "r", join(6, Some("eve"), &[])).await, Banned);
-    assert_eq!(ask("b", "r", join(6, Some("sue"), &[])).await, done("e", 3));
+    assert_eq!(ask("b", "r", join(6, "eve", &[])).await, Banned);
+    assert_eq!(ask("b", "r", join(6, "sue", &[])).await, done("e", 3));
     assert_eq!(ask("b", "r", Leave { sessions: vec![6] }).await, done("e", 3));
 
-    // One leads.
-    assert_eq!(ask("a", "r", Lead).await, done("e", 3));
-    assert_eq!(ask("b", "r", Lead).await, Led);
-    assert_eq!(ask("b", "r", Resign).await, done("e", 3), "another's");
-    assert_eq!(ask("b", "r", Lead).await, Led);
-    assert_eq!(ask("a", "r", Resign).await, done("e", 3));
-    assert_eq!(ask("b", "r", Lead).await, done("e", 3));
+    // One leads, once.
+    let (lead, again) = (Lead { number: 1 }, Lead { number: 2 });
+    assert_eq!(ask("a", "r", lead.clone()).await, done("e", 3));
+    assert_eq!(ask("a", "r", lead.clone()).await, done("e", 3));
+    assert_eq!(ask("a", "r", again).await, Led);
+    assert_eq!(ask("b", "r", lead.clone()).await, Led);
+    for (node, number) in [("b", 1), ("a", 2)] {
+        assert_eq!(ask(node, "r", Resign { number }).await, done("e", 3), "another's");
+    }
+    assert_eq!(ask("b", "r", lead.clone()).await, Led);
+    assert_eq!(ask("a", "r", Resign { number: 1 }).await, done("e", 3));
+    assert_eq!(ask("b", "r", lead.clone()).await, done("e", 3));
 
     // News reach all, and variables go.
     let news = RelayNews::Wanted { node: "a".into(), session: 1, person: None, replaces: true };
     assert_eq!(ask("b", "r", Tell(news.clone())).await, done("e", 3));
     assert_eq!(within("news", heard.next()).await, Some(RelayMessage::Told(news)));
-    let value = |value: &str| Some(value.to_owned());
+    assert_eq!(ask("b", "r", Schema(StoredSchema::Growing)).await, done("e", 3));
+    let news = RelayNews::Schema(StoredSchema::Growing);
+    assert_eq!(within("news", heard.next()).await, Some(RelayMessage::Told(news)));
+    let RelayAnswer::Room { room, .. } = ask("a", "r", Read).await else { panic!() };
+    assert_eq!(room.schema, StoredSchema::Growing);
+    let write = |name: &str, value: Option<&str>, creates| {
+        let (name, value) = (name.to_owned(), value.map(str::to_owned));
+        RelayWrite { name, value, creates }
+    };
     let writes = vec![
-        ("x".into(), None),
-        ("y".into(), value("1")),
-        ("y".into(), None),
-        ("new {}".into(), None),
-        ("new {}".into(), value("back")),
+        write("x", None, false),
+        write("x", Some("left out"), false),
+        write("y", Some("1"), true),
+        write("y", Some("2"), false),
+        write("y", None, false),
+        write("new {}", None, false),
+        write("new {}", Some("back"), true),
+        write("new {}", Some("again"), false),
+        write("never", Some("there"), false),
+        write("z", None, false),
     ];
-    let write_all = RelayRequest::Write { first: 3, writes: writes.clone() };
+    let write_all = RelayRequest::Write { first: 3, most: MOST, writes: writes.clone() };
     assert_eq!(ask("b", "r", write_all).await, done("e", 4));
-    assert_eq!(wrote(within("message", heard.next()).await).writes, writes);
-    assert_eq!(read("a", "r").await.1, pairs(&[("new {}", "back"), ("☁\\n", "")]));
+    let message = wrote(within("message", heard.next()).await);
+    assert_eq!((message.most, message.writes), (MOST, writes));
+    assert_eq!(read("a", "r").await.1, pairs(&[("new {}", "again"), ("☁\\n", "")]));
+    // There is place for two.
+    let writes = vec![
+        write("third", Some("no"), true),
+        write("☁\\n", Some("set"), true),
+        write("new {}", None, false),
+        write("third", Some("yes"), true),
+        write("fourth", Some("no"), true),
+        write("third", Some("yes!"), false),
+    ];
+    let write_all = RelayRequest::Write { first: 13, most: 2, writes };
+    assert_eq!(ask("b", "r", write_all).await, done("e", 5));
+    assert_eq!(wrote(within("message", heard.next()).await).revision.number, 5);
+    assert_eq!(read("a", "r").await.1, pairs(&[("third", "yes!"), ("☁\\n", "set")]));
 
     // Who is not in the room changes nothing there.
     let leave = Leave { sessions: vec![] };
-    for request in [write(9, &[("x", "no")]), join(1, None, &[]), Renew, leave, Lead, Remove] {
+    let requests = [crate::write(9, &[("x", "no")]), share(1, "guest"), Renew, leave, lead, Remove];
+    for request in requests {
         assert_eq!(ask("c", "r", request).await, Fenced);
     }
-    assert_eq!(ask("b", "r", Renew).await, done("e", 4));
+    assert_eq!(ask("b", "r", Renew).await, done("e", 5));
 
     // Another room has an order of its own.
     ask("a", "other", enter("o", Some(&[]))).await;
-    assert_eq!(ask("a", "other", write(1, &[("z", "1")])).await, done("o", 1));
+    assert_eq!(ask("a", "other", crate::write(1, &[("z", "1")])).await, done("o", 1));
     let message = wrote(within("message", elsewhere.next()).await);
     assert_eq!((message.revision.number, message.first), (1, 1));
-    assert_eq!(message.writes, [("z".into(), value("1"))]);
-    assert_eq!(read("a", "r").await.0, 4);
+    assert_eq!(message.writes, values(&[("z", "1")]));
+    assert_eq!(read("a", "r").await.0, 5);
     for odd in ["{}", "a}b", "{", "%7B", "☁"] {
         ask("a", odd, enter(odd, Some(&[("id", odd)]))).await;
     }
     assert_eq!(read("a", "{").await.1, pairs(&[("id", "{")]));
 
     // A room that is removed leaves nothing behind.
-    assert_eq!(ask("a", "r", Remove).await, done("e", 4));
+    assert_eq!(ask("a", "r", Remove).await, done("e", 5));
     assert_eq!(
         within("news", heard.next()).await,
         Some(RelayMessage::Told(RelayNews::Removed { epoch: "e".into() }))
@@ -186,7 +231,7 @@ async fn contract(relay: &dyn Relay) {
     let created = ask("b", "r", enter("g", Some(&[]))).await;
     let RelayAnswer::Room { room, is_new: true, written: 0, .. } = created else { panic!() };
     assert_eq!(room.variables, []);
-    assert_eq!(ask("b", "r", join(1, Some("ann"), &[])).await, done("g", 0));
+    assert_eq!(ask("b", "r", join(1, "ann", &[])).await, done("g", 0));
 }
 
 #[tokio::test]
@@ -232,14 +277,14 @@ async fn a_lease_ends() {
     for node in ["a", "b"] {
         ask(node, enter("e", Some(&[]))).await;
     }
-    assert_eq!(ask("a", join(1, Some("ann"), &[])).await, done("e", 0));
+    assert_eq!(ask("a", join(1, "ann", &[])).await, done("e", 0));
     for _ in 0..4 {
-        let answer = ask("b", join(1, Some("ann"), &[])).await;
+        let answer = ask("b", join(1, "ann", &[])).await;
         assert!(matches!(answer, RelayAnswer::NameInUse { .. }), "{answer:?}");
         tokio::time::sleep(Duration::from_millis(700)).await;
     }
     let wait = async {
-        while ask("b", join(1, Some("ann"), &[])).await != done("e", 0) {
+        while ask("b", join(1, "ann", &[])).await != done("e", 0) {
             ask("b", RelayRequest::Renew).await;
             pause().await;
         }

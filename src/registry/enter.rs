@@ -35,7 +35,7 @@ impl Inner {
         id: &str,
         newcomer: &Newcomer<'_>,
     ) -> Result<(Seat, Joined), EnterError> {
-        let session = self.hub.as_ref().map(|hub| hub.next_session());
+        let session = self.hub.as_ref().map(|hub| hub.number());
         let newcomer = &Newcomer { session, ..newcomer.clone() };
         loop {
             let entered = match self.find(id)? {
@@ -44,6 +44,7 @@ impl Inner {
                 None => Box::pin(self.recall_or_create(id, newcomer)).await?,
             };
             if let Some((seat, joined)) = entered {
+                self.resume(seat.room());
                 self.announce(&seat, newcomer).await?;
                 return Ok((seat, joined));
             }

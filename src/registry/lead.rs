@@ -1,6 +1,10 @@
 //! One node at a time that leads a room, for games that a server runs.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::{
     sync::{oneshot, watch},
@@ -43,20 +47,19 @@ impl Inner {
     pub(crate) async fn lead(&self, room: &Arc<Shared>) -> Result<Lead, RoomError> {
         let (found, lost) = watch::channel(());
         let (kept, dropped) = oneshot::channel();
+        let number = self.hub.as_ref().map_or(0, |hub| hub.number());
         let since = match &self.hub {
-            Some(hub) => lead_at(hub, room).await?,
+            Some(hub) => lead_at(hub, room, number).await?,
             None => Instant::now(),
         };
-        let weak = Arc::downgrade(room);
-        let (hub, id) = (self.hub.clone(), room.id().clone());
-        let is_there = move || weak.upgrade().is_some_and(|room| !room.is_evicted());
+        let (hub, weak) = (self.hub.clone(), Arc::downgrade(room));
         let runtime = room.runtime().ok_or(RoomError::Gone)?;
         runtime.spawn(async move {
             tokio::select! {
-                () = keep(hub.as_deref(), &id, since, is_there) => {}
+                () = keep(hub.as_deref(), &weak, number, since) => {}
                 () = ended(hub.as_deref()) => {}
-                _ = dropped => if let Some(hub) = &hub {
-                    _ = hub.request(&id, &RelayRequest::Resign).await;
+                _ = dropped => if let Some((hub, room)) = hub.as_ref().zip(weak.upgrade()) {
+                    _ = hub.request_of(&room, &RelayRequest::Resign { number }).await;
                 },
             }
             drop(found);
@@ -66,10 +69,10 @@ impl Inner {
 }
 
 /// Since when this node leads.
-async fn lead_at(hub: &Hub, room: &Arc<Shared>) -> Result<Instant, RoomError> {
+async fn lead_at(hub: &Hub, room: &Arc<Shared>, number: u64) -> Result<Instant, RoomError> {
     loop {
         let asked = Instant::now();
-        match hub.request(room.id(), &RelayRequest::Lead).await {
+        match hub.request_of(room, &RelayRequest::Lead { number }).await {
             Ok(RelayAnswer::Done(_)) => return Ok(asked),
             _ if room.is_evicted() => return Err(RoomError::Gone),
             _ => tokio::select! {
@@ -89,15 +92,17 @@ async fn ended(hub: Option<&Hub>) {
 }
 
 /// Until the lead is lost.
-async fn keep(hub: Option<&Hub>, id: &str, mut since: Instant, is_there: impl Fn() -> bool) {
+async fn keep(hub: Option<&Hub>, room: &Weak<Shared>, number: u64, mut since: Instant) {
     let pause = hub.map_or(AGAIN, |hub| AGAIN.min(hub.lease() / 5));
-    while is_there() {
+    let lead = RelayRequest::Lead { number };
+    loop {
         sleep(pause).await;
+        let Some(room) = room.upgrade().filter(|room| !room.is_evicted()) else { return };
         let Some(hub) = hub else { continue };
         // The broker counts from when it answered, which was later.
         let last = since + hub.lease() * 4 / 5;
         let asked = Instant::now();
-        match timeout_at(last, hub.request(id, &RelayRequest::Lead)).await {
+        match timeout_at(last, hub.request_of(&room, &lead)).await {
             Ok(Ok(RelayAnswer::Done(_))) => since = asked,
             Ok(Err(_)) if Instant::now() + pause < last => {}
             _ => return,

@@ -11,6 +11,7 @@ use std::{
 use super::{EnterError, Inner, RoomRegistry, recall::Recalled};
 use crate::{
     policy::Judging,
+    relay::RelayRequest,
     room::{Opening, Room, Schema, Shared, State, entries},
 };
 
@@ -144,7 +145,7 @@ impl Inner {
             if let Some(room) = found {
                 let opened = room.change(|state, now| state.reopen(opening, now));
                 match opened {
-                    Ok(true) => return Ok(room),
+                    Ok(true) => return self.opened(room, opening).await,
                     // Evicted meanwhile.
                     Ok(false) => {}
                     Err(()) if self.evict_longest_empty(Some(&room)) => {}
@@ -168,6 +169,16 @@ impl Inner {
                 return Ok(room);
             }
         }
+    }
+
+    /// Has a broker know of what else the host has asked for.
+    async fn opened(&self, room: Arc<Shared>, opening: &Opening) -> Result<Arc<Shared>, OpenError> {
+        if opening.schema.is_some() {
+            let schema = room.read(State::stored_schema);
+            let told = self.tell(&room, RelayRequest::Schema(schema)).await;
+            told.map_err(|_| OpenError::Unreachable)?;
+        }
+        Ok(room)
     }
 }
 

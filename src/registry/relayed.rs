@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout};
+use futures_util::{StreamExt, stream};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     EnterError, Inner, Seat,
@@ -12,7 +13,9 @@ use super::{
 use crate::{
     close::Close,
     names::DuplicateNames,
-    relay::{Hub, RelayAnswer, RelayError, RelayNews, RelayRequest, RelaySession, unique},
+    relay::{
+        self, Holder, Hub, RelayAnswer, RelayError, RelayNews, RelayRequest, RelaySession, unique,
+    },
     room::{Link, MemberId, Newcomer, Refusal, RoomError, Shared, State, who},
     turns::Turn,
 };
@@ -37,11 +40,12 @@ impl Inner {
         // Before the room is read, so that nothing is missed in between.
         let messages = hub.subscribe(id).await?;
         let enter = RelayRequest::Enter { create: None, epoch: String::new(), lost: None };
-        let answer = hub.request(id, &enter).await?;
+        let node = hub.node();
+        let answer = hub.request(id, &node, &enter).await?;
         let RelayAnswer::Room { revision, room, written, .. } = answer else {
             return Ok(Recalled::Nowhere(Some(turn)));
         };
-        let relay = |state: &mut State| state.relay(&hub.node, revision, written);
+        let relay = |state: &mut State| state.relay(&node, revision, written);
         let kept = Kept { turn: Some(turn), messages: Some(messages) };
         self.revive(id, &room, relay, kept)?;
         Ok(Recalled::Here)
@@ -58,12 +62,23 @@ impl Inner {
         let messages = hub.subscribe(&id).await?;
         let create = Some(state.stored());
         let enter = RelayRequest::Enter { create, epoch: unique(), lost: None };
-        match hub.request(&id, &enter).await? {
+        let node = hub.node();
+        match hub.request(&id, &node, &enter).await? {
             RelayAnswer::Room { revision, is_new: true, written, .. } => {
-                state.relay(&hub.node, revision, written);
+                state.relay(&node, revision, written);
                 Ok(Some(Kept { turn, messages: Some(messages) }))
             }
             _ => Ok(None),
+        }
+    }
+
+    /// Has a room's task begin again, if it ended with its runtime.
+    pub(super) fn resume(self: &Arc<Self>, room: &Arc<Shared>) {
+        if let Some(hub) = &self.hub
+            && room.change(|state, _| state.take_alone())
+        {
+            // What it would have heard it reads.
+            relay::begin(hub, self, room, stream::empty().boxed());
         }
     }
 
@@ -76,37 +91,45 @@ impl Inner {
         let (Some(hub), Some(number)) = (&self.hub, newcomer.session) else { return Ok(()) };
         let room = seat.room();
         let refused = |refusal| Err(EnterError::Room(room.clone(), refusal));
-        let name = (newcomer.duplicates != DuplicateNames::Allow)
-            .then(|| newcomer.key.as_str().to_owned());
-        let most = room.read(State::max_members) as u64;
-        let who = who(&newcomer.identity, &newcomer.key);
-        let session = RelaySession { number, name, who, most };
-        let (mut until, mut kept) = (None, hub.kept.subscribe());
-        let mut holder = None;
+        let session = RelaySession {
+            number,
+            name: newcomer.key.as_str().to_owned(),
+            shares: newcomer.duplicates == DuplicateNames::Allow,
+            who: who(&newcomer.identity, &newcomer.key),
+            most: room.read(State::max_members) as u64,
+        };
+        let mut kept = hub.kept.subscribe();
+        // Who has the name, and until when it may show that it is alive.
+        let mut asked: Option<(Holder, Instant)> = None;
         loop {
             match self.join_at(hub, room, &session).await? {
                 RelayAnswer::Done(_) => {
-                    room.change(|state, now| state.bring(seat.member(), newcomer, now));
+                    room.change(|state, now| {
+                        state.bring(seat.member(), newcomer, now);
+                        // It may have been put out meanwhile, and the broker have heard that first.
+                        state.end_ghost(number);
+                    });
                     return Ok(());
                 }
-                RelayAnswer::NameInUse { node, session } if until.is_none() => {
-                    // Whoever has it yields it, or shows that it is alive.
-                    let person = newcomer.identity.person().map(Into::into);
-                    let replaces = newcomer.duplicates == DuplicateNames::Replace;
-                    holder = Some((room.id().clone(), node.clone(), session));
-                    let wanted = RelayNews::Wanted { node, session, person, replaces };
-                    hub.request(room.id(), &RelayRequest::Tell(wanted)).await?;
-                    // A node that is gone may have been given time to renew.
-                    let yielding = self.rules.limits.takeover_probe + YIELDING;
-                    until = Some(Instant::now() + yielding.max(hub.lease() * 9 / 20));
-                }
-                RelayAnswer::NameInUse { .. } if until > Some(Instant::now()) => {
-                    let is_kept = async { while kept.recv().await.ok() != holder {} };
-                    if timeout(YIELDING / 10, is_kept).await.is_ok() {
-                        return refused(Refusal::NameInUse(Vec::new()));
+                RelayAnswer::NameInUse { node, session } => {
+                    let holder = Holder { room: room.id().clone(), node, session };
+                    let Some((_, until)) = asked.as_ref().filter(|(old, _)| *old == holder) else {
+                        asked =
+                            Some((holder.clone(), self.want(hub, room, holder, newcomer).await?));
+                        continue;
+                    };
+                    if *until <= Instant::now() {
+                        // Its node is gone; the name is free when its lease is over.
+                        return Err(EnterError::Unreachable);
+                    }
+                    let is_kept =
+                        async { while kept.recv().await.ok().as_ref() != Some(&holder) {} };
+                    tokio::select! {
+                        () = is_kept => return refused(Refusal::NameInUse(Vec::new())),
+                        () = self.drain.begun() => return Err(EnterError::Draining),
+                        () = sleep(YIELDING / 10) => {}
                     }
                 }
-                RelayAnswer::NameInUse { .. } => return refused(Refusal::NameInUse(Vec::new())),
                 RelayAnswer::Full => return refused(Refusal::Full),
                 RelayAnswer::Locked => return refused(Refusal::Locked),
                 RelayAnswer::Banned => return Err(EnterError::Banned),
@@ -114,6 +137,21 @@ impl Inner {
                 _ => return Err(EnterError::Unreachable),
             }
         }
+    }
+
+    /// Tells a name's holder that somebody wants it, who yields it or shows that it is alive: by when.
+    async fn want(
+        &self,
+        hub: &Hub,
+        room: &Arc<Shared>,
+        Holder { node, session, .. }: Holder,
+        newcomer: &Newcomer<'_>,
+    ) -> Result<Instant, RelayError> {
+        let person = newcomer.identity.person().map(Into::into);
+        let replaces = newcomer.duplicates == DuplicateNames::Replace;
+        let wanted = RelayNews::Wanted { node, session, person, replaces };
+        hub.request_of(room, &RelayRequest::Tell(wanted)).await?;
+        Ok(Instant::now() + self.rules.limits.takeover_probe + YIELDING)
     }
 
     async fn join_at(
@@ -124,7 +162,7 @@ impl Inner {
     ) -> Result<RelayAnswer, RelayError> {
         let left = room.change(|state, _| state.take_left());
         let join = RelayRequest::Join { session: session.clone(), left };
-        let answer = hub.request(room.id(), &join).await;
+        let answer = hub.request_of(room, &join).await;
         if let (Err(_), RelayRequest::Join { left, .. }) = (&answer, join) {
             room.change(|state, _| {
                 left.into_iter().for_each(|session| state.hand_over_end(Some(session)));
@@ -137,7 +175,7 @@ impl Inner {
     pub(crate) fn hear_news(self: &Arc<Self>, room: &Arc<Shared>, news: RelayNews) {
         match news {
             RelayNews::Wanted { node, session, person, replaces } => {
-                if self.hub.as_ref().is_none_or(|hub| *hub.node != *node) {
+                if room.read(State::node).is_none_or(|here| *here != *node) {
                     return;
                 }
                 room.change(|state, _| state.end_ghost(session));
@@ -154,9 +192,10 @@ impl Inner {
             }
             RelayNews::Kept { node, session } => {
                 if let Some(hub) = &self.hub {
-                    _ = hub.kept.send((room.id().clone(), node, session));
+                    _ = hub.kept.send(Holder { room: room.id().clone(), node, session });
                 }
             }
+            RelayNews::Schema(schema) => room.change(|state, _| state.adopt(schema)),
             RelayNews::Locked(locked) => room.change(|state, _| state.set_locked(locked)),
             RelayNews::Closed => self.close_here(room),
             RelayNews::Removed { epoch } => {
@@ -176,7 +215,7 @@ impl Inner {
         request: RelayRequest,
     ) -> Result<(), RoomError> {
         let Some(hub) = &self.hub else { return Ok(()) };
-        match hub.request(room.id(), &request).await {
+        match hub.request_of(room, &request).await {
             Ok(RelayAnswer::Done(_)) => Ok(()),
             _ => Err(RoomError::Unreachable),
         }
@@ -196,12 +235,16 @@ async fn yield_or_answer(
     let asked = tokio::time::Instant::now().into_std();
     let answers = timeout(registry.rules.limits.takeover_probe, link.probe()).await;
     room.unchallenge(member);
-    if answers == Ok(true) {
-        let news = RelayNews::Kept { node, session };
-        _ = registry.tell(&room, RelayRequest::Tell(news)).await;
-    }
-    if answers.is_err() && !link.is_paused() && link.heard_at() <= asked {
-        let close = Close::protocol("you gave no sign of life");
-        registry.put_out(&room, member, &close);
+    let is_silent = !link.is_paused() && link.heard_at() <= asked;
+    match answers {
+        Err(_) if is_silent => {
+            registry.put_out(&room, member, &Close::protocol("you gave no sign of life"));
+        }
+        // It has left.
+        Ok(false) => {}
+        Ok(true) | Err(_) => {
+            let news = RelayNews::Kept { node, session };
+            _ = registry.tell(&room, RelayRequest::Tell(news)).await;
+        }
     }
 }

@@ -17,6 +17,7 @@ use tokio::{
 use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayRequest};
 use crate::{
     metrics,
+    room::{Shared, State},
     turns::{Turn, Turns},
 };
 
@@ -24,13 +25,22 @@ use crate::{
 pub(crate) struct Hub {
     relay: Box<dyn Relay>,
     /// No other registry has this name.
-    pub(crate) node: Arc<str>,
+    name: String,
     turns: Turns,
-    sessions: AtomicU64,
+    /// What was numbered last: a session, a lead, or the entering of a room.
+    numbered: AtomicU64,
     /// Sessions that keep a name which somebody here may want.
-    pub(crate) kept: broadcast::Sender<(Arc<str>, String, u64)>,
+    pub(crate) kept: broadcast::Sender<Holder>,
     /// Whether the registry has shut down.
     is_over: watch::Sender<bool>,
+}
+
+/// A session that has a name which somebody wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) room: Arc<str>,
+    pub(crate) node: String,
+    pub(crate) session: u64,
 }
 
 /// How many may be kept at once before somebody waits for longer to be told so.
@@ -38,15 +48,22 @@ const KEPT: usize = 256;
 
 impl Hub {
     pub(crate) fn new(relay: Box<dyn Relay>) -> Self {
-        let (turns, sessions) = (Turns::default(), AtomicU64::new(0));
+        let (turns, numbered) = (Turns::default(), AtomicU64::new(0));
         let kept = broadcast::channel(KEPT).0;
         let is_over = watch::Sender::new(false);
-        Self { relay, node: unique().into(), turns, sessions, kept, is_over }
+        Self { relay, name: unique(), turns, numbered, kept, is_over }
     }
 
     /// No task is to go on.
     pub(crate) fn end(&self) {
         self.is_over.send_replace(true);
+        self.relay.end();
+    }
+
+    /// What this registry is called in a room that it enters: anew each time, so that nothing counts
+    /// any more that it sent when it was there before.
+    pub(crate) fn node(&self) -> Arc<str> {
+        format!("{}.{}", self.name, self.number()).into()
     }
 
     pub(crate) async fn ended(&self) {
@@ -60,13 +77,25 @@ impl Hub {
     pub(crate) async fn request(
         &self,
         room: &str,
+        node: &str,
         request: &RelayRequest,
     ) -> Result<RelayAnswer, RelayError> {
         let began = Instant::now();
-        let answer = timeout(self.relay.timeout(), self.relay.request(room, &self.node, request));
+        let answer = timeout(self.relay.timeout(), self.relay.request(room, node, request));
         let answer = answer.await.unwrap_or_else(|_| Err(late()));
         metrics::asked(began.elapsed(), answer.is_ok());
         answer
+    }
+
+    /// As [`request`](Self::request), by the node that a room here is.
+    pub(crate) async fn request_of(
+        &self,
+        room: &Shared,
+        request: &RelayRequest,
+    ) -> Result<RelayAnswer, RelayError> {
+        let gone = || RelayError("the room is gone".into());
+        let node = room.read(State::node).ok_or_else(gone)?;
+        self.request(room.id(), &node, request).await
     }
 
     pub(crate) async fn subscribe(&self, room: &str) -> Result<RelayMessages, RelayError> {
@@ -80,8 +109,8 @@ impl Hub {
         timeout(self.relay.timeout(), self.turns.take(id)).await.map_err(|_| late())
     }
 
-    pub(crate) fn next_session(&self) -> u64 {
-        self.sessions.fetch_add(1, Relaxed) + 1
+    pub(crate) fn number(&self) -> u64 {
+        self.numbered.fetch_add(1, Relaxed) + 1
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     close::{Close, CloseCode},
     registry::Inner,
-    room::{Heard, Shared},
+    room::{Heard, Shared, State},
 };
 
 /// Between two attempts to reach the broker: at first, and at most.
@@ -42,15 +42,35 @@ pub(crate) fn begin(
         id: room.id().clone(),
         bell,
         gap: Notify::new(),
+        lost: Notify::new(),
         tick: registry.rules.tick,
     };
+    let end = End(Arc::downgrade(room));
     runtime.spawn(async move {
         tokio::select! {
             _ = line.tell() => {}
             _ = line.listen(messages) => {}
             () = line.hub.ended() => {}
         }
+        end.means_to();
     });
+}
+
+/// If the task ends otherwise, as with its runtime, whoever joins next begins another.
+struct End(Weak<Shared>);
+
+impl End {
+    fn means_to(mut self) {
+        self.0 = Weak::new();
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let Some(room) = self.0.upgrade() {
+            room.change(|state, _| state.leave_alone());
+        }
+    }
 }
 
 struct Line {
@@ -61,6 +81,8 @@ struct Line {
     bell: Arc<Notify>,
     /// The room is to be read again.
     gap: Notify,
+    /// The broker does not know the room.
+    lost: Notify,
     tick: Duration,
 }
 
@@ -93,6 +115,9 @@ impl Line {
                         self.gap.notify_one();
                     }
                     told = there;
+                }
+                () = self.lost.notified() => {
+                    self.step(&RelayRequest::Renew).await?;
                 }
                 () = self.bell.notified() => {
                     let next = self.room()?.change(|state, _| state.next_request());
@@ -127,9 +152,19 @@ impl Line {
     }
 
     async fn ask(&self, request: &RelayRequest) -> Result<RelayAnswer, Gone> {
+        self.ask_as(request, None).await
+    }
+
+    /// Asks until there is an answer, as the node that the room here is, or as another.
+    async fn ask_as(
+        &self,
+        request: &RelayRequest,
+        node: Option<&Arc<str>>,
+    ) -> Result<RelayAnswer, Gone> {
         let mut pause = RETRY.0;
         loop {
-            match self.hub.request(&self.id, request).await {
+            let here = self.room()?.read(State::node).ok_or(Gone)?;
+            match self.hub.request(&self.id, node.unwrap_or(&here), request).await {
                 Ok(answer) => {
                     let room = self.room()?;
                     if pause > RETRY.0 {
@@ -150,11 +185,13 @@ impl Line {
         }
     }
 
-    /// The node is not in the room any more: it was away for too long, or the broker has lost the room.
+    /// The node is not in the room any more: it was away for too long, or the broker has lost the room,
+    /// or the last of it.
     async fn come_back(&self) -> Result<(), Gone> {
         let here = self.revision()?;
         if let RelayAnswer::Room { revision, .. } = self.ask(&RelayRequest::Read).await?
             && revision.epoch == here.epoch
+            && revision.number >= here.number
         {
             warn!(room = &*self.id, "fenced: the other nodes went on without this one");
             let close = Close::new(CloseCode::Restart, "the server was away: come back");
@@ -167,7 +204,8 @@ impl Line {
         let create = Some(self.room()?.read(|state| state.stored()));
         let lost = here.epoch;
         let enter = RelayRequest::Enter { create, epoch: unique(), lost: Some(lost.clone()) };
-        let answer = self.ask(&enter).await?;
+        let node = self.hub.node();
+        let answer = self.ask_as(&enter, Some(&node)).await?;
         let room = self.room()?;
         let RelayAnswer::Room { revision, room: there, written, .. } = answer else {
             // It was removed, and this node was not told.
@@ -176,7 +214,8 @@ impl Line {
             }
             return Err(Gone);
         };
-        let emptied = room.change(|state, now| state.reread((&revision, &there), written, now));
+        let there = (&revision, &there);
+        let emptied = room.change(|state, now| state.reenter(node, there, written, now));
         self.queue(&room, emptied);
         for (member, session) in room.read(|state| state.sessions()) {
             let join = RelayRequest::Join { session: session.clone(), left: Vec::new() };
@@ -229,10 +268,11 @@ impl Line {
                     }
                 },
             };
-            if is_gap
-                && let RelayAnswer::Room { revision, room: there, written, .. } =
-                    self.ask(&RelayRequest::Read).await?
-            {
+            if !is_gap {
+                continue;
+            }
+            let answer = self.ask(&RelayRequest::Read).await?;
+            if let RelayAnswer::Room { revision, room: there, written, .. } = answer {
                 let room = self.room()?;
                 // Another epoch's are for whoever finds that the node is out.
                 let emptied = room.change(|state, now| {
@@ -240,6 +280,9 @@ impl Line {
                     is_it.then(|| state.reread((&revision, &there), written, now)).flatten()
                 });
                 self.queue(&room, emptied);
+            } else {
+                // Before somebody who comes makes another of it.
+                self.lost.notify_one();
             }
         }
     }

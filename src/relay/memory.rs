@@ -6,7 +6,7 @@ use std::{
 
 use axum_cloud_variables::{
     Relay, RelayAnswer, RelayError, RelayMessage, RelayMessages, RelayNews, RelayRequest,
-    RelayRevision, RelayWrites, StoredRoom, StoredSchema,
+    RelayRevision, RelayWrite, RelayWrites, StoredRoom, StoredSchema,
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use tokio::sync::broadcast;
@@ -34,12 +34,12 @@ struct Room {
     /// When a node's lease ends, and its last write.
     nodes: HashMap<String, (Instant, u64)>,
     /// By node and number: the session's name.
-    sessions: HashMap<(String, u64), Option<String>>,
+    sessions: HashMap<(String, u64), String>,
     is_locked: bool,
     /// Until when.
     bans: HashMap<String, Instant>,
-    /// Who leads it, and until when.
-    leader: Option<(String, Instant)>,
+    /// Who leads it, under which number, and until when.
+    leader: Option<(String, u64, Instant)>,
 }
 
 impl Room {
@@ -56,6 +56,20 @@ impl Room {
     fn leave(&mut self, node: &str, sessions: &[u64]) {
         for session in sessions {
             self.sessions.remove(&(node.into(), *session));
+        }
+    }
+
+    /// In order, but for those of variables that are not there.
+    fn write(&mut self, writes: &[RelayWrite], most: u64) {
+        for RelayWrite { name, value, creates } in writes {
+            let has_place = *creates && (self.variables.len() as u64) < most;
+            match value {
+                None => _ = self.variables.remove(name),
+                Some(value) if has_place || self.variables.contains_key(name) => {
+                    self.variables.insert(name.clone(), value.clone());
+                }
+                Some(_) => {}
+            }
         }
     }
 
@@ -96,21 +110,17 @@ impl Kept {
                 return room.read(node, is_new);
             }
             _ if !is_in => return RelayAnswer::Fenced,
-            RelayRequest::Write { first, writes } => {
+            RelayRequest::Write { first, most, writes } => {
                 let written = &mut room.nodes.entry(node.into()).or_insert((until, 0)).1;
                 if *first > *written {
                     *written = first + writes.len() as u64 - 1;
-                    for (name, value) in writes {
-                        match value {
-                            Some(value) => _ = room.variables.insert(name.clone(), value.clone()),
-                            None => _ = room.variables.remove(name),
-                        }
-                    }
+                    room.write(writes, *most);
                     room.revision.number += 1;
                     let message = RelayWrites {
                         revision: room.revision.clone(),
                         node: node.into(),
                         first: *first,
+                        most: *most,
                         writes: writes.clone(),
                     };
                     _ = self.messages.send(RelayMessage::Wrote(message));
@@ -119,7 +129,7 @@ impl Kept {
             RelayRequest::Join { session, left } => {
                 room.leave(node, left);
                 let name = &session.name;
-                let has_name = |(_, other): &(_, &Option<String>)| name.is_some() && *other == name;
+                let has_name = |(_, other): &(_, &String)| !session.shares && *other == name;
                 if room.is_locked {
                     return RelayAnswer::Locked;
                 }
@@ -150,16 +160,22 @@ impl Kept {
                 _ = self.messages.send(RelayMessage::Told(news));
                 return RelayAnswer::Done(revision);
             }
-            RelayRequest::Lead => {
-                let is_led = |(leader, until): &(String, Instant)| {
-                    leader != node && *until > Instant::now()
+            RelayRequest::Schema(schema) => {
+                room.schema = *schema;
+                _ = self.messages.send(RelayMessage::Told(RelayNews::Schema(*schema)));
+            }
+            RelayRequest::Lead { number } => {
+                let is_led = |(leader, other, until): &(String, u64, Instant)| {
+                    (leader != node || other != number) && *until > Instant::now()
                 };
                 if room.leader.as_ref().is_some_and(is_led) {
                     return RelayAnswer::Led;
                 }
-                room.leader = Some((node.into(), until));
+                room.leader = Some((node.into(), *number, until));
             }
-            RelayRequest::Resign => _ = room.leader.take_if(|(leader, _)| leader == node),
+            RelayRequest::Resign { number } => {
+                room.leader.take_if(|(leader, other, _)| leader == node && other == number);
+            }
             RelayRequest::Renew => room.nodes.entry(node.into()).or_insert((until, 0)).0 = until,
         }
         RelayAnswer::Done(room.revision.clone())

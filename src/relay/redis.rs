@@ -1,24 +1,22 @@
 //! A broker in Redis or Valkey.
 
 mod channels;
+mod scripts;
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use redis::{
-    Client, ConnectionAddr, IntoConnectionInfo, RedisError, Script, Value,
+    Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError, Value,
     aio::{ConnectionManager, ConnectionManagerConfig},
-    from_redis_value,
     io::tcp::TcpSettings,
 };
 use tokio::time::timeout;
 
-use super::{
-    Relay, RelayAnswer, RelayError, RelayMessages, RelayRequest, RelayRevision, RelaySession,
-};
-use crate::store::{StoredRoom, StoredSchema};
+use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayRequest};
 use channels::Channels;
+use scripts::{Scripts, decode};
 
 /// A [`Relay`] by Redis (6.2 and later) or Valkey. Each step is one script on one room's keys, which
 /// share a hash tag; messages go through a channel for each room.
@@ -162,7 +160,7 @@ impl RedisRelay {
             };
         if let Err(error) = &answer {
             let is_replica = error.code() == Some("READONLY");
-            if is_replica || error.is_timeout() {
+            if is_replica || is_of_connection(error) {
                 self.give_up(count);
             }
             if is_replica {
@@ -175,6 +173,11 @@ impl RedisRelay {
 }
 
 impl Relay for RedisRelay {
+    fn end(&self) {
+        self.commands.lock().manager = None;
+        self.channels.give_up();
+    }
+
     fn lease(&self) -> Duration {
         self.lease
     }
@@ -198,6 +201,12 @@ impl Relay for RedisRelay {
     }
 }
 
+/// Whether another connection may do better: it was never made, or its other side knows it no more.
+fn is_of_connection(error: &RedisError) -> bool {
+    let is_refused = matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"));
+    is_refused || error.is_timeout() || error.kind() == ErrorKind::AuthenticationFailed
+}
+
 /// Not before it connects, so that the host's own choice comes first.
 fn provide_cryptography(client: &Client) {
     let address = client.get_connection_info().addr();
@@ -209,124 +218,6 @@ fn provide_cryptography(client: &Client) {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(1 << 50)
-}
-
-struct Scripts {
-    enter: Script,
-    join: Script,
-    write: Script,
-    leave: Script,
-    renew: Script,
-    read: Script,
-    host: Script,
-}
-
-macro_rules! script {
-    ($file:literal) => {
-        Script::new(concat!(include_str!("redis/room.lua"), include_str!($file)))
-    };
-}
-
-impl Default for Scripts {
-    fn default() -> Self {
-        Self {
-            enter: script!("redis/enter.lua"),
-            join: script!("redis/join.lua"),
-            write: script!("redis/write.lua"),
-            leave: script!("redis/leave.lua"),
-            renew: script!("redis/renew.lua"),
-            read: script!("redis/read.lua"),
-            host: script!("redis/host.lua"),
-        }
-    }
-}
-
-impl Scripts {
-    /// The script for a request, and its own arguments.
-    fn of(&self, request: &RelayRequest, channel: &str) -> (&Script, Vec<String>) {
-        match request {
-            RelayRequest::Enter { create, epoch, lost } => {
-                let schema = create.as_ref().map_or("", |room| room.schema.name());
-                let lost = lost.clone().unwrap_or_default();
-                let mut args = vec![epoch.clone(), schema.into(), lost];
-                for (name, value) in create.iter().flat_map(|room| &room.variables) {
-                    args.extend([name.clone(), value.clone()]);
-                }
-                (&self.enter, args)
-            }
-            RelayRequest::Join { session: RelaySession { number, name, who, most }, left } => {
-                let name = name.clone().unwrap_or_default();
-                let mut args = vec![number.to_string(), name, most.to_string()];
-                args.push(who.len().to_string());
-                args.extend(who.iter().cloned().chain(left.iter().map(u64::to_string)));
-                (&self.join, args)
-            }
-            RelayRequest::Write { first, writes } => {
-                let last = first + writes.len() as u64 - 1;
-                let mut args = vec![first.to_string(), last.to_string()];
-                args.extend([channel.into(), channels::encode(writes)]);
-                // Of each name the last counts.
-                let last: HashMap<_, _> =
-                    writes.iter().map(|(name, value)| (name, value)).collect();
-                let gone = last.iter().filter(|(_, value)| value.is_none());
-                let gone: Vec<_> = gone.map(|(name, _)| (*name).clone()).collect();
-                args.push(gone.len().to_string());
-                args.extend(gone);
-                for (name, value) in last {
-                    args.extend(value.iter().flat_map(|value| [name.clone(), value.clone()]));
-                }
-                (&self.write, args)
-            }
-            RelayRequest::Leave { sessions } => {
-                (&self.leave, sessions.iter().map(u64::to_string).collect())
-            }
-            RelayRequest::Renew => (&self.renew, Vec::new()),
-            RelayRequest::Read => (&self.read, Vec::new()),
-            RelayRequest::Lock { locked: true } => (&self.host, vec!["lock".into()]),
-            RelayRequest::Lock { locked: false } => (&self.host, vec!["unlock".into()]),
-            RelayRequest::Ban { who, millis } => {
-                (&self.host, vec!["ban".into(), who.clone(), millis.to_string()])
-            }
-            RelayRequest::Tell(news) => {
-                (&self.host, vec!["tell".into(), channel.into(), channels::encode_news(news)])
-            }
-            RelayRequest::Remove => (&self.host, vec!["remove".into(), channel.into()]),
-            RelayRequest::Lead => (&self.host, vec!["lead".into()]),
-            RelayRequest::Resign => (&self.host, vec!["resign".into()]),
-        }
-    }
-}
-
-impl fmt::Debug for Scripts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Scripts")
-    }
-}
-
-/// `None` where no script of this version answers so.
-fn decode(answer: Vec<Value>) -> Option<RelayAnswer> {
-    let mut parts = answer.into_iter();
-    let mut next = || from_redis_value::<String>(parts.next()?).ok();
-    Some(match &*next()? {
-        "done" => {
-            RelayAnswer::Done(RelayRevision { epoch: next()?, number: next()?.parse().ok()? })
-        }
-        "nowhere" => RelayAnswer::Nowhere,
-        "fenced" => RelayAnswer::Fenced,
-        "name" => RelayAnswer::NameInUse { node: next()?, session: next()?.parse().ok()? },
-        "locked" => RelayAnswer::Locked,
-        "banned" => RelayAnswer::Banned,
-        "led" => RelayAnswer::Led,
-        "full" => RelayAnswer::Full,
-        "room" => {
-            let revision = RelayRevision { epoch: next()?, number: next()?.parse().ok()? };
-            let schema = StoredSchema::from_name(&next()?)?;
-            let (is_new, written) = (next()? == "1", next()?.parse().ok()?);
-            let variables = from_redis_value(parts.next()?).ok()?;
-            RelayAnswer::Room { revision, room: StoredRoom { schema, variables }, is_new, written }
-        }
-        _ => return None,
-    })
 }
 
 impl From<RedisError> for RelayError {

@@ -24,6 +24,10 @@ impl<R: Relay> Relay for Vec<R> {
         }
     }
 
+    fn end(&self) {
+        self.iter().for_each(Relay::end);
+    }
+
     /// The shortest.
     fn lease(&self) -> Duration {
         self.iter().map(Relay::lease).min().unwrap_or(Duration::from_secs(10))

@@ -84,6 +84,9 @@ impl State {
         if !created.is_empty() && count > self.rules.limits.variables_per_room {
             return Err(SetError::RoomFull);
         }
+        if let Some(is_taken) = self.hand_over_all(values) {
+            return is_taken.then_some(()).ok_or(SetError::NoMemory);
+        }
         let len =
             values.iter().map(|(name, value)| wire::set_len(name.as_json(), value.as_json())).sum();
         self.outgoing.make_room(len, now);

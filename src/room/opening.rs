@@ -110,7 +110,7 @@ impl State {
             }
         }
         for (name, value) in variables {
-            if !self.variables.contains(name.as_json()) {
+            if !self.will_have(name.as_json()) {
                 self.accept(None, name, value, now).map_err(|_| ())?;
             }
         }

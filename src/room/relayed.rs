@@ -1,59 +1,19 @@
-//! A room whose order is a broker's: what members write waits here until it comes back in that order.
+//! A room whose order is a broker's: what members write waits until it comes back in that order.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use tokio::sync::Notify;
 
-use super::{order::Author, state::State};
-use crate::{
-    budget::Charge,
-    relay::{RelayRequest, RelayRevision, RelayWrites},
-    store::StoredRoom,
-    wire::{Json, Text},
+use super::{
+    order::Author,
+    state::State,
+    waiting::{Relayed, Waiting},
 };
-
-#[derive(Debug)]
-pub(super) struct Relayed {
-    node: Arc<str>,
-    /// What was applied last.
-    revision: RelayRevision,
-    /// What the broker was not told of yet. While it cannot be reached, or does not keep up, the latest of
-    /// each variable.
-    unsent: VecDeque<Waiting>,
-    unsent_bytes: usize,
-    /// What it was told and has not come back, by number.
-    sent: VecDeque<(u64, Waiting)>,
-    /// The number of the last of them.
-    last: u64,
-    /// A request is under way, which may be with the broker or not; and the number of the first write of
-    /// it, or of the next.
-    is_telling: bool,
-    told_from: u64,
-    is_away: bool,
-    /// Sessions that are over, which the broker was not told of.
-    left: Vec<u64>,
-    charge: Charge,
-    /// Rings when there is something to tell, and when the room is gone.
-    bell: Arc<Notify>,
-}
-
-impl Drop for Relayed {
-    fn drop(&mut self) {
-        self.bell.notify_one();
-    }
-}
-
-#[derive(Debug)]
-struct Waiting {
-    author: Option<Author>,
-    name: Text,
-    /// `None` where the variable is to go.
-    value: Option<Text>,
-}
+use crate::{
+    relay::{RelayRequest, RelayRevision, RelayWrite, RelayWrites},
+    store::StoredRoom,
+    wire::{self, Json, Text},
+};
 
 /// What came of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,90 +22,6 @@ pub(crate) enum Heard {
     Applied(Option<Instant>),
     /// Something is missing before it: the room is to be read.
     Gap,
-}
-
-/// What a write has beside its texts while it waits.
-const WAITING_COST: usize = 120;
-/// What one request has of texts, about.
-const REQUEST_BYTES: usize = 64 << 10;
-
-impl Waiting {
-    fn cost(&self) -> usize {
-        let value = self.value.as_ref().map_or(0, |value| value.as_json().len());
-        WAITING_COST + self.name.as_json().len() + value
-    }
-}
-
-impl Relayed {
-    fn new(node: &Arc<str>, revision: RelayRevision, written: u64, charge: Charge) -> Self {
-        Self {
-            node: node.clone(),
-            revision,
-            unsent: VecDeque::new(),
-            unsent_bytes: 0,
-            sent: VecDeque::new(),
-            last: written,
-            is_telling: false,
-            told_from: written + 1,
-            is_away: false,
-            left: Vec::new(),
-            charge,
-            bell: Arc::default(),
-        }
-    }
-
-    /// False where there is no memory for it.
-    fn submit(&mut self, waiting: Waiting) -> bool {
-        if (self.is_away || self.unsent_bytes > REQUEST_BYTES)
-            && let Some(at) = self.unsent.iter().position(|old| old.name == waiting.name)
-            && let Some(old) = self.unsent.remove(at)
-        {
-            self.unsent_bytes -= old.cost();
-            self.charge.shrink(old.cost());
-        }
-        let is_paid = self.charge.grow(waiting.cost());
-        if is_paid {
-            self.unsent_bytes += waiting.cost();
-            self.unsent.push_back(waiting);
-            self.bell.notify_one();
-        }
-        is_paid
-    }
-
-    /// Takes out those up to this number, the last of them last.
-    fn came_back(&mut self, number: u64) -> Option<(u64, Waiting)> {
-        let (first, _) = self.sent.front()?;
-        let back = if *first <= number { self.sent.pop_front()? } else { return None };
-        self.charge.shrink(back.1.cost());
-        Some(back)
-    }
-
-    /// The next request, if there is anything to tell.
-    fn take(&mut self) -> Option<RelayRequest> {
-        if !self.left.is_empty() {
-            self.is_telling = true;
-            return Some(RelayRequest::Leave { sessions: std::mem::take(&mut self.left) });
-        }
-        let (first, mut bytes, mut writes) = (self.last + 1, 0, Vec::new());
-        while bytes < REQUEST_BYTES
-            && let Some(next) = self.unsent.pop_front()
-        {
-            bytes += next.cost();
-            self.unsent_bytes -= next.cost();
-            let value = next.value.as_ref().map(|value| value.as_json().to_owned());
-            writes.push((next.name.as_json().to_owned(), value));
-            self.last += 1;
-            self.sent.push_back((self.last, next));
-        }
-        self.is_telling = !writes.is_empty();
-        self.is_telling.then_some(RelayRequest::Write { first, writes })
-    }
-
-    /// The names that wait.
-    fn names(&self) -> impl Iterator<Item = &Text> {
-        let sent = self.sent.iter().map(|(_, waiting)| waiting);
-        sent.chain(&self.unsent).map(|waiting| &waiting.name)
-    }
 }
 
 impl State {
@@ -163,6 +39,23 @@ impl State {
         self.max_members
     }
 
+    /// What the room's node is called.
+    pub(crate) fn node(&self) -> Option<Arc<str>> {
+        self.relayed.as_ref().map(|relayed| relayed.node.clone())
+    }
+
+    /// The task that tells and hears has ended with its runtime.
+    pub(crate) fn leave_alone(&mut self) {
+        if let Some(relayed) = &mut self.relayed {
+            relayed.is_alone = true;
+        }
+    }
+
+    /// Whether another such task is to begin; true once.
+    pub(crate) fn take_alone(&mut self) -> bool {
+        self.relayed.as_mut().is_some_and(|relayed| std::mem::take(&mut relayed.is_alone))
+    }
+
     pub(crate) fn bell(&self) -> Option<Arc<Notify>> {
         self.relayed.as_ref().map(|relayed| relayed.bell.clone())
     }
@@ -175,19 +68,51 @@ impl State {
         value: &Json<'_>,
     ) -> Option<bool> {
         let relayed = self.relayed.as_mut()?;
-        let name = self.variables.key(name.as_json()).cloned().unwrap_or_else(|| name.to_text());
-        Some(relayed.submit(Waiting { author, name, value: Some(value.to_text()) }))
+        let known = self.variables.key(name.as_json()).cloned();
+        let creates = self.grows || known.is_none();
+        let (name, value) = (known.unwrap_or_else(|| name.to_text()), Some(value.to_text()));
+        Some(relayed.submit(Waiting { author, name, value, creates, is_more: false }))
+    }
+
+    /// Has the broker give variables these values of the host's, all at once. `None` where there is no
+    /// broker; false where there is no memory for all.
+    pub(super) fn hand_over_all(&mut self, values: &[(Json<'_>, Json<'_>)]) -> Option<bool> {
+        self.relayed.as_ref()?;
+        for (name, value) in values {
+            if !self.hand_over(None, name, value)? {
+                return Some(false);
+            }
+            if let Some(last) = self.relayed.as_mut()?.unsent.back_mut() {
+                last.is_more = true;
+            }
+        }
+        if let Some(last) = self.relayed.as_mut()?.unsent.back_mut() {
+            last.is_more = false;
+        }
+        Some(true)
     }
 
     /// Has the broker drop all other variables. False where there is no broker.
     pub(super) fn hand_over_names(&mut self, stays: impl Fn(&str) -> bool) -> bool {
         let Some(relayed) = &mut self.relayed else { return false };
-        for (name, _) in self.variables.values() {
+        let here = self.variables.values().into_iter().map(|(name, _)| name);
+        let coming: Vec<_> = relayed.waiting().map(|waiting| waiting.name.clone()).collect();
+        for name in here.chain(coming).collect::<HashSet<_>>() {
             if !stays(name.as_json()) {
-                _ = relayed.submit(Waiting { author: None, name, value: None });
+                let (author, value, creates, is_more) = (None, None, false, false);
+                _ = relayed.submit(Waiting { author, name, value, creates, is_more });
             }
         }
         true
+    }
+
+    /// Whether a variable will be there when all that waits is in the order.
+    pub(super) fn will_have(&self, name: &str) -> bool {
+        let mut waiting = self.relayed.iter().flat_map(|relayed| relayed.waiting().rev());
+        let last = waiting.find(|waiting| {
+            waiting.name.as_json() == name && (waiting.value.is_none() || waiting.creates)
+        });
+        last.map_or_else(|| self.variables.contains(name), |waiting| waiting.value.is_some())
     }
 
     /// Notes a session that is over.
@@ -214,16 +139,26 @@ impl State {
             return Heard::Gap;
         }
         relayed.revision.number = new.number;
+        let len = |write: &RelayWrite| {
+            wire::set_len(&write.name, write.value.as_deref().unwrap_or_default())
+        };
+        self.outgoing.make_room(message.writes.iter().map(len).sum(), now);
         let mut gone = HashSet::new();
-        for (number, (name, value)) in (message.first..).zip(&message.writes) {
+        for (number, RelayWrite { name, value, creates }) in (message.first..).zip(&message.writes)
+        {
             let relayed = self.relayed.as_mut().filter(|_| is_ours);
             let ours = relayed.and_then(|relayed| relayed.came_back(number));
+            let is_there = self.variables.contains(name) && !gone.contains(&**name);
+            let has_place = *creates && ((self.variables.len() - gone.len()) as u64) < message.most;
             match value {
-                Some(value) => {
+                Some(value) if is_there || has_place => {
                     gone.remove(&**name);
                     self.apply_anyway(ours.and_then(|(_, ours)| ours.author), name, value, now);
                 }
-                None => _ = gone.insert(&**name),
+                // Left out, as by the broker.
+                Some(_) => {}
+                None if is_there => _ = gone.insert(&**name),
+                None => {}
             }
         }
         let emptied = match gone.is_empty() {
@@ -243,6 +178,7 @@ impl State {
         written: u64,
         now: Instant,
     ) -> Option<Instant> {
+        self.adopt(room.schema);
         let relayed = self.relayed.as_mut()?;
         // All that was heard before it was read is in it, unless the broker lost that.
         let is_lost =
@@ -286,9 +222,22 @@ impl State {
         }
     }
 
+    /// As [`reread`](Self::reread), of a room that the broker knows under another node from now on.
+    pub(crate) fn reenter(
+        &mut self,
+        node: Arc<str>,
+        there: (&RelayRevision, &StoredRoom),
+        written: u64,
+        now: Instant,
+    ) -> Option<Instant> {
+        self.relayed.as_mut()?.node = node;
+        self.reread(there, written, now)
+    }
+
     /// What the broker is to be told next.
     pub(crate) fn next_request(&mut self) -> Option<RelayRequest> {
-        self.relayed.as_mut()?.take()
+        let most = self.rules.limits.variables_per_room as u64;
+        self.relayed.as_mut()?.take(most)
     }
 
     /// The request was answered.
@@ -300,7 +249,8 @@ impl State {
 
     /// How many variables there will be beside this one, with those that wait.
     pub(super) fn count_beside(&self, name: &str) -> usize {
-        let names = self.relayed.iter().flat_map(Relayed::names);
+        let waiting = self.relayed.iter().flat_map(Relayed::waiting);
+        let names = waiting.filter(|waiting| waiting.creates).map(|waiting| &waiting.name);
         let is_new =
             |other: &&Text| other.as_json() != name && !self.variables.contains(other.as_json());
         self.variables.len() + names.filter(is_new).collect::<HashSet<_>>().len()

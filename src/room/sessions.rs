@@ -21,13 +21,13 @@ pub(crate) fn who(identity: &Identity, key: &NameKey) -> Vec<String> {
 }
 
 impl State {
-    /// The sessions of the members, by number: their names, where these are theirs alone.
+    /// The sessions of the members.
     pub(crate) fn sessions(&self) -> Vec<(MemberId, RelaySession)> {
         let session = |(id, member): (MemberId, &Member)| {
             let most = self.max_members as u64;
-            let name = member.is_only.then(|| member.key.as_str().to_owned());
+            let (name, shares) = (member.key.as_str().to_owned(), !member.is_only);
             let who = who(&member.identity, &member.key);
-            Some((id, RelaySession { number: member.session?, name, who, most }))
+            Some((id, RelaySession { number: member.session?, name, shares, who, most }))
         };
         self.members.iter().filter_map(session).collect()
     }

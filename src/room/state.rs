@@ -17,11 +17,11 @@ use super::{
     link::Link,
     members::{MemberId, Members},
     outgoing::Outgoing,
-    relayed::Relayed,
     settle::Settle,
     snapshot::Snapshot,
     unsaved::Unsaved,
     variables::{self, Variables},
+    waiting::Relayed,
 };
 use crate::{
     budget::{Budget, Charge},

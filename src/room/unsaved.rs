@@ -136,7 +136,7 @@ impl State {
     }
 
     /// How a store keeps the room as it is now.
-    fn stored_schema(&self) -> StoredSchema {
+    pub(crate) fn stored_schema(&self) -> StoredSchema {
         match (self.schema, self.grows) {
             (Schema::Growing, _) => StoredSchema::Growing,
             (Schema::Fixed, true) => StoredSchema::Scratch,
@@ -164,11 +164,16 @@ impl State {
     /// where it is to be queued for that.
     pub(crate) fn revive(&mut self, stored: &StoredRoom, now: Instant) -> Option<Instant> {
         self.observers.tell(|| RoomEvent::Created);
-        match stored.schema {
-            StoredSchema::Fixed => (self.schema, self.grows) = (Schema::Fixed, false),
-            StoredSchema::Scratch => (self.schema, self.grows) = (Schema::Fixed, true),
-            StoredSchema::Growing => (self.schema, self.grows) = (Schema::Growing, true),
-        }
+        self.adopt(stored.schema);
         self.vacate(now)
+    }
+
+    /// Gets the names that a stored room may get.
+    pub(crate) fn adopt(&mut self, schema: StoredSchema) {
+        (self.schema, self.grows) = match schema {
+            StoredSchema::Fixed => (Schema::Fixed, false),
+            StoredSchema::Scratch => (Schema::Fixed, true),
+            StoredSchema::Growing => (Schema::Growing, true),
+        };
     }
 }

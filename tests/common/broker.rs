@@ -20,6 +20,8 @@ pub struct ShakyBroker {
     pub is_silent: AtomicBool,
     /// Messages are lost.
     pub is_deaf: Arc<AtomicBool>,
+    /// The write that came last, and whose it was.
+    last: Mutex<Option<(String, RelayRequest)>>,
 }
 
 impl ShakyBroker {
@@ -40,6 +42,18 @@ impl ShakyBroker {
         self.relay.with(room, |room| Some(room.room.as_ref()?.revision.number))
     }
 
+    /// The names of a room's variables, in order.
+    pub fn variables(&self, room: &str) -> Vec<String> {
+        self.relay
+            .with(room, |room| room.room.as_ref().unwrap().variables.keys().cloned().collect())
+    }
+
+    /// What was written last comes again, late, by another way. The answer.
+    pub async fn repeat(&self, room: &str) -> RelayAnswer {
+        let (node, request) = self.last.lock().unwrap().clone().unwrap();
+        self.relay.request(room, &node, &request).await.unwrap()
+    }
+
     /// Forgets a room.
     pub fn lose(&self, room: &str) {
         self.relay.with(room, |room| room.room = None);
@@ -49,7 +63,7 @@ impl ShakyBroker {
     pub fn end_lease_of(&self, room: &str, name: &str) {
         self.relay.with(room, |room| {
             let room = room.room.as_mut().unwrap();
-            let is_it = |(_, other): &(_, &Option<String>)| other.as_deref() == Some(name);
+            let is_it = |(_, other): &(_, &String)| *other == name;
             let node = room.sessions.iter().find(is_it).unwrap().0.0.clone();
             room.nodes.remove(&node);
             room.expire();
@@ -64,6 +78,9 @@ impl Relay for ShakyBroker {
         node: &'a str,
         request: &'a RelayRequest,
     ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
+        if matches!(request, RelayRequest::Write { .. }) {
+            *self.last.lock().unwrap() = Some((node.into(), request.clone()));
+        }
         self.fault().unwrap_or_else(|| self.relay.request(room, node, request))
     }
 

@@ -28,6 +28,8 @@ pub use broker::ShakyBroker;
 pub use browser::{Browser, Driver};
 pub use client::{Client, Frame, handshake, set};
 pub use folder::Folder;
+#[cfg(feature = "redis")]
+pub use nodes::{redis_node, redis_nodes};
 pub use process::Process;
 pub use proxy::{Cable, delayed};
 pub use redis::Redis;

@@ -2,9 +2,30 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "redis")]
+use axum_cloud_variables::{RedisRelay, RoomRegistry};
+
+#[cfg(feature = "redis")]
+use super::{Redis, unlimited_rate};
 use super::{Server, within};
 
 const X: &[(&str, &str)] = &[("x", "0")];
+
+/// One by the Redis of this address.
+#[cfg(feature = "redis")]
+pub async fn redis_node(url: &str) -> Server {
+    let relay = RedisRelay::new(url).unwrap();
+    Server::with(RoomRegistry::builder().limits(unlimited_rate()).relay(relay)).await
+}
+
+#[cfg(feature = "redis")]
+pub async fn redis_nodes(redis: &Redis, count: usize) -> Vec<Server> {
+    let mut nodes = Vec::new();
+    for _ in 0..count {
+        nodes.push(redis_node(&redis.url()).await);
+    }
+    nodes
+}
 
 /// All write one variable at the same moments, and agree afterwards, so many times.
 pub async fn contested(nodes: &[Server], members: usize, rounds: usize) {
@@ -36,6 +57,16 @@ pub async fn contested(nodes: &[Server], members: usize, rounds: usize) {
             }
         };
         within("all see the same", agree).await;
+        if round % 10 == 9 {
+            // And still do, when all that was under way has come.
+            tokio::time::sleep(Duration::from_millis(80)).await;
+            let value = nodes[0].rooms.room("arena").unwrap().get("x");
+            for player in &mut players {
+                player.sync().await;
+                player.apply_waiting();
+                assert_eq!(player.view.get("x"), value.as_ref(), "in round {round}");
+            }
+        }
     }
 }
 
@@ -48,6 +79,9 @@ pub async fn one_of_two_wins(nodes: &[Server], rounds: usize) {
             nodes[1].refusal_or_join(&room, "bob", &[("y", "0")]),
         );
         assert!([(None, Some(4001)), (Some(4001), None)].contains(&(a, b)), "{a:?} {b:?}");
+        let (winner, name) = if a.is_none() { (&nodes[0], "x") } else { (&nodes[1], "y") };
+        let there = winner.rooms.room(&room).unwrap().variables();
+        assert_eq!(there, [(name.to_owned(), "0".to_owned())]);
         let room = format!("names {n}");
         let (mut a, mut b) = (nodes[0].connect().await, nodes[1].connect().await);
         tokio::join!(a.handshake(&room, "ann", X), b.handshake(&room, "ann", X));

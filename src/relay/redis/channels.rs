@@ -2,44 +2,46 @@
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::{Arc, Weak},
+    task::Poll,
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::maybe_done, stream};
 use parking_lot::Mutex;
 use redis::{
-    Client,
+    Client, RedisResult,
     aio::{PubSubSink, PubSubStream},
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::{
-    sync::{
-        Mutex as AsyncMutex,
-        mpsc::{self, error::TrySendError},
-    },
+    sync::{Mutex as AsyncMutex, mpsc},
     task::AbortHandle,
     time::timeout,
 };
 
 use crate::relay::{
-    RelayError, RelayMessage, RelayMessages, RelayNews, RelayRevision, RelayWrites,
+    RelayError, RelayMessage, RelayMessages, RelayNews, RelayRevision, RelayWrite, RelayWrites,
 };
 
 /// Messages of a room that wait for its task; with more, the room is read again.
 const WAITING: usize = 256;
 
 /// Who hears what comes over one connection, by channel; gone with the connection.
-type Hearers = Mutex<HashMap<String, mpsc::Sender<RelayMessage>>>;
+type Hearers = Mutex<HashMap<String, Vec<mpsc::Sender<RelayMessage>>>>;
 
 #[derive(Debug)]
 pub(super) struct Channels {
     client: Client,
-    /// One connects at a time, or subscribes.
+    /// One connects at a time.
     connection: AsyncMutex<Option<Connection>>,
     /// Who hears; all messages end with it.
     hearing: Mutex<Option<AbortHandle>>,
+    /// Channels that somebody has stopped to hear.
+    left: Arc<Mutex<Vec<String>>>,
 }
 
 struct Connection {
@@ -53,9 +55,16 @@ impl std::fmt::Debug for Connection {
     }
 }
 
+impl Drop for Channels {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
 impl Channels {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, connection: AsyncMutex::new(None), hearing: Mutex::new(None) }
+        let (connection, hearing) = (AsyncMutex::new(None), Mutex::new(None));
+        Self { client, connection, hearing, left: Arc::default() }
     }
 
     /// Has the next who subscribes connect anew, and everyone subscribe again.
@@ -70,44 +79,95 @@ impl Channels {
         channel: String,
         patience: Duration,
     ) -> Result<RelayMessages, RelayError> {
-        let subscribed = timeout(patience, self.subscribe_to(channel)).await;
-        let subscribed =
-            subscribed.unwrap_or_else(|_| Err(RelayError("it does not answer".into())));
-        if subscribed.is_err() {
+        let late = |_| Err(RelayError("it does not answer".into()));
+        let (hearing, asked) = self.ask_for(&channel, patience).await?;
+        let subscribed = timeout(patience, asked).await.map(|done| done.map_err(Into::into));
+        if let Err(error) = subscribed.unwrap_or_else(late) {
             // The other side may be gone without a word.
             self.give_up();
+            return Err(error);
         }
-        subscribed
+        let next = async |mut hearing: Hearing| Some((hearing.messages.recv().await?, hearing));
+        Ok(stream::unfold(hearing, next).boxed())
     }
 
-    async fn subscribe_to(&self, channel: String) -> Result<RelayMessages, RelayError> {
+    /// Asks for the messages of a channel; the answer is still to come. What others ask for meanwhile
+    /// need not wait for it.
+    async fn ask_for(
+        &self,
+        channel: &str,
+        patience: Duration,
+    ) -> Result<(Hearing, impl Future<Output = RedisResult<()>> + use<>), RelayError> {
         let mut slot = self.connection.lock().await;
-        let hearers = match slot.as_ref().and_then(|connection| connection.hearers.upgrade()) {
-            Some(hearers) => hearers,
+        let there = slot
+            .as_ref()
+            .and_then(|connection| Some((connection.sink.clone(), connection.hearers.upgrade()?)));
+        let (sink, hearers) = match there {
+            Some(there) => there,
             None => {
                 super::provide_cryptography(&self.client);
-                let (sink, messages) = self.client.get_async_pubsub().await?.split();
+                let connecting = timeout(patience, self.client.get_async_pubsub()).await;
+                let connected = connecting.map_err(|_| RelayError("it does not answer".into()))?;
+                let (sink, messages) = connected?.split();
                 let hearers = Arc::new(Hearers::default());
-                *slot = Some(Connection { sink, hearers: Arc::downgrade(&hearers) });
+                *slot = Some(Connection { sink: sink.clone(), hearers: Arc::downgrade(&hearers) });
                 let hearing = tokio::spawn(hear(messages, hearers.clone()));
                 *self.hearing.lock() = Some(hearing.abort_handle());
-                hearers
+                (sink, hearers)
             }
         };
-        let Some(connection) = &mut *slot else { return Err(RelayError("no connection".into())) };
-        // Those that nobody hears any more.
-        let unheard: Vec<_> = {
-            let mut hearers = hearers.lock();
-            hearers.extract_if(|_, hearer| hearer.is_closed()).map(|(channel, _)| channel).collect()
-        };
+        // Both are sent when they are polled first, and so in this order, under this lock.
+        let unheard = self.unheard(&hearers);
         if !unheard.is_empty() {
-            connection.sink.unsubscribe(&unheard).await?;
+            let mut sink = sink.clone();
+            send(pin!(sink.unsubscribe(&unheard))).await;
         }
-        let (hearer, heard) = mpsc::channel(WAITING);
-        hearers.lock().insert(channel.clone(), hearer);
-        connection.sink.subscribe(&channel).await?;
-        let messages = stream::unfold(heard, async |mut heard| Some((heard.recv().await?, heard)));
-        Ok(messages.boxed())
+        let (hearer, messages) = mpsc::channel(WAITING);
+        hearers.lock().entry(channel.into()).or_default().push(hearer);
+        let (name, mut sink) = (channel.to_owned(), sink);
+        let mut asked = Box::pin(maybe_done(async move { sink.subscribe(name).await }));
+        send(asked.as_mut()).await;
+        let answered = async move {
+            asked.as_mut().await;
+            asked.as_mut().take_output().unwrap_or(Ok(()))
+        };
+        let (channel, left) = (channel.into(), self.left.clone());
+        Ok((Hearing { channel, messages, left }, answered))
+    }
+
+    /// Those that nobody hears any more.
+    fn unheard(&self, hearers: &Hearers) -> Vec<String> {
+        let (mut left, mut hearers) = (std::mem::take(&mut *self.left.lock()), hearers.lock());
+        left.retain(|channel| {
+            let Some(there) = hearers.get_mut(channel) else { return false };
+            there.retain(|hearer| !hearer.is_closed());
+            there.is_empty()
+        });
+        left.iter().for_each(|channel| _ = hearers.remove(channel));
+        left
+    }
+}
+
+/// Polls a command once: it is sent then, and is not waited for.
+async fn send(mut command: Pin<&mut impl Future>) {
+    let once = poll_fn(|cx| {
+        _ = command.as_mut().poll(cx);
+        Poll::Ready(())
+    });
+    once.await;
+}
+
+/// The messages of a channel, for one who hears it.
+struct Hearing {
+    channel: String,
+    messages: mpsc::Receiver<RelayMessage>,
+    left: Arc<Mutex<Vec<String>>>,
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        self.messages.close();
+        self.left.lock().push(std::mem::take(&mut self.channel));
     }
 }
 
@@ -117,26 +177,24 @@ async fn hear(mut messages: PubSubStream, hearers: Arc<Hearers>) {
         let channel = message.get_channel_name();
         let Ok(payload) = message.get_payload::<String>() else { continue };
         let Some(decoded) = decode(&payload) else { continue };
-        let mut hearers = hearers.lock();
-        let sent = hearers.get(channel).map(|hearer| hearer.try_send(decoded));
-        if let Some(Err(TrySendError::Full(_))) = sent {
-            // Its messages end, so it knows. One that hears no more stands there until somebody
-            // subscribes, and is unsubscribed then.
-            hearers.remove(channel);
+        if let Some(there) = hearers.lock().get_mut(channel) {
+            // Of whoever is too slow the messages end, so it knows.
+            there.retain(|hearer| hearer.try_send(decoded.clone()).is_ok());
         }
     }
 }
 
-/// Writes as they stand in a message.
-pub(super) fn encode(writes: &[(String, Option<String>)]) -> String {
+/// Writes as they stand in a message: names, values, and 1 where they create.
+pub(super) fn encode(writes: &[RelayWrite]) -> String {
     let mut json = String::from("[");
-    for (name, value) in writes {
+    for RelayWrite { name, value, creates } in writes {
         let comma = if json.len() > 1 { "," } else { "" };
         json.extend([comma, "[\"", name, "\","]);
         match value {
-            Some(value) => json.extend(["\"", value, "\"]"]),
-            None => json.push_str("null]"),
+            Some(value) => json.extend(["\"", value, "\""]),
+            None => json.push_str("null"),
         }
+        json.push_str(if *creates { ",1]" } else { ",0]" });
     }
     json.push(']');
     json
@@ -154,8 +212,9 @@ struct Payload<'a> {
     number: Option<u64>,
     node: Option<String>,
     first: Option<u64>,
+    most: Option<u64>,
     #[serde(borrow)]
-    writes: Option<Vec<(&'a RawValue, &'a RawValue)>>,
+    writes: Option<Vec<(&'a RawValue, &'a RawValue, u8)>>,
     told: Option<RelayNews>,
 }
 
@@ -165,11 +224,14 @@ fn decode(payload: &str) -> Option<RelayMessage> {
         return Some(RelayMessage::Told(news));
     }
     let text = |raw: &RawValue| Some(raw.get().strip_prefix('"')?.strip_suffix('"')?.to_owned());
-    let write = |(name, value): (&RawValue, &RawValue)| Some((text(name)?, text(value)));
+    let write = |(name, value, creates): (&RawValue, &RawValue, u8)| {
+        Some(RelayWrite { name: text(name)?, value: text(value), creates: creates == 1 })
+    };
     Some(RelayMessage::Wrote(RelayWrites {
         revision: RelayRevision { epoch: payload.epoch?, number: payload.number? },
         node: payload.node?,
         first: payload.first?,
+        most: payload.most?,
         writes: payload.writes?.into_iter().map(write).collect::<Option<_>>()?,
     }))
 }
@@ -181,12 +243,16 @@ mod tests {
     #[test]
     fn a_message_is_read_as_it_was_written() {
         let writes = [("☁ \\\"x\\\"", Some("\\ud800")), ("", Some("1")), ("gone", None)];
-        let writes = writes.map(|(name, value)| (name.into(), value.map(Into::into)));
+        let writes = writes.map(|(name, value)| {
+            let (name, value) = (name.to_owned(), value.map(str::to_owned));
+            RelayWrite { creates: name.is_empty(), name, value }
+        });
         let json = encode(&writes);
-        let payload = format!(r#"{{"epoch":"e","number":2,"node":"n","first":3,"writes":{json}}}"#);
+        let payload =
+            format!(r#"{{"epoch":"e","number":2,"node":"n","first":3,"most":4,"writes":{json}}}"#);
         let revision = RelayRevision { epoch: "e".into(), number: 2 };
         let writes = writes.into();
-        let expected = RelayWrites { revision, node: "n".into(), first: 3, writes };
+        let expected = RelayWrites { revision, node: "n".into(), first: 3, most: 4, writes };
         assert_eq!(decode(&payload), Some(RelayMessage::Wrote(expected)));
         assert_eq!(
             decode(&encode_news(&RelayNews::Closed)),

@@ -2,9 +2,9 @@
 -- (leases, names, the revision) before it changes anything.
 --
 -- KEYS  1 meta {epoch, revision, schema, heard, locked}, or {removed} for a while   2 variables {name -> value}
---       3 nodes (by when their lease ends, ms)    4 sessions {node/number -> name, or nothing}
---       5 names {name -> node/number}             6 written {node -> the number of its last write}
---       7 bans {who -> until when, ms}            8 leader {node, until}
+--       3 nodes (by when their lease ends, ms)    4 sessions {node/number -> name}
+--       5 names {name -> how many have it}        6 written {node -> the number of its last write}
+--       7 bans {who -> until when, ms}            8 leader {node -> node/number of its lead, until}
 -- ARGV  1 the node   2 a lease, ms   3 how long a room stays that no node is in, ms   4... the script's own
 local meta, variables, nodes, sessions, names, written, bans, leader = unpack(KEYS)
 local node, lease, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -15,7 +15,7 @@ local function leave(session)
   local name = redis.call('HGET', sessions, session)
   if name then
     redis.call('HDEL', sessions, session)
-    if redis.call('HGET', names, name) == session then redis.call('HDEL', names, name) end
+    if redis.call('HINCRBY', names, name, -1) <= 0 then redis.call('HDEL', names, name) end
   end
 end
 

@@ -1,18 +1,45 @@
 -- Values for variables, which are published in their order.
--- ARGV  4 the number of the first   5 of the last   6 the channel   7 all as JSON: [["name","value"],...]
---       8 how many variables go   then their names, then names and values of the others
+-- ARGV  4 the number of the first   5 of the last   6 the channel   7 all as JSON, for the message
+--       8 variables that the room has at most
+--       then, for each write: the name, what is done (set, create, drop), and the value, or nothing where a
+--       later one of the same name has it
 -- Returns done. Atomic, as the order of values must be that of messages; and one that was taken in
--- already, whose answer was lost, must not overwrite what came after.
+-- already, whose answer was lost, must not overwrite what came after. What sets a variable that is not
+-- there is left out, as the nodes do that hear of it.
 if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end
 if tonumber(ARGV[4]) <= tonumber(redis.call('HGET', written, node) or 0) then return done() end
-local first = 9 + tonumber(ARGV[8])
-for at = 9, first - 1 do redis.call('HDEL', variables, ARGV[at]) end
-set(ARGV, first)
+local most, count = tonumber(ARGV[8]), redis.call('HLEN', variables)
+-- Of each name: whether there is such a variable, before all and by now, and its new value.
+local was, is, values = {}, {}, {}
+for at = 9, #ARGV, 3 do
+  local name, deed = ARGV[at], ARGV[at + 1]
+  if is[name] == nil then
+    was[name] = redis.call('HEXISTS', variables, name) == 1
+    is[name] = was[name]
+  end
+  if deed == 'drop' then
+    if is[name] then count = count - 1 end
+    is[name] = false
+  elseif is[name] or (deed == 'create' and count < most) then
+    if not is[name] then count = count + 1 end
+    is[name], values[name] = true, ARGV[at + 2]
+  end
+end
+local new = {}
+for name, is_now in pairs(is) do
+  if is_now and values[name] then
+    new[#new + 1] = name
+    new[#new + 1] = values[name]
+  elseif was[name] and not is_now then
+    redis.call('HDEL', variables, name)
+  end
+end
+set(new, 1)
 -- Keys that are new get the time that the room has.
 if redis.call('HSET', written, node, ARGV[5]) == 1 then renew() end
 local number = redis.call('HINCRBY', meta, 'revision', 1)
 local epoch = redis.call('HGET', meta, 'epoch')
 redis.call('PUBLISH', ARGV[6], '{"epoch":"' .. epoch .. '","number":' .. number .. ',"node":"' .. node ..
-  '","first":' .. ARGV[4] .. ',"writes":' .. ARGV[7] .. '}')
+  '","first":' .. ARGV[4] .. ',"most":' .. ARGV[8] .. ',"writes":' .. ARGV[7] .. '}')
 return done()

@@ -1,0 +1,125 @@
+//! P11 where a node is killed, or stands still.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Client, Process, Redis, count, within};
+
+const X: &[(&str, &str)] = &[("x", "0")];
+
+/// A game that the server runs goes on when the server that leads is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_server_moves_the_ball() {
+    let redis = Redis::start("ball");
+    let url = redis.url();
+    let leads = Process::example("host_authority", &["--redis", &url]);
+    let other = Process::example("host_authority", &["--redis", &url]);
+    let url = format!("ws://{}/cloud", other.addr);
+    let mut ann = Client::join(&url, "court", "ann", &[("p_ann", "400")]).await;
+    let mut bounces = async || {
+        let from = ann.view.get("ball_y").cloned();
+        while ann.view.get("ball_y") == from.as_ref() {
+            ann.frame().await;
+        }
+    };
+    bounces().await;
+    leads.crash();
+    // What had been sent by then.
+    for _ in 0..60 {
+        bounces().await;
+    }
+}
+
+/// Case 3: a node is killed under load.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_node_is_killed_the_others_go_on() {
+    let redis = Redis::start("killed");
+    let url = redis.url();
+    let args = ["--redis", &url, "--messages-per-second", "0"];
+    let stays = Process::standalone(&args);
+    let mut bob = Client::join(&stays.url(), "arena", "bob", X).await;
+    for round in 0..count(2, 50) {
+        let killed = Process::standalone(&args);
+        let name = format!("ann{round}");
+        let mut ann = Client::join(&killed.url(), "arena", &name, X).await;
+        let value = |n: usize| format!("{round} {n}");
+        for n in 0..20 {
+            ann.set("x", &value(n)).await;
+        }
+        bob.until("x", &value(19)).await;
+        ann.set("x", &value(20)).await;
+        killed.crash();
+        bob.set("x", &format!("bob {round}")).await;
+        bob.sync().await;
+        // What was delivered is there for whoever comes.
+        let mut eve = Client::join(&stays.url(), "arena", &format!("eve{round}"), X).await;
+        let delivered = [format!("bob {round}"), value(19), value(20)];
+        let seen = eve.frame().await;
+        assert!(delivered.contains(&seen[0].1), "{seen:?} in {round}");
+        // What bob set may still be on its way to its place.
+        while eve.view["x"] == value(19) {
+            eve.frame().await;
+        }
+        assert!(delivered.contains(&eve.view["x"]), "{:?} in {round}", eve.view);
+        eve.close().await;
+        if round == 0 {
+            let free = async {
+                loop {
+                    let mut client = Client::connect(&stays.url()).await;
+                    client.handshake("arena", &name, X).await;
+                    client.ping().await;
+                    match client.next_is_close().await {
+                        None => break,
+                        // Another code would keep a player away for ever who only comes back.
+                        Some(code) => assert_eq!(code, 4003),
+                    }
+                    bob.sync().await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            };
+            within("its lease is over", free).await;
+        }
+    }
+}
+
+/// Case 3: a node that stood still for longer than its lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stood_still_is_fenced() {
+    let redis = Redis::start("fenced");
+    let url = redis.url();
+    let args = ["--redis", &url, "--messages-per-second", "0"];
+    let (stays, stops) = (Process::standalone(&args), Process::standalone(&args));
+    let mut bob = Client::join(&stays.url(), "arena", "bob", X).await;
+    let mut ann = Client::join(&stops.url(), "arena", "ann", X).await;
+    ann.set("x", "1").await;
+    bob.until("x", "1").await;
+    stops.stand_still(true);
+    ann.set("x", "late").await;
+    let free = async {
+        loop {
+            let mut client = Client::connect(&stays.url()).await;
+            client.handshake("arena", "ann", X).await;
+            client.ping().await;
+            if client.next_is_close().await.is_none() {
+                break client;
+            }
+            bob.sync().await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let mut other = within("its lease is over", free).await;
+    stops.stand_still(false);
+    assert_eq!(ann.closed().await.0, 1012);
+    other.set("x", "2").await;
+    let seen = bob.until("x", "2").await;
+    assert!(!seen.iter().any(|(_, value)| value == "late"), "{seen:?}");
+    // Her name is taken by now; under another she plays on at the same server.
+    let mut sue = Client::join(&stops.url(), "arena", "sue", X).await;
+    sue.until("x", "2").await;
+    sue.set("x", "3").await;
+    let seen = bob.until("x", "3").await;
+    assert!(!seen.iter().any(|(_, value)| value == "late"), "{seen:?}");
+}
