@@ -79,6 +79,8 @@ async fn app(kind: &str) -> (Router, RoomRegistry) {
         "naive" => Router::new().route("/cloud", get(upgrade)).with_state(Naive::default()),
         _ => rooms.mount("/cloud").into(),
     };
+    #[cfg(feature = "inspector")]
+    let app = app.nest("/inspector", rooms.inspector().into());
     (app, rooms)
 }
 
