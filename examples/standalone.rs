@@ -10,7 +10,7 @@ use axum::{
         header::{AUTHORIZATION, WWW_AUTHENTICATE},
     },
     middleware::{self, Next},
-    response::{IntoResponse, Redirect},
+    response::IntoResponse,
     routing::get,
     serve::ListenerExt,
 };
@@ -20,6 +20,7 @@ use axum_cloud_variables::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::Parser;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use sha2::{Digest, Sha256};
 use tokio::{
     fs::File,
     io::{BufReader, BufWriter},
@@ -88,9 +89,16 @@ struct Args {
     /// over them.
     #[arg(long, value_name = "URL", conflicts_with = "store")]
     redis: Vec<String>,
-    /// Show rooms at /inspector/ to who has this name and password, who may also set variables, kick,
-    /// ban, lock and close. Passwords travel as they are: only by https, or on this machine.
-    #[arg(long, value_name = "NAME:PASSWORD")]
+    /// Show rooms at /inspector to who has this name and password, who may also set variables, kick,
+    /// ban, lock and close. Passwords travel as they are: only by https, or on this machine. An
+    /// environment variable keeps it out of lists of processes.
+    #[arg(
+        long,
+        value_name = "NAME:PASSWORD",
+        value_parser = name_and_password,
+        env = "CLOUD_INSPECTOR",
+        hide_env_values = true
+    )]
     inspector: Option<String>,
     /// Writes of the past that each room knows, for the inspector.
     #[arg(long, default_value_t = 0)]
@@ -158,10 +166,11 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
 
 /// Behind HTTP's basic authentication, by the browser's own dialog.
 fn inspector(rooms: &RoomRegistry, password: &str) -> Router {
-    let expected = format!("Basic {}", BASE64_STANDARD.encode(password));
+    // By hashes, so that the time that it takes tells nothing.
+    let expected = Sha256::digest(format!("Basic {}", BASE64_STANDARD.encode(password)));
     let ask = middleware::from_fn(move |request: Request, next: Next| {
         let given = request.headers().get(AUTHORIZATION);
-        let is_known = given.is_some_and(|given| given.as_bytes() == expected.as_bytes());
+        let is_known = given.is_some_and(|given| Sha256::digest(given) == expected);
         async move {
             match is_known {
                 true => next.run(request).await,
@@ -172,26 +181,40 @@ fn inspector(rooms: &RoomRegistry, password: &str) -> Router {
             }
         }
     });
-    Router::new()
-        .nest("/inspector", rooms.inspector().allow_actions(true).into())
-        .route("/inspector/", get(async || Redirect::permanent("/inspector")))
-        .layer(ask)
+    let inspector: Router = rooms.inspector().allow_actions(true).into();
+    Router::new().nest_service("/inspector", inspector.layer(ask))
 }
 
 fn metrics(rooms: &RoomRegistry) -> Result<Router, Box<dyn Error>> {
     let prometheus = PrometheusBuilder::new().install_recorder()?;
+    let upkeep = prometheus.clone();
+    tokio::spawn(async move {
+        loop {
+            sleep(Duration::from_secs(5)).await;
+            upkeep.run_upkeep();
+        }
+    });
     let rooms = rooms.clone();
     let render = async move || {
         rooms.record_metrics();
-        prometheus.run_upkeep();
         prometheus.render()
     };
     Ok(Router::new().route("/metrics", get(render)))
 }
 
+fn name_and_password(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        Some((name, password)) if !name.is_empty() && !password.is_empty() => Ok(text.into()),
+        _ => Err("a name, a colon and a password".into()),
+    }
+}
+
 fn mount_path(path: &str) -> Result<String, String> {
     if !path.starts_with('/') || path.contains(['{', '}', '*']) {
         return Err("a path begins with a slash and has no braces or stars".into());
+    }
+    if ["/inspector", "/metrics"].iter().any(|taken| path.starts_with(taken)) {
+        return Err("/inspector and /metrics are other things here".into());
     }
     Ok(path.into())
 }

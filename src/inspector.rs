@@ -13,7 +13,7 @@ use axum::{
     body::Body,
     extract::{Query, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
-    middleware::map_response,
+    middleware::{from_fn_with_state, map_response},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -29,17 +29,21 @@ use sampler::Sampler;
 /// in the last ten minutes. One page, with nothing from elsewhere, under whatever path the host nests
 /// it; JSON below `api/`. What it shows of rooms with a relay is this process's view.
 ///
-/// Nobody is asked for a password: nest it behind the host's own.
+/// Nobody is asked for a password: nest it behind the host's own. `nest_service` answers with and without
+/// a slash behind the path; `nest` without it.
 ///
 /// ```
 /// use axum::Router;
 /// use axum_cloud_variables::RoomRegistry;
 ///
 /// let rooms = RoomRegistry::new();
-/// let app: Router = Router::new()
-///     .merge(rooms.mount("/cloud"))
-///     .nest("/inspector", rooms.inspector().into());
+/// // .layer(…): the host's own, that asks who it is.
+/// let inspector: Router = rooms.inspector().into();
+/// let app: Router =
+///     Router::new().merge(rooms.mount("/cloud")).nest_service("/inspector", inspector);
 /// ```
+///
+#[doc = include_str!("inspector/api.md")]
 #[derive(Debug, Clone)]
 #[must_use = "an inspector does nothing until it is nested into a router"]
 pub struct Inspector {
@@ -72,7 +76,9 @@ where
         let Inspector { rooms, allows_actions } = inspector;
         let sampler = Sampler::new(&rooms);
         let page = Page::new(allows_actions);
-        let site = Site { rooms, sampler, page, streams: Semaphore::new(STREAMS) };
+        let site = Arc::new(Site { rooms, sampler, page, streams: Semaphore::new(STREAMS) });
+        let guard = from_fn_with_state(site.clone(), actions::guard);
+        let acts = post(actions::act).layer(guard);
         Router::new()
             .route("/", get(page::serve))
             .route("/api/rooms", get(rooms_once))
@@ -80,9 +86,9 @@ where
             .route("/api/room", get(room_once))
             .route("/api/room/live", get(room_live))
             .route("/api/room/history", get(history))
-            .route("/api/room/{action}", post(actions::act))
+            .route("/api/room/{action}", acts)
             .layer(map_response(guarded))
-            .with_state(Arc::new(site))
+            .with_state(site)
     }
 }
 
@@ -136,7 +142,8 @@ async fn rooms_once(State(site): State<Arc<Site>>, Query(wanted): Query<Wanted>)
 }
 
 async fn rooms_live(State(site): State<Arc<Site>>, Query(wanted): Query<Wanted>) -> Response {
-    live::stream(site, move |site| Some(site.list(&wanted)))
+    // As often as the rooms are looked at.
+    live::stream(site, sampler::PACE, move |site| Some(site.list(&wanted)))
 }
 
 async fn room_once(State(site): State<Arc<Site>>, Query(Which { id }): Query<Which>) -> Response {
@@ -144,7 +151,7 @@ async fn room_once(State(site): State<Arc<Site>>, Query(Which { id }): Query<Whi
 }
 
 async fn room_live(State(site): State<Arc<Site>>, Query(Which { id }): Query<Which>) -> Response {
-    live::stream(site, move |site| site.show(&id))
+    live::stream(site, sampler::PACE / 2, move |site| site.show(&id))
 }
 
 async fn history(State(site): State<Arc<Site>>, Query(Which { id }): Query<Which>) -> Response {

@@ -40,7 +40,7 @@ pub use registry::{
 pub use relay::RedisRelay;
 pub use relay::{
     Relay, RelayAnswer, RelayError, RelayMessage, RelayMessages, RelayNews, RelayRequest,
-    RelayRevision, RelaySession, RelayWrite, RelayWrites,
+    RelayRevision, RelaySession, RelayStats, RelayWrite, RelayWrites,
 };
 pub use room::{
     Activity, Events, MemberId, MemberInfo, PastWrite, Room, RoomError, RoomEvent, Schema, SetError,

@@ -51,7 +51,9 @@ impl RoomRegistry {
     /// Gives the recorder of the process (that of the metrics crate) the gauges and counters of this
     /// registry as they are now. To be called before they are looked at: where a Prometheus endpoint
     /// renders, or each some seconds. What takes time (joins, round trips, commits, requests to a
-    /// broker) and closes are recorded as they happen. The README lists all names.
+    /// broker) and closes are recorded as they happen. The README lists all names. They are the
+    /// process's: of several registries, one alone should be recorded, as each would overwrite the
+    /// other's gauges.
     ///
     /// ```
     /// use axum_cloud_variables::RoomRegistry;
@@ -77,6 +79,10 @@ impl RoomRegistry {
                 gauge!("cloud_variables_store_bytes").set(bytes as f64);
             }
         }
+        if let Some(relay) = self.relay_stats() {
+            gauge!("cloud_variables_relay_is_failing").set(f64::from(u8::from(relay.is_failing)));
+            gauge!("cloud_variables_relay_waiting_rooms").set(relay.rooms_waiting as f64);
+        }
     }
 }
 
@@ -90,6 +96,12 @@ fn describe() {
         ("cloud_variables_store_unsaved_values", Count, "Values that wait for the next commit."),
         ("cloud_variables_store_is_failing", Count, "1 where the last commit failed, else 0."),
         ("cloud_variables_store_bytes", Bytes, "What the store takes up."),
+        ("cloud_variables_relay_is_failing", Count, "1 where the last request failed, else 0."),
+        (
+            "cloud_variables_relay_waiting_rooms",
+            Count,
+            "Rooms whose writes wait, as the broker does not answer.",
+        ),
     ] {
         describe_gauge!(name, unit, text);
     }

@@ -32,7 +32,7 @@ use crate::{
     close::{Close, CloseCode},
     names::{DuplicateNames, UsernameRules},
     policy::Judging,
-    relay::Hub,
+    relay::{Hub, RelayStats},
     room::{Activity, Rules, Shared, State, Watchers},
     store::StoreStats,
     wire::{Dialect, ScratchValues},
@@ -181,6 +181,20 @@ impl RoomRegistry {
     pub fn store_stats(&self) -> Option<StoreStats> {
         Judging::refuse();
         self.inner.rules.keeper.as_ref().map(|keeper| keeper.stats())
+    }
+
+    /// How the relay's broker does; `None` where there is none. One node's view.
+    ///
+    /// ```
+    /// use axum_cloud_variables::RoomRegistry;
+    ///
+    /// let rooms = RoomRegistry::new();
+    /// assert_eq!(rooms.relay_stats(), None);
+    /// ```
+    #[must_use]
+    pub fn relay_stats(&self) -> Option<RelayStats> {
+        Judging::refuse();
+        self.inner.hub.as_ref().map(|hub| hub.stats())
     }
 
     /// Whether [`shutdown`](Self::shutdown) was called.

@@ -1,5 +1,6 @@
 //! What makes the rooms of many processes one: a broker that has their order.
 
+mod health;
 mod hub;
 mod line;
 mod message;
@@ -13,6 +14,7 @@ use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 #[cfg(feature = "redis")]
 pub use self::redis::RedisRelay;
 use futures_util::{Stream, future::BoxFuture};
+pub use health::RelayStats;
 pub(crate) use hub::{Holder, Hub, unique};
 pub(crate) use line::begin;
 pub use message::{RelayMessage, RelayNews, RelayWrite, RelayWrites};

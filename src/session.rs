@@ -123,6 +123,9 @@ impl Talk<'_> {
 
 /// Sends what is left to say. Whoever takes too long is dropped.
 async fn conclude(socket: &Socket, reader: &mut Reader, end: End, patience: Duration) {
+    if matches!(end, End::Gone) {
+        debug!("left");
+    }
     match end {
         End::Close(close) => {
             let code = close.code.code(reader.dialect());

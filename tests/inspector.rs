@@ -4,13 +4,15 @@
 
 mod common;
 
+use std::sync::{Arc, atomic::Ordering::SeqCst};
+
 use axum::{
     Router,
     body::{Body, to_bytes},
     http::{Method, Request, StatusCode, header},
 };
 use axum_cloud_variables::{RoomRegistry, Schema};
-use common::{Browser, Client, Driver, eventually, serve, within};
+use common::{Browser, Client, Driver, Server, ShakyBroker, eventually, serve, within};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use tower_http::services::ServeDir;
@@ -50,7 +52,7 @@ fn app(rooms: &RoomRegistry, allows_actions: bool) -> Router {
     let inspector = rooms.inspector().allow_actions(allows_actions);
     Router::new()
         .merge(rooms.mount("/cloud"))
-        .nest("/inspector", inspector.into())
+        .nest_service("/inspector", Router::<()>::from(inspector))
         .fallback_service(ServeDir::new(GAME))
 }
 
@@ -124,6 +126,12 @@ async fn nothing_is_changed_without_leave_and_token() {
         }
         let answer = ask(&acts, Method::GET, &path, token, body).await;
         assert!(answer.status.is_client_error(), "{action} by GET");
+        // Before anything else is looked at.
+        let (path, long) = (format!("/api/room/{action}"), json!("x".repeat(3 << 20)));
+        for app in [&shows, &acts] {
+            let answer = ask(app, Method::POST, &path, "", &long).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{action} without all else");
+        }
     }
     assert_eq!(room.get("x").as_deref(), Some("0"));
     assert!(!rooms.rooms("", 1)[0].locked);
@@ -141,6 +149,71 @@ async fn nothing_is_changed_without_leave_and_token() {
     assert_eq!(act(5).await, StatusCode::NOT_FOUND);
     let bad = ask(&acts, Method::POST, "/api/room/set?id=r", token, &json!({ "name": "x" })).await;
     assert_eq!(bad.status, StatusCode::BAD_REQUEST);
+}
+
+/// With a slash behind it or without, and below a host's own paths.
+#[tokio::test]
+async fn the_page_is_where_it_is_nested() {
+    let rooms = RoomRegistry::new();
+    for prefix in ["/inspector", "/staff/rooms-of-today"] {
+        let [nested, inner] = [(), ()].map(|()| Router::<()>::from(rooms.inspector()));
+        let service = Router::new().nest_service(prefix, inner);
+        let get = async |app: &Router, path: String| {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            app.clone().oneshot(request).await.unwrap().status()
+        };
+        for end in ["", "/", "/api/rooms"] {
+            assert_eq!(get(&service, format!("{prefix}{end}")).await, StatusCode::OK, "{end}");
+        }
+        let app = Router::new().nest(prefix, nested);
+        assert_eq!(get(&app, prefix.to_owned()).await, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn it_shows_how_the_broker_does() {
+    let broker: Arc<ShakyBroker> = Arc::default();
+    let rooms = RoomRegistry::builder().relay(broker.clone()).build().unwrap();
+    let app = app(&rooms, false);
+    let room = rooms.open("arena").variables([("x", "0")]).await.unwrap();
+    let relay = async || get(&app, "/api/rooms").await.json()["relay"].clone();
+    assert_eq!(
+        relay().await,
+        json!({ "is_failing": false, "last_error": null, "rooms_waiting": 0 })
+    );
+    broker.is_away.store(true, SeqCst);
+    room.set("x", 1).unwrap();
+    let stats = || rooms.relay_stats().unwrap();
+    eventually("the room waits", || stats().rooms_waiting == 1).await;
+    let shown = relay().await;
+    assert_eq!((&shown["is_failing"], &shown["rooms_waiting"]), (&json!(true), &json!(1)));
+    assert!(shown["last_error"].as_str().unwrap().contains("away"), "{shown}");
+    broker.is_away.store(false, SeqCst);
+    eventually("it works again", || !stats().is_failing && stats().rooms_waiting == 0).await;
+}
+
+#[tokio::test]
+async fn who_wrote_last_is_known() {
+    let server = Server::with(RoomRegistry::builder()).await;
+    let app = app(&server.rooms, false);
+    let variables = &[("a", "0"), ("b", "0"), ("c", "0"), ("d", "0")];
+    let mut ann = server.join("r", "ann", variables).await;
+    let mut bob = server.join("r", "bob", variables).await;
+    ann.set("a", "1").await;
+    bob.set("b", "1").await;
+    ann.sync().await;
+    bob.sync().await;
+    bob.close().await;
+    server.rooms.room("r").unwrap().set("c", 1).unwrap();
+    server.members(1).await;
+    let shown = get(&app, "/api/room?id=r").await.json();
+    let writers: Vec<_> = (0..4)
+        .map(|n| (shown["variables"][n]["by"].clone(), shown["variables"][n]["writer"].clone()))
+        .collect();
+    let expected = [(json!("ann"), "member"), (Value::Null, "left"), (Value::Null, "other")];
+    let expected = expected.map(|(by, writer)| (by, json!(writer)));
+    assert_eq!(writers[..3], expected);
+    assert_eq!(shown["variables"][3]["written_at"], Value::Null);
 }
 
 /// An open page would else keep a host from ending.
@@ -246,14 +319,18 @@ async fn a_game_is_looked_at_and_a_player_kicked() {
     browser.fill("#answer", "9").await;
     browser.click("#yes").await;
     eventually("it is set", || room.get("bell").as_deref() == Some("9")).await;
+    let before =
+        "document.querySelector(\"[aria-label='Kick ann']\").closest('tr').dataset.old = 1";
+    browser.run(before).await;
     browser.click("[aria-label='Kick ann']").await;
     browser.fill("#answer", "you were too good").await;
     browser.click("#yes").await;
     browser.0.switch_to_window(game.clone()).await.unwrap();
     browser.until("window.told && document.body.dataset.state === 'connected'").await;
     browser.0.switch_to_window(tab.clone()).await.unwrap();
-    browser.until("document.querySelector('[aria-label=\"Ban ann\"]')").await;
-    browser.click("[aria-label='Ban ann']").await;
+    let back = "tr:not([data-old]) [aria-label='Ban ann']";
+    browser.until(&format!("document.querySelector(\"{back}\")")).await;
+    browser.click(back).await;
     browser.click("#yes").await;
     browser.until("document.querySelectorAll('#members tr').length === 20").await;
     browser.click("[aria-label='Lock the room']").await;
@@ -270,6 +347,89 @@ async fn a_game_is_looked_at_and_a_player_kicked() {
     room.remove().await.unwrap();
     browser.until("document.querySelector('#state').textContent.includes('gone')").await;
     browser.0.close().await.unwrap();
+}
+
+/// Texts whose contrast with what is behind them is less than people need (WCAG: 4.5).
+const FAINT: &str = "
+    const channels = (color) => color.match(/[\\d.]+/g).map(Number);
+    const light = (color) => channels(color).slice(0, 3).map((value) => value / 255)
+        .map((value) => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, value, n) => sum + value * [0.2126, 0.7152, 0.0722][n], 0);
+    const behind = (element) => {
+        const color = getComputedStyle(element).backgroundColor;
+        return channels(color)[3] === 0 ? behind(element.parentElement) : color;
+    };
+    const hasText = (element) => [...element.childNodes].some((node) =>
+        node.nodeType === 3 && node.textContent.trim());
+    return [...document.body.querySelectorAll('*')]
+        .filter((element) => element.checkVisibility() && !element.disabled && hasText(element))
+        .filter((element) => {
+            const [a, b] = [light(getComputedStyle(element).color), light(behind(element))];
+            return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05) < 4.5;
+        })
+        .map((element) => element.outerHTML);";
+
+const TAB: &str = "\u{e004}";
+const ENTER: &str = "\u{e007}";
+
+/// Presses Tab until this has the focus, which must show.
+async fn tab_to(browser: &Browser, css: &str) {
+    for _ in 0..30 {
+        browser.press(TAB).await;
+        let outline = "return getComputedStyle(document.activeElement).outlineStyle";
+        assert_ne!(browser.run(outline).await, "none", "the focus is not seen");
+        let is_there = format!("return document.activeElement.matches(\"{css}\")");
+        if browser.run(&is_there).await == true {
+            return;
+        }
+    }
+    panic!("the keyboard does not reach {css}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_works_by_keyboard_on_a_phone_and_in_the_dark() {
+    let rooms = RoomRegistry::builder().history(10).build().unwrap();
+    let addr = serve(app(&rooms, true)).await;
+    let ann = Client::join(&format!("ws://{addr}/cloud"), "lobby", "ann", &[("x", "0")]).await;
+    let room = rooms.room("lobby").unwrap();
+    room.set("x", "a value of some length, which a narrow screen must break somewhere").unwrap();
+    let driver = Driver::start();
+    let browser = driver.browser().await;
+    let phone = json!({ "width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": true });
+    browser.chromium("Emulation.setDeviceMetricsOverride", phone).await;
+    browser.0.goto(&format!("http://{addr}/inspector/")).await.unwrap();
+    browser.until("document.querySelector('#rooms a')").await;
+    let fits = "document.documentElement.scrollWidth <= document.documentElement.clientWidth";
+    browser.until(fits).await;
+    browser.picture("inspector-phone-rooms.png").await;
+
+    tab_to(&browser, "#search").await;
+    browser.press("lob").await;
+    browser.until("document.querySelector('#page').textContent.includes(' 1 found')").await;
+    tab_to(&browser, "#rooms a").await;
+    browser.press(ENTER).await;
+    browser.until("document.querySelector('#members').textContent.includes('ann')").await;
+    browser.until("document.activeElement.id === 'name'").await;
+    browser.picture("inspector-phone-room.png").await;
+    browser.until(fits).await;
+    for scheme in ["light", "dark"] {
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        browser.chromium("Emulation.setEmulatedMedia", json!({ "features": features })).await;
+        let dark = format!("matchMedia('(prefers-color-scheme: {scheme})').matches");
+        browser.until(&dark).await;
+        assert_eq!(browser.run(FAINT).await, json!([]), "{scheme}");
+        browser.picture(&format!("inspector-phone-{scheme}.png")).await;
+    }
+    tab_to(&browser, "[aria-label='Set x']").await;
+    browser.press(ENTER).await;
+    browser.until("document.activeElement.id === 'answer'").await;
+    assert_eq!(browser.run(FAINT).await, json!([]), "the dialog");
+    browser.press("7").await;
+    browser.press(ENTER).await;
+    eventually("it is set", || room.get("x").as_deref() == Some("7")).await;
+    assert_no_complaints(&browser).await;
+    browser.0.close().await.unwrap();
+    drop(ann);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,6 +462,23 @@ async fn hostile_names_and_values_are_only_text() {
                        document.querySelectorAll('#variables td:first-child bdi').length]";
         assert_eq!(browser.run(strange).await, json!([null, 1, 0, 4]));
         browser.run("location.hash = ''").await;
+    }
+
+    // Names that differ, and look alike as text.
+    let mut ann = Client::connect(&format!("ws://{addr}/cloud")).await;
+    ann.send(
+        r#"{"kind":"handshake","room":"halves","username":"ann","variables":{"\ud800":"0","\ud801":"0"}}"#,
+    )
+    .await;
+    ann.sync().await;
+    browser.run("location.hash = 'halves'").await;
+    for n in 1..5 {
+        ann.send(&format!(r#"{{"kind":"set","variable":"\ud801","value":"{n}"}}"#)).await;
+        let shown = format!(
+            "[...document.querySelectorAll('#variables td.value')].map(cell => cell.textContent) \
+             .join() === '0,{n}'"
+        );
+        browser.until(&shown).await;
     }
     assert_no_complaints(&browser).await;
     browser.0.close().await.unwrap();

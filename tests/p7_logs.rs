@@ -81,6 +81,7 @@ async fn the_log_tells_no_secrets_and_is_not_flooded() {
         stranger.send(&said).await;
         stranger.closed().await;
     }
+    server.join(&room, "guest", &[("x", SECRET)]).await.close().await;
     let arena = server.rooms.room(&room).unwrap();
     let id = arena.members()[0].id;
     arena.kick(id, CloseCode::Kicked, "enough").await.unwrap();
@@ -98,6 +99,14 @@ async fn the_log_tells_no_secrets_and_is_not_flooded() {
         assert!(!line.contains(['\t', '\u{1b}']), "{line}");
         assert!(line.len() < 1_000, "{line}");
     }
+    // The README has a table of them.
+    for event in ["joined", "closing code=4000 reason=", "left"] {
+        assert!(lines.iter().any(|line| line.contains(event)), "{event} is not in {lines:?}");
+    }
+    let in_span = |line: &&String| line.contains("connection{username=\"ann\" dialect=Spec}");
+    assert!(lines.iter().filter(in_span).count() >= 2, "{lines:?}");
+    let refused = "a page's origin may not connect: see Mount::origins origin=";
+    assert!(lines.iter().any(|line| line.contains(refused)), "{lines:?}");
     let loud: Vec<_> = lines.iter().filter(|line| !line.contains("DEBUG")).collect();
     assert!(loud.len() <= 1, "a hundred refusals, {} lines: {loud:?}", loud.len());
 }

@@ -4,8 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Bytes,
-    extract::{Path, Query, State},
-    http::{HeaderMap, StatusCode},
+    extract::{Path, Query, Request, State},
+    http::StatusCode,
+    middleware::Next,
+    response::Response,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use tracing::info;
@@ -45,59 +47,80 @@ struct Lock {
 /// Why nothing has changed.
 type Refusal = (StatusCode, String);
 
+/// Lets through who has the page's token, before anything else of a request is looked at.
+pub(super) async fn guard(
+    State(site): State<Arc<Site>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    let token = request.headers().get(TOKEN).map_or(&b""[..], |token| token.as_bytes());
+    if site.page.is_token(token) {
+        return Ok(next.run(request).await);
+    }
+    let reason = match site.page.allows_actions() {
+        true => "the page is of another start of the server: load it again",
+        false => "this inspector only shows",
+    };
+    Err((StatusCode::FORBIDDEN, reason.into()))
+}
+
 /// `POST api/room/{set,kick,ban,lock,close}?id=`, with a JSON object of what it needs.
 pub(super) async fn act(
     State(site): State<Arc<Site>>,
     Path(action): Path<String>,
     Query(Which { id }): Query<Which>,
-    headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, Refusal> {
-    let token = headers.get(TOKEN).map_or(&b""[..], |token| token.as_bytes());
-    if !site.page.is_token(token) {
-        return Err((
-            StatusCode::FORBIDDEN,
-            match site.page.allows_actions() {
-                true => "the page is of another start of the server: load it again".into(),
-                false => "this inspector only shows".into(),
-            },
-        ));
-    }
     let gone = || (StatusCode::NOT_FOUND, "there is no such room".into());
     let room = site.rooms.room(&id).ok_or_else(gone)?;
-    let member = perform(&room, &action, &body).await?;
-    info!(room = id, action, member, "the inspector acted");
-    Ok(StatusCode::NO_CONTENT)
+    match perform(&room, &action, &body).await {
+        Ok(Object { member, variable }) => {
+            info!(room = id, action, member, variable, "the inspector acted");
+            Ok(StatusCode::NO_CONTENT)
+        }
+        Err((status, reason)) => {
+            // Without the reason, which may have a value in it.
+            info!(room = id, action, status = status.as_u16(), "the inspector could not act");
+            Err((status, reason))
+        }
+    }
 }
 
-/// The member that it is done to, if it is to one.
-async fn perform(room: &Room, action: &str, body: &[u8]) -> Result<Option<u64>, Refusal> {
+/// What something is done to, if it is not the room.
+#[derive(Default)]
+struct Object {
+    member: Option<u64>,
+    variable: Option<String>,
+}
+
+async fn perform(room: &Room, action: &str, body: &[u8]) -> Result<Object, Refusal> {
+    let to_member = |member| Object { member: Some(member), ..Object::default() };
     match action {
         "set" => {
             let Set { name, value } = parse(body)?;
             room.set(&name, value).map_err(|error| (StatusCode::CONFLICT, error.to_string()))?;
-            Ok(None)
+            Ok(Object { variable: Some(name), ..Object::default() })
         }
         "kick" => {
             let Kick { member, reason } = parse(body)?;
             let id = MemberId::from_number(member);
             room.kick(id, CloseCode::Kicked, reason).await.map_err(refused)?;
-            Ok(Some(member))
+            Ok(to_member(member))
         }
         "ban" => {
             let Ban { member, seconds } = parse(body)?;
             let time = Duration::from_secs(seconds);
             room.ban(MemberId::from_number(member), time).await.map_err(refused)?;
-            Ok(Some(member))
+            Ok(to_member(member))
         }
         "lock" => {
             let Lock { locked } = parse(body)?;
             room.lock(locked).await.map_err(refused)?;
-            Ok(None)
+            Ok(Object::default())
         }
         "close" => {
             room.close().await.map_err(refused)?;
-            Ok(None)
+            Ok(Object::default())
         }
         _ => Err((StatusCode::NOT_FOUND, "there is no such action".into())),
     }

@@ -14,13 +14,11 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::Site;
 
-/// How often is looked.
-const PACE: Duration = Duration::from_millis(500);
-
-/// What this renders, whenever it is another; an event `gone` where there is nothing any more. Ends
-/// when the registry shuts down, as no graceful shutdown of the host's would.
+/// What this renders, looked at at this pace, whenever it is another; an event `gone` where there is
+/// nothing any more. Ends when the registry shuts down, as no graceful shutdown of the host's would.
 pub(super) fn stream(
     site: Arc<Site>,
+    pace: Duration,
     render: impl Fn(&Site) -> Option<String> + Send + Sync + 'static,
 ) -> Response {
     match site.streams.try_acquire() {
@@ -31,7 +29,7 @@ pub(super) fn stream(
             return (StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
         }
     }
-    let mut pace = interval(PACE);
+    let mut pace = interval(pace);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let place = Place(site);
     let last = Some(String::new());
@@ -45,7 +43,9 @@ pub(super) fn stream(
             };
             Some((Ok::<_, Infallible>(event), (place, render, pace, last)))
         });
-    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
+    // Else nginx would keep them until it has a buffer full.
+    let unbuffered = [("x-accel-buffering", "no")];
+    (unbuffered, Sse::new(events).keep_alive(KeepAlive::default())).into_response()
 }
 
 /// `None` where there are no more.

@@ -21,18 +21,22 @@ function button(label, name, act) {
   return make("button", { type: "button", "aria-label": name, onclick: act }, label);
 }
 
-// Rows stay the elements they are, so that neither focus nor selection is lost.
+// Rows stay the elements they are, and where they are, so that neither focus nor selection is lost.
 function fill(body, items, key, cells) {
   const old = new Map([...body.children].map((row) => [row.dataset.key, row]));
-  items.forEach((item, index) => {
+  const rows = items.map((item, index) => {
     const name = String(key(item, index));
-    let row = old.get(name);
+    const row = old.get(name) ?? make("tr");
+    // Strangers' names may look alike here that are not: each has a row.
     old.delete(name);
-    if (!row) {
-      row = make("tr");
-      row.dataset.key = name;
-      row.texts = [];
-    }
+    row.dataset.key = name;
+    row.texts ??= [];
+    return row;
+  });
+  const stay = new Set(rows);
+  [...body.children].forEach((row) => stay.has(row) || row.remove());
+  items.forEach((item, index) => {
+    const row = rows[index];
     cells(item).forEach(([text, kind, build], column) => {
       if (row.texts[column] === text) return;
       const cell = row.children[column] ?? row.appendChild(make("td", { className: kind }));
@@ -47,7 +51,6 @@ function fill(body, items, key, cells) {
     });
     if (body.children[index] !== row) body.insertBefore(row, body.children[index] ?? null);
   });
-  old.forEach((row) => row.remove());
 }
 
 const number = (value) => [value.toLocaleString(), "number"];
@@ -72,15 +75,22 @@ function say(text, isBad) {
 }
 
 // One stream at a time; its last news stands for the clock that counts how long ago things were.
-let stream, again;
+let stream, again, retry;
 
 function watch(url, show) {
   stream?.close();
+  clearTimeout(retry);
+  again = undefined;
   stream = new EventSource(url);
   stream.onopen = () => say("");
   stream.onerror = () => {
-    const isRefused = stream.readyState === EventSource.CLOSED;
-    say(isRefused ? "There is no such room, or you may not see it." : "The server does not answer.", true);
+    if (stream.readyState !== EventSource.CLOSED) {
+      say("The server does not answer.", true);
+      return;
+    }
+    // A proxy without a server behind it, or too many such pages: that passes.
+    say("The server does not show this. It is asked again in some seconds.", true);
+    retry = setTimeout(() => watch(url, show), 3000);
   };
   stream.onmessage = (event) => {
     const news = JSON.parse(event.data);
@@ -105,6 +115,7 @@ const columns = [
 const wanted = { search: "", sort: "members", page: 0 };
 
 function list() {
+  const isShown = !at("list").hidden;
   at("list").hidden = false;
   at("room").hidden = true;
   document.title = "Rooms";
@@ -118,9 +129,10 @@ function list() {
     return column;
   }));
   watch(api("rooms/live", wanted), showList);
+  if (!isShown) at("title").focus();
 }
 
-function showList({ rooms, found, page, pages, stats, store, has_relay, is_draining }) {
+function showList({ rooms, found, page, pages, stats, store, relay, is_draining }) {
   wanted.page = page;
   const facts = [
     ["Rooms", stats.rooms], ["Members", stats.members], ["Connections", stats.sessions],
@@ -129,7 +141,10 @@ function showList({ rooms, found, page, pages, stats, store, has_relay, is_drain
   if (store) {
     facts.push(["Store", store.is_failing ? "fails: " + store.last_error : "works, " + store.unsaved + " unsaved"]);
   }
-  if (has_relay) facts.push(["Relay", "this is one node's view"]);
+  if (relay) {
+    const waiting = relay.rooms_waiting ? ", " + relay.rooms_waiting.toLocaleString() + " rooms wait" : "";
+    facts.push(["Relay", (relay.is_failing ? "fails: " + relay.last_error : "works") + waiting]);
+  }
   if (is_draining) facts.push(["State", "shutting down"]);
   at("stats").replaceChildren(...facts.map(([label, value]) =>
     make("div", {}, make("dt", {}, label), make("dd", {}, value.toLocaleString()))));
@@ -143,7 +158,8 @@ function showList({ rooms, found, page, pages, stats, store, has_relay, is_drain
     number(room.writes_per_second),
     [bytes(room.bytes), "number"],
   ]);
-  at("page").textContent = ` ${found.toLocaleString()} found, page ${page + 1} of ${pages} `;
+  const view = relay ? " at this node" : "";
+  at("page").textContent = ` ${found.toLocaleString()} found${view}, page ${page + 1} of ${pages} `;
   at("previous").disabled = page === 0;
   at("next").disabled = page + 1 >= pages;
 }
@@ -156,7 +172,7 @@ at("search").oninput = () => {
     list();
   }, 200);
 };
-at("previous").onclick = () => { wanted.page -= 1; list(); };
+at("previous").onclick = () => { wanted.page = Math.max(0, wanted.page - 1); list(); };
 at("next").onclick = () => { wanted.page += 1; list(); };
 
 // A room.
@@ -169,6 +185,7 @@ function room(id) {
   for (const part of ["facts", "actions", "plots", "members", "variables", "history"]) at(part).replaceChildren();
   at("export").href = api("room/history", { id });
   watch(api("room/live", { id }), showRoom);
+  at("name").focus();
 }
 
 function showRoom(room) {
@@ -176,14 +193,15 @@ function showRoom(room) {
   at("facts").textContent =
     `${room.members.length} of ${room.max_members} members, ${bytes(room.bytes)}` + (room.is_locked ? ", locked" : "");
   if (token) {
-    const label = room.is_locked ? "Unlock" : "Lock";
-    if (at("actions").dataset.label !== label || !at("actions").children.length) {
-      at("actions").dataset.label = label;
-      at("actions").replaceChildren(
-        button(label, label + " the room", act("lock",
-          room.is_locked ? "Let newcomers in again?" : "Let no newcomers in?", () => ({ locked: !room.is_locked }))), " ",
-        button("Close", "Close the room", act("close", "Put all members out? The variables stay.", () => ({}))));
-    }
+    if (!at("actions").children.length) at("actions").append(button("", "", null), " ", button("", "", null));
+    const [lock, close] = at("actions").children;
+    lock.textContent = room.is_locked ? "Unlock" : "Lock";
+    lock.ariaLabel = lock.textContent + " the room";
+    lock.onclick = act("lock", [room.is_locked ? "Let newcomers in again?" : "Let no newcomers in?"],
+      () => ({ locked: !room.is_locked }));
+    close.textContent = "Close";
+    close.ariaLabel = "Close the room";
+    close.onclick = act("close", ["Put all members out? The variables stay."], () => ({}));
   }
   plot(room.plots);
   fill(at("members"), room.members, (member) => member.id, (member) => [
@@ -197,10 +215,10 @@ function showRoom(room) {
     [member.round_trip_ms === null ? "" : member.round_trip_ms.toFixed(1) + " ms", "number"],
     number(member.waiting),
     ["actions", "number", () => !token ? "" : make("span", {},
-      button("Kick", "Kick " + member.username, act("kick", "Kick " + member.username + "?",
+      button("Kick", "Kick " + member.username, act("kick", ["Kick ", foreign(member.username), "?"],
         (reason) => ({ member: member.id, reason }), ["What the player is told", "kicked by the host"])),
-      button("Ban", "Ban " + member.username, act("ban", "Ban " + member.username + " from this room?",
-        (minutes) => ({ member: member.id, seconds: Math.round(60 * Number(minutes)) }), ["Minutes", "60"])))],
+      button("Ban", "Ban " + member.username, act("ban", ["Ban ", foreign(member.username), " from this room?"],
+        (minutes) => ({ member: member.id, seconds: Math.round(60 * minutes) }), ["Minutes", "60", "number"])))],
   ]);
   fill(at("variables"), room.variables, (variable) => variable.name, (variable) => [
     name(variable.name),
@@ -209,16 +227,22 @@ function showRoom(room) {
       return variable.is_cut ? make("span", {}, text, "…") : text;
     }],
     number(variable.bytes),
-    name(variable.by),
+    writer(variable),
     when(variable.written_at),
-    ["actions", "number", () => token ? button("Set", "Set " + variable.name, act("set", "Set " + variable.name + "?",
+    ["actions", "number", () => token ? button("Set", "Set " + variable.name, act("set", ["Set ", foreign(variable.name), "?"],
       (value) => ({ name: variable.name, value }), ["Value", ""])) : ""],
   ]);
   at("past").hidden = room.history.length === 0;
   fill(at("history"), room.history, (_, index) => index, (past) => [
-    [new Date(past.at).toLocaleTimeString(), "number"], name(past.by), name(past.variable),
+    [new Date(past.at).toLocaleString(), "number"], name(past.by), name(past.variable),
     [past.value, "", () => foreign(past.value)],
   ]);
+}
+
+function writer(variable) {
+  if (variable.by !== null) return name(variable.by);
+  if (variable.written_at === null) return ["", ""];
+  return [variable.writer === "left" ? "one who has left" : "the host, or another node", "faint"];
 }
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -246,19 +270,19 @@ function plot(plots) {
 
 function ask(id, action, question, body, field) {
   const dialog = at("dialog");
-  at("question").textContent = question;
+  at("question").replaceChildren(...question);
   at("field").hidden = !field;
-  if (field) {
-    at("field").firstElementChild.textContent = field[0];
-    at("answer").value = field[1];
-  }
+  const [label, value, type] = field ?? ["", "", "text"];
+  at("field").firstElementChild.textContent = label;
+  Object.assign(at("answer"), { type: type ?? "text", value, min: 1, max: 1e9, required: type === "number" });
   at("yes").textContent = action[0].toUpperCase() + action.slice(1);
   at("yes").onclick = () => {
+    if (!at("answer").reportValidity()) return;
     dialog.close();
     send(id, action, body(at("answer").value));
   };
   at("answer").onkeydown = (event) => {
-    if (event.key === "Enter") at("yes").click();
+    if (event.key === "Enter" && !event.isComposing) at("yes").click();
   };
   at("no").onclick = () => dialog.close();
   dialog.showModal();
@@ -276,7 +300,6 @@ async function send(id, action, body) {
 
 function route() {
   clearTimeout(typing);
-  again = undefined;
   say("");
   let id = location.hash.slice(1);
   try {

@@ -22,7 +22,8 @@ use crate::{
 pub(super) const STEP: u64 = 10;
 pub(super) const STEPS: u64 = 60;
 
-const PACE: Duration = Duration::from_secs(1);
+/// How often rooms are looked at.
+pub(super) const PACE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Sampler {
@@ -74,7 +75,7 @@ impl Sampler {
     fn begin(self: &Arc<Self>) {
         if let Ok(runtime) = Handle::try_current() {
             self.begun.call_once(|| {
-                self.look(PACE);
+                self.look(None);
                 runtime.spawn(run(Arc::downgrade(self)));
             });
         }
@@ -102,7 +103,9 @@ impl Sampler {
         plots
     }
 
-    fn look(&self, since: Duration) {
+    /// Looks at all rooms, so long after the last time; the first time there is nothing that they did
+    /// since.
+    fn look(&self, since: Option<Duration>) {
         let Some(registry) = self.registry.upgrade() else { return };
         // From the first look on there is a whole plot.
         let step = registry.rules.epoch.elapsed().as_secs() / STEP + STEPS;
@@ -111,9 +114,17 @@ impl Sampler {
         let mut before = std::mem::take(&mut seen.tracks);
         let rows = summaries.into_iter().map(|summary| {
             let mut track = before.remove(&summary.id).unwrap_or_default();
-            let did = track.note(summary.activity, step);
+            let writes_per_second = match since {
+                Some(since) => {
+                    track.note(summary.activity, step).writes as f64 / since.as_secs_f64()
+                }
+                None => {
+                    track.total = summary.activity;
+                    0.0
+                }
+            };
             seen.tracks.insert(summary.id.clone(), track);
-            Row { summary, writes_per_second: did.writes as f64 / since.as_secs_f64() }
+            Row { summary, writes_per_second }
         });
         let rows = rows.collect();
         (seen.rows, seen.step) = (Arc::new(rows), step);
@@ -138,7 +149,7 @@ async fn run(sampler: Weak<Sampler>) {
         }
         let now = Instant::now();
         if let Some(sampler) = sampler.upgrade() {
-            sampler.look(now - last);
+            sampler.look(Some(now - last));
         }
         last = now;
     }

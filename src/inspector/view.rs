@@ -1,6 +1,9 @@
 //! The shape of what the inspector shows, as JSON.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    cmp::Ordering,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use serde::Serialize;
 
@@ -33,7 +36,8 @@ struct Listing<'a> {
     stats: Stats,
     /// Where there is a store.
     store: Option<Store>,
-    has_relay: bool,
+    /// Where there is one.
+    relay: Option<Relay>,
     is_draining: bool,
     allows_actions: bool,
 }
@@ -67,6 +71,13 @@ struct Store {
     last_error: Option<String>,
     unsaved: usize,
     bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Relay {
+    is_failing: bool,
+    last_error: Option<String>,
+    rooms_waiting: usize,
 }
 
 /// `GET api/room`.
@@ -140,23 +151,20 @@ impl Site {
             .iter()
             .filter(|row| search.is_empty() || row.summary.id.to_lowercase().contains(&search))
             .collect();
-        rows.sort_unstable_by(|a, b| {
-            let (x, y) = (&a.summary, &b.summary);
-            let order = match wanted.sort {
-                Sort::Id => std::cmp::Ordering::Equal,
-                Sort::Members => y.members.cmp(&x.members),
-                Sort::Variables => y.variables.cmp(&x.variables),
-                Sort::WritesPerSecond => b.writes_per_second.total_cmp(&a.writes_per_second),
-                Sort::Bytes => y.bytes.cmp(&x.bytes),
-            };
-            order.then_with(|| x.id.cmp(&y.id))
-        });
+        let order = |a: &&Row, b: &&Row| wanted.sort.order(a, b);
         let (found, inner) = (rows.len(), self.rooms.inner());
         // Of rooms that are gone too.
         let mut done = inner.activity_of_gone();
         all.iter().for_each(|row| done += row.summary.activity);
         let pages = found.div_ceil(PAGE).max(1);
         let page = wanted.page.min(pages - 1);
+        // Of many, only those up to this page are put in order.
+        let end = found.min((page + 1) * PAGE);
+        if end < found {
+            rows.select_nth_unstable_by(end, order);
+            rows.truncate(end);
+        }
+        rows.sort_unstable_by(order);
         let stats = Stats {
             rooms: all.len(),
             members: all.iter().map(|row| row.summary.members).sum(),
@@ -173,6 +181,11 @@ impl Site {
             unsaved: store.unsaved,
             bytes: store.bytes,
         });
+        let relay = self.rooms.relay_stats().map(|relay| Relay {
+            is_failing: relay.is_failing,
+            last_error: relay.last_error.map(|(_, error)| error.to_string()),
+            rooms_waiting: relay.rooms_waiting,
+        });
         text(&Listing {
             rooms: rows.into_iter().skip(page * PAGE).take(PAGE).map(row).collect(),
             found,
@@ -180,7 +193,7 @@ impl Site {
             pages,
             stats,
             store,
-            has_relay: inner.has_relay(),
+            relay,
             is_draining: self.rooms.is_draining(),
             allows_actions: self.page.allows_actions(),
         })
@@ -243,6 +256,21 @@ impl Site {
         let (past, now) =
             (self.rooms.room(id)?.past(usize::MAX), (Instant::now(), SystemTime::now()));
         Some(past.into_iter().map(move |past| text(&Past::new(&past.look(now), usize::MAX)) + "\n"))
+    }
+}
+
+impl Sort {
+    /// What comes first; of equals, the ids decide.
+    fn order(self, a: &Row, b: &Row) -> Ordering {
+        let (x, y) = (&a.summary, &b.summary);
+        let order = match self {
+            Self::Id => Ordering::Equal,
+            Self::Members => y.members.cmp(&x.members),
+            Self::Variables => y.variables.cmp(&x.variables),
+            Self::WritesPerSecond => b.writes_per_second.total_cmp(&a.writes_per_second),
+            Self::Bytes => y.bytes.cmp(&x.bytes),
+        };
+        order.then_with(|| x.id.cmp(&y.id))
     }
 }
 

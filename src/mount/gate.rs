@@ -144,7 +144,8 @@ impl Gate {
              (`Mount::origins`).{hint}"
         );
         if !self.warned.swap(true, Relaxed) {
-            warn!("{text}");
+            let [origin, host] = [&origin, &host].map(|text| format!("{text:.200}"));
+            warn!(origin, host, "a page's origin may not connect: see Mount::origins");
         }
         Refusal::Foreign(text)
     }

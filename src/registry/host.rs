@@ -107,11 +107,6 @@ impl Inner {
         self.budget.used()
     }
 
-    #[cfg(feature = "inspector")]
-    pub(crate) fn has_relay(&self) -> bool {
-        self.hub.is_some()
-    }
-
     /// False where there is no such member.
     pub(crate) fn put_out(
         self: &Arc<Self>,

@@ -39,7 +39,7 @@ pub enum OpenError {
     Draining,
     /// The store or the broker failed, or took longer than
     /// [`Limits::admit_timeout`](crate::Limits#structfield.admit_timeout); see
-    /// [`RoomRegistry::store_stats`].
+    /// [`RoomRegistry::store_stats`] and [`RoomRegistry::relay_stats`].
     Unreachable,
 }
 

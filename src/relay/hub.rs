@@ -14,7 +14,9 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayRequest};
+use super::{
+    Relay, RelayAnswer, RelayError, RelayMessages, RelayRequest, RelayStats, health::Health,
+};
 use crate::{
     metrics,
     room::{Shared, State},
@@ -31,6 +33,7 @@ pub(crate) struct Hub {
     numbered: AtomicU64,
     /// Sessions that keep a name which somebody here may want.
     pub(crate) kept: broadcast::Sender<Holder>,
+    pub(super) health: Health,
     /// Whether the registry has shut down.
     is_over: watch::Sender<bool>,
 }
@@ -51,7 +54,8 @@ impl Hub {
         let (turns, numbered) = (Turns::default(), AtomicU64::new(0));
         let kept = broadcast::channel(KEPT).0;
         let is_over = watch::Sender::new(false);
-        Self { relay, name: unique(), turns, numbered, kept, is_over }
+        let health = Health::default();
+        Self { relay, name: unique(), turns, numbered, kept, health, is_over }
     }
 
     /// No task is to go on.
@@ -70,6 +74,10 @@ impl Hub {
         _ = self.is_over.subscribe().wait_for(|is_over| *is_over).await;
     }
 
+    pub(crate) fn stats(&self) -> RelayStats {
+        self.health.stats()
+    }
+
     pub(crate) fn lease(&self) -> Duration {
         self.relay.lease()
     }
@@ -84,6 +92,7 @@ impl Hub {
         let answer = timeout(self.relay.timeout(), self.relay.request(room, node, request));
         let answer = answer.await.unwrap_or_else(|_| Err(late()));
         metrics::asked(began.elapsed(), answer.is_ok());
+        self.health.note(answer.as_ref().err());
         answer
     }
 

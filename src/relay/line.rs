@@ -1,7 +1,10 @@
 //! The task between a room and its broker: tells what happens here, and hears what is in order.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -43,6 +46,7 @@ pub(crate) fn begin(
         bell,
         gap: Notify::new(),
         lost: Notify::new(),
+        is_waiting: AtomicBool::new(false),
         tick: registry.rules.tick,
     };
     let end = End(Arc::downgrade(room));
@@ -83,7 +87,15 @@ struct Line {
     gap: Notify,
     /// The broker does not know the room.
     lost: Notify,
+    /// It does not answer.
+    is_waiting: AtomicBool,
     tick: Duration,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.set_waiting(false);
+    }
 }
 
 /// The room is gone, here or for this node.
@@ -170,18 +182,26 @@ impl Line {
                     if pause > RETRY.0 {
                         info!(room = &*self.id, "the broker answers again");
                         room.change(|state, _| state.set_away(false));
+                        self.set_waiting(false);
                     }
                     return Ok(answer);
                 }
                 Err(error) => {
                     if pause == RETRY.0 {
-                        warn!(room = &*self.id, %error, "what members write waits");
+                        warn!(room = &*self.id, %error, "the broker does not answer");
                     }
                     self.room()?.change(|state, _| state.set_away(true));
+                    self.set_waiting(true);
                     sleep(pause).await;
                     pause = RETRY.1.min(2 * pause);
                 }
             }
+        }
+    }
+
+    fn set_waiting(&self, is_waiting: bool) {
+        if self.is_waiting.swap(is_waiting, Relaxed) != is_waiting {
+            self.hub.health.note_waiting(is_waiting);
         }
     }
 
@@ -193,14 +213,14 @@ impl Line {
             && revision.epoch == here.epoch
             && revision.number >= here.number
         {
-            warn!(room = &*self.id, "fenced: the other nodes went on without this one");
+            warn!(room = &*self.id, "the other nodes went on without this one");
             let close = Close::new(CloseCode::Restart, "the server was away: come back");
             if let Some(registry) = self.registry.upgrade() {
                 registry.put_all_out(&self.room()?, &close);
             }
             return Err(Gone);
         }
-        warn!(room = &*self.id, "the broker lost the room: it gets what members saw last");
+        warn!(room = &*self.id, "the broker lost the room");
         let create = Some(self.room()?.read(|state| state.stored()));
         let lost = here.epoch;
         let enter = RelayRequest::Enter { create, epoch: unique(), lost: Some(lost.clone()) };

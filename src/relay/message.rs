@@ -9,9 +9,10 @@ use crate::store::StoredSchema;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "nodes understand all")]
 pub enum RelayMessage {
-    /// Of each [`RelayRequest::Write`].
+    /// Of each [`RelayRequest::Write`](super::RelayRequest::Write).
     Wrote(RelayWrites),
-    /// Of each [`RelayRequest::Tell`] and [`RelayRequest::Schema`].
+    /// Of each [`RelayRequest::Tell`](super::RelayRequest::Tell) and
+    /// [`RelayRequest::Schema`](super::RelayRequest::Schema).
     Told(RelayNews),
 }
 
@@ -35,9 +36,9 @@ pub struct RelayWrites {
     pub revision: RelayRevision,
     /// Whose they are.
     pub node: String,
-    /// The number of the first, as in [`RelayRequest::Write`].
+    /// The number of the first, as in [`RelayRequest::Write`](super::RelayRequest::Write).
     pub first: u64,
-    /// As in [`RelayRequest::Write`].
+    /// As in [`RelayRequest::Write`](super::RelayRequest::Write).
     pub most: u64,
     /// In order, as they were asked for, those that were left out too.
     pub writes: Vec<RelayWrite>,

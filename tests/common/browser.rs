@@ -9,6 +9,7 @@ use std::{
 use axum::http::Method;
 use fantoccini::{
     Client, ClientBuilder, Locator,
+    actions::{InputSource, KeyAction, KeyActions},
     wd::{Capabilities, WebDriverCompatibleCommand},
 };
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -94,6 +95,20 @@ impl Browser {
         entries.as_array().unwrap().clone()
     }
 
+    /// Has the browser do what WebDriver has no command for, by Chromium's own protocol.
+    pub async fn chromium(&self, command: &'static str, parameters: Value) {
+        self.0.issue_cmd(DevTools(command, parameters)).await.unwrap();
+    }
+
+    /// Presses keys one after another, on whatever has the focus.
+    pub async fn press(&self, keys: &str) {
+        let mut actions = KeyActions::new("keyboard".into());
+        for value in keys.chars() {
+            actions = actions.then(KeyAction::Down { value }).then(KeyAction::Up { value });
+        }
+        self.0.perform_actions(actions).await.unwrap();
+    }
+
     /// A picture of the page, in the folder that `CLOUD_VARIABLES_PICTURES` names, if it names one.
     pub async fn picture(&self, name: &str) {
         if let Some(folder) = std::env::var_os("CLOUD_VARIABLES_PICTURES") {
@@ -114,6 +129,19 @@ impl Browser {
 
     pub async fn text(&self, css: &str) -> String {
         self.0.find(Locator::Css(css)).await.unwrap().text().await.unwrap()
+    }
+}
+
+#[derive(Debug)]
+struct DevTools(&'static str, Value);
+
+impl WebDriverCompatibleCommand for DevTools {
+    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
+        base.join(&format!("session/{}/goog/cdp/execute", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        (Method::POST, Some(json!({ "cmd": self.0, "params": self.1 }).to_string()))
     }
 }
 

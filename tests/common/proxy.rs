@@ -22,7 +22,7 @@ pub async fn delayed(target: String, most: Duration) -> SocketAddr {
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let server = TcpStream::connect(&target).await.unwrap();
+            let Ok(server) = TcpStream::connect(&target).await else { continue };
             for stream in [&client, &server] {
                 stream.set_nodelay(true).unwrap();
             }
