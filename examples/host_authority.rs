@@ -10,7 +10,10 @@ use axum_cloud_variables::{
     Policy, Rights, Room, RoomError, RoomEvent, RoomRegistry, Schema, SetError, Verdict, Write,
 };
 use clap::Parser;
-use tokio::{net::TcpListener, time::interval};
+use tokio::{
+    net::TcpListener,
+    time::{interval, sleep},
+};
 
 /// A ball game in which the server has the last word.
 #[derive(Parser)]
@@ -76,13 +79,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .schema(Schema::Growing) // a paddle for each player
         .coalesce(true) // of what moves, the last place in a tick is enough
         .build()?;
-    let court = rooms
-        .open("court")
-        .variables([("ball_x", "400"), ("ball_y", "0"), ("score", "0"), ("best", "0")])
-        .max_members(16)
-        .await?;
-    tokio::spawn(put_away(court.clone()));
-    tokio::spawn(play(court));
+    tokio::spawn(keep_court(rooms.clone()));
 
     let app = Router::new()
         .route("/", get(async || Html(include_str!("host_authority/index.html"))))
@@ -97,6 +94,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
         })
         .await?;
     Ok(())
+}
+
+/// Has the court open, also where the broker comes later, or the other servers went on without this
+/// one.
+async fn keep_court(rooms: RoomRegistry) {
+    while !rooms.is_draining() {
+        let court = rooms
+            .open("court")
+            .variables([("ball_x", "400"), ("ball_y", "0"), ("score", "0"), ("best", "0")])
+            .max_members(16);
+        match court.await {
+            Ok(court) => _ = tokio::join!(put_away(court.clone()), play(court)),
+            Err(error) => {
+                eprintln!("there is no court: {error}");
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
 }
 
 /// Takes the paddles of those who leave out of the game.
