@@ -1,11 +1,12 @@
-//! How a broker does, for the host.
+//! How a broker does, for the host and the log.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use parking_lot::Mutex;
+use tracing::{info, warn};
 
 use super::RelayError;
 
@@ -24,17 +25,38 @@ pub struct RelayStats {
 
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// Without the rooms.
-    stats: Mutex<RelayStats>,
+    state: Mutex<State>,
     rooms_waiting: AtomicUsize,
 }
 
+#[derive(Debug, Default)]
+struct State {
+    /// Without the rooms.
+    stats: RelayStats,
+    /// When the log was told that it fails, and whether it was told since that it works.
+    told: Option<(Instant, bool)>,
+}
+
+/// Between two failures that the log is told of: of several brokers one may be away.
+const AGAIN: Duration = Duration::from_secs(10);
+
 impl Health {
     pub(super) fn note(&self, error: Option<&RelayError>) {
-        let mut stats = self.stats.lock();
+        let State { stats, told } = &mut *self.state.lock();
         stats.is_failing = error.is_some();
-        if let Some(error) = error {
-            stats.last_error = Some((SystemTime::now(), error.clone()));
+        match (error, &mut *told) {
+            (Some(error), told) => {
+                stats.last_error = Some((SystemTime::now(), error.clone()));
+                if told.is_none_or(|(at, is_over)| is_over && at.elapsed() > AGAIN) {
+                    warn!(%error, "the broker does not answer");
+                    *told = Some((Instant::now(), false));
+                }
+            }
+            (None, Some((_, is_over @ false))) => {
+                info!("the broker answers again");
+                *is_over = true;
+            }
+            (None, _) => {}
         }
     }
 
@@ -48,6 +70,6 @@ impl Health {
 
     pub(super) fn stats(&self) -> RelayStats {
         let rooms_waiting = self.rooms_waiting.load(Relaxed);
-        RelayStats { rooms_waiting, ..self.stats.lock().clone() }
+        RelayStats { rooms_waiting, ..self.state.lock().stats.clone() }
     }
 }

@@ -1,5 +1,7 @@
 //! The task between a room and its broker: tells what happens here, and hears what is in order.
 
+mod reentry;
+
 use std::{
     sync::{
         Arc, Weak,
@@ -13,14 +15,9 @@ use tokio::{
     sync::Notify,
     time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
-use tracing::{info, warn};
 
-use super::{
-    Hub, RelayAnswer, RelayMessage, RelayMessages, RelayNews, RelayRequest, RelayRevision,
-    hub::unique,
-};
+use super::{Hub, RelayAnswer, RelayMessage, RelayMessages, RelayRequest, RelayRevision};
 use crate::{
-    close::{Close, CloseCode},
     registry::Inner,
     room::{Heard, Shared, State},
 };
@@ -180,16 +177,12 @@ impl Line {
                 Ok(answer) => {
                     let room = self.room()?;
                     if pause > RETRY.0 {
-                        info!(room = &*self.id, "the broker answers again");
                         room.change(|state, _| state.set_away(false));
                         self.set_waiting(false);
                     }
                     return Ok(answer);
                 }
-                Err(error) => {
-                    if pause == RETRY.0 {
-                        warn!(room = &*self.id, %error, "the broker does not answer");
-                    }
+                Err(_) => {
                     self.room()?.change(|state, _| state.set_away(true));
                     self.set_waiting(true);
                     sleep(pause).await;
@@ -203,58 +196,6 @@ impl Line {
         if self.is_waiting.swap(is_waiting, Relaxed) != is_waiting {
             self.hub.health.note_waiting(is_waiting);
         }
-    }
-
-    /// The node is not in the room any more: it was away for too long, or the broker has lost the room,
-    /// or the last of it.
-    async fn come_back(&self) -> Result<(), Gone> {
-        let here = self.revision()?;
-        if let RelayAnswer::Room { revision, .. } = self.ask(&RelayRequest::Read).await?
-            && revision.epoch == here.epoch
-            && revision.number >= here.number
-        {
-            warn!(room = &*self.id, "the other nodes went on without this one");
-            let close = Close::new(CloseCode::Restart, "the server was away: come back");
-            if let Some(registry) = self.registry.upgrade() {
-                registry.put_all_out(&self.room()?, &close);
-            }
-            return Err(Gone);
-        }
-        warn!(room = &*self.id, "the broker lost the room");
-        let create = Some(self.room()?.read(|state| state.stored()));
-        let lost = here.epoch;
-        let enter = RelayRequest::Enter { create, epoch: unique(), lost: Some(lost.clone()) };
-        let node = self.hub.node();
-        let answer = self.ask_as(&enter, Some(&node)).await?;
-        let room = self.room()?;
-        let RelayAnswer::Room { revision, room: there, written, .. } = answer else {
-            // It was removed, and this node was not told.
-            if let Some(registry) = self.registry.upgrade() {
-                registry.hear_news(&room, RelayNews::Removed { epoch: lost });
-            }
-            return Err(Gone);
-        };
-        let there = (&revision, &there);
-        let emptied = room.change(|state, now| state.reenter(node, there, written, now));
-        self.queue(&room, emptied);
-        for (member, session) in room.read(|state| state.sessions()) {
-            let join = RelayRequest::Join { session: session.clone(), left: Vec::new() };
-            let reason = match self.ask(&join).await? {
-                RelayAnswer::NameInUse { .. } => {
-                    (CloseCode::Username, "somebody else has your username")
-                }
-                RelayAnswer::Full => (CloseCode::Overloaded, "the room is full"),
-                _ => {
-                    // It may have left meanwhile, and the broker may have heard that first.
-                    room.change(|state, _| state.end_ghost(session.number));
-                    continue;
-                }
-            };
-            if let Some(registry) = self.registry.upgrade() {
-                registry.put_out(&room, member, &Close::new(reason.0, reason.1));
-            }
-        }
-        Ok(())
     }
 
     async fn listen(&self, mut messages: RelayMessages) -> Result<(), Gone> {
