@@ -213,7 +213,9 @@ fn mount_path(path: &str) -> Result<String, String> {
     if !path.starts_with('/') || path.contains(['{', '}', '*']) {
         return Err("a path begins with a slash and has no braces or stars".into());
     }
-    if ["/inspector", "/metrics"].iter().any(|taken| path.starts_with(taken)) {
+    if ["/inspector", "/metrics"].contains(&path.trim_end_matches('/'))
+        || path.starts_with("/inspector/")
+    {
         return Err("/inspector and /metrics are other things here".into());
     }
     Ok(path.into())

@@ -24,7 +24,8 @@ pub use request::{RelayAnswer, RelayRequest, RelayRevision, RelaySession};
 /// room: its variables, who is in it under which name, which nodes are there, and one order of writes.
 ///
 /// - **Ordering.** Each [`request`](Self::request) about a room is one step; steps come one after
-///   another. One that changes variables makes a [`RelayMessage`] of the next revision.
+///   another. Each [`RelayRequest::Write`] that is taken in makes a [`RelayMessage`] of the next
+///   revision, also where all of it is left out.
 /// - **Messages.** What [`subscribe`](Self::subscribe) returned gives every message of each step that
 ///   begins after it, in the order of their revisions, also to the node that caused it. It may end, or
 ///   leave some out: then nodes see a gap between revisions, and read a snapshot.
@@ -36,7 +37,8 @@ pub use request::{RelayAnswer, RelayRequest, RelayRevision, RelaySession};
 ///   another node, so that what it sent before, and comes late, changes nothing either.
 /// - **Names of variables.** A write of a variable that is not there is left out, unless it creates it
 ///   and the room has place for it. Nodes leave out the same when they hear of it.
-/// - **Retries.** Writes have numbers. One that was taken in already is not taken in again.
+/// - **Retries.** Writes have numbers. One that was taken in already is not taken in again, nor is a
+///   session that is there already.
 /// - Texts are given and taken as they stand in JSON between their quotes; no broker needs to read them.
 ///
 /// A whole one, for registries of one process:

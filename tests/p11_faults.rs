@@ -245,3 +245,42 @@ async fn a_room_outlives_the_runtime_that_opened_it() {
     bob.set("x", "2").await;
     ann.until("x", "2").await;
 }
+
+/// The host has second thoughts before the broker has heard the first.
+#[tokio::test]
+async fn a_variable_that_is_opened_again_while_its_drop_waits_is_there() {
+    let broker: Arc<ShakyBroker> = Arc::default();
+    let relay = RoomRegistry::builder().limits(unlimited_rate()).relay(broker.clone());
+    let node = Server::with(relay).await;
+    let open = async |names: &[&str]| {
+        let variables = names.iter().map(|name| (*name, "0"));
+        node.rooms.open("arena").variables(variables).await.unwrap()
+    };
+    open(&["a", "b"]).await;
+    broker.is_away.store(true, SeqCst);
+    open(&["a"]).await;
+    open(&["a", "b"]).await;
+    open(&["a", "b", "c"]).await;
+    open(&["a", "b"]).await;
+    broker.is_away.store(false, SeqCst);
+    let room = open(&["a", "b"]).await;
+    room.set("a", 1).unwrap();
+    eventually("all came back", || room.get("a").as_deref() == Some("1")).await;
+    assert_eq!(broker.variables("arena"), ["a", "b"]);
+    let names: Vec<_> = room.variables().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+}
+
+/// Also where nobody is in a room yet.
+#[tokio::test]
+async fn it_shows_that_the_broker_is_away() {
+    let broker: Arc<ShakyBroker> = Arc::default();
+    let [node] = nodes(&broker, unlimited_rate()).await;
+    broker.is_away.store(true, SeqCst);
+    assert_eq!(node.refusal("arena", "ann", X).await.0, 4003);
+    let stats = node.rooms.relay_stats().unwrap();
+    assert!(stats.is_failing && stats.last_error.is_some(), "{stats:?}");
+    broker.is_away.store(false, SeqCst);
+    let _ann = node.join("arena", "ann", X).await;
+    assert!(!node.rooms.relay_stats().unwrap().is_failing);
+}

@@ -116,6 +116,7 @@ async fn contract(relay: &dyn Relay) {
     assert_eq!(ask("a", "r", join(1, "ann", &[])).await, done("e", 3));
     let name_in_use = NameInUse { node: "a".into(), session: 1 };
     assert_eq!(ask("b", "r", join(1, "ann", &[])).await, name_in_use);
+    assert_eq!(ask("a", "r", join(1, "ann", &[])).await, done("e", 3), "its answer was lost");
     assert_eq!(ask("b", "r", share(2, "ann")).await, done("e", 3));
     assert_eq!(ask("b", "r", share(3, "guest")).await, done("e", 3));
     assert_eq!(ask("b", "r", join(4, "bob", &[])).await, Full);

@@ -42,6 +42,7 @@ function fill(body, items, key, cells) {
       const cell = row.children[column] ?? row.appendChild(make("td", { className: kind }));
       const isNews = row.texts.length > column && kind === "value";
       row.texts[column] = text;
+      cell.className = kind;
       cell.replaceChildren(build ? build() : text);
       if (isNews) {
         cell.classList.remove("new");

@@ -191,8 +191,8 @@ impl RoomRegistryBuilder {
     }
 
     /// How many writes of the past each room knows ([`Room::history`](crate::Room::history)): who wrote
-    /// what when. They count towards [`Limits::state_bytes`](crate::Limits#structfield.state_bytes),
-    /// and are not stored. Default 0: none.
+    /// what when. They count towards [`Limits::state_bytes`](crate::Limits#structfield.state_bytes), and are
+    /// kept as long as half of those are free for what is played. They are not stored. Default 0: none.
     pub fn history(mut self, writes: usize) -> Self {
         self.rules.history = writes;
         self

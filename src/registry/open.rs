@@ -145,7 +145,10 @@ impl Inner {
             if let Some(room) = found {
                 let opened = room.change(|state, now| state.reopen(opening, now));
                 match opened {
-                    Ok(true) => return self.opened(room, opening).await,
+                    Ok(true) => {
+                        self.resume(&room);
+                        return self.opened(room, opening).await;
+                    }
                     // Evicted meanwhile.
                     Ok(false) => {}
                     Err(()) if self.evict_longest_empty(Some(&room)) => {}

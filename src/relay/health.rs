@@ -42,21 +42,25 @@ const AGAIN: Duration = Duration::from_secs(10);
 
 impl Health {
     pub(super) fn note(&self, error: Option<&RelayError>) {
-        let State { stats, told } = &mut *self.state.lock();
-        stats.is_failing = error.is_some();
-        match (error, &mut *told) {
-            (Some(error), told) => {
+        // Under the lock it is decided what to say, and said after it: who writes logs may be slow, or ask.
+        {
+            let State { stats, told } = &mut *self.state.lock();
+            stats.is_failing = error.is_some();
+            if let Some(error) = error {
                 stats.last_error = Some((SystemTime::now(), error.clone()));
-                if told.is_none_or(|(at, is_over)| is_over && at.elapsed() > AGAIN) {
-                    warn!(%error, "the broker does not answer");
+            }
+            match (error, *told) {
+                (Some(_), None) => *told = Some((Instant::now(), false)),
+                (Some(_), Some((at, true))) if at.elapsed() > AGAIN => {
                     *told = Some((Instant::now(), false));
                 }
+                (None, Some((at, false))) => *told = Some((at, true)),
+                _ => return,
             }
-            (None, Some((_, is_over @ false))) => {
-                info!("the broker answers again");
-                *is_over = true;
-            }
-            (None, _) => {}
+        }
+        match error {
+            Some(error) => warn!(%error, "the broker does not answer"),
+            None => info!("the broker answers again"),
         }
     }
 

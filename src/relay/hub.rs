@@ -109,7 +109,9 @@ impl Hub {
 
     pub(crate) async fn subscribe(&self, room: &str) -> Result<RelayMessages, RelayError> {
         let subscribed = timeout(self.relay.timeout(), self.relay.subscribe(room));
-        subscribed.await.unwrap_or_else(|_| Err(late()))
+        let subscribed = subscribed.await.unwrap_or_else(|_| Err(late()));
+        self.health.note(subscribed.as_ref().err());
+        subscribed
     }
 
     /// Waits until nobody else here loads or creates the room of this id, but no longer than for an

@@ -128,6 +128,11 @@ impl Kept {
             }
             RelayRequest::Join { session, left } => {
                 room.leave(node, left);
+                let key = (node.to_owned(), session.number);
+                if room.sessions.contains_key(&key) {
+                    // The answer was lost.
+                    return RelayAnswer::Done(room.revision.clone());
+                }
                 let name = &session.name;
                 let has_name = |(_, other): &(_, &String)| !session.shares && *other == name;
                 if room.is_locked {
@@ -143,7 +148,7 @@ impl Kept {
                 if room.sessions.len() as u64 >= session.most {
                     return RelayAnswer::Full;
                 }
-                room.sessions.insert((node.into(), session.number), name.clone());
+                room.sessions.insert(key, name.clone());
             }
             RelayRequest::Leave { sessions } => room.leave(node, sessions),
             RelayRequest::Lock { locked } => room.is_locked = *locked,

@@ -102,7 +102,8 @@ impl State {
         variables: &[(Json<'static>, Json<'static>)],
         now: Instant,
     ) -> Result<(), ()> {
-        if !self.grows && !self.variables.same_names(variables) {
+        // What waits for a broker may be of other names than those that are here.
+        if !self.grows && (self.relayed.is_some() || !self.variables.same_names(variables)) {
             let is_given = |name: &str| variables.iter().any(|(given, _)| given.as_json() == name);
             if !self.hand_over_names(is_given) {
                 // The room is the host's, so it need not be queued as an empty one.
@@ -112,6 +113,7 @@ impl State {
         for (name, value) in variables {
             if !self.will_have(name.as_json()) {
                 self.accept(None, name, value, now).map_err(|_| ())?;
+                self.have_created();
             }
         }
         self.outgoing.depart(now);

@@ -106,6 +106,14 @@ impl State {
         true
     }
 
+    /// The write that was handed over last creates its variable, also where that is here still: its
+    /// removal waits.
+    pub(super) fn have_created(&mut self) {
+        if let Some(last) = self.relayed.as_mut().and_then(|relayed| relayed.unsent.back_mut()) {
+            last.creates = true;
+        }
+    }
+
     /// Whether a variable will be there when all that waits is in the order.
     pub(super) fn will_have(&self, name: &str) -> bool {
         let mut waiting = self.relayed.iter().flat_map(|relayed| relayed.waiting().rev());
@@ -230,7 +238,10 @@ impl State {
         written: u64,
         now: Instant,
     ) -> Option<Instant> {
-        self.relayed.as_mut()?.node = node;
+        let relayed = self.relayed.as_mut()?;
+        relayed.node = node;
+        // Whatever its number: what the other node had told is nobody's any more.
+        relayed.revision.epoch.clear();
         self.reread(there, written, now)
     }
 

@@ -5,7 +5,7 @@ use tracing::warn;
 use super::{Gone, Line};
 use crate::{
     close::{Close, CloseCode},
-    relay::{RelayAnswer, RelayNews, RelayRequest, hub::unique},
+    relay::{RelayAnswer, RelayNews, RelayRequest, RelaySession, hub::unique},
 };
 
 impl Line {
@@ -42,11 +42,10 @@ impl Line {
         let emptied = room.change(|state, now| state.reenter(node, there, written, now));
         self.queue(&room, emptied);
         for (member, session) in room.read(|state| state.sessions()) {
+            // They had their names side by side before.
+            let session = RelaySession { shares: true, ..session };
             let join = RelayRequest::Join { session: session.clone(), left: Vec::new() };
             let reason = match self.ask(&join).await? {
-                RelayAnswer::NameInUse { .. } => {
-                    (CloseCode::Username, "somebody else has your username")
-                }
                 RelayAnswer::Full => (CloseCode::Overloaded, "the room is full"),
                 _ => {
                     // It may have left meanwhile, and the broker may have heard that first.
