@@ -74,15 +74,17 @@ impl Charge {
     /// Takes more bytes; false, and nothing taken, where the budget does not have them.
     #[must_use]
     pub(crate) fn grow(&mut self, more: usize) -> bool {
-        let is_taken = self.budget.take(more);
-        self.bytes += if is_taken { more } else { 0 };
-        is_taken
+        self.grow_within(more, self.budget.0.limit)
     }
 
     /// As [`grow`](Self::grow), where half of the budget is left for others.
     #[must_use]
     pub(crate) fn grow_to_half(&mut self, more: usize) -> bool {
-        let is_taken = self.budget.take_within(more, self.budget.0.limit / 2);
+        self.grow_within(more, self.budget.0.limit / 2)
+    }
+
+    fn grow_within(&mut self, more: usize, limit: usize) -> bool {
+        let is_taken = self.budget.take_within(more, limit);
         self.bytes += if is_taken { more } else { 0 };
         is_taken
     }

@@ -11,9 +11,10 @@ mod shards;
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
+use futures_util::{Stream, future::BoxFuture};
+
 #[cfg(feature = "redis")]
 pub use self::redis::RedisRelay;
-use futures_util::{Stream, future::BoxFuture};
 pub use health::RelayStats;
 pub(crate) use hub::{Holder, Hub, unique};
 pub(crate) use line::begin;
@@ -115,6 +116,13 @@ pub type RelayMessages = Pin<Box<dyn Stream<Item = RelayMessage> + Send>>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "brokers outside this crate make it")]
 pub struct RelayError(pub String);
+
+impl RelayError {
+    /// No answer came in time.
+    pub(crate) fn late() -> Self {
+        Self("it does not answer".into())
+    }
+}
 
 impl fmt::Display for RelayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

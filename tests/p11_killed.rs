@@ -10,6 +10,14 @@ use common::{Client, Process, Redis, count, within};
 
 const X: &[(&str, &str)] = &[("x", "0")];
 
+/// A member, or the code by which it is refused.
+async fn try_to_join(server: &Process, name: &str) -> Result<Client, u16> {
+    let mut client = Client::connect(&server.url()).await;
+    client.handshake("arena", name, X).await;
+    client.ping().await;
+    client.next_is_close().await.map_or(Ok(client), Err)
+}
+
 /// A game that the server runs goes on when the server that leads is killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_server_moves_the_ball() {
@@ -67,15 +75,9 @@ async fn when_a_node_is_killed_the_others_go_on() {
         eve.close().await;
         if round == 0 {
             let free = async {
-                loop {
-                    let mut client = Client::connect(&stays.url()).await;
-                    client.handshake("arena", &name, X).await;
-                    client.ping().await;
-                    match client.next_is_close().await {
-                        None => break,
-                        // Another code would keep a player away for ever who only comes back.
-                        Some(code) => assert_eq!(code, 4003),
-                    }
+                while let Err(code) = try_to_join(&stays, &name).await {
+                    // Another code would keep a player away for ever who only comes back.
+                    assert_eq!(code, 4003);
                     bob.sync().await;
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -100,10 +102,7 @@ async fn a_node_that_stood_still_is_fenced() {
     ann.set("x", "late").await;
     let free = async {
         loop {
-            let mut client = Client::connect(&stays.url()).await;
-            client.handshake("arena", "ann", X).await;
-            client.ping().await;
-            if client.next_is_close().await.is_none() {
+            if let Ok(client) = try_to_join(&stays, "ann").await {
                 break client;
             }
             bob.sync().await;

@@ -90,7 +90,7 @@ impl Hub {
     ) -> Result<RelayAnswer, RelayError> {
         let began = Instant::now();
         let answer = timeout(self.relay.timeout(), self.relay.request(room, node, request));
-        let answer = answer.await.unwrap_or_else(|_| Err(late()));
+        let answer = answer.await.unwrap_or_else(|_| Err(RelayError::late()));
         metrics::asked(began.elapsed(), answer.is_ok());
         self.health.note(answer.as_ref().err());
         answer
@@ -109,7 +109,7 @@ impl Hub {
 
     pub(crate) async fn subscribe(&self, room: &str) -> Result<RelayMessages, RelayError> {
         let subscribed = timeout(self.relay.timeout(), self.relay.subscribe(room));
-        let subscribed = subscribed.await.unwrap_or_else(|_| Err(late()));
+        let subscribed = subscribed.await.unwrap_or_else(|_| Err(RelayError::late()));
         self.health.note(subscribed.as_ref().err());
         subscribed
     }
@@ -117,16 +117,12 @@ impl Hub {
     /// Waits until nobody else here loads or creates the room of this id, but no longer than for an
     /// answer: those before wait for the broker.
     pub(crate) async fn turn(&self, id: &str) -> Result<Turn, RelayError> {
-        timeout(self.relay.timeout(), self.turns.take(id)).await.map_err(|_| late())
+        timeout(self.relay.timeout(), self.turns.take(id)).await.map_err(|_| RelayError::late())
     }
 
     pub(crate) fn number(&self) -> u64 {
         self.numbered.fetch_add(1, Relaxed) + 1
     }
-}
-
-fn late() -> RelayError {
-    RelayError("it does not answer".into())
 }
 
 /// A text that no other process, and no other call, makes: of two keys of 64 random bits.

@@ -155,7 +155,7 @@ impl RedisRelay {
                 // The other side may be gone without a word.
                 Err(_) => {
                     self.give_up(count);
-                    return Err(RelayError("it does not answer".into()));
+                    return Err(RelayError::late());
                 }
             };
         if let Err(error) = &answer {

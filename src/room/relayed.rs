@@ -186,11 +186,21 @@ impl State {
         written: u64,
         now: Instant,
     ) -> Option<Instant> {
+        // All that was heard before it was read is in it, unless the broker lost that.
+        let here = self.revision()?;
+        let is_lost = revision.epoch != here.epoch || revision.number < here.number;
+        self.take_over((revision, room), (written, is_lost), now)
+    }
+
+    /// Becomes the broker's room; where that has lost what it was told, it is to be told again.
+    fn take_over(
+        &mut self,
+        (revision, room): (&RelayRevision, &StoredRoom),
+        (written, is_lost): (u64, bool),
+        now: Instant,
+    ) -> Option<Instant> {
         self.adopt(room.schema);
         let relayed = self.relayed.as_mut()?;
-        // All that was heard before it was read is in it, unless the broker lost that.
-        let is_lost =
-            revision.epoch != relayed.revision.epoch || revision.number < relayed.revision.number;
         relayed.revision = revision.clone();
         let mut unseen = HashSet::new();
         while let Some((_, waiting)) = relayed.came_back(written) {
@@ -238,11 +248,9 @@ impl State {
         written: u64,
         now: Instant,
     ) -> Option<Instant> {
-        let relayed = self.relayed.as_mut()?;
-        relayed.node = node;
+        self.relayed.as_mut()?.node = node;
         // Whatever its number: what the other node had told is nobody's any more.
-        relayed.revision.epoch.clear();
-        self.reread(there, written, now)
+        self.take_over(there, (written, true), now)
     }
 
     /// What the broker is to be told next.

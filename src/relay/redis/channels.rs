@@ -79,7 +79,7 @@ impl Channels {
         channel: String,
         patience: Duration,
     ) -> Result<RelayMessages, RelayError> {
-        let late = |_| Err(RelayError("it does not answer".into()));
+        let late = |_| Err(RelayError::late());
         let (hearing, asked) = self.ask_for(&channel, patience).await?;
         let subscribed = timeout(patience, asked).await.map(|done| done.map_err(Into::into));
         if let Err(error) = subscribed.unwrap_or_else(late) {
@@ -107,7 +107,7 @@ impl Channels {
             None => {
                 super::provide_cryptography(&self.client);
                 let connecting = timeout(patience, self.client.get_async_pubsub()).await;
-                let connected = connecting.map_err(|_| RelayError("it does not answer".into()))?;
+                let connected = connecting.map_err(|_| RelayError::late())?;
                 let (sink, messages) = connected?.split();
                 let hearers = Arc::new(Hearers::default());
                 *slot = Some(Connection { sink: sink.clone(), hearers: Arc::downgrade(&hearers) });
