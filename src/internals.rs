@@ -23,7 +23,7 @@ use crate::{
     names::{DuplicateNames, NameKey},
     outbox::{Item, Outbox},
     room::{Due, Link, MemberId, Newcomer, Outlet, Rules, Schema, Shared, State, Write},
-    session,
+    session::{self, Submission},
     wire::{self, ClientMessage, Handshake, Json},
 };
 
@@ -92,8 +92,9 @@ pub fn visit(rooms: &RoomRegistry, room: &str, name: &str, sets: usize) {
     let entered = rooms.inner().enter(room, &newcomer).now_or_never().expect("without a store");
     let (seat, _) = entered.expect("a place");
     for n in 0..sets {
-        let value = Json::from_plain(&n.to_string());
-        seat.write(u64::MAX, &variables[0].0, Some(&value)).expect("a member");
+        let value = Some(Json::from_plain(&n.to_string()));
+        let name = variables[0].0.clone();
+        seat.write(&Submission { base: u64::MAX, name, value }).expect("a member");
     }
 }
 

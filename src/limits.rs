@@ -75,13 +75,21 @@ limits! {
     /// Default 256 MiB. A set that would pass it is ignored; a join that would pass it evicts the
     /// longest-empty room, or gets 4003.
     state_bytes: usize = 256 * 1024 * 1024;
-    /// Messages a second that are read from one client, pings included. Default 100; 0 is no
-    /// limit. Over it reading pauses: TCP slows the sender down and nothing is lost.
-    messages_per_second: u32 = 100;
-    /// Messages that one client may send at once after a pause. Default 200.
-    message_burst: u32 = 200;
-    /// Bytes a second that are read from one client. Default 1 MiB; 0 is no limit. Over it: as
-    /// [`messages_per_second`](Self#structfield.messages_per_second).
+    /// Sets a second that one client may write. Default 1,000: a TurboWarp player sends every
+    /// variable that has changed once a frame, so ten variables at 60 frames a second are 600. 0 is
+    /// no limit.
+    ///
+    /// A client that is over it is conflated, not queued: the server reads on, keeps the latest value
+    /// of each variable, and takes these values together, in the order in which they were written,
+    /// as soon as the rate allows it. So the others are behind by `variables / rate` at most (0.13 s
+    /// with the defaults), and the last value of each variable arrives in any case, also if the
+    /// client leaves at once. What waits counts towards [`state_bytes`](Self#structfield.state_bytes).
+    messages_per_second: u32 = 1_000;
+    /// Sets that one client may write at once after a pause; each is kept. Default 2,000.
+    message_burst: u32 = 2_000;
+    /// Bytes a second that are read from one client: its frames, 64 more for each of them, and what
+    /// is sent back to heal its view. Default 1 MiB; 0 is no limit. Over it reading pauses: TCP slows
+    /// the sender down and nothing is lost.
     bytes_per_second: u32 = 1024 * 1024;
     /// Bytes that one client may send at once after a pause. Default 4 MiB.
     byte_burst: u32 = 4 * 1024 * 1024;

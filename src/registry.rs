@@ -266,6 +266,13 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// How long a shutdown tries to save what is not saved yet, at least.
 const SAVING: Duration = Duration::from_secs(1);
 
+impl Inner {
+    /// What all rooms and sessions pay from.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(keeper) = &self.rules.keeper {

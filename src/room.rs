@@ -3,6 +3,7 @@
 mod activity;
 mod backlog;
 mod batch;
+mod contest;
 #[cfg(all(test, not(shuttle)))]
 mod convergence;
 mod duty;
@@ -53,7 +54,7 @@ pub(crate) use link::{Link, Outlet};
 pub(crate) use look::{Look, Writer};
 pub use members::MemberId;
 pub(crate) use opening::Opening;
-pub(crate) use order::{Write, WriteError};
+pub(crate) use order::{Outlook, Write, WriteError};
 pub(crate) use relayed::Heard;
 pub(crate) use sessions::who;
 pub(crate) use settle::CLIENT_LAG;

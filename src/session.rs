@@ -1,5 +1,6 @@
 //! One connection, from its upgrade to its close.
 
+mod conflation;
 #[cfg(feature = "internals")]
 mod echo;
 mod liveness;
@@ -16,6 +17,7 @@ use hyper::upgrade::Upgraded;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, debug, debug_span, field};
 
+pub(crate) use conflation::{Conflation, Submission};
 #[cfg(feature = "internals")]
 pub(crate) use echo::echo;
 pub(crate) use liveness::Liveness;
@@ -51,7 +53,8 @@ async fn talk(upgraded: Upgraded, registry: Arc<Inner>, caller: Caller, session:
     let link = Arc::new(Link::new(Instant::now().into_std()));
     let socket = Arc::new(Socket::new(upgraded, &link));
     let limits = &registry.rules.limits;
-    let mut reader = Reader::new(&socket, &link, limits, registry.admission.scratch_values).await;
+    let (budget, values) = (registry.budget(), registry.admission.scratch_values);
+    let mut reader = Reader::new(&socket, &link, limits, budget, values).await;
     let end = if session.ordinal > limits.sessions {
         End::Close(full())
     } else {
@@ -80,10 +83,12 @@ impl Talk<'_> {
         };
         self.socket.with(|writer| writer.open(outbox));
         let upkeep = Upkeep::new(self.socket, self.link, &self.registry.rules.limits);
-        tokio::select! {
+        let end = tokio::select! {
             end = upkeep.run() => end,
             end = reader.play(&seat, behind) => end,
-        }
+        };
+        reader.conclude(&seat);
+        end
     }
 
     /// Also gives what came in one frame behind the handshake.
@@ -95,7 +100,7 @@ impl Talk<'_> {
         let limit = self.registry.rules.limits.handshake_timeout;
         let first = tokio::select! {
             biased;
-            first = timeout(limit, reader.text()) => first,
+            first = timeout(limit, reader.first_text()) => first,
             () = self.registry.drain.begun() => {
                 let reason = "the server is shutting down";
                 return Err(End::Close(Close::new(CloseCode::GoingAway, reason)));

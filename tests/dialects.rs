@@ -304,12 +304,12 @@ async fn the_rate_counts_each_message_of_a_frame() {
     let server = Server::with(RoomRegistry::builder().limits(limits)).await;
     let mut ann = server.join("1", "ann", VARIABLES).await;
     let mut cat = server.join_in(Scratch, "1", "cat", &[]).await;
-    let began = Instant::now();
     let set = |n| format!("{{\"method\":\"set\",\"name\":\"☁ x\",\"value\":{n}}}\n");
     cat.send(&(1..=150).map(set).collect::<String>()).await;
     let seen = ann.until(X, "150").await;
-    assert_eq!(seen.len(), 150, "nothing is lost");
-    assert!(began.elapsed() > Duration::from_millis(900), "{:?}", began.elapsed());
+    let values: Vec<_> = seen.iter().map(|(_, value)| value.parse::<u32>().unwrap()).collect();
+    assert_eq!(values[..50], (1..=50).collect::<Vec<_>>(), "a burst is kept");
+    assert!(values.is_sorted() && values.len() < 60, "{values:?}");
 }
 
 #[tokio::test]

@@ -4,7 +4,11 @@
 
 mod common;
 
+use std::time::Duration;
+
+use axum_cloud_variables::Dialect;
 use common::Server;
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn a_set_reaches_every_other_member_and_not_its_sender() {
@@ -59,7 +63,7 @@ async fn the_creator_receives_nothing_and_a_joiners_values_are_ignored() {
 async fn a_coalescing_room_sends_the_last_write_of_a_tick() {
     let builder = axum_cloud_variables::RoomRegistry::builder()
         .limits(common::unlimited_rate())
-        .tick(std::time::Duration::from_millis(500))
+        .tick(Duration::from_millis(500))
         .coalesce(true);
     let server = Server::with(builder).await;
     let variables = &[("x", ""), ("end", "")];
@@ -84,4 +88,42 @@ async fn a_room_without_variables_is_a_room() {
     let _ben = server.join("room", "ben", &[]).await;
     server.members(2).await;
     assert_eq!(server.refusal("room", "cem", &[("x", "")]).await.0, 4001);
+}
+
+/// A program of one connection that reacts to what it hears: it answers a request by resetting the
+/// variable. Its answer comes back once, because the server cannot know that it had heard the request.
+#[tokio::test]
+async fn a_bot_hears_its_answer_once_at_most() {
+    for dialect in [Dialect::Spec, Dialect::Scratch] {
+        let server = Server::start().await;
+        let mut bot = server.join_in(dialect, "room", "bot", &[("☁ queue", "")]).await;
+        let mut ann = server.join_in(dialect, "room", "ann", &[("☁ queue", "")]).await;
+        ann.set("☁ queue", "1234").await;
+        let mut heard = Vec::new();
+        // Without an end, there would be the fourth after seven times `settle`.
+        while let Ok(frame) = timeout(Duration::from_secs(5), bot.frame()).await {
+            for (name, value) in frame {
+                heard.push(value);
+                bot.set(&name, "0").await;
+            }
+        }
+        assert_eq!(heard, ["1234", "0"], "{dialect:?}");
+        ann.until("☁ queue", "0").await;
+    }
+}
+
+/// Its snapshot did not hold the variable, so it cannot have been shown another value.
+#[tokio::test]
+async fn a_variable_that_one_member_alone_ever_wrote_does_not_come_back() {
+    let server = Server::start().await;
+    let mut ann = server.join_in(Dialect::Scratch, "room", "ann", &[]).await;
+    ann.set("☁ other", "1").await;
+    ann.sync().await;
+    let mut ben = server.join_in(Dialect::Scratch, "room", "ben", &[]).await;
+    ben.frame().await;
+    for value in ["1", "2"] {
+        ben.set("☁ fresh", value).await;
+        let echo = timeout(Duration::from_secs(1), ben.frame()).await;
+        assert!(echo.is_err(), "{echo:?}");
+    }
 }

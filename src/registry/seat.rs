@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::Inner;
-use crate::room::{MemberId, Shared, Write, WriteError};
-use crate::wire::Json;
+use crate::{
+    room::{MemberId, Outlook, Shared, Write, WriteError},
+    session::{Conflation, Submission},
+};
 
 /// The member leaves when this is dropped, however its session ends.
 #[derive(Debug)]
@@ -27,14 +29,21 @@ impl Seat {
         &self.room
     }
 
-    /// Submits a write and gives the bytes that heal its writer's view; `base` is the position up to which this member has surely seen all.
-    pub(crate) fn write(
+    /// Submits a write; returns how many bytes heal its writer's view.
+    pub(crate) fn write(&self, write: &Submission<'_>) -> Result<usize, WriteError> {
+        let Submission { base, name, value } = write;
+        let value = value.as_ref();
+        self.room.submit(&Write { member: self.member, base: *base, name, value })
+    }
+
+    /// What the room would say of a write, beside those that its session holds.
+    pub(crate) fn outlook(
         &self,
-        base: u64,
-        name: &Json<'_>,
-        value: Option<&Json<'_>>,
-    ) -> Result<usize, WriteError> {
-        self.room.submit(&Write { member: self.member, base, name, value })
+        write: &Submission<'_>,
+        held: &Conflation,
+    ) -> Result<Outlook, WriteError> {
+        let created = held.creates_beside(&write.name);
+        self.room.read(|state| state.outlook(&write.name, write.value.as_ref(), created))
     }
 }
 

@@ -194,6 +194,7 @@ impl State {
     }
 
     fn enter(&mut self, newcomer: Newcomer<'_>, informed: bool) -> MemberId {
+        let joined = self.position;
         self.position += u64::from(informed);
         let id = self.members.insert(Member {
             name: newcomer.name.into(),
@@ -204,8 +205,9 @@ impl State {
             is_only: newcomer.duplicates != DuplicateNames::Allow,
             link: newcomer.link,
             outlet: newcomer.outlet,
+            joined,
             snapshot: if informed { self.position } else { 0 },
-            corrections: HashMap::new(),
+            told: HashMap::new(),
             challenged: false,
         });
         self.outgoing.speak(self.members.dialects());

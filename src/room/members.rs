@@ -9,6 +9,7 @@ use std::{
 use super::{
     event::MemberInfo,
     link::{Link, Outlet},
+    variables::Told,
 };
 use crate::{
     identity::Identity,
@@ -43,10 +44,13 @@ pub(super) struct Member {
     pub(super) is_only: bool,
     pub(super) link: Arc<Link>,
     pub(super) outlet: Arc<dyn Outlet>,
+    /// The position at which it came: what was ordered before that, it was never sent as such.
+    pub(super) joined: u64,
     /// The position of the last snapshot it was given; 0 is none.
     pub(super) snapshot: u64,
-    /// The corrections it was sent that its base does not cover yet.
-    pub(super) corrections: HashMap<Text, u64>,
+    /// What it alone was sent that its base does not cover yet: corrections, and the values of its
+    /// snapshot that it has overwritten.
+    pub(super) told: HashMap<Text, Told>,
     /// Somebody waits whether this member still answers.
     pub(super) challenged: bool,
 }

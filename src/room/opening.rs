@@ -78,12 +78,12 @@ impl State {
         stays: impl Fn(&str) -> bool,
         now: Instant,
     ) -> Option<Instant> {
-        let (removed, freed) = self.variables.retain(stays);
+        self.position += 1;
+        let (removed, freed) = self.variables.retain(stays, self.position);
         if let Some(unsaved) = &mut self.unsaved {
             removed.into_iter().for_each(|name| unsaved.insert(name));
         }
         self.charge.shrink(freed);
-        self.position += 1;
         self.snapshot = Weak::new();
         let close = Close::new(CloseCode::Incompatible, "the game was updated: reload it");
         let mut emptied = None;

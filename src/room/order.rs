@@ -3,8 +3,13 @@
 use std::{sync::Weak, time::Instant};
 
 use super::{
-    batch::Part, event::RoomEvent, history::History, host::SetError, members::MemberId,
-    state::State, variables,
+    batch::Part,
+    event::RoomEvent,
+    history::History,
+    host::SetError,
+    members::MemberId,
+    state::State,
+    variables::{self, Told, Written},
 };
 use crate::{
     close::Close,
@@ -47,6 +52,19 @@ pub(crate) enum WriteError {
     Gone,
 }
 
+/// What the room would say of a write that it is not to take yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outlook {
+    /// The room has the variable.
+    Known,
+    /// The write would create the variable.
+    New,
+    /// The room would refuse the value, and send its own instead.
+    Refused,
+    /// The room would refuse the value, and has none to send instead.
+    Ignored,
+}
+
 /// What came of a write, by the host's rules.
 enum Judged<'a> {
     AsSent(&'a Json<'a>),
@@ -68,8 +86,9 @@ impl State {
     /// Takes a member's write into the room's order, or refuses it and heals the member's view
     /// (promise P5) by so many bytes.
     pub(crate) fn submit(&mut self, write: &Write<'_>, now: Instant) -> Result<usize, WriteError> {
-        let member = self.members.get_mut(write.member).ok_or(WriteError::Gone)?;
-        member.corrections.retain(|_, position| *position > write.base);
+        if self.members.get(write.member).is_none() {
+            return Err(WriteError::Gone);
+        }
         if !self.grows && !self.variables.contains(write.name.as_json()) {
             return Err(WriteError::UnknownVariable);
         }
@@ -91,6 +110,24 @@ impl State {
         let healed = name.map_or(0, |name| self.correct(write.member, &name, now));
         self.outgoing.depart(now);
         Ok(healed)
+    }
+
+    /// What would come of a write by the limits, beside so many that wait and create variables.
+    pub(crate) fn outlook(
+        &self,
+        name: &Json<'_>,
+        value: Option<&Json<'_>>,
+        created: usize,
+    ) -> Result<Outlook, WriteError> {
+        let is_taken = value.is_some_and(|value| self.fits(name, value).is_ok());
+        if self.variables.contains(name.as_json()) {
+            return Ok(if is_taken { Outlook::Known } else { Outlook::Refused });
+        }
+        if !self.grows {
+            return Err(WriteError::UnknownVariable);
+        }
+        let has_place = self.variables.len() + created < self.rules.limits.variables_per_room;
+        Ok(if is_taken && has_place { Outlook::New } else { Outlook::Ignored })
     }
 
     fn judge<'a>(&self, write: &Write<'a>) -> Result<Judged<'a>, WriteError> {
@@ -228,9 +265,6 @@ impl State {
     fn apply(&mut self, author: Option<Author>, change: Change, cost: usize, now: Instant) {
         let Change { is_new, name, value, shrinkage, .. } = change;
         self.charge.shrink(shrinkage);
-        if is_new {
-            self.variables.insert(name.clone(), Json::from_plain("").to_text(), now);
-        }
         self.position += 1;
         self.snapshot = Weak::new();
         let writer = author.map(|author| author.member);
@@ -245,16 +279,19 @@ impl State {
             value: value.lossy().into(),
             by: writer.zip(member).map(|(id, member)| member.info(id)),
         });
-        let told = member.map_or(0, |member| {
-            member.snapshot.max(member.corrections.get(&name).copied().unwrap_or(0))
-        });
         let position = self.position;
-        let variable = self.variables.set(&name, value.clone(), writer, position, now);
-        if let Some(Author { member, base }) = author
-            && let Some(variable) = variable
-            && variable.written_by_another(member).max(told) > base
-        {
-            self.settle.contest(&name, variable);
+        let hides_other = self.outgoing.supersede(&name, writer);
+        let written = Written { value: value.clone(), writer, position, now, hides_other };
+        if let Some(author) = author {
+            self.remember_snapshot(author, &name);
+        }
+        if is_new {
+            self.variables.create(name.clone(), written);
+        } else {
+            self.variables.set(&name, written);
+        }
+        if let Some(author) = author {
+            self.contest(author, &name);
         }
         self.note_unsaved(&name);
         self.outgoing.push(Part { position, name, value, from: writer, to: None, cost });
@@ -274,9 +311,10 @@ impl State {
             return 0;
         }
         self.position += 1;
-        corrected.corrections.insert(name.clone(), self.position);
-        self.activity.corrections += 1;
         let (position, name, value) = (self.position, name.clone(), variable.value.clone());
+        let told = Told { position, value: Some(self.variables.fingerprint(&value)) };
+        corrected.told.insert(name.clone(), told);
+        self.activity.corrections += 1;
         let cost = self.outgoing.pay_anyway(&name, &value, now);
         let part = Part { position, name, value, from: None, to: Some(member), cost };
         let bytes = part.len();

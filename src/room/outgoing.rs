@@ -117,12 +117,21 @@ impl Outgoing {
         }
     }
 
+    /// To be called before a write is pushed: where the host has it so, the earlier values of its
+    /// variable leave the open batch. Whether one by another than this writer was among them.
+    pub(super) fn supersede(&mut self, name: &Text, writer: Option<MemberId>) -> bool {
+        if !self.coalesce {
+            return false;
+        }
+        let is_earlier = |part: &Part| part.to.is_none() && part.name == *name;
+        let hides_other = self.parts.iter().any(|part| is_earlier(part) && part.from != writer);
+        self.take_back(is_earlier);
+        hides_other
+    }
+
     /// Queues a part that is paid for; the caller holds the room's lock, so that queueing is
     /// ordering.
     pub(super) fn push(&mut self, part: Part) {
-        if self.coalesce && part.to.is_none() {
-            self.take_back(|old| old.to.is_none() && old.name == part.name);
-        }
         self.bytes += part.len();
         self.parts.push(part);
     }

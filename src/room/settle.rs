@@ -17,6 +17,11 @@ use crate::wire::Text;
 /// queue what it sends: the one assumption about clients.
 pub(crate) const CLIENT_LAG: Duration = Duration::from_secs(10);
 
+/// A writer that pauses for less than this is steady: it is not corrected between two of its writes.
+/// Longer than a correction takes to be in a member's base ([`CLIENT_LAG`] and two round trips): so
+/// no correction ever contests the next write of a writer that pauses for longer.
+const STEADY: Duration = Duration::from_secs(15);
+
 #[derive(Debug)]
 pub(super) struct Settle {
     /// How long a variable must be quiet; `None` switches the rule off.
@@ -35,7 +40,11 @@ impl Settle {
     /// between two of its own writes: it is waited for, for twice its pause.
     pub(super) fn contest(&mut self, name: &Text, variable: &mut Variable) {
         let Some(quiet) = self.quiet else { return };
-        let due = variable.written + quiet.max(CLIENT_LAG.min(variable.pause * 2));
+        let patience = match variable.pause {
+            pause if pause < STEADY => STEADY.min(pause * 2),
+            _ => Duration::ZERO,
+        };
+        let due = variable.written + quiet.max(patience);
         variable.due = Some(due);
         self.enqueue(name, due);
     }

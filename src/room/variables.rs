@@ -1,9 +1,11 @@
 //! The values of a room, and what is remembered of who wrote them.
 
 use std::{
-    collections::HashMap,
+    hash::{BuildHasher, RandomState},
     time::{Duration, Instant},
 };
+
+use indexmap::IndexMap;
 
 use super::members::MemberId;
 use crate::wire::{Json, Text};
@@ -20,11 +22,13 @@ const ENTRY_OVERHEAD: usize = 6;
 #[derive(Debug)]
 pub(super) struct Variable {
     pub(super) value: Text,
+    /// The position at which it came to be.
+    pub(super) created: u64,
     /// The position of the last write, and who it was (`None`: the host, or the creator).
     pub(super) last: u64,
     pub(super) writer: Option<MemberId>,
-    /// The position of the last write by any other than `writer`.
-    pub(super) other: u64,
+    /// The last write by any other than `writer`.
+    other: Told,
     pub(super) written: Instant,
     /// Between the last two writes, where both are the writer's; else zero.
     pub(super) pause: Duration,
@@ -34,34 +38,53 @@ pub(super) struct Variable {
     pub(super) is_unsaved: bool,
 }
 
-impl Variable {
-    /// The position of the last write by any other than `member`.
-    pub(super) fn written_by_another(&self, member: MemberId) -> u64 {
-        if self.writer == Some(member) { self.other } else { self.last }
-    }
+/// A value that a member is sent, and its place in the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) position: u64,
+    /// `None` if it is not known which value the member is sent.
+    pub(super) value: Option<Fingerprint>,
+}
 
-    fn write(&mut self, value: Text, writer: Option<MemberId>, position: u64, now: Instant) {
-        if self.writer == writer {
-            self.pause = now.saturating_duration_since(self.written);
-        } else {
-            (self.other, self.pause) = (self.last, Duration::ZERO);
-        }
-        (self.value, self.writer, self.last, self.written) = (value, writer, position, now);
-        self.due = None;
+/// Stands for a value that is no longer the room's: equal values have equal ones, and by a key that
+/// no client knows, others do not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fingerprint(u64);
+
+/// One value of the order, for the variable that it is of.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) value: Text,
+    pub(super) writer: Option<MemberId>,
+    pub(super) position: u64,
+    pub(super) now: Instant,
+    /// The value before it, which another wrote, is never sent: it was coalesced with this one.
+    pub(super) hides_other: bool,
+}
+
+impl Variable {
+    /// The last write by any other than its writer.
+    pub(super) fn other(&self) -> Told {
+        self.other
     }
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Variables {
-    map: HashMap<Text, Variable>,
+    /// In the order in which they were created.
+    map: IndexMap<Text, Variable>,
+    keys: RandomState,
     /// The bytes of a handshake that carries all names and values.
     handshake: usize,
+    /// The position at which some were dropped last; what is created later may have been another
+    /// variable to those who are still being sent it.
+    dropped: u64,
 }
 
 impl Variables {
     pub(super) fn new(room: &str) -> Self {
         let room = Json::from_plain(room).as_json().len();
-        Self { map: HashMap::new(), handshake: HANDSHAKE_OVERHEAD + room }
+        Self { handshake: HANDSHAKE_OVERHEAD + room, ..Self::default() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -84,33 +107,50 @@ impl Variables {
         self.map.get_key_value(name).map(|(key, _)| key)
     }
 
+    pub(super) fn fingerprint(&self, value: &Text) -> Fingerprint {
+        Fingerprint(self.keys.hash_one(value.as_json()))
+    }
+
+    /// Adds a variable that nobody has written yet.
     pub(super) fn insert(&mut self, name: Text, value: Text, now: Instant) {
+        self.create(name, Written { value, writer: None, position: 0, now, hides_other: false });
+    }
+
+    /// Adds a variable by the write that creates it.
+    pub(super) fn create(&mut self, name: Text, written: Written) -> &mut Variable {
+        let Written { value, writer, position, now, .. } = written;
         self.handshake += entry_len(name.as_json(), value.as_json());
         let variable = Variable {
             value,
-            last: 0,
-            writer: None,
-            other: 0,
+            created: position,
+            last: position,
+            writer,
+            other: Told { position: self.dropped, value: None },
             written: now,
             pause: Duration::ZERO,
             due: None,
             is_unsaved: false,
         };
-        self.map.insert(name, variable);
+        self.map.entry(name).insert_entry(variable).into_mut()
     }
 
-    /// Gives a variable its value of this position.
-    pub(super) fn set(
-        &mut self,
-        name: &Text,
-        value: Text,
-        writer: Option<MemberId>,
-        position: u64,
-        now: Instant,
-    ) -> Option<&mut Variable> {
+    /// Gives a variable its next value.
+    pub(super) fn set(&mut self, name: &Text, written: Written) -> Option<&mut Variable> {
+        let Written { value, writer, position, now, hides_other } = written;
         let variable = self.map.get_mut(name.as_json())?;
         self.handshake = self.handshake + value.as_json().len() - variable.value.as_json().len();
-        variable.write(value, writer, position, now);
+        if variable.writer == writer {
+            variable.pause = now.saturating_duration_since(variable.written);
+        } else {
+            let before = Some(Fingerprint(self.keys.hash_one(variable.value.as_json())));
+            variable.other = Told { position: variable.last, value: before };
+            variable.pause = Duration::ZERO;
+        }
+        if hides_other {
+            variable.other.value = None;
+        }
+        (variable.value, variable.writer) = (value, writer);
+        (variable.last, variable.written, variable.due) = (position, now, None);
         Some(variable)
     }
 
@@ -120,8 +160,12 @@ impl Variables {
             && variables.iter().all(|(name, _)| self.contains(name.as_json()))
     }
 
-    /// Removes all others: their names, and what they counted in the budget.
-    pub(super) fn retain(&mut self, stays: impl Fn(&str) -> bool) -> (Vec<Text>, usize) {
+    /// Removes all others at this position: their names, and what they counted in the budget.
+    pub(super) fn retain(
+        &mut self,
+        stays: impl Fn(&str) -> bool,
+        position: u64,
+    ) -> (Vec<Text>, usize) {
         let (mut removed, mut freed) = (Vec::new(), 0);
         self.map.retain(|text, variable| {
             let (name, value) = (text.as_json(), variable.value.as_json());
@@ -133,6 +177,9 @@ impl Variables {
             }
             stays
         });
+        if !removed.is_empty() {
+            self.dropped = position;
+        }
         (removed, freed)
     }
 
@@ -140,11 +187,13 @@ impl Variables {
         self.handshake
     }
 
+    /// All, in the order in which they were created.
     #[cfg(feature = "inspector")]
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Text, &Variable)> {
         self.map.iter()
     }
 
+    /// Names and values, in the order in which the variables were created.
     pub(super) fn values(&self) -> Vec<(Text, Text)> {
         self.map.iter().map(|(name, variable)| (name.clone(), variable.value.clone())).collect()
     }

@@ -15,6 +15,7 @@ use tungstenite::{
 
 use super::{Reader, Socket, conclude};
 use crate::{
+    budget::Budget,
     limits::Limits,
     room::{Link, Outlet},
     wire::{Frame, ScratchValues},
@@ -25,7 +26,8 @@ pub(crate) async fn echo(upgraded: Upgraded, message_bytes: usize) {
     let link = Arc::new(Link::new(Instant::now().into_std()));
     let socket = Arc::new(Socket::new(upgraded, &link));
     let limits = Limits::default().message_bytes(message_bytes);
-    let mut reader = Reader::new(&socket, &link, &limits, ScratchValues::default()).await;
+    let (budget, values) = (Budget::new(0), ScratchValues::default());
+    let mut reader = Reader::new(&socket, &link, &limits, &budget, values).await;
     let end = loop {
         let frame = match reader.message().await {
             Ok(Message::Text(text)) => Frame::text(&text).bytes().clone(),

@@ -2,39 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::Limits;
-
-/// Two token buckets: messages and bytes.
+/// A token bucket that may be overdrawn: what was taken beyond its tokens is owed first.
 #[derive(Debug)]
-pub(super) struct Rate {
-    messages: Bucket,
-    bytes: Bucket,
-}
-
-impl Rate {
-    pub(super) fn new(limits: &Limits, now: Instant) -> Self {
-        Self {
-            messages: Bucket::new(limits.messages_per_second, limits.message_burst, now),
-            bytes: Bucket::new(limits.bytes_per_second, limits.byte_burst, now),
-        }
-    }
-
-    /// Takes a message of this length; how long to pause before reading on.
-    pub(super) fn take(&mut self, bytes: usize, now: Instant) -> Duration {
-        self.messages.take(1.0, now).max(self.bytes.take(bytes as f64, now))
-    }
-
-    /// Takes bytes that the client causes without sending them; how long to pause.
-    pub(super) fn owe(&mut self, bytes: usize, now: Instant) -> Duration {
-        match bytes {
-            0 => Duration::ZERO,
-            _ => self.bytes.take(bytes as f64, now),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Bucket {
+pub(super) struct Bucket {
+    /// Zero: there is no limit.
     per_second: f64,
     burst: f64,
     /// Below zero: owed.
@@ -43,19 +14,34 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn new(per_second: u32, burst: u32, now: Instant) -> Self {
+    pub(super) fn new(per_second: u32, burst: u32, now: Instant) -> Self {
         let burst = f64::from(burst);
         Self { per_second: f64::from(per_second), burst, tokens: burst, filled: now }
     }
 
-    fn take(&mut self, count: f64, now: Instant) -> Duration {
+    /// Takes tokens, also those that are not there yet.
+    pub(super) fn take(&mut self, count: usize, now: Instant) {
+        self.fill(now);
+        self.tokens -= count as f64;
+    }
+
+    /// When the bucket will have so many tokens; `now` or earlier if it has them.
+    pub(super) fn has(&mut self, count: usize, now: Instant) -> Instant {
+        self.fill(now);
+        let missing = (count as f64 - self.tokens).max(0.0);
+        // Without a limit nothing was ever taken.
+        let wait = if missing > 0.0 { missing / self.per_second } else { 0.0 };
+        now + Duration::from_secs_f64(wait)
+    }
+
+    fn fill(&mut self, now: Instant) {
         if self.per_second == 0.0 {
-            return Duration::ZERO;
+            self.tokens = f64::MAX;
+            return;
         }
         let earned = now.saturating_duration_since(self.filled).as_secs_f64() * self.per_second;
-        self.tokens = (self.tokens + earned).min(self.burst) - count;
+        self.tokens = (self.tokens + earned).min(self.burst);
         self.filled = now;
-        Duration::from_secs_f64((-self.tokens / self.per_second).max(0.0))
     }
 }
 
@@ -66,17 +52,23 @@ mod tests {
     #[test]
     fn a_burst_then_the_rate() {
         let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
         let mut bucket = Bucket::new(10, 5, start);
-        for _ in 0..5 {
-            assert_eq!(bucket.take(1.0, start), Duration::ZERO);
-        }
-        assert_eq!(bucket.take(1.0, start), Duration::from_millis(100));
-        assert_eq!(
-            bucket.take(1.0, start + Duration::from_millis(100)),
-            Duration::from_millis(100)
-        );
-        assert_eq!(bucket.take(1.0, start + Duration::from_secs(60)), Duration::ZERO);
-        let mut unlimited = Bucket::new(0, 5, start);
-        assert_eq!(unlimited.take(1e9, start), Duration::ZERO);
+        assert_eq!(bucket.has(5, start), start);
+        bucket.take(5, start);
+        assert_eq!(bucket.has(1, start), at(100));
+        bucket.take(2, start);
+        assert_eq!(bucket.has(0, start), at(200), "two are owed");
+        assert_eq!(bucket.has(1, at(100)), at(300));
+        assert_eq!(bucket.has(5, at(60_000)), at(60_000), "no more than the burst is saved");
+        assert_eq!(bucket.has(6, at(60_000)), at(60_100));
+    }
+
+    #[test]
+    fn without_a_limit_there_is_always_enough() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(0, 5, start);
+        bucket.take(1_000_000, start);
+        assert_eq!(bucket.has(1_000_000, start), start);
     }
 }

@@ -1,9 +1,9 @@
 //! What a client sends: messages at the allowed rate, and what ends them.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, sync::Arc, time::Instant};
 
 use futures_util::StreamExt;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep_until;
 use tokio_tungstenite::WebSocketStream;
 use tungstenite::{
     Message, Utf8Bytes,
@@ -12,10 +12,13 @@ use tungstenite::{
 };
 
 use super::{
-    rate::Rate,
+    Submission,
+    conflation::Conflation,
+    rate::Bucket,
     socket::{Ear, Socket},
 };
 use crate::{
+    budget::Budget,
     close::{Close, CloseCode},
     limits::Limits,
     metrics,
@@ -43,10 +46,17 @@ impl From<Malformed> for End {
     }
 }
 
+/// What a frame counts beside its payload towards the rate of bytes: its header, and what reading and
+/// answering it costs. Otherwise a client could send frames of nothing as fast as its socket allows.
+const FRAME_COST: usize = 64;
+
 #[derive(Debug)]
 pub(super) struct Reader {
     stream: WebSocketStream<Ear>,
-    rate: Rate,
+    /// Over it reading pauses, because bytes are memory and work.
+    bytes: Bucket,
+    /// Over the rate of messages writes are conflated, so that nobody falls behind.
+    conflation: Conflation,
     link: Arc<Link>,
     socket: Arc<Socket>,
     /// The liveness' base, which moves with its pongs.
@@ -63,6 +73,7 @@ impl Reader {
         socket: &Arc<Socket>,
         link: &Arc<Link>,
         limits: &Limits,
+        budget: &Budget,
         values: ScratchValues,
     ) -> Self {
         let config = WebSocketConfig::default()
@@ -72,9 +83,11 @@ impl Reader {
             .max_message_size(Some(limits.message_bytes))
             .max_frame_size(Some(limits.message_bytes));
         let ear = Ear(socket.clone());
+        let now = now();
         Self {
             stream: WebSocketStream::from_raw_socket(ear, Role::Server, Some(config)).await,
-            rate: Rate::new(limits, Instant::now().into_std()),
+            bytes: Bucket::new(limits.bytes_per_second, limits.byte_burst, now),
+            conflation: Conflation::new(limits, budget, now),
             link: link.clone(),
             socket: socket.clone(),
             base: 0,
@@ -96,7 +109,7 @@ impl Reader {
         wire::decode(self.dialect, self.values, message)
     }
 
-    /// The next message of any kind.
+    /// The next message of any kind. May be dropped and called again.
     pub(super) async fn message(&mut self) -> Result<Message, End> {
         match self.stream.next().await {
             Some(Ok(message)) => Ok(message),
@@ -108,106 +121,180 @@ impl Reader {
         }
     }
 
-    /// The next text.
-    pub(super) async fn text(&mut self) -> Result<Utf8Bytes, End> {
+    /// The first text.
+    pub(super) async fn first_text(&mut self) -> Result<Utf8Bytes, End> {
         loop {
-            let message = self.message().await?;
-            let now = Instant::now().into_std();
-            if !matches!(message, Message::Close(_)) {
-                self.link.heard(now);
+            if let Some(text) = self.text().await? {
+                return Ok(text);
             }
-            let pause = self.rate.take(length(&message), now);
-            match message {
-                Message::Text(text) => {
-                    self.pause(pause).await;
-                    return Ok(text);
-                }
-                Message::Pong(payload) => {
-                    self.base = self.socket.with(|writer| {
-                        if let Some(time) = writer.liveness().pong(&payload, now) {
-                            self.link.note_round_trip(time);
-                            metrics::answered(time);
-                        }
-                        writer.liveness().base()
-                    });
-                    self.link.prod();
-                }
-                Message::Ping(_) => {}
-                Message::Binary(_) => {
-                    let reason = "binary frames are not part of the protocol: send text";
-                    return Err(End::Close(Close::new(CloseCode::Unsupported, reason)));
-                }
-                // The answer goes out with the next look at the stream, which is its end.
-                Message::Close(_) => {}
-                // Given to those who write frames.
-                Message::Frame(_) => {}
+            if let Some(until) = self.paused_until() {
+                self.pause(until).await;
             }
-            self.pause(pause).await;
         }
     }
 
-    async fn pause(&mut self, time: Duration) {
-        if !time.is_zero() {
-            self.link.pause(true);
-            // Boxed, as few members ever pause: the others need no place for it.
-            Box::pin(sleep(time)).await;
-            self.link.pause(false);
-            self.link.heard(Instant::now().into_std());
+    /// The text of the next message; `None` if it was of another kind. May be dropped and called
+    /// again.
+    async fn text(&mut self) -> Result<Option<Utf8Bytes>, End> {
+        let message = self.message().await?;
+        let now = now();
+        if !matches!(message, Message::Close(_)) {
+            self.link.heard(now);
         }
+        self.bytes.take(FRAME_COST + message.len(), now);
+        match message {
+            Message::Text(text) => return Ok(Some(text)),
+            Message::Pong(payload) => {
+                self.base = self.socket.with(|writer| {
+                    if let Some(time) = writer.liveness().pong(&payload, now) {
+                        self.link.note_round_trip(time);
+                        metrics::answered(time);
+                    }
+                    writer.liveness().base()
+                });
+                self.link.prod();
+            }
+            // As Scratch's servers do.
+            Message::Binary(_) if self.dialect == Dialect::Scratch => {}
+            Message::Binary(_) => {
+                let reason = "binary frames are not part of the protocol: send text";
+                return Err(End::Close(Close::new(CloseCode::Unsupported, reason)));
+            }
+            // The answer to a close goes out with the next look at the stream, which is its end.
+            // Raw frames are given to those who write them.
+            Message::Ping(_) | Message::Close(_) | Message::Frame(_) => {}
+        }
+        Ok(None)
+    }
+
+    /// Until when the rate of bytes has reading pause, if it does.
+    fn paused_until(&mut self) -> Option<Instant> {
+        let now = now();
+        Some(self.bytes.has(0, now)).filter(|until| *until > now)
+    }
+
+    async fn pause(&self, until: Instant) {
+        self.link.pause(true);
+        // Boxed, because few members ever pause: the others need no place for it.
+        Box::pin(sleep_until(until.into())).await;
+        self.link.pause(false);
+        self.link.heard(now());
     }
 
     /// Takes the writes of a member until its session ends; first those that came in one frame
     /// behind its handshake.
     pub(super) async fn play(&mut self, seat: &Seat, behind: String) -> End {
-        if !behind.is_empty()
-            && let Err(end) = self.take(seat, &behind).await
-        {
-            return end;
+        let Err(end) = self.play_on(seat, behind).await;
+        end
+    }
+
+    async fn play_on(&mut self, seat: &Seat, behind: String) -> Result<Infallible, End> {
+        if !behind.is_empty() {
+            self.take(seat, &behind).await?;
         }
         drop(behind);
         loop {
-            let frame = match self.text().await {
-                Ok(next) => next,
-                Err(end) => return end,
+            self.rest(seat).await?;
+            let text = match self.due() {
+                None => self.text().await?,
+                Some(due) => tokio::select! {
+                    // A flood has something to read at any time: what is due comes first.
+                    biased;
+                    () = Box::pin(sleep_until(due.into())) => {
+                        self.release(seat)?;
+                        continue;
+                    }
+                    text = self.text() => text?,
+                },
             };
-            if let Err(end) = self.take(seat, &frame).await {
-                return end;
+            if let Some(text) = text {
+                self.take(seat, &text).await?;
             }
         }
     }
 
-    /// Takes the messages of a frame, of which the rate has the first already.
-    async fn take(&mut self, seat: &Seat, frame: &str) -> Result<(), End> {
-        for (nth, message) in self.dialect.messages(frame).enumerate() {
-            if nth > 0 {
-                let pause = self.rate.take(0, Instant::now().into_std());
-                self.pause(pause).await;
+    fn due(&mut self) -> Option<Instant> {
+        self.conflation.due(now())
+    }
+
+    /// Waits while the rate of bytes has reading pause; what is held and due leaves meanwhile.
+    async fn rest(&mut self, seat: &Seat) -> Result<(), End> {
+        while let Some(until) = self.paused_until() {
+            match self.due().filter(|due| *due < until) {
+                Some(due) => {
+                    self.pause(due).await;
+                    self.release(seat)?;
+                }
+                None => self.pause(until).await,
             }
-            // What it is sent back is its doing: else a short message would buy a long one.
-            let healed = self.write(seat, message)?;
-            let pause = self.rate.owe(healed, Instant::now().into_std());
-            self.pause(pause).await;
         }
         Ok(())
     }
 
-    /// Takes one message; the bytes that heal its writer's view.
-    fn write(&self, seat: &Seat, message: &str) -> Result<usize, End> {
+    /// Takes the messages of a frame.
+    async fn take(&mut self, seat: &Seat, frame: &str) -> Result<(), End> {
+        for message in self.dialect.messages(frame) {
+            self.take_message(seat, message).await?;
+            // What heals the view of a client is that client's doing: one frame may cause many.
+            self.rest(seat).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_message(&mut self, seat: &Seat, message: &str) -> Result<(), End> {
         let (name, value) = match self.decode(message)? {
             ClientMessage::Set { name, value } => (name, value),
-            ClientMessage::Ignored => return Ok(0),
+            ClientMessage::Ignored => return Ok(()),
             ClientMessage::Handshake(_) => {
                 return Err(End::Close(Close::protocol("you have joined a room already")));
             }
         };
-        seat.write(self.base, &name, value.as_ref()).map_err(|error| match error {
+        let write = Submission { base: self.base, name, value };
+        if self.due().is_some_and(|due| due <= now()) {
+            self.release(seat)?;
+        }
+        if self.conflation.lets_pass(now()) {
+            return self.submit(seat, &write);
+        }
+        let outlook = seat.outlook(&write, &self.conflation).map_err(|e| self.end(e))?;
+        if self.conflation.hold(&write, outlook) {
+            return Ok(());
+        }
+        // There is no memory to hold it, so it waits here for its turn.
+        let turn = self.conflation.turn(now());
+        self.pause(turn).await;
+        self.release(seat)?;
+        self.submit(seat, &write)
+    }
+
+    /// Submits all that is held.
+    fn release(&mut self, seat: &Seat) -> Result<(), End> {
+        let held = self.conflation.release(now());
+        held.iter().try_for_each(|write| self.submit(seat, write))
+    }
+
+    /// Submits what is held of a member that leaves: the last value of each variable arrives.
+    pub(super) fn conclude(&mut self, seat: &Seat) {
+        // It may have been put out: then it writes no more.
+        _ = self.release(seat);
+    }
+
+    fn submit(&mut self, seat: &Seat, write: &Submission<'_>) -> Result<(), End> {
+        let healed = seat.write(write).map_err(|error| self.end(error))?;
+        // Otherwise a short message would buy a long one.
+        self.bytes.take(healed, now());
+        Ok(())
+    }
+
+    fn end(&self, error: WriteError) -> End {
+        match error {
             WriteError::UnknownVariable => {
                 End::Close(Close::protocol("the room has no variable of that name"))
             }
             WriteError::Rejected(close) => End::Close(close),
             // It was put out, and told so before.
             WriteError::Gone => self.link.stop_told().cloned().map_or(End::Gone, End::Close),
-        })
+        }
     }
 
     /// Reads on, heeding nothing, until the client closes or its connection is gone. Does not end
@@ -217,14 +304,6 @@ impl Reader {
         if self.broken {
             pending::<()>().await;
         }
-    }
-}
-
-fn length(message: &Message) -> usize {
-    match message {
-        Message::Text(text) => text.len(),
-        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
-        Message::Close(_) | Message::Frame(_) => 0,
     }
 }
 
@@ -240,4 +319,8 @@ fn end_of(error: WsError) -> End {
         _ => return End::Gone,
     };
     End::Close(Close::new(code, reason))
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

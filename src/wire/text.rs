@@ -1,6 +1,13 @@
 //! Strings as they stand between the quotes of a JSON text.
 
-use std::{borrow::Borrow, borrow::Cow, collections::HashMap, fmt, str, sync::Arc};
+use std::{
+    borrow::{Borrow, Cow},
+    collections::HashMap,
+    fmt,
+    hash::{Hash, Hasher},
+    str,
+    sync::Arc,
+};
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -10,7 +17,7 @@ const LINE_ENDS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
 /// A JSON string borrowed from a message where its spelling is already the canonical one: only
 /// what must be escaped is, and [`LINE_ENDS`]. So two strings are equal if their texts are.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub(crate) struct Json<'a> {
     canonical: Cow<'a, str>,
     /// Bytes of the string itself in UTF-8 (WTF-8 for lone surrogates).
@@ -69,6 +76,27 @@ impl<'a> Json<'a> {
 
     pub(crate) fn to_text(&self) -> Text {
         Text(Arc::from(self.as_json()))
+    }
+}
+
+impl PartialEq for Json<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.canonical == other.canonical
+    }
+}
+
+impl Eq for Json<'_> {}
+
+/// As its text, by which it is found in a map.
+impl Hash for Json<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_json().hash(state);
+    }
+}
+
+impl Borrow<str> for Json<'_> {
+    fn borrow(&self) -> &str {
+        &self.canonical
     }
 }
 

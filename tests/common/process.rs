@@ -74,6 +74,15 @@ impl Process {
         (field("VmRSS:"), field("VmHWM:"))
     }
 
+    /// Seconds of a processor that it has used.
+    pub fn processor(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // Behind the name, which may hold spaces: user and system time, a hundred to a second.
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks = |field: usize| fields[field].parse::<f64>().unwrap();
+        (ticks(11) + ticks(12)) / 100.0
+    }
+
     /// Open files, sockets included.
     pub fn files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()

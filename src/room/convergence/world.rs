@@ -19,7 +19,7 @@ use crate::{
     budget::Budget,
     outbox::{Item, Outbox},
     room::{Due, MemberId, Newcomer, Shared, State, Write},
-    session::Liveness,
+    session::{Conflation, Liveness, Submission},
     wire::{self, ClientMessage, Dialect, Json, ScratchValues, Text},
 };
 
@@ -27,6 +27,9 @@ pub(super) use weather::Weather;
 
 /// A longer value is refused by the room (promise P5).
 const VALUE_BYTES: usize = 12;
+
+/// Which client is the bot, if one is.
+pub(super) const BOT: usize = 0;
 
 pub(super) type View = BTreeMap<String, String>;
 
@@ -58,8 +61,12 @@ pub(super) enum Event {
     Handle(usize, u64, String),
     Advance,
     KeepAlive(usize, u64),
+    /// What a client has proven to have read may become its base.
+    Mature(usize, u64),
+    /// What a session holds over the rate may be due.
+    Release(usize, u64),
     /// The server learns that a connection is gone.
-    Gone(MemberId),
+    Gone(Box<Session>),
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +77,10 @@ struct Client {
     connection: u64,
     connected: bool,
     stalled_until: u64,
+    /// What it wrote last, of each variable.
+    own: View,
+    /// How often it was sent what it saw already, as it had written that itself.
+    echoes: u64,
     // Nothing overtakes anything on these.
     sent: u64,
     arrived: u64,
@@ -80,10 +91,11 @@ struct Client {
 
 /// The server's side of a connection.
 #[derive(Debug)]
-struct Session {
+pub(super) struct Session {
     member: MemberId,
     outbox: Outbox,
     liveness: Liveness,
+    conflation: Conflation,
     /// In the socket, with the time from which the client can read it.
     socket: VecDeque<(u64, Item, Option<[u8; 8]>)>,
 }
@@ -99,6 +111,8 @@ pub(super) struct World {
     room: Arc<Shared>,
     clients: Vec<Client>,
     pub(super) written: u64,
+    /// How many sets the bot has heard.
+    pub(super) heard: u64,
     /// When the server will be woken to advance the room.
     alarm: Option<u64>,
 }
@@ -139,6 +153,7 @@ impl World {
             scheduled: 0,
             room: Arc::new(Shared::new("room".into(), state)),
             written: 0,
+            heard: 0,
             alarm: None,
         }
     }
@@ -225,16 +240,20 @@ impl World {
                 while let Some(Due::Push) = self.room.state.write().advance(now) {}
             }
             Event::KeepAlive(client, connection) => self.keep_alive(client, connection),
-            Event::Gone(member) => {
-                let now = self.instant();
-                _ = self.room.state.write().leave(member, now);
-            }
+            Event::Mature(client, connection) => self.mature(client, connection),
+            Event::Release(client, connection) => self.release(client, connection),
+            Event::Gone(session) => self.gone(*session),
         }
     }
 
     fn link(&mut self) -> u64 {
         let (near, far) = self.weather.link;
         self.rng.u64(near..=far)
+    }
+
+    /// How often clients were sent their own values for nothing.
+    pub(super) fn echoes(&self) -> u64 {
+        self.clients.iter().map(|client| client.echoes).sum()
     }
 
     /// The room's values.

@@ -36,7 +36,7 @@ impl World {
         of.connected = false;
         of.connection += 1;
         if let Some(session) = of.session.take() {
-            self.at(later, Event::Gone(session.member));
+            self.at(later, Event::Gone(Box::new(session)));
         }
     }
 
@@ -50,10 +50,19 @@ impl World {
         let value = match (refused, self.clients[client].dialect) {
             (true, Dialect::Scratch) if self.rng.bool() => "1e400".into(),
             (true, _) => format!("1{:0>1$}", self.written, VALUE_BYTES),
-            (false, _) => self.written.to_string(),
+            (false, _) => (self.written % self.weather.values).to_string(),
         };
         let name = format!("☁ {}", self.rng.usize(0..self.weather.variables));
         self.set(client, name, value);
+    }
+
+    /// A bot answers what it hears.
+    fn answer(&mut self, client: usize, name: &str) {
+        let Some(bot) = self.weather.bot.filter(|_| client == BOT) else { return };
+        self.heard += 1;
+        for value in bot {
+            self.set(client, name.to_owned(), (*value).to_owned());
+        }
     }
 
     pub(super) fn set(&mut self, client: usize, name: String, value: String) {
@@ -68,7 +77,8 @@ impl World {
                 format!(r#"{{"method":"set","name":"{name}","value":{quote}{value}{quote}}}"#)
             }
         };
-        self.clients[client].view.insert(name, value);
+        self.clients[client].view.insert(name.clone(), value.clone());
+        self.clients[client].own.insert(name, value);
         self.send(client, Up::Text(text));
     }
 
@@ -114,7 +124,11 @@ impl World {
                 panic!("{line}");
             };
             let (name, value) = (name.as_json().to_owned(), value.as_json().to_owned());
-            self.clients[client].view.insert(name, value);
+            let of = &mut self.clients[client];
+            let is_echo = [&of.own, &of.view].iter().all(|seen| seen.get(&name) == Some(&value));
+            of.echoes += u64::from(is_echo);
+            of.view.insert(name.clone(), value);
+            self.answer(client, &name);
         }
     }
 }

@@ -21,7 +21,9 @@ impl World {
                 let member = joined.id;
                 let outbox = Outbox::new(self.room.clone(), of.dialect, joined);
                 let (liveness, socket) = (Liveness::default(), VecDeque::new());
-                of.session = Some(Session { member, outbox, liveness, socket });
+                let limits = &self.weather.rules.limits;
+                let conflation = Conflation::new(limits, &Budget::new(usize::MAX), now);
+                of.session = Some(Session { member, outbox, liveness, conflation, socket });
                 self.at(self.now + 25_000, Event::KeepAlive(client, connection));
             }
             (Up::Text(text), Some(session)) => {
@@ -29,19 +31,60 @@ impl World {
                 let Ok(ClientMessage::Set { name, value }) = message else {
                     panic!("{text}");
                 };
-                let (member, base) = (session.member, session.liveness.base());
-                let write = Write { member, base, name: &name, value: value.as_ref() };
-                self.room.state.write().submit(&write, now).unwrap();
+                let base = session.liveness.base();
+                let (conflation, member) = (&mut session.conflation, session.member);
+                let write = Submission { base, name, value };
+                if conflation.lets_pass(now) {
+                    submit(&self.room, member, &write, now);
+                    return;
+                }
+                let created = conflation.creates_beside(&write.name);
+                let value = write.value.as_ref();
+                let outlook = self.room.read(|s| s.outlook(&write.name, value, created)).unwrap();
+                assert!(conflation.hold(&write, outlook), "the budget has no end");
+                if let Some(due) = conflation.due(now) {
+                    let due = (due - self.start).as_micros().div_ceil(1_000) as u64;
+                    self.at(due, Event::Release(client, connection));
+                }
             }
-            (Up::Pong(payload), Some(session)) => _ = session.liveness.pong(&payload, now),
+            (Up::Pong(payload), Some(session)) => {
+                session.liveness.pong(&payload, now);
+                if let Some(due) = session.liveness.due() {
+                    let due = (due - self.start).as_micros().div_ceil(1_000) as u64;
+                    self.at(due, Event::Mature(client, connection));
+                }
+            }
             (up, session) => panic!("{up:?} {session:?}"),
         }
+    }
+
+    /// Submits what a session holds, if it is due.
+    pub(super) fn release(&mut self, client: usize, connection: u64) {
+        let now = self.instant();
+        let of = &mut self.clients[client];
+        let Some(session) = of.session.as_mut().filter(|_| of.connection == connection) else {
+            return;
+        };
+        if session.conflation.due(now).is_some_and(|due| due <= now) {
+            for write in session.conflation.release(now) {
+                submit(&self.room, session.member, &write, now);
+            }
+        }
+    }
+
+    /// What a session holds arrives also if its client has left.
+    pub(super) fn gone(&mut self, mut session: Session) {
+        let now = self.instant();
+        for write in session.conflation.release(now) {
+            submit(&self.room, session.member, &write, now);
+        }
+        _ = self.room.state.write().leave(session.member, now);
     }
 
     pub(super) fn host_writes(&mut self) {
         self.written += 1;
         let name = Json::from_plain(&format!("☁ {}", self.rng.usize(0..self.weather.variables)));
-        let value = Json::from_plain(&self.written.to_string());
+        let value = Json::from_plain(&(self.written % self.weather.values).to_string());
         let now = self.instant();
         self.room.state.write().set_all(&[(name, value)], now).unwrap();
     }
@@ -69,7 +112,26 @@ impl World {
         }
     }
 
+    /// A ping makes a base of what was proven.
+    pub(super) fn mature(&mut self, client: usize, connection: u64) {
+        let now = self.instant();
+        let of = &self.clients[client];
+        let session = of.session.as_ref().filter(|_| of.connection == connection);
+        if session.and_then(|of| of.liveness.due()).is_some_and(|due| due <= now) {
+            self.ping(client, connection);
+        }
+    }
+
     pub(super) fn keep_alive(&mut self, client: usize, connection: u64) {
+        self.ping(client, connection);
+        let is_there = self.clients[client].connection == connection;
+        // Only while the world has something else to do.
+        if is_there && self.events.len() > self.clients.len() {
+            self.at(self.now + 25_000, Event::KeepAlive(client, connection));
+        }
+    }
+
+    fn ping(&mut self, client: usize, connection: u64) {
         let now = self.instant();
         let of = &mut self.clients[client];
         let Some(session) = of.session.as_mut().filter(|_| of.connection == connection) else {
@@ -80,10 +142,6 @@ impl World {
             session.socket.push_back((self.now, Item::Barrier(position), Some(ping)));
             let time = self.now.max(of.delivered);
             self.at(time, Event::Read(client, connection));
-        }
-        // Only while the world has something else to do.
-        if self.events.len() > self.clients.len() {
-            self.at(self.now + 25_000, Event::KeepAlive(client, connection));
         }
     }
 
@@ -100,4 +158,10 @@ impl World {
             self.at(due, Event::Advance);
         }
     }
+}
+
+fn submit(room: &Shared, member: MemberId, write: &Submission<'_>, now: Instant) {
+    let Submission { base, name, value } = write;
+    let write = Write { member, base: *base, name, value: value.as_ref() };
+    room.state.write().submit(&write, now).unwrap();
 }

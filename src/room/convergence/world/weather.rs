@@ -22,6 +22,8 @@ pub(crate) struct Weather {
     /// Milliseconds that a client's application is behind its network side, and ahead of it.
     pub(crate) queues: (u64, u64),
     pub(crate) pause: u64,
+    /// How many values there are: with few, the same come again.
+    pub(crate) values: u64,
     pub(crate) stalls: bool,
     pub(crate) leaves: bool,
     pub(crate) refusals: bool,
@@ -29,6 +31,8 @@ pub(crate) struct Weather {
     pub(crate) jams: bool,
     /// The host writes too.
     pub(crate) host: bool,
+    /// What the bot, if there is one, sets a variable to whenever it hears a set of it.
+    pub(crate) bot: Option<&'static [&'static str]>,
     pub(crate) window: usize,
     /// What clients speak.
     pub(crate) dialects: Vec<Dialect>,
@@ -49,11 +53,13 @@ impl Weather {
             link: (rng.u64(1..far), far),
             queues: (queue, queue),
             pause: *rng.choice(&[5, 20, 100, 600, 3_000]).unwrap(),
+            values: *rng.choice(&[u64::MAX, u64::MAX, 2, 3]).unwrap(),
             stalls: rng.u64(0..4) == 0,
             leaves: rng.bool(),
             refusals: rng.u64(0..3) == 0,
             jams: rng.u64(0..4) == 0,
             host: rng.u64(0..3) == 0,
+            bot: None,
             window: rng.usize(1..4),
             dialects: match rng.bool() {
                 true => vec![Dialect::Spec],
@@ -68,7 +74,9 @@ impl Weather {
                 settle: settle.map(|settle| if rng.u64(0..4) == 0 { settle / 100 } else { settle }),
                 limits: Limits::default()
                     .value_bytes(VALUE_BYTES)
-                    .backlog_batches(*rng.choice(&[1, 4, 64]).unwrap()),
+                    .backlog_batches(*rng.choice(&[1, 4, 64]).unwrap())
+                    .messages_per_second(*rng.choice(&[0, 0, 1, 4, 20]).unwrap())
+                    .message_burst(rng.u32(1..4)),
                 policy: None,
                 keeper: None,
                 history: 0,

@@ -1,0 +1,220 @@
+//! What a client writes over its message rate: the latest value of each variable, until its turn
+//! comes.
+//!
+//! What reaches the room is what the client wrote, in that order, without values that it has
+//! overwritten meanwhile. Knows no socket, and no clock but the time it is handed.
+
+use std::time::Instant;
+
+use indexmap::IndexMap;
+
+use super::rate::Bucket;
+use crate::{
+    budget::{Budget, Charge},
+    limits::Limits,
+    room::Outlook,
+    wire::Json,
+};
+
+/// What a held write costs beside its texts: its place in the map, and its allocations.
+const HELD_COST: usize = 200;
+
+/// One `set` of a member, on its way from its session into the room.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Submission<'a> {
+    /// The position up to which the member had seen all when this was read: conflation delays a
+    /// write, but the member knew no more when it made it.
+    pub(crate) base: u64,
+    pub(crate) name: Json<'a>,
+    /// `None` is a value that is refused: its writer is sent the room's.
+    pub(crate) value: Option<Json<'a>>,
+}
+
+/// The message rate of one client, and its writes that wait for it.
+#[derive(Debug)]
+pub(crate) struct Conflation {
+    rate: Bucket,
+    /// By name, in the order in which they were written last.
+    held: IndexMap<Json<'static>, Held>,
+    charge: Charge,
+}
+
+#[derive(Debug)]
+struct Held {
+    base: u64,
+    value: Option<Json<'static>>,
+    /// A later value was refused: after `value` its writer is sent the room's.
+    heals: bool,
+    is_new: bool,
+}
+
+impl Conflation {
+    pub(crate) fn new(limits: &Limits, budget: &Budget, now: Instant) -> Self {
+        Self {
+            rate: Bucket::new(limits.messages_per_second, limits.message_burst, now),
+            held: IndexMap::new(),
+            charge: budget.open(),
+        }
+    }
+
+    /// Whether a write may go to the room at once. Nothing overtakes what is held.
+    pub(crate) fn lets_pass(&mut self, now: Instant) -> bool {
+        let passes = self.held.is_empty() && self.rate.has(1, now) <= now;
+        if passes {
+            self.rate.take(1, now);
+        }
+        passes
+    }
+
+    /// When what is held is due; `None` if nothing is held.
+    pub(crate) fn due(&mut self, now: Instant) -> Option<Instant> {
+        (!self.held.is_empty()).then(|| self.turn(now))
+    }
+
+    /// When the next write may go to the room.
+    pub(crate) fn turn(&mut self, now: Instant) -> Instant {
+        self.rate.has(1, now)
+    }
+
+    /// How many held writes would create a variable, beside one of this name.
+    pub(crate) fn creates_beside(&self, name: &Json<'_>) -> usize {
+        self.held.iter().filter(|(held, of)| of.is_new && *held != name).count()
+    }
+
+    /// Holds a write instead of an earlier one of the same variable. False, and nothing has changed,
+    /// if the budget does not have the bytes.
+    #[must_use]
+    pub(crate) fn hold(&mut self, write: &Submission<'_>, outlook: Outlook) -> bool {
+        let refused = matches!(outlook, Outlook::Refused | Outlook::Ignored);
+        if refused && let Some(earlier) = self.held.get_mut(write.name.as_json()) {
+            // The value that the room would have had without the refused one still counts. It keeps
+            // its place, so that the bases of what leaves never go back.
+            earlier.heals = true;
+            return true;
+        }
+        if outlook == Outlook::Ignored {
+            return true;
+        }
+        let name = write.name.clone().into_owned();
+        let before = self.held.get(name.as_json()).map_or(0, |held| held.cost(&name));
+        let held = Held {
+            base: write.base,
+            value: write.value.clone().filter(|_| !refused).map(Json::into_owned),
+            heals: refused,
+            is_new: outlook == Outlook::New,
+        };
+        let after = held.cost(&name);
+        if !self.charge.grow(after.saturating_sub(before)) {
+            return false;
+        }
+        self.charge.shrink(before.saturating_sub(after));
+        self.held.shift_remove(name.as_json());
+        self.held.insert(name, held);
+        true
+    }
+
+    /// Takes out all that is held, which the client pays for by waiting for its next turn longer:
+    /// so what the room has is what the client had at one moment.
+    pub(crate) fn release(&mut self, now: Instant) -> Vec<Submission<'static>> {
+        let held = std::mem::take(&mut self.held);
+        self.charge.shrink(self.charge.bytes());
+        self.rate.take(held.len(), now);
+        let mut writes = Vec::with_capacity(held.len());
+        for (name, Held { base, value, heals, .. }) in held {
+            if value.is_some() {
+                writes.push(Submission { base, name: name.clone(), value });
+            }
+            if heals {
+                writes.push(Submission { base, name, value: None });
+            }
+        }
+        writes
+    }
+}
+
+impl Held {
+    fn cost(&self, name: &Json<'_>) -> usize {
+        let value = self.value.as_ref().map_or(0, |value| value.as_json().len());
+        HELD_COST + name.as_json().len() + value
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn write(name: &str, value: Option<&str>, base: u64) -> Submission<'static> {
+        Submission { base, name: Json::from_plain(name), value: value.map(Json::from_plain) }
+    }
+
+    /// At one message a second.
+    fn conflation(burst: u32, budget: &Budget, now: Instant) -> Conflation {
+        let limits = Limits::default().messages_per_second(1).message_burst(burst);
+        Conflation::new(&limits, budget, now)
+    }
+
+    #[test]
+    fn under_the_rate_all_pass_and_then_nothing_overtakes() {
+        let (now, budget) = (Instant::now(), Budget::new(usize::MAX));
+        let mut conflation = conflation(2, &budget, now);
+        assert!(conflation.lets_pass(now) && conflation.lets_pass(now));
+        assert!(!conflation.lets_pass(now));
+        assert_eq!(conflation.due(now), None, "nothing is held yet");
+        assert!(conflation.hold(&write("x", Some("1"), 0), Outlook::Known));
+        let due = now + Duration::from_secs(1);
+        assert_eq!(conflation.due(now), Some(due));
+        assert!(!conflation.lets_pass(due), "it would overtake x");
+        assert_eq!(conflation.release(due), [write("x", Some("1"), 0)]);
+        assert!(conflation.lets_pass(due + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn the_latest_of_each_leave_in_the_order_of_their_writing() {
+        let (now, budget) = (Instant::now(), Budget::new(usize::MAX));
+        let mut conflation = conflation(1, &budget, now);
+        for (name, value, base) in [("x", "1", 3), ("y", "1", 4), ("x", "2", 5), ("z", "1", 6)] {
+            assert!(conflation.hold(&write(name, Some(value), base), Outlook::Known));
+        }
+        assert!(budget.used() > 3 * HELD_COST);
+        let released = conflation.release(now);
+        let latest = [("y", "1", 4), ("x", "2", 5), ("z", "1", 6)];
+        assert_eq!(released, latest.map(|(name, value, base)| write(name, Some(value), base)));
+        assert_eq!(budget.used(), 0);
+        // Three took one token and owe two.
+        assert!(conflation.hold(&write("x", Some("3"), 7), Outlook::Known));
+        assert_eq!(conflation.due(now), Some(now + Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn a_refused_value_leaves_the_one_before_it() {
+        let (now, budget) = (Instant::now(), Budget::new(usize::MAX));
+        let mut conflation = conflation(1, &budget, now);
+        assert!(conflation.hold(&write("x", Some("1"), 3), Outlook::Known));
+        // The room does not know x yet.
+        assert!(conflation.hold(&write("x", None, 4), Outlook::Ignored));
+        assert!(conflation.hold(&write("y", Some("long"), 4), Outlook::Refused));
+        assert!(conflation.hold(&write("z", None, 4), Outlook::Ignored));
+        assert_eq!(
+            conflation.release(now),
+            [write("x", Some("1"), 3), write("x", None, 3), write("y", None, 4)]
+        );
+        assert!(conflation.hold(&write("x", None, 5), Outlook::Refused));
+        assert!(conflation.hold(&write("x", Some("2"), 6), Outlook::Known));
+        assert_eq!(conflation.release(now), [write("x", Some("2"), 6)], "seen by its writer too");
+    }
+
+    #[test]
+    fn what_has_no_memory_is_not_held() {
+        let (now, budget) = (Instant::now(), Budget::new(300));
+        let mut conflation = conflation(1, &budget, now);
+        assert!(conflation.hold(&write("x", Some("1"), 0), Outlook::New));
+        assert_eq!(conflation.creates_beside(&Json::from_plain("y")), 1);
+        assert_eq!(conflation.creates_beside(&Json::from_plain("x")), 0);
+        assert!(!conflation.hold(&write("x", Some(&"v".repeat(200)), 0), Outlook::Known));
+        assert!(!conflation.hold(&write("y", Some("1"), 0), Outlook::New));
+        assert_eq!(conflation.release(now), [write("x", Some("1"), 0)]);
+        assert_eq!(budget.used(), 0);
+    }
+}
