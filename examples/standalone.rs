@@ -15,7 +15,8 @@ use axum::{
     serve::ListenerExt,
 };
 use axum_cloud_variables::{
-    Limits, Origins, RedbStore, RedisRelay, RelayError, RoomRegistry, ScratchValues, UsernameRules,
+    Limits, Origins, RedbStore, RedisRelay, RelayError, RoomRegistry, ScratchFraming,
+    ScratchValues, UsernameRules,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::Parser;
@@ -37,6 +38,10 @@ struct Args {
     /// Address to listen on, such as 0.0.0.0:9080 for the whole network; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:9080")]
     listen: SocketAddr,
+    /// Send Scratch clients each set in a frame of its own with a newline behind it, as Scratch's own
+    /// server does, for programs that read nothing else.
+    #[arg(long)]
+    scratch_lines: bool,
     /// Path of the WebSocket.
     #[arg(long, default_value = "/", value_parser = mount_path)]
     path: String,
@@ -47,7 +52,11 @@ struct Args {
     /// this is given.
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
-    /// Accept usernames that the profanity filter would refuse.
+    /// Accept usernames such as admin, moderator or server, which bots often have.
+    #[arg(long)]
+    staff_usernames: bool,
+    /// Accept every username: of any characters, up to 1,000 of them, profane ones and those of staff
+    /// too.
     #[arg(long)]
     any_username: bool,
     /// Rooms at most.
@@ -65,7 +74,8 @@ struct Args {
     /// Scratch clients may set any string, not numbers only.
     #[arg(long)]
     any_value: bool,
-    /// Messages a second that are read from one client (bursts of twice as many); 0 is no limit.
+    /// Sets a second that one client may write (bursts of twice as many), 0 for no limit; of a client
+    /// that is over it, the latest value of each variable is taken.
     #[arg(long, default_value_t = Limits::default().messages_per_second)]
     messages_per_second: u32,
     /// Milliseconds between two batches of a room; 0 sends whatever is there.
@@ -138,10 +148,16 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
         println!("{} rooms imported, {} were there", imported.created, imported.skipped);
         return Ok(());
     }
-    let mount = rooms.mount(&args.path).origins(match &args.allow_origin[..] {
-        [] => Origins::any(),
-        list => Origins::list(list),
-    });
+    let mount = rooms
+        .mount(&args.path)
+        .origins(match &args.allow_origin[..] {
+            [] => Origins::any(),
+            list => Origins::list(list),
+        })
+        .scratch_framing(match args.scratch_lines {
+            true => ScratchFraming::Lines,
+            false => ScratchFraming::Joined,
+        });
     // As a layer, so that --path / leaves index.html to --public.
     let app = match &args.public {
         Some(folder) if !folder.is_dir() => {
@@ -257,7 +273,12 @@ fn registry(args: &Args) -> Result<RoomRegistry, Box<dyn Error>> {
             true => ScratchValues::Strings,
             false => ScratchValues::Numbers,
         })
-        .usernames(UsernameRules::default().refuse_profanity(!args.any_username))
+        .usernames(match args.any_username {
+            true => UsernameRules::any(),
+            false => UsernameRules::default()
+                .allow_impersonation(args.staff_usernames)
+                .refuse_profanity(true),
+        })
         .build()?)
 }
 

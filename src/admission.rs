@@ -1,6 +1,6 @@
 //! Who may play: the checks of a handshake, in the order in which a client learns of them.
 
-use std::{future::ready, pin::pin, sync::Arc};
+use std::{borrow::Cow, future::ready, pin::pin, sync::Arc};
 
 use axum::http::request::Parts;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -17,7 +17,7 @@ use crate::{
     policy::{self, AnyPolicy},
     registry::{EnterError, Inner, Seat},
     room::{Link, MemberId, Newcomer, Outlet, Refusal, Shared},
-    wire::{Dialect, Handshake, Json},
+    wire::{Dialect, Handshake, Json, ScratchFraming},
 };
 
 /// Lets a client into the room that its handshake names, or says why not. The order of the checks
@@ -30,7 +30,8 @@ pub(crate) async fn admit(
     line: Line,
 ) -> Result<(Seat, Outbox), Close> {
     let limits = &registry.rules.limits;
-    let room = room_id(&handshake.room, limits)?;
+    let framing = caller.scratch_framing;
+    let room = room_id(&handshake.room, dialect, limits)?;
     let name = handshake
         .username
         .plain()
@@ -78,7 +79,7 @@ pub(crate) async fn admit(
                 let span = Span::current();
                 span.record("username", &*name).record("dialect", tracing::field::debug(dialect));
                 debug!("joined");
-                let outbox = Outbox::new(seat.room().clone(), dialect, joined);
+                let outbox = Outbox::new(seat.room().clone(), dialect, joined).framed(framing);
                 return Ok((seat, outbox));
             }
             Err(EnterError::Room(room, Refusal::NameInUse(holders))) if !holders.is_empty() => {
@@ -109,6 +110,8 @@ pub(crate) struct Caller {
     pub(crate) identity: Identity,
     /// The request, where there is a policy that may look at it.
     pub(crate) request: Option<Box<Parts>>,
+    /// That of the mount.
+    pub(crate) scratch_framing: ScratchFraming,
 }
 
 /// How a room and a session reach each other.
@@ -136,12 +139,21 @@ async fn ask(
     }
 }
 
-fn room_id<'a>(id: &'a Json<'_>, limits: &Limits) -> Result<std::borrow::Cow<'a, str>, Close> {
-    if !(1..=limits.room_id_bytes).contains(&id.byte_len()) {
-        let most = limits.room_id_bytes;
-        return Err(Close::protocol(format!("'room' must have 1 to {most} bytes")));
+fn room_id<'a>(id: &'a Json<'_>, dialect: Dialect, limits: &Limits) -> Result<Cow<'a, str>, Close> {
+    let (field, code) = match dialect {
+        // Its clients come back after all codes but a few, with the same id.
+        Dialect::Scratch => ("project_id", CloseCode::Incompatible),
+        Dialect::Spec => ("room", CloseCode::Protocol),
+        Dialect::Forkphorus2020 => ("id", CloseCode::Protocol),
+    };
+    let Some(plain) = id.plain() else {
+        return Err(Close::new(code, format!("'{field}' must be a valid Unicode string")));
+    };
+    if !limits.allow_room_id(&plain) {
+        let most = limits.room_id_chars;
+        return Err(Close::new(code, format!("'{field}' must have 1 to {most} characters")));
     }
-    id.plain().ok_or_else(|| Close::protocol("'room' must be a valid Unicode string"))
+    Ok(plain)
 }
 
 fn check_variables(variables: &[(Json<'_>, Json<'_>)], limits: &Limits) -> Result<(), Close> {

@@ -13,12 +13,10 @@ use crate::wire::Dialect;
 /// | | `Spec`, `Forkphorus2020` | `Scratch` | why |
 /// |---|---|---|---|
 /// | [`Incompatible`](Self::Incompatible) | 4001 | 4004 | there 4001 is unknown, so they would come back for ever; 4004 is 'project unavailable' |
-/// | [`Unavailable`](Self::Unavailable) | 4003 | 1013 | TurboWarp's clients never come back after 4003 |
+/// | [`Overloaded`](Self::Overloaded), [`Unavailable`](Self::Unavailable) | 4003 | 1013 | TurboWarp's clients never come back after 4003 |
 /// | [`Kicked`](Self::Kicked) | 4004 | 4000 | after 4004 they never come back |
 ///
-/// What is left for 4003 there is a room or a server that is really full: TurboWarp's clients tell
-/// their player so and stop, Scratch's own comes back. (Scratch's own player looks at no code: it
-/// comes back after all of them.)
+/// (Scratch's own player looks at no code: it comes back after all of them.)
 ///
 /// ```
 /// use axum_cloud_variables::{CloseCode, Dialect};
@@ -51,9 +49,9 @@ pub enum CloseCode {
     Incompatible,
     /// 4002: a problem with the username that another name solves.
     Username,
-    /// 4003: the server or the room is full.
+    /// 4003 (1013 for Scratch clients): the server or the room is full.
     Overloaded,
-    /// 4003: not now, but soon again: the room is locked, or the server is shutting down.
+    /// 4003 (1013 for Scratch clients): not now, but soon again: the room is locked, or the server is shutting down.
     Unavailable,
     /// 4004: kicked by the host.
     Kicked,
@@ -71,7 +69,7 @@ impl CloseCode {
             (Self::TooLarge, _) => 1009,
             (Self::Internal, _) => 1011,
             (Self::Restart, _) => 1012,
-            (Self::Unavailable, Dialect::Scratch) => 1013,
+            (Self::Overloaded | Self::Unavailable, Dialect::Scratch) => 1013,
             (Self::Protocol, _) | (Self::Kicked, Dialect::Scratch) => 4000,
             (Self::Incompatible, Dialect::Spec | Dialect::Forkphorus2020) => 4001,
             (Self::Username, _) => 4002,
@@ -87,7 +85,7 @@ impl CloseCode {
         !matches!(
             (dialect, self.code(dialect)),
             (Dialect::Spec | Dialect::Forkphorus2020, 4001 | 4002)
-                | (Dialect::Scratch, 4002..=4004)
+                | (Dialect::Scratch, 4002 | 4004)
         )
     }
 }

@@ -48,7 +48,7 @@ pub use room::{
 #[cfg(feature = "redb")]
 pub use store::RedbStore;
 pub use store::{Change, RoomStore, StoreError, StoreStats, StoredRoom, StoredSchema};
-pub use wire::{Dialect, ScratchValues};
+pub use wire::{Dialect, ScratchFraming, ScratchValues};
 
 /// Compiles the README's examples.
 #[cfg(doctest)]

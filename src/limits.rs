@@ -41,7 +41,7 @@ macro_rules! limits {
 limits! {
     /// Rooms in the registry, emptied ones included. Default 16,384. An empty room costs about
     /// 3 KB. Over it the longest-empty room goes; where none is empty, a new room is refused with
-    /// 4003.
+    /// 4003 (1013 for Scratch clients, here and below).
     rooms: usize = 16_384;
     /// Connections to the registry, before and after their handshake. Default 16,384. Each costs
     /// about 10 KB, and keeps buffers as long as the longest message it has sent and the longest
@@ -59,8 +59,10 @@ limits! {
     /// Bytes of a value, as UTF-8. Default 100,000. A handshake with a longer one: 4000; a set is
     /// ignored and its sender gets the room's value back.
     value_bytes: usize = 100_000;
-    /// Bytes of a room's id, as UTF-8; at least 1. Default 1,000. Over it: 4000.
-    room_id_bytes: usize = 1_000;
+    /// Characters of a room's id; at least 1. Default 1,000, of up to four bytes each. Over it: 4000,
+    /// or for [`Dialect::Scratch`](crate::Dialect::Scratch) 4004, because its clients would come back
+    /// after 4000.
+    room_id_chars: usize = 1_000;
     /// Bytes of one message from a client, whole or in fragments. Default 160 KiB, so that a value
     /// at its limit fits. Over it: 1009. A room whose names are fixed must fit one message as a
     /// handshake would carry it; a set that would make it longer is ignored.
@@ -110,4 +112,11 @@ limits! {
     close_timeout: Duration = Duration::from_secs(2);
     /// Time that an emptied room keeps its variables. Default 1 h.
     empty_room_ttl: Duration = Duration::from_secs(3_600);
+}
+
+impl Limits {
+    /// Whether a room may have this id.
+    pub(crate) fn allow_room_id(&self, id: &str) -> bool {
+        (1..=self.room_id_chars).contains(&id.chars().count())
+    }
 }

@@ -18,7 +18,7 @@ use axum::{
 pub use gate::Origins;
 pub use layer::{MountLayer, MountService};
 
-use crate::{admission::Caller, registry::RoomRegistry, session};
+use crate::{admission::Caller, registry::RoomRegistry, session, wire::ScratchFraming};
 use gate::Gate;
 
 /// A door to a registry's rooms at one path of the host's app. What belongs to a door is set here,
@@ -40,6 +40,7 @@ pub struct Mount {
     /// Without a slash at its end: empty for the root.
     path: Arc<str>,
     gate: Gate,
+    scratch_framing: ScratchFraming,
 }
 
 impl RoomRegistry {
@@ -54,7 +55,12 @@ impl RoomRegistry {
     /// route of axum's or the app has that route already.
     pub fn mount(&self, path: &str) -> Mount {
         assert!(path.starts_with('/'), "a mount's path must begin with a slash: {path:?}");
-        Mount { rooms: self.clone(), path: path.trim_end_matches('/').into(), gate: Gate::new() }
+        Mount {
+            rooms: self.clone(),
+            path: path.trim_end_matches('/').into(),
+            gate: Gate::new(),
+            scratch_framing: ScratchFraming::default(),
+        }
     }
 
     /// The rooms as a router for [`Router::nest`], with the default rules of a [`Mount`].
@@ -80,6 +86,13 @@ impl Mount {
     /// [`Identity`](crate::Identity) into the request's extensions. Default `false`.
     pub fn require_identity(mut self, require: bool) -> Self {
         self.gate.require_identity = require;
+        self
+    }
+
+    /// How sets are framed for Scratch clients that come in here. Default
+    /// [`ScratchFraming::Joined`].
+    pub fn scratch_framing(mut self, framing: ScratchFraming) -> Self {
+        self.scratch_framing = framing;
         self
     }
 
@@ -116,7 +129,7 @@ impl Mount {
             return StatusCode::SERVICE_UNAVAILABLE.into_response();
         }
         let request = registry.rules.policy.is_some().then(|| Box::new(parts));
-        let caller = Caller { identity, request };
+        let caller = Caller { identity, request, scratch_framing: self.scratch_framing };
         tokio::spawn(async move {
             // Else the client went away before the response was written.
             if let Ok(upgraded) = upgrade.await {

@@ -7,7 +7,7 @@ use tokio::sync::broadcast::{Receiver, error::TryRecvError};
 
 use crate::{
     room::{Batch, Joined, MemberId, Shared, Snapshot, Start},
-    wire::{Dialect, Frame},
+    wire::{Dialect, Frame, ScratchFraming},
 };
 
 /// One member's view of its room's broadcast.
@@ -16,6 +16,7 @@ pub(crate) struct Outbox {
     room: Arc<Shared>,
     member: MemberId,
     dialect: Dialect,
+    framing: Framing,
     /// `None` while the member lags: nothing is kept for it but that.
     receiver: Option<Receiver<Arc<Batch>>>,
     /// A snapshot of which frames are still to go, and which is next.
@@ -28,6 +29,15 @@ pub(crate) struct Outbox {
     sent: u64,
     /// A snapshot or a correction was sent behind which no ping has gone yet.
     unproven: bool,
+}
+
+/// How the lines of a text reach the member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    Together,
+    OneByOne,
+    /// Each with a newline behind it.
+    Ended,
 }
 
 /// What goes to the member next.
@@ -46,6 +56,12 @@ impl Outbox {
             room,
             member: joined.id,
             dialect,
+            framing: match dialect {
+                // The first of these clients read a frame as one object, and the later ones stop at a
+                // variable that they do not know.
+                Dialect::Forkphorus2020 => Framing::OneByOne,
+                Dialect::Spec | Dialect::Scratch => Framing::Together,
+            },
             receiver: None,
             snapshot: None,
             lines: None,
@@ -55,6 +71,14 @@ impl Outbox {
         };
         outbox.begin(joined.start);
         outbox
+    }
+
+    /// Has a Scratch client's sets framed so.
+    pub(crate) fn framed(mut self, framing: ScratchFraming) -> Self {
+        if self.dialect == Dialect::Scratch && framing == ScratchFraming::Lines {
+            self.framing = Framing::Ended;
+        }
+        self
     }
 
     fn begin(&mut self, start: Start) {
@@ -109,10 +133,13 @@ impl Outbox {
         frame
     }
 
-    /// Clients of 2020 get each set in a frame of its own: the first of them read a frame as one
-    /// object, and the later ones stop at a variable that they do not know.
     fn hand_out(&mut self, frame: Frame) -> Frame {
-        if self.dialect == Dialect::Forkphorus2020 && frame.as_text().contains('\n') {
+        let is_whole = match self.framing {
+            Framing::Together => true,
+            Framing::OneByOne => !frame.as_text().contains('\n'),
+            Framing::Ended => false,
+        };
+        if !is_whole {
             self.lines = Some((frame.clone(), 0));
             return self.next_line().unwrap_or(frame);
         }
@@ -126,7 +153,10 @@ impl Outbox {
         let line = rest.split('\n').next().unwrap_or_default();
         let is_last = line.len() == rest.len();
         *at += line.len() + 1;
-        let line = Frame::text(line);
+        let line = match self.framing {
+            Framing::Ended => Frame::text(&format!("{line}\n")),
+            Framing::Together | Framing::OneByOne => Frame::text(line),
+        };
         if is_last {
             self.lines = None;
             self.note_sent();

@@ -14,7 +14,7 @@ use std::{future::poll_fn, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use hyper::upgrade::Upgraded;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Instrument, debug, debug_span, field};
 
 pub(crate) use conflation::{Conflation, Submission};
@@ -55,13 +55,14 @@ async fn talk(upgraded: Upgraded, registry: Arc<Inner>, caller: Caller, session:
     let limits = &registry.rules.limits;
     let (budget, values) = (registry.budget(), registry.admission.scratch_values);
     let mut reader = Reader::new(&socket, &link, limits, budget, values).await;
-    let end = if session.ordinal > limits.sessions {
-        End::Close(full())
-    } else {
-        let talk = Talk { registry: &registry, link: &link, socket: &socket };
-        let talked = AssertUnwindSafe(talk.run(&mut reader, caller)).catch_unwind().await;
-        talked.unwrap_or_else(|_| End::Close(fault()))
-    };
+    let talk = Talk { registry: &registry, link: &link, socket: &socket };
+    let talked = AssertUnwindSafe(async {
+        match session.ordinal > limits.sessions {
+            true => End::Close(talk.refuse(&mut reader).await),
+            false => talk.run(&mut reader, caller).await,
+        }
+    });
+    let end = talked.catch_unwind().await.unwrap_or_else(|_| End::Close(fault()));
     conclude(&socket, &mut reader, end, limits.close_timeout).await;
 }
 
@@ -97,32 +98,49 @@ impl Talk<'_> {
         reader: &mut Reader,
         caller: Caller,
     ) -> Result<(Seat, Outbox, String), End> {
-        let limit = self.registry.rules.limits.handshake_timeout;
-        let first = tokio::select! {
-            biased;
-            first = timeout(limit, reader.first_text()) => first,
-            () = self.registry.drain.begun() => {
-                let reason = "the server is shutting down";
-                return Err(End::Close(Close::new(CloseCode::GoingAway, reason)));
-            }
-        };
-        let frame = first.map_err(|_| End::Close(Close::protocol("no handshake came")))??;
-        let dialect = Dialect::detect(&frame)?;
-        reader.speak(dialect);
-        let mut messages = dialect.messages(&frame);
-        let first = messages.next().unwrap_or_default();
-        match reader.decode(first)? {
-            ClientMessage::Handshake(handshake) => {
-                let line = Line { link: self.link.clone(), outlet: self.socket.clone() };
-                let admission = admit(self.registry, dialect, handshake, caller, line);
-                let (seat, outbox) = admission.await.map_err(End::Close)?;
-                Ok((seat, outbox, messages.collect::<Vec<_>>().join("\n")))
-            }
-            ClientMessage::Set { .. } | ClientMessage::Ignored => {
-                let reason = "the first message must be a handshake";
-                Err(End::Close(Close::protocol(reason)))
+        let deadline = Instant::now() + self.registry.rules.limits.handshake_timeout;
+        loop {
+            let first = tokio::select! {
+                biased;
+                first = timeout_at(deadline, reader.first_text()) => first,
+                () = self.registry.drain.begun() => {
+                    let reason = "the server is shutting down";
+                    return Err(End::Close(Close::new(CloseCode::GoingAway, reason)));
+                }
+            };
+            let frame = first.map_err(|_| End::Close(Close::protocol("no handshake came")))??;
+            let dialect = Dialect::detect(&frame)?;
+            reader.speak(dialect);
+            let mut messages = dialect.messages(&frame);
+            while let Some(message) = messages.next() {
+                match reader.decode(message)? {
+                    ClientMessage::Handshake(handshake) => {
+                        let line = Line { link: self.link.clone(), outlet: self.socket.clone() };
+                        let admission = admit(self.registry, dialect, handshake, caller, line);
+                        let (seat, outbox) = admission.await.map_err(End::Close)?;
+                        return Ok((seat, outbox, messages.collect::<Vec<_>>().join("\n")));
+                    }
+                    // Scratch clients may delete and rename at any time, without effect.
+                    ClientMessage::Ignored => {}
+                    ClientMessage::Set { .. } => {
+                        let reason = "the first message must be a handshake";
+                        return Err(End::Close(Close::protocol(reason)));
+                    }
+                }
             }
         }
+    }
+
+    /// Refuses a client for which there is no place, as its dialect has it: clients of one stay away
+    /// for ever after the code that brings those of another back.
+    async fn refuse(&self, reader: &mut Reader) -> Close {
+        let patience = self.registry.rules.limits.close_timeout;
+        if let Ok(Ok(frame)) = timeout(patience, reader.first_text()).await
+            && let Ok(dialect) = Dialect::detect(&frame)
+        {
+            reader.speak(dialect);
+        }
+        Close::new(CloseCode::Overloaded, "the server is full: try again later")
     }
 }
 
@@ -154,10 +172,6 @@ async fn hang_up(socket: &Socket, reader: &mut Reader, close: &Close) {
     socket.with(|writer| writer.close(frame));
     poll_fn(|cx| socket.poll_written(cx)).await;
     reader.drain().await;
-}
-
-fn full() -> Close {
-    Close::new(CloseCode::Overloaded, "the server is full: try again later")
 }
 
 fn fault() -> Close {

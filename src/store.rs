@@ -18,7 +18,7 @@ pub(crate) use keeper::{Expiry, Keeper, seconds_since_1970};
 /// registry is built, too.)
 ///
 /// - Texts (names of variables, values) are given and taken as they stand in JSON between their quotes.
-///   No store needs to read them.
+///   A value that is a number has a quotation mark before it. No store needs to read them.
 /// - A [`commit`](Self::commit) that returned `Ok` is durable, all of it; of one that failed, or during
 ///   which the process died, all or nothing is there.
 /// - What is loaded is what was committed last.
@@ -83,7 +83,7 @@ impl<S: RoomStore + ?Sized> RoomStore for Arc<S> {
 pub struct StoredRoom {
     /// Whether clients may create variables in it.
     pub schema: StoredSchema,
-    /// Names and values, in no order.
+    /// Names and values, in the order in which the variables were created.
     pub variables: Vec<(String, String)>,
 }
 
@@ -129,7 +129,8 @@ pub enum Change {
         schema: StoredSchema,
         /// When it was last used, in seconds since the beginning of 1970.
         used: u64,
-        /// These have these values now; others stay as they are.
+        /// These have these values now; others stay as they are. Variables that are new are in the order
+        /// of their creation, and come behind those that are there.
         values: Vec<(String, String)>,
         /// These are no more.
         dropped: Vec<String>,

@@ -5,6 +5,7 @@
 //! surrogates included.
 
 mod dialect;
+mod envelope;
 mod frame;
 mod number;
 mod scratch;
@@ -13,13 +14,14 @@ mod text;
 
 use std::fmt;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use envelope::Envelope;
 
 pub use dialect::Dialect;
 pub(crate) use frame::{Frame, Lines};
-pub use scratch::ScratchValues;
-pub(crate) use text::{Json, Text, parse_map};
+pub use scratch::{ScratchFraming, ScratchValues};
+pub(crate) use text::{Json, NUMBER, Text, parse_values};
+
+use crate::close::CloseCode;
 
 /// The text of a frame to a client is at most this long, unless one `set` alone is longer: what is
 /// written in one piece holds up all that comes behind it.
@@ -67,7 +69,18 @@ pub(crate) enum Malformed {
     NotAString(&'static str),
     Variables,
     ProjectId,
-    CloudName,
+    User,
+}
+
+impl Malformed {
+    /// What the client is told by: a code after which clients of its kind do not send the same again.
+    pub(crate) fn code(self) -> CloseCode {
+        match self {
+            Self::ProjectId => CloseCode::Incompatible,
+            Self::User => CloseCode::Username,
+            _ => CloseCode::Protocol,
+        }
+    }
 }
 
 impl fmt::Display for Malformed {
@@ -83,9 +96,7 @@ impl fmt::Display for Malformed {
                 f.write_str("'variables' must be an object whose values are strings")
             }
             Self::ProjectId => f.write_str("'project_id' must be a string or a number"),
-            Self::CloudName => {
-                f.write_str("the name of a cloud variable must begin with '\u{2601} '")
-            }
+            Self::User => f.write_str("'user' must be a string: choose a username"),
         }
     }
 }
@@ -96,23 +107,11 @@ pub(crate) fn decode(
     values: ScratchValues,
     message: &str,
 ) -> Result<ClientMessage<'_>, Malformed> {
+    let envelope = Envelope::parse(message)?;
     match dialect {
-        Dialect::Spec | Dialect::Forkphorus2020 => spec::decode(parse(message)?),
-        Dialect::Scratch => scratch::decode(parse(message)?, values),
+        Dialect::Spec | Dialect::Forkphorus2020 => spec::decode(envelope),
+        Dialect::Scratch => scratch::decode(envelope, values),
     }
-}
-
-/// Reads an object; only the fields of `T` are looked at.
-fn parse<'a, T: Deserialize<'a>>(message: &'a str) -> Result<T, Malformed> {
-    // A derived struct would also take an array.
-    if !message.trim_start().starts_with('{') {
-        return Err(Malformed::NotOneObject);
-    }
-    serde_json::from_str(message).map_err(|_| Malformed::NotOneObject)
-}
-
-fn string<'a>(field: &'static str, raw: Option<&'a RawValue>) -> Result<Json<'a>, Malformed> {
-    raw.and_then(Json::parse).ok_or(Malformed::NotAString(field))
 }
 
 #[cfg(test)]
@@ -140,7 +139,6 @@ mod tests {
             "{} 1",
             "{\"kind\":}",
             r#"["set",null,null,null,"x","1"]"#,
-            r#"{"kind":"set","method":"set","kind":"set","method":"set"}"#,
             "{\"kind\":\"set\",\"variable\":\"a\",\"value\":\"1\"}\n{\"kind\":\"set\",\"variable\":\"a\",\"value\":\"2\"}",
         ] {
             for dialect in DIALECTS {
@@ -170,6 +168,22 @@ mod tests {
     }
 
     #[test]
+    fn of_a_field_that_is_there_twice_the_last_counts() {
+        for (dialect, text) in [
+            (Dialect::Spec, r#"{"kind":"x","variable":1,"kind":"set","variable":"a","value":"1"}"#),
+            (Dialect::Scratch, r#"{"method":"x","name":1,"method":"set","name":"a","value":"1"}"#),
+        ] {
+            let expected = ClientMessage::Set {
+                name: Json::from_plain("a"),
+                value: Some(Json::from_plain("1")),
+            };
+            assert_eq!(decode(dialect, text), Ok(expected));
+        }
+        let text = r#"{"kind":"set","\ud800":1,"kind":null}"#;
+        assert_eq!(decode(Dialect::Spec, text), Err(Malformed::NoTag("kind")));
+    }
+
+    #[test]
     fn nesting_is_skipped_without_recursion() {
         let deep = format!(
             r#"{{"kind":"set","method":"set","variable":"x","name":"☁ x","value":"1","more":{}{}}}"#,
@@ -178,6 +192,29 @@ mod tests {
         );
         for dialect in DIALECTS {
             assert!(decode(dialect, &deep).is_ok());
+        }
+    }
+
+    #[test]
+    fn numbers_stay_numbers_for_scratch_clients() {
+        for (sent, scratch, spec) in
+            [("5", "5", "\"5\""), ("0.50", "0.5", "\"0.5\""), ("\"5\"", "\"5\"", "\"5\"")]
+        {
+            let text = format!(r#"{{"method":"set","name":"☁ x","value":{sent}}}"#);
+            let message = decode(Dialect::Scratch, &text);
+            let Ok(ClientMessage::Set { name, value: Some(value) }) = message else {
+                panic!("{message:?}");
+            };
+            // Also when it was kept elsewhere meanwhile.
+            let value = Json::stored(value.to_text().as_stored()).unwrap();
+            let (name, value) = (name.to_text(), value.to_text());
+            let written = |dialect: Dialect| {
+                let mut out = String::new();
+                dialect.push_set(&name, &value, &mut out);
+                out
+            };
+            assert!(written(Dialect::Scratch).ends_with(&format!(r#""value":{scratch}}}"#)));
+            assert!(written(Dialect::Spec).ends_with(&format!(r#""value":{spec}}}"#)));
         }
     }
 

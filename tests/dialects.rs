@@ -7,8 +7,13 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use axum_cloud_variables::{Dialect, DuplicateNames, Limits, RoomRegistry, Schema, ScratchValues};
+use axum::{Router, http::StatusCode};
+use axum_cloud_variables::{
+    Dialect, DuplicateNames, Limits, RoomRegistry, Schema, ScratchFraming, ScratchValues,
+};
 use common::{Client, Server, unlimited_rate};
+use futures_util::{SinkExt, StreamExt};
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
 const X: &str = "☁ x";
 const END: &str = "☁ end";
@@ -94,6 +99,30 @@ async fn what_scratch_clients_send_oddly_is_accepted() {
     ])
     .await;
     assert_eq!(seen, ["1", "2", "0", "1e+21", "0.1", "007", "", "8", "9"]);
+    let (seen, _) = seen_of(&[
+        "{\n  \"method\": \"set\",\n  \"name\": \"☁ x\",\n  \"value\": \"1\"\n}",
+        "\n {\"method\":\"set\",\"name\":\"☁ x\",\"value\":\"2\"} \r\n\n",
+        "{\"method\":\"set\",\n\"name\":\"☁ x\",\"value\":\"3\"}\n{\"method\":\"set\",\"name\":\"☁ x\",\n\"value\":\"4\"}",
+        r#"{"method":"get","method":"set","name":"y","name":"☁ x","value":"4","value":"5"}"#,
+        // About no variable.
+        r#"{"method":"set","name":7,"value":"6"}"#,
+        r#"{"method":"set","value":"6"}"#,
+    ])
+    .await;
+    assert_eq!(seen, ["1", "2", "3", "4", "5"]);
+}
+
+#[tokio::test]
+async fn binary_frames_and_deletions_are_ignored_at_any_time() {
+    let server = Server::start().await;
+    let mut cat = server.connect().await;
+    cat.send(r#"{"method":"delete","name":"☁ x"}"#).await;
+    cat.send("{\"method\":\"rename\",\"name\":\"☁ x\",\"new_name\":\"☁ y\"}\n{\"method\":\"handshake\",\"project_id\":1,\"user\":\"cat\"}").await;
+    cat.socket.send(Message::binary(b"{}".to_vec())).await.unwrap();
+    cat.send(r#"{"method":"set","name":"without a cloud","value":"1"}"#).await;
+    cat.sync().await;
+    let room = server.rooms.room("1").unwrap();
+    assert_eq!(room.variables(), [("without a cloud".into(), "1".into())]);
 }
 
 #[tokio::test]
@@ -143,15 +172,10 @@ async fn what_is_no_message_of_the_dialect_is_closed() {
     let fork = r#"{"kind":"handshake","id":"1","username":"ben","variables":{"☁ x":"0"}}"#;
     for messages in [
         &[r#"{"method":"set","name":"☁ x","value":"1"}"#][..],
-        &[r#"{"method":"handshake","user":"cat"}"#],
-        &[r#"{"method":"handshake","project_id":"","user":"cat"}"#],
-        &[r#"{"method":"handshake","project_id":"1"}"#],
         &[scratch, scratch],
-        &[scratch, r#"{"method":"set","name":"x","value":"1"}"#],
-        &[scratch, r#"{"method":"set","value":"1"}"#],
         &[scratch, r#"{"method":"get","name":"☁ x"}"#],
         &[scratch, r#"{"kind":"set","variable":"☁ x","value":"1"}"#],
-        &[scratch, "{\"method\":\"delete\"}\n\n"],
+        &[scratch, ""],
         &[scratch, "{\"method\":\"delete\"}{\"method\":\"delete\"}"],
         &[r#"{"kind":"handshake","id":1,"username":"ben","variables":{}}"#],
         &[fork, r#"{"method":"set","name":"☁ x","value":"1"}"#],
@@ -293,8 +317,145 @@ async fn a_full_room_is_told_as_such_in_every_dialect() {
     for dialect in [Spec, Forkphorus2020, Scratch] {
         let mut client = server.connect().await;
         client.handshake_in(dialect, "1", "ben", VARIABLES).await;
-        assert_eq!(client.closed().await.0, 4003, "{dialect:?}");
+        let code = if dialect == Scratch { 1013 } else { 4003 };
+        assert_eq!(client.closed().await.0, code, "{dialect:?}");
     }
+}
+
+/// Each by the code after which its clients come back.
+#[tokio::test]
+async fn a_full_server_is_told_as_such_in_every_dialect() {
+    let server = Server::with(RoomRegistry::builder().limits(Limits::default().sessions(1))).await;
+    let _ann = server.join("1", "ann", VARIABLES).await;
+    for (dialect, code) in [(Spec, 4003), (Forkphorus2020, 4003), (Scratch, 1013)] {
+        let mut client = server.connect().await;
+        client.handshake_in(dialect, "1", "ben", VARIABLES).await;
+        assert_eq!(client.closed().await.0, code, "{dialect:?}");
+        drop(client);
+        common::eventually("its place", || server.rooms.stats().sessions == 1).await;
+    }
+}
+
+/// Otherwise Scratch clients would come back with the same for ever.
+#[tokio::test]
+async fn a_handshake_that_can_never_be_taken_is_not_tried_again() {
+    let server = Server::start().await;
+    let long =
+        format!(r#"{{"method":"handshake","project_id":"{}","user":"a"}}"#, "☁".repeat(1_001));
+    for (handshake, code) in [
+        (r#"{"method":"handshake","project_id":"1"}"#, 4002),
+        (r#"{"method":"handshake","project_id":"1","user":null}"#, 4002),
+        (r#"{"method":"handshake","project_id":"1","user":5}"#, 4002),
+        (r#"{"method":"handshake","project_id":"1","user":""}"#, 4002),
+        (r#"{"method":"handshake","user":"cat"}"#, 4004),
+        (r#"{"method":"handshake","project_id":{},"user":"cat"}"#, 4004),
+        (r#"{"method":"handshake","project_id":"","user":"cat"}"#, 4004),
+        (&long, 4004),
+    ] {
+        let mut client = server.connect().await;
+        client.send(handshake).await;
+        assert_eq!(client.closed().await.0, code, "{handshake}");
+    }
+    // An id counts in characters.
+    let id = "ゲ".repeat(1_000);
+    server.join_in(Scratch, &id, "cat", &[]).await;
+}
+
+#[tokio::test]
+async fn numbers_stay_numbers_for_scratch_clients() {
+    let server = Server::start().await;
+    let mut ann = server.join("1", "ann", VARIABLES).await;
+    let mut cat = server.join_in(Scratch, "1", "cat", &[]).await;
+    let mut cow = server.join_in(Scratch, "1", "cow", &[]).await;
+    cow.frame().await;
+    for (sent, heard) in [("5", "5"), ("0.50", "0.5"), ("\"5\"", "\"5\""), ("\"\"", "\"\"")] {
+        cat.send(&format!(r#"{{"method":"set","name":"☁ x","value":{sent}}}"#)).await;
+        let set = format!(r#"{{"method":"set","name":"☁ x","value":{heard}}}"#);
+        assert_eq!(cow.text().await, set);
+        let mut late = server.connect().await;
+        late.handshake_in(Scratch, "1", "late", &[]).await;
+        assert!(late.text().await.split('\n').any(|line| line == set));
+        assert_eq!(ann.frame().await, [(X.into(), heard.trim_matches('"').into())]);
+    }
+}
+
+#[tokio::test]
+async fn variables_are_listed_in_the_order_of_their_creation() {
+    let server = Server::start().await;
+    let mut cat = server.join_in(Scratch, "1", "cat", &[]).await;
+    let names: Vec<_> = (0..40).map(|n| format!("☁ slot {}", n * 7 % 40)).collect();
+    for name in &names {
+        cat.set(name, "1").await;
+    }
+    cat.set(&names[3], "2").await;
+    cat.sync().await;
+    let mut late = server.join_in(Scratch, "1", "late", &[]).await;
+    let frame = late.frame().await;
+    assert_eq!(frame.into_iter().map(|(name, _)| name).collect::<Vec<_>>(), names);
+    let room = server.rooms.room("1").unwrap();
+    assert_eq!(room.variables().into_iter().map(|(name, _)| name).collect::<Vec<_>>(), names);
+}
+
+/// Programs of its kind read once, and take what they get for all there is.
+#[tokio::test]
+async fn a_scratch_client_gets_its_snapshot_at_once() {
+    let server = Server::start().await;
+    let mut cat = server.join_in(Scratch, "1", "cat", &[]).await;
+    for n in 0..10 {
+        cat.set(&format!("☁ {n}"), &"1".repeat(100_000)).await;
+    }
+    cat.sync().await;
+    let mut late = server.join_in(Scratch, "1", "late", &[]).await;
+    assert_eq!(late.frame().await.len(), 10);
+}
+
+#[tokio::test]
+async fn a_mount_may_frame_each_set_as_scratch_does() {
+    let rooms = RoomRegistry::new();
+    let app = Router::new()
+        .merge(rooms.mount("/cloud"))
+        .merge(rooms.mount("/scratch").scratch_framing(ScratchFraming::Lines));
+    let addr = common::serve(app).await;
+    let mut ann = Client::join(&format!("ws://{addr}/cloud"), "1", "ann", VARIABLES).await;
+    let mut cat = Client::connect(&format!("ws://{addr}/scratch")).await;
+    cat.handshake_in(Scratch, "1", "cat", &[]).await;
+    let line =
+        |name, value| format!("{{\"method\":\"set\",\"name\":\"{name}\",\"value\":\"{value}\"}}\n");
+    let mut snapshot = [cat.text().await, cat.text().await];
+    snapshot.sort();
+    assert_eq!(snapshot, [line(END, "0"), line(X, "0")]);
+    ann.set(X, "1").await;
+    assert_eq!(cat.text().await, line(X, "1"));
+    // Others that come in there are answered in their own way.
+    let ben = Client::join(&format!("ws://{addr}/scratch"), "1", "ben", VARIABLES).await;
+    assert_eq!({ ben }.frame().await.len(), 2);
+}
+
+/// Whatever its client still has to send, and without waiting for an answer that cannot be seen.
+#[tokio::test]
+async fn a_message_that_is_too_long_ends_the_connection_at_once() {
+    let server = Server::start().await;
+    let mut cat = server.join_in(Scratch, "1", "cat", &[]).await;
+    let began = Instant::now();
+    cat.send(&format!(r#"{{"method":"set","name":"☁ x","value":"{}"}}"#, "1".repeat(900_000)))
+        .await;
+    assert_eq!(cat.closed().await.0, 1009);
+    while let Some(Ok(_)) = cat.socket.next().await {}
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+/// No policy of the host's, nor a log, is to see it.
+#[tokio::test]
+async fn a_login_of_scratch_is_refused_unread() {
+    let server = Server::start().await;
+    for cookie in ["scratchsessionsid=secret", "a=b; scratchsessionsid=\"secret\""] {
+        let mut request = server.url().into_client_request().unwrap();
+        request.headers_mut().insert("cookie", cookie.parse().unwrap());
+        assert_eq!(Client::request(request).await.err(), Some(StatusCode::FORBIDDEN));
+    }
+    let mut request = server.url().into_client_request().unwrap();
+    request.headers_mut().insert("cookie", "not-scratchsessionsid=1".parse().unwrap());
+    assert!(Client::request(request).await.is_ok());
 }
 
 /// A frame is one message for TCP, but not for the rate: otherwise it would be the way around it.

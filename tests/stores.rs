@@ -61,9 +61,7 @@ fn remove(room: &str) -> Change {
 }
 
 fn variables(store: &dyn RoomStore, room: &str) -> Option<Vec<(String, String)>> {
-    let mut variables = store.load(room).unwrap()?.variables;
-    variables.sort();
-    Some(variables)
+    Some(store.load(room).unwrap()?.variables)
 }
 
 /// Until it is done: it may fail, and has then changed nothing.
@@ -96,6 +94,16 @@ fn contract(store: &dyn RoomStore) {
         &[put("a", &[("x", "2")], &[]), put("a", &[("x", "3"), ("z", "☁\\ud800")], &["y"])],
     );
     assert_eq!(variables(store, "a"), Some(pairs(&[("x", "3"), ("z", "☁\\ud800")])));
+
+    // In the order of their creation, whatever they are called, also those that are created again.
+    let created = [("m", "1"), ("b", "2"), ("z", "3"), ("a", "4")];
+    commit(store, &[put("order", &created[..2], &[]), put("order", &created[2..], &[])]);
+    assert_eq!(variables(store, "order"), Some(pairs(&created)));
+    commit(store, &[put("order", &[("a", "5"), ("m", "6")], &["b"])]);
+    commit(store, &[put("order", &[("b", "7")], &[])]);
+    let expected = pairs(&[("m", "6"), ("z", "3"), ("a", "5"), ("b", "7")]);
+    assert_eq!(variables(store, "order"), Some(expected));
+    commit(store, &[remove("order")]);
 
     // Ids and names of any text, none of which is taken for the beginning of another.
     let long = "r".repeat(1_000);

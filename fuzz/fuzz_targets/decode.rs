@@ -77,17 +77,14 @@ impl<'de> Deserialize<'de> for Object {
 }
 
 impl Object {
-    /// Not there, and null, are the same.
+    /// Of those that are there twice, the last. Not there, and null, are the same.
     fn get(&self, name: &str) -> Option<&Value> {
-        self.0.iter().find(|(n, v)| n == name && !v.is_null()).map(|(_, value)| value)
+        let last = self.0.iter().rev().find(|(n, _)| n == name);
+        last.map(|(_, value)| value).filter(|value| !value.is_null())
     }
 
     fn string(&self, name: &str) -> Option<String> {
         self.get(name)?.as_str().map(Into::into)
-    }
-
-    fn has_twice(&self, names: &[&str]) -> bool {
-        names.iter().any(|name| self.0.iter().filter(|(n, _)| n == name).count() > 1)
     }
 }
 
@@ -106,10 +103,6 @@ enum Said {
 }
 
 fn of_spec(object: &Object) -> Option<Expected> {
-    let known = ["kind", "room", "id", "username", "variables", "variable", "var", "value"];
-    if object.has_twice(&known) {
-        return None;
-    }
     let either = |one, other| if object.get(one).is_some() { one } else { other };
     match object.get("kind")?.as_str()? {
         "set" => Some(Expected::Set {
@@ -130,9 +123,6 @@ fn of_spec(object: &Object) -> Option<Expected> {
 }
 
 fn of_scratch(object: &Object, values: ScratchValues) -> Option<Expected> {
-    if object.has_twice(&["method", "project_id", "user", "name", "value"]) {
-        return None;
-    }
     let said = |name| match object.get(name)? {
         Value::String(text) => Some(Said::Text(text.clone())),
         Value::Number(number) => number.as_f64().map(Said::Number),
@@ -140,11 +130,7 @@ fn of_scratch(object: &Object, values: ScratchValues) -> Option<Expected> {
     };
     match object.get("method")?.as_str()? {
         "set" | "create" => {
-            let name = object.string("name")?;
-            let rest = name.strip_prefix("☁ ").or_else(|| name.strip_prefix(":cloud: "))?;
-            if rest.is_empty() {
-                return None;
-            }
+            let Some(name) = object.string("name") else { return Some(Expected::Ignored) };
             let value = said("value").filter(|value| match value {
                 Said::Text(text) => values == ScratchValues::Strings || is_numeric(text),
                 Said::Number(_) => true,

@@ -268,7 +268,7 @@ fuzz_target!(|input: &[u8]| {
                 .message_bytes(MESSAGE_BYTES)
                 .value_bytes(100)
                 .name_bytes(10)
-                .room_id_bytes(10);
+                .room_id_chars(10);
             let rooms = RoomRegistry::builder().limits(limits).build().expect("fair limits");
             let mut world = World::default();
             world.run(&rooms, input.iter().copied()).await;

@@ -122,6 +122,9 @@ impl Gate {
         if !self.origins.allows(origin, host) {
             return Err(self.foreign(origin, host));
         }
+        if has_scratch_session(&parts.headers) {
+            return Err(Refusal::ScratchSession);
+        }
         let identity = parts.extensions.get::<Identity>().cloned();
         if identity.is_none() && self.require_identity {
             return Err(Refusal::Stranger);
@@ -158,6 +161,8 @@ pub(super) enum Refusal {
     Foreign(String),
     /// 401
     Stranger,
+    /// 403: it brings somebody's login at Scratch.
+    ScratchSession,
     /// 426: it does not ask for a WebSocket.
     Plain,
 }
@@ -170,6 +175,13 @@ impl IntoResponse for Refusal {
                 (StatusCode::UNAUTHORIZED, "You are not logged in: log in, then connect again.\n")
                     .into_response()
             }
+            Self::ScratchSession => {
+                let text = "Your program sent a login cookie of Scratch (scratchsessionsid) to a server \
+                            that is not Scratch's. It was not looked at. Do not send it: whoever has it \
+                            can act as you on Scratch. Change your Scratch password, and tell the \
+                            authors of the program.\n";
+                (StatusCode::FORBIDDEN, text).into_response()
+            }
             Self::Plain => {
                 let upgrade = [(header::UPGRADE, "websocket"), (header::CONNECTION, "upgrade")];
                 let text = "A WebSocket of cloud variables: connect with a WebSocket client.\n";
@@ -177,6 +189,15 @@ impl IntoResponse for Refusal {
             }
         }
     }
+}
+
+/// Whether a request has the cookie by which Scratch knows who is logged in. Some libraries send it to
+/// every server; refused here, it reaches no policy of the host's.
+fn has_scratch_session(headers: &HeaderMap) -> bool {
+    headers.get_all(header::COOKIE).iter().any(|cookies| {
+        let mut cookies = cookies.as_bytes().split(|byte| *byte == b';');
+        cookies.any(|cookie| cookie.trim_ascii_start().starts_with(b"scratchsessionsid="))
+    })
 }
 
 /// Whether a request wants a WebSocket: HTTP/1.1 with `Upgrade`, or HTTP/2's extended CONNECT.

@@ -4,15 +4,38 @@ use std::{collections::HashSet, sync::LazyLock};
 
 use rustrict::{CensorStr, Type};
 
-/// Names of people in which the filter reads other words, by the census of the United States: Hoang,
-/// Kumar, Yamashita.
-static NAMES: LazyLock<HashSet<&str>> =
+/// Names and words in which the filter reads other words: of people, by the census of the United States
+/// and by generators of names (Hoang, Kumar, Yamashita), and of games (bitcoin).
+static PASSING: LazyLock<HashSet<&str>> =
     LazyLock::new(|| include_str!("passing.txt").lines().collect());
 
-/// Mild words pass, and so do digits at the end, in which the filter reads letters.
+/// Shorter ones pass only where they are a part of their own: in `ho_fan`, and not in `whore`.
+const LONG: usize = 5;
+
+/// Mild words pass, and so do digits at the end, in which the filter reads letters, and the `xXx` that
+/// players put around their names.
 pub(super) fn is_profane(name: &str) -> bool {
     let letters = name.trim_end_matches(|c: char| c.is_ascii_digit());
-    let is_name = |part: &&str| NAMES.contains(&*part.to_ascii_lowercase());
-    let rest: Vec<_> = letters.split(['_', '-']).filter(|part| !is_name(part)).collect();
+    let plain = letters.trim_matches(['x', 'X']);
+    let letters = if plain.chars().count() < 3 { letters } else { plain };
+    let rest: Vec<_> = letters
+        .split(['_', '-'])
+        .map(str::to_ascii_lowercase)
+        .filter(|part| !PASSING.contains(&**part))
+        .map(|part| without_passing(&part))
+        .collect();
     rest.join("_").is(Type::MODERATE_OR_HIGHER)
+}
+
+/// Puts a sign where a passing word was, so that what stands around it is not read as one word.
+fn without_passing(part: &str) -> String {
+    let mut rest = part.to_owned();
+    let words = PASSING.iter().filter(|word| word.len() >= LONG && part.contains(**word));
+    let mut words: Vec<_> = words.collect();
+    // Of two that overlap the longer one counts.
+    words.sort_unstable_by_key(|word| (usize::MAX - word.len(), **word));
+    for word in words {
+        rest = rest.replace(word, "_");
+    }
+    rest
 }

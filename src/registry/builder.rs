@@ -224,7 +224,7 @@ impl RoomRegistryBuilder {
             ("sessions", limits.sessions),
             ("members_per_room", limits.members_per_room),
             ("name_bytes", limits.name_bytes),
-            ("room_id_bytes", limits.room_id_bytes),
+            ("room_id_chars", limits.room_id_chars),
             ("message_bytes", limits.message_bytes),
             ("backlog_batches", limits.backlog_batches),
             ("message_burst", limits.message_burst as usize),
@@ -239,8 +239,8 @@ impl RoomRegistryBuilder {
                 return Err(BuildError::ZeroLimit(field));
             }
         }
-        let longest =
-            limits.name_bytes.saturating_add(limits.value_bytes.max(limits.room_id_bytes));
+        let longest = limits.value_bytes.max(limits.room_id_chars.saturating_mul(4));
+        let longest = limits.name_bytes.saturating_add(longest);
         if limits.message_bytes < longest.saturating_add(MESSAGE_OVERHEAD) {
             return Err(BuildError::MessageTooSmall);
         }

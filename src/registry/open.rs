@@ -28,8 +28,8 @@ pub struct OpenRoom {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The id has no character, or more bytes than
-    /// [`Limits::room_id_bytes`](crate::Limits#structfield.room_id_bytes).
+    /// The id has no character, or more characters than
+    /// [`Limits::room_id_chars`](crate::Limits#structfield.room_id_chars).
     InvalidId,
     /// More variables, or longer names or values, than [`Limits`](crate::Limits) allow.
     TooLarge,
@@ -136,7 +136,7 @@ impl IntoFuture for OpenRoom {
 
 impl Inner {
     async fn open(self: &Arc<Self>, id: &str, opening: &Opening) -> Result<Arc<Shared>, OpenError> {
-        if !(1..=self.rules.limits.room_id_bytes).contains(&id.len()) {
+        if !self.rules.limits.allow_room_id(id) {
             return Err(OpenError::InvalidId);
         }
         opening.check(&self.rules.limits).map_err(|()| OpenError::TooLarge)?;

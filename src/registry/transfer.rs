@@ -179,30 +179,33 @@ fn write(line: &mut String, id: &str, used: u64, room: &StoredRoom) {
     _ = write!(line, r#"{{"room":"{id}","schema":"{schema}","used":{used},"variables":{{"#);
     for (n, (name, value)) in room.variables.iter().enumerate() {
         let comma = if n > 0 { "," } else { "" };
-        _ = write!(line, r#"{comma}"{name}":"{value}""#);
+        _ = match value.strip_prefix(wire::NUMBER) {
+            Some(number) => write!(line, r#"{comma}"{name}":{number}"#),
+            None => write!(line, r#"{comma}"{name}":"{value}""#),
+        };
     }
     line.push_str("}}\n");
 }
 
 fn parse(line: &str, limits: &Limits) -> Result<(String, Change), String> {
     let line: Line<'_> = serde_json::from_str(line).map_err(|error| error.to_string())?;
-    let variables = wire::parse_map(line.variables)
-        .ok_or("'variables' must be an object whose values are strings")?;
+    let variables = wire::parse_values(line.variables)
+        .ok_or("'variables' must be an object whose values are strings or numbers")?;
     let schema = StoredSchema::from_name(&line.schema)
         .ok_or("'schema' must be fixed, scratch or growing")?;
-    if !(1..=limits.room_id_bytes).contains(&line.room.len()) {
-        return Err(format!("'room' must have 1 to {} bytes", limits.room_id_bytes));
+    if !limits.allow_room_id(&line.room) {
+        return Err(format!("'room' must have 1 to {} characters", limits.room_id_chars));
     }
     let is_name = |name: &Json<'_>| (1..=limits.name_bytes).contains(&name.byte_len());
     if !variables.iter().all(|(name, _)| is_name(name)) {
         return Err(format!("a variable's name must have 1 to {} bytes", limits.name_bytes));
     }
-    let owned = |json: &Json<'_>| json.as_json().to_owned();
+    let stored = |json: &Json<'_>| json.to_text().as_stored().to_owned();
     let change = Change::Put {
         room: line.room.clone(),
         schema,
         used: line.used.unwrap_or_else(seconds_since_1970),
-        values: variables.iter().map(|(name, value)| (owned(name), owned(value))).collect(),
+        values: variables.iter().map(|(name, value)| (stored(name), stored(value))).collect(),
         dropped: Vec::new(),
     };
     Ok((line.room, change))
@@ -214,7 +217,11 @@ mod tests {
 
     #[test]
     fn a_line_is_read_as_it_was_written() {
-        let variables = vec![("a".into(), String::new()), ("☁ \\ud800\\\"".into(), "\\n1".into())];
+        let variables = vec![
+            ("a".into(), String::new()),
+            ("☁ \\ud800\\\"".into(), "\\n1".into()),
+            ("n".into(), "\"0.5".into()),
+        ];
         let room = StoredRoom { schema: StoredSchema::Scratch, variables };
         let mut line = String::new();
         write(&mut line, "r \"1\"\n", 7, &room);
@@ -229,7 +236,7 @@ mod tests {
             "{}",
             "[1]",
             r#"{"room":"a","schema":"none","variables":{}}"#,
-            r#"{"room":"a","schema":"fixed","variables":{"x":1}}"#,
+            r#"{"room":"a","schema":"fixed","variables":{"x":[1]}}"#,
             r#"{"room":"a","schema":"fixed","variables":{"":"1"}}"#,
             r#"{"room":"","schema":"fixed","variables":{}}"#,
         ] {

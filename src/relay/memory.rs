@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -30,7 +30,8 @@ struct Kept {
 struct Room {
     revision: RelayRevision,
     schema: StoredSchema,
-    variables: BTreeMap<String, String>,
+    /// In the order in which they were created.
+    variables: Vec<(String, String)>,
     /// When a node's lease ends, and its last write.
     nodes: HashMap<String, (Instant, u64)>,
     /// By node and number: the session's name.
@@ -44,7 +45,7 @@ struct Room {
 
 impl Room {
     fn read(&self, node: &str, is_new: bool) -> RelayAnswer {
-        let variables = self.variables.clone().into_iter().collect();
+        let variables = self.variables.clone();
         RelayAnswer::Room {
             revision: self.revision.clone(),
             room: StoredRoom { schema: self.schema, variables },
@@ -63,12 +64,14 @@ impl Room {
     fn write(&mut self, writes: &[RelayWrite], most: u64) {
         for RelayWrite { name, value, creates } in writes {
             let has_place = *creates && (self.variables.len() as u64) < most;
-            match value {
-                None => _ = self.variables.remove(name),
-                Some(value) if has_place || self.variables.contains_key(name) => {
-                    self.variables.insert(name.clone(), value.clone());
+            let at = self.variables.iter().position(|(known, _)| known == name);
+            match (value, at) {
+                (None, Some(at)) => _ = self.variables.remove(at),
+                (Some(value), Some(at)) => self.variables[at].1 = value.clone(),
+                (Some(value), None) if has_place => {
+                    self.variables.push((name.clone(), value.clone()));
                 }
-                Some(_) => {}
+                _ => {}
             }
         }
     }
@@ -93,7 +96,7 @@ impl Kept {
             self.room.get_or_insert_with(|| Room {
                 revision: RelayRevision { epoch: epoch.clone(), number: 0 },
                 schema: create.schema,
-                variables: create.variables.iter().cloned().collect(),
+                variables: create.variables.clone(),
                 nodes: HashMap::new(),
                 sessions: HashMap::new(),
                 is_locked: false,

@@ -144,7 +144,7 @@ impl RedisRelay {
     ) -> Result<RelayAnswer, RelayError> {
         let (script, args) = self.scripts.of(request, &self.channel(room));
         let mut call = script.prepare_invoke();
-        for part in ["m", "v", "n", "s", "u", "w", "b", "l"] {
+        for part in ["m", "v", "n", "s", "u", "w", "b", "l", "o"] {
             call.key(self.key(room, part));
         }
         call.arg(node).arg(millis(self.lease)).arg(millis(self.empty_room_ttl)).arg(args);

@@ -221,7 +221,7 @@ impl State {
         }
         for (name, value) in &room.variables {
             let here = self.variables.get(name);
-            let is_same = here.is_some_and(|here| here.value.as_json() == value);
+            let is_same = here.is_some_and(|here| here.value.as_stored() == value);
             if !is_same || unseen.contains(&**name) {
                 self.apply_anyway(None, name, value, now);
             }

@@ -103,12 +103,12 @@ impl State {
         (unsaved.is_under_way, unsaved.is_touched) = (true, false);
         let names = std::mem::take(&mut unsaved.names);
         let (mut values, mut dropped) = (Vec::with_capacity(names.len()), Vec::new());
-        for name in &names {
+        for name in self.variables.in_order(&names) {
             let json = name.as_json().to_owned();
             match self.variables.get_mut(name.as_json()) {
                 Some(variable) => {
                     variable.is_unsaved = false;
-                    values.push((json, variable.value.as_json().to_owned()));
+                    values.push((json, variable.value.as_stored().to_owned()));
                 }
                 None => dropped.push(json),
             }
@@ -146,7 +146,7 @@ impl State {
 
     /// The room as a store or a broker keeps it.
     pub(crate) fn stored(&self) -> StoredRoom {
-        let owned = |text: &Text| text.as_json().to_owned();
+        let owned = |text: &Text| text.as_stored().to_owned();
         let values = self.variables.values();
         StoredRoom {
             schema: self.stored_schema(),

@@ -1,6 +1,7 @@
 //! The values of a room, and what is remembered of who wrote them.
 
 use std::{
+    collections::HashSet,
     hash::{BuildHasher, RandomState},
     time::{Duration, Instant},
 };
@@ -108,7 +109,7 @@ impl Variables {
     }
 
     pub(super) fn fingerprint(&self, value: &Text) -> Fingerprint {
-        Fingerprint(self.keys.hash_one(value.as_json()))
+        Fingerprint(self.keys.hash_one(value))
     }
 
     /// Adds a variable that nobody has written yet.
@@ -142,7 +143,7 @@ impl Variables {
         if variable.writer == writer {
             variable.pause = now.saturating_duration_since(variable.written);
         } else {
-            let before = Some(Fingerprint(self.keys.hash_one(variable.value.as_json())));
+            let before = Some(Fingerprint(self.keys.hash_one(&variable.value)));
             variable.other = Told { position: variable.last, value: before };
             variable.pause = Duration::ZERO;
         }
@@ -191,6 +192,13 @@ impl Variables {
     #[cfg(feature = "inspector")]
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Text, &Variable)> {
         self.map.iter()
+    }
+
+    /// These names in the order in which the variables were created, those that are not there last.
+    pub(super) fn in_order(&self, names: &HashSet<Text>) -> Vec<Text> {
+        let mut names: Vec<_> = names.iter().cloned().collect();
+        names.sort_by_key(|name| self.map.get_index_of(name).unwrap_or(usize::MAX));
+        names
     }
 
     /// Names and values, in the order in which the variables were created.

@@ -140,7 +140,7 @@ impl Relayed {
             bytes += cost;
             self.unsent_bytes -= cost;
             for next in self.unsent.drain(..count) {
-                let value = next.value.as_ref().map(|value| value.as_json().to_owned());
+                let value = next.value.as_ref().map(|value| value.as_stored().to_owned());
                 let name = next.name.as_json().to_owned();
                 writes.push(RelayWrite { name, value, creates: next.creates });
                 self.last += 1;

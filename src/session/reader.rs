@@ -1,6 +1,6 @@
 //! What a client sends: messages at the allowed rate, and what ends them.
 
-use std::{convert::Infallible, future::pending, sync::Arc, time::Instant};
+use std::{convert::Infallible, future::poll_fn, sync::Arc, time::Instant};
 
 use futures_util::StreamExt;
 use tokio::time::sleep_until;
@@ -42,7 +42,7 @@ pub(super) enum End {
 
 impl From<Malformed> for End {
     fn from(malformed: Malformed) -> Self {
-        Self::Close(Close::protocol(malformed.to_string()))
+        Self::Close(Close::new(malformed.code(), malformed.to_string()))
     }
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Reader {
     /// That of the handshake, once one came.
     dialect: Dialect,
     values: ScratchValues,
-    /// The WebSocket layer reads no further, so an answered close cannot be seen.
+    /// The WebSocket layer reads no further.
     broken: bool,
 }
 
@@ -297,12 +297,14 @@ impl Reader {
         }
     }
 
-    /// Reads on, heeding nothing, until the client closes or its connection is gone. Does not end
-    /// where that cannot be seen.
+    /// Reads on, looking at nothing, until the client has closed or its connection is gone.
     pub(super) async fn drain(&mut self) {
         while let Some(Ok(_)) = self.stream.next().await {}
         if self.broken {
-            pending::<()>().await;
+            // The WebSocket layer reads no further, so the answer to a close cannot be seen. A client
+            // that is told by TCP as well that nothing more comes need not wait for our patience.
+            poll_fn(|cx| self.socket.poll_end(cx)).await;
+            poll_fn(|cx| self.socket.poll_forget(cx)).await;
         }
     }
 }

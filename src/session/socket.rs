@@ -53,6 +53,23 @@ impl Socket {
         }
     }
 
+    /// Reads and forgets what comes, until the other side has ended. Ready then.
+    pub(super) fn poll_forget(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [0; 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let read = Pin::new(&mut self.shared.lock().io).poll_read(cx, &mut buffer);
+            if ready!(read).is_err() || buffer.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Ends what is written.
+    pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.shared.lock().io).poll_shutdown(cx).map(|_| ())
+    }
+
     /// Ready when a blocked socket that had taken so much has taken more.
     pub(super) fn poll_progress(&self, written: u64, cx: &mut Context<'_>) -> Poll<()> {
         let Shared { io, writer } = &mut *self.shared.lock();

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     ops::Bound::{Excluded, Unbounded},
     sync::{Mutex, PoisonError},
 };
@@ -10,7 +10,8 @@ use axum_cloud_variables::{Change, RoomStore, StoreError, StoredRoom, StoredSche
 struct Kept {
     schema: StoredSchema,
     used: u64,
-    variables: HashMap<String, String>,
+    /// In the order in which they were created.
+    variables: Vec<(String, String)>,
 }
 
 #[derive(Debug, Default)]
@@ -21,7 +22,7 @@ impl RoomStore for MemoryStore {
         let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(rooms.get(room).map(|kept| StoredRoom {
             schema: kept.schema,
-            variables: kept.variables.clone().into_iter().collect(),
+            variables: kept.variables.clone(),
         }))
     }
 
@@ -32,8 +33,13 @@ impl RoomStore for MemoryStore {
                 Change::Put { room, schema, used, values, dropped } => {
                     let kept = rooms.entry(room.clone()).or_default();
                     (kept.schema, kept.used) = (*schema, *used);
-                    kept.variables.extend(values.iter().cloned());
-                    kept.variables.retain(|name, _| !dropped.contains(name));
+                    for (name, value) in values {
+                        match kept.variables.iter_mut().find(|(known, _)| known == name) {
+                            Some(variable) => variable.1.clone_from(value),
+                            None => kept.variables.push((name.clone(), value.clone())),
+                        }
+                    }
+                    kept.variables.retain(|(name, _)| !dropped.contains(name));
                 }
                 Change::Remove { room } => _ = rooms.remove(room),
             }

@@ -35,6 +35,9 @@ const ROOMS: TableDefinition<'_, &str, (u8, u64)> = TableDefinition::new("rooms"
 /// By a room's id and a variable's name.
 const VALUES: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("values");
 
+/// By the same: the how manieth variable of the file it was that was created. Files of before have none.
+const ORDER: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("order");
+
 type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
 
 /// A [`RoomStore`] in one file. Every commit is on the disk when it returns.
@@ -184,6 +187,11 @@ impl RoomStore for RedbStore {
                 return Ok(None);
             };
             let values = transaction.open_table(VALUES)?;
+            let order = match transaction.open_table(ORDER) {
+                Ok(order) => Some(order),
+                Err(TableError::TableDoesNotExist(_)) => None,
+                Err(error) => return Err(error.into()),
+            };
             let mut variables = Vec::new();
             for entry in values.range((room, "")..)? {
                 let (key, value) = entry?;
@@ -191,8 +199,12 @@ impl RoomStore for RedbStore {
                 if of != room {
                     break;
                 }
-                variables.push((name.into(), value.value().into()));
+                let created = order.as_ref().map(|order| order.get((of, name))).transpose()?;
+                let created = created.flatten().map_or(0, |created| created.value());
+                variables.push((created, (name.into(), value.value().into())));
             }
+            variables.sort_by_key(|(created, _)| *created);
+            let variables = variables.into_iter().map(|(_, variable)| variable).collect();
             Ok(Some(StoredRoom { schema: decode(schema)?, variables }))
         })
     }
@@ -203,9 +215,10 @@ impl RoomStore for RedbStore {
             let committed = write(database, self.durability, |transaction| {
                 let mut rooms = transaction.open_table(ROOMS).map_err(redb::Error::from)?;
                 let mut values = transaction.open_table(VALUES).map_err(redb::Error::from)?;
+                let mut order = Order::open(transaction)?;
                 let before = rooms.len().map_err(redb::Error::from)?;
                 for change in changes {
-                    apply(change, &mut rooms, &mut values)?;
+                    apply(change, &mut rooms, &mut values, &mut order)?;
                 }
                 // What was there already may be written, also where there is too much of it.
                 let count = rooms.len().map_err(redb::Error::from)?;
@@ -265,19 +278,43 @@ impl From<redb::Error> for Refused {
     }
 }
 
+/// Which variable was created when, within a transaction.
+struct Order<'a> {
+    info: Table<'a, &'static str, u64>,
+    created: Table<'a, (&'static str, &'static str), u64>,
+}
+
+impl<'a> Order<'a> {
+    fn open(transaction: &'a redb::WriteTransaction) -> Result<Self, redb::Error> {
+        Ok(Self { info: transaction.open_table(INFO)?, created: transaction.open_table(ORDER)? })
+    }
+
+    fn create(&mut self, variable: (&str, &str)) -> Result<(), redb::Error> {
+        let count = self.info.get("created")?.map_or(0, |count| count.value()) + 1;
+        self.info.insert("created", count)?;
+        self.created.insert(variable, count)?;
+        Ok(())
+    }
+}
+
 fn apply(
     change: &Change,
     rooms: &mut Table<'_, &'static str, (u8, u64)>,
     values: &mut Table<'_, (&'static str, &'static str), &'static str>,
+    order: &mut Order<'_>,
 ) -> Result<(), redb::Error> {
     match change {
         Change::Put { room, schema, used, values: put, dropped } => {
             rooms.insert(room.as_str(), (encode(*schema), *used))?;
             for (name, value) in put {
-                values.insert((room.as_str(), name.as_str()), value.as_str())?;
+                let variable = (room.as_str(), name.as_str());
+                if values.insert(variable, value.as_str())?.is_none() {
+                    order.create(variable)?;
+                }
             }
             for name in dropped {
                 values.remove((room.as_str(), name.as_str()))?;
+                order.created.remove((room.as_str(), name.as_str()))?;
             }
         }
         Change::Remove { room } => {
@@ -293,6 +330,7 @@ fn apply(
             }
             for name in names {
                 values.remove((room.as_str(), name.as_str()))?;
+                order.created.remove((room.as_str(), name.as_str()))?;
             }
         }
     }

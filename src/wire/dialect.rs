@@ -2,10 +2,9 @@
 
 use std::iter;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
 
-use super::{Malformed, Text};
+use super::{Malformed, Text, envelope::Envelope};
 
 /// The field names that a client uses. Its first message tells, and its session answers in kind;
 /// one room may have members of all dialects.
@@ -39,22 +38,11 @@ const SPEC: Frame = (r#"{"kind":"set","variable":""#, r#"","value":""#, r#""}"#)
 const FORKPHORUS: Frame = (r#"{"kind":"set","var":""#, r#"","value":""#, r#""}"#);
 const SCRATCH: Frame = (r#"{"method":"set","name":""#, r#"","value":""#, r#""}"#);
 
+const SCRATCH_NUMBER: Frame = (r#"{"method":"set","name":""#, r#"","value":"#, "}");
+
 /// Bytes of a `set` beside its name and value in the dialect of the longest field names, the
 /// newline before it included.
 pub(super) const SET_OVERHEAD: usize = SPEC.0.len() + SPEC.1.len() + SPEC.2.len() + "\n".len();
-
-/// What tells the dialects apart.
-#[derive(Deserialize)]
-struct Tags<'a> {
-    #[serde(borrow)]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    method: Option<&'a RawValue>,
-    #[serde(borrow)]
-    room: Option<&'a RawValue>,
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-}
 
 impl Dialect {
     pub(crate) const COUNT: usize = 3;
@@ -66,23 +54,27 @@ impl Dialect {
 
     /// The dialect of a client, by its first frame: `kind` or `method`, and then `room` or `id`.
     pub(crate) fn detect(frame: &str) -> Result<Self, Malformed> {
-        let mut objects = serde_json::Deserializer::from_str(frame).into_iter::<Tags<'_>>();
-        let tags = objects.next().and_then(Result::ok).ok_or(Malformed::NotOneObject)?;
-        match tags {
-            Tags { kind: Some(_), room: None, id: Some(_), .. } => Ok(Self::Forkphorus2020),
-            Tags { kind: Some(_), .. } => Ok(Self::Spec),
-            Tags { method: Some(_), .. } => Ok(Self::Scratch),
+        match Envelope::parse_first(frame)? {
+            Envelope { kind: Some(_), room: None, id: Some(_), .. } => Ok(Self::Forkphorus2020),
+            Envelope { kind: Some(_), .. } => Ok(Self::Spec),
+            Envelope { method: Some(_), .. } => Ok(Self::Scratch),
             _ => Err(Malformed::NoTag("kind")),
         }
     }
 
-    /// The messages of one frame: one, but for Scratch clients, which put several into lines.
+    /// The messages of one frame: one, but Scratch clients may put several into lines. What is no
+    /// message is one all the same, for the decoder to refuse.
     pub(crate) fn messages(self, frame: &str) -> impl Iterator<Item = &str> {
-        let mut whole = (self != Self::Scratch).then_some(frame);
-        let mut lines = frame.strip_suffix('\n').unwrap_or(frame).split('\n');
-        iter::from_fn(move || match self {
-            Self::Scratch => lines.next(),
-            _ => whole.take(),
+        let has_lines = self == Self::Scratch && frame.trim_ascii().contains('\n');
+        let mut rest = Some(frame);
+        iter::from_fn(move || {
+            let text = rest.take()?;
+            if !has_lines {
+                return Some(text);
+            }
+            let (message, behind) = first_of_lines(text);
+            rest = Some(behind).filter(|behind| !behind.trim_ascii().is_empty());
+            Some(message)
         })
     }
 
@@ -91,12 +83,22 @@ impl Dialect {
         let (start, middle, end) = match self {
             Self::Spec => SPEC,
             Self::Forkphorus2020 => FORKPHORUS,
+            Self::Scratch if value.is_number() => SCRATCH_NUMBER,
             Self::Scratch => SCRATCH,
         };
         for piece in [start, name.as_json(), middle, value.as_json(), end] {
             out.push_str(piece);
         }
     }
+}
+
+/// Cuts a text behind its first object, which may itself have lines, if a new line begins there.
+fn first_of_lines(text: &str) -> (&str, &str) {
+    let mut objects = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    let end = objects.next().and_then(Result::ok).map_or(text.len(), |_| objects.byte_offset());
+    let (object, behind) = text.split_at(end);
+    let is_line = behind.trim_start_matches([' ', '\t', '\r']).starts_with('\n');
+    if is_line { (object, behind) } else { (text, "") }
 }
 
 #[cfg(test)]
@@ -123,11 +125,23 @@ mod tests {
     }
 
     #[test]
-    fn only_scratch_frames_have_lines() {
-        let count = |dialect: Dialect, frame| dialect.messages(frame).count();
-        for (frame, lines) in [("{}", 1), ("{}\n", 1), ("{}\n{}", 2), ("{}\n{}\n", 2), ("", 1)] {
-            assert_eq!(count(Dialect::Scratch, frame), lines, "{frame}");
-            assert_eq!(count(Dialect::Spec, frame), 1, "{frame}");
+    fn only_scratch_frames_have_several_messages() {
+        for (frame, messages) in [
+            ("{}", &["{}"][..]),
+            ("{}\n", &["{}\n"]),
+            ("\n{}\r\n\n", &["\n{}\r\n\n"]),
+            ("{}\n{}", &["{}", "\n{}"]),
+            ("{} \r\n\n{\"a\":\n\"\\n\"}\n", &["{}", " \r\n\n{\"a\":\n\"\\n\"}"]),
+            ("", &[""]),
+            // These are for the decoder to refuse.
+            ("{}{}\n{}", &["{}{}\n{}"]),
+            ("{}\n{} {}", &["{}", "\n{} {}"]),
+            ("{}\n{", &["{}", "\n{"]),
+            ("x\n{}", &["x\n{}"]),
+        ] {
+            let of = |dialect: Dialect| dialect.messages(frame).collect::<Vec<_>>();
+            assert_eq!(of(Dialect::Scratch), messages, "{frame:?}");
+            assert_eq!(of(Dialect::Spec), [frame]);
         }
     }
 }

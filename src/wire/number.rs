@@ -12,7 +12,7 @@ pub(super) fn parse(raw: &RawValue) -> Option<Json<'static>> {
         return None;
     }
     let number: f64 = text.parse().ok().filter(|number: &f64| number.is_finite())?;
-    Some(Json::from_plain(ryu_js::Buffer::new().format_finite(number)))
+    Some(Json::from_number(ryu_js::Buffer::new().format_finite(number)))
 }
 
 /// Whether a string is digits with at most one `-` before them and one `.` among them, or empty.

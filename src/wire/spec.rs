@@ -1,30 +1,10 @@
 //! The dialects with `kind`: the specification's, and that of 2020.
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
-use super::{ClientMessage, Handshake, Malformed, string, text};
-
-/// Every field that any message has; what is not asked for stays unread.
-#[derive(Deserialize)]
-pub(super) struct Envelope<'a> {
-    #[serde(borrow)]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    room: Option<&'a RawValue>,
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    username: Option<&'a RawValue>,
-    #[serde(borrow)]
-    variables: Option<&'a RawValue>,
-    #[serde(borrow)]
-    variable: Option<&'a RawValue>,
-    #[serde(borrow)]
-    var: Option<&'a RawValue>,
-    #[serde(borrow)]
-    value: Option<&'a RawValue>,
-}
+use super::{
+    ClientMessage, Handshake, Malformed,
+    envelope::{Envelope, string},
+    text,
+};
 
 pub(super) fn decode(envelope: Envelope<'_>) -> Result<ClientMessage<'_>, Malformed> {
     match string("kind", envelope.kind).map_err(|_| Malformed::NoTag("kind"))?.as_json() {

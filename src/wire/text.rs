@@ -22,16 +22,36 @@ pub(crate) struct Json<'a> {
     canonical: Cow<'a, str>,
     /// Bytes of the string itself in UTF-8 (WTF-8 for lone surrogates).
     len: usize,
+    /// It came as a number, and goes so to clients that know numbers.
+    is_number: bool,
 }
+
+/// What a number has before it where strings and numbers are kept together. No string begins so: its
+/// quotation marks are escaped.
+pub(crate) const NUMBER: char = '"';
 
 impl<'a> Json<'a> {
     /// `None` where the JSON value is no string.
     pub(crate) fn parse(raw: &'a RawValue) -> Option<Self> {
         let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
         if is_canonical(inner) {
-            return Some(Self { canonical: Cow::Borrowed(inner), len: inner.len() });
+            return Some(Self::borrowed(inner));
         }
         serde_json::from_str(raw.get()).ok()
+    }
+
+    fn borrowed(canonical: &'a str) -> Self {
+        Self { canonical: Cow::Borrowed(canonical), len: canonical.len(), is_number: false }
+    }
+
+    /// A JSON number as it is spelled here.
+    pub(crate) fn from_number(spelled: &str) -> Json<'static> {
+        Json { is_number: true, ..Json::from_plain(spelled) }
+    }
+
+    /// The string of what may have been a number.
+    pub(crate) fn into_string(self) -> Self {
+        Self { is_number: false, ..self }
     }
 
     /// The canonical form of a string that is no JSON.
@@ -39,18 +59,22 @@ impl<'a> Json<'a> {
         Json::from_wtf8(plain.as_bytes())
     }
 
-    /// As it was kept between quotes; `None` where that is no JSON.
+    /// As [`Text::as_stored`] gave it; `None` if that is no JSON.
     pub(crate) fn stored(text: &str) -> Option<Json<'static>> {
+        if let Some(number) = text.strip_prefix(NUMBER) {
+            let number: Box<RawValue> = serde_json::from_str(number).ok()?;
+            return super::number::parse(&number);
+        }
         let quoted: Box<RawValue> = serde_json::from_str(&format!("\"{text}\"")).ok()?;
         Some(Json::parse(&quoted)?.into_owned())
     }
 
     fn from_wtf8(bytes: &[u8]) -> Json<'static> {
-        Json { canonical: Cow::Owned(escape(bytes)), len: bytes.len() }
+        Json { canonical: Cow::Owned(escape(bytes)), len: bytes.len(), is_number: false }
     }
 
     pub(crate) fn into_owned(self) -> Json<'static> {
-        Json { canonical: Cow::Owned(self.canonical.into_owned()), len: self.len }
+        Json { canonical: Cow::Owned(self.canonical.into_owned()), ..self }
     }
 
     pub(crate) fn as_json(&self) -> &str {
@@ -75,13 +99,16 @@ impl<'a> Json<'a> {
     }
 
     pub(crate) fn to_text(&self) -> Text {
-        Text(Arc::from(self.as_json()))
+        match self.is_number {
+            true => Text(format!("{NUMBER}{}", self.as_json()).into()),
+            false => Text(self.as_json().into()),
+        }
     }
 }
 
 impl PartialEq for Json<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.canonical == other.canonical
+        self.canonical == other.canonical && self.is_number == other.is_number
     }
 }
 
@@ -100,18 +127,29 @@ impl Borrow<str> for Json<'_> {
     }
 }
 
-/// A canonical JSON string that rooms keep and share.
+/// A canonical JSON string, or a number, that rooms keep and share.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Text(Arc<str>);
 
 impl Text {
+    /// What stands between the quotes of the string, or the number.
     pub(crate) fn as_json(&self) -> &str {
+        self.0.strip_prefix(NUMBER).unwrap_or(&self.0)
+    }
+
+    pub(crate) fn is_number(&self) -> bool {
+        self.0.starts_with(NUMBER)
+    }
+
+    /// As it is kept outside of this process: what [`as_json`](Self::as_json) gives, and behind a
+    /// quotation mark if it is a number.
+    pub(crate) fn as_stored(&self) -> &str {
         &self.0
     }
 
     /// The string itself, where a lone surrogate is replaced.
     pub(crate) fn lossy(&self) -> String {
-        lossy(&self.0)
+        lossy(self.as_json())
     }
 }
 
@@ -127,9 +165,15 @@ impl fmt::Debug for Text {
     }
 }
 
-/// The entries of an object whose values are strings, in order, the last of each name; `None` where
-/// it is anything else.
+/// The entries of an object whose values are strings, in order, the last of each name; `None` if it is
+/// anything else.
 pub(crate) fn parse_map(raw: &RawValue) -> Option<Vec<(Json<'_>, Json<'_>)>> {
+    let values = parse_values(raw)?;
+    values.iter().all(|(_, value)| !value.is_number).then_some(values)
+}
+
+/// As [`parse_map`], of an object whose values may be numbers too.
+pub(crate) fn parse_values(raw: &RawValue) -> Option<Vec<(Json<'_>, Json<'_>)>> {
     serde_json::from_str::<Entries<'_>>(raw.get()).ok().map(|entries| entries.0)
 }
 
@@ -208,9 +252,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
     fn visit_borrowed_bytes<E: Error>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
         match str::from_utf8(bytes) {
             // Borrowed, so it had no escapes: no quote and no control character either.
-            Ok(plain) if is_canonical(plain) => {
-                Ok(Json { canonical: Cow::Borrowed(plain), len: plain.len() })
-            }
+            Ok(plain) if is_canonical(plain) => Ok(Json::borrowed(plain)),
             _ => self.visit_bytes(bytes),
         }
     }
@@ -234,7 +276,7 @@ impl<'de> Visitor<'de> for EntriesVisitor {
     type Value = Entries<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of strings")
+        f.write_str("an object of strings and numbers")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -243,7 +285,8 @@ impl<'de> Visitor<'de> for EntriesVisitor {
         while let Some(name) = map.next_key::<Json<'de>>()? {
             // By way of the raw text: as bytes, an array of numbers would pass for a string.
             let raw: &'de RawValue = map.next_value()?;
-            let value = Json::parse(raw).ok_or_else(|| A::Error::custom("not a string"))?;
+            let value = Json::parse(raw).or_else(|| super::number::parse(raw));
+            let value = value.ok_or_else(|| A::Error::custom("neither a string nor a number"))?;
             match places.get(&name) {
                 Some(&place) => entries[place].1 = value,
                 None => {

@@ -44,8 +44,10 @@ impl ShakyBroker {
 
     /// The names of a room's variables, in order.
     pub fn variables(&self, room: &str) -> Vec<String> {
-        self.relay
-            .with(room, |room| room.room.as_ref().unwrap().variables.keys().cloned().collect())
+        self.relay.with(room, |room| {
+            let variables = &room.room.as_ref().unwrap().variables;
+            variables.iter().map(|(name, _)| name.clone()).collect()
+        })
     }
 
     /// What was written last comes again, late, by another way. The answer.

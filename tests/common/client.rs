@@ -170,6 +170,17 @@ impl Client {
         frame
     }
 
+    /// The next text as it came.
+    pub async fn text(&mut self) -> String {
+        loop {
+            match self.message("text").await {
+                Message::Text(text) => return text.to_string(),
+                Message::Close(frame) => panic!("closed: {frame:?}"),
+                _ => {}
+            }
+        }
+    }
+
     pub async fn ping(&mut self) {
         self.socket.send(Message::Ping(vec![0].into())).await.unwrap();
     }
@@ -306,7 +317,11 @@ fn parse(dialect: Dialect, text: &str) -> Frame {
                 .unwrap_or_else(|error| panic!("{error} in a line of {text:?}"));
             assert_eq!(message[tag], "set", "{text}");
             assert_eq!(message.as_object().unwrap().len(), 3);
-            let field = |name: &str| message[name].as_str().unwrap().to_owned();
+            // Scratch clients send and get numbers too.
+            let field = |name: &str| match &message[name] {
+                Value::Number(number) if dialect == Dialect::Scratch => number.to_string(),
+                field => field.as_str().unwrap().to_owned(),
+            };
             (field(variable), field("value"))
         })
         .collect()

@@ -11,6 +11,7 @@ if is_new then
   redis.call('DEL', unpack(KEYS))
   redis.call('HSET', meta, 'epoch', ARGV[4], 'revision', 0, 'schema', ARGV[5], 'heard', now)
   set(ARGV, 7)
+  for at = 7, #ARGV, 2 do create(ARGV[at]) end
 end
 renew()
 return read(is_new and '1' or '0')

@@ -5,8 +5,9 @@
 --       3 nodes (by when their lease ends, ms)    4 sessions {node/number -> name}
 --       5 names {name -> how many have it}        6 written {node -> the number of its last write}
 --       7 bans {who -> until when, ms}            8 leader {node -> node/number of its lead, until}
+--       9 order {name of a variable -> the how manieth it was that was created}
 -- ARGV  1 the node   2 a lease, ms   3 how long a room stays that no node is in, ms   4... the script's own
-local meta, variables, nodes, sessions, names, written, bans, leader = unpack(KEYS)
+local meta, variables, nodes, sessions, names, written, bans, leader, order = unpack(KEYS)
 local node, lease, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -44,6 +45,10 @@ local function renew()
   for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, lease + ttl) end
 end
 
+local function create(name)
+  redis.call('ZADD', order, redis.call('HINCRBY', meta, 'created', 1), name)
+end
+
 local function set(values, from)
   for at = from, #values, 1000 do
     redis.call('HSET', variables, unpack(values, at, math.min(at + 999, #values)))
@@ -58,11 +63,23 @@ local function done()
   return {'done', revision()}
 end
 
+-- Names and values, in the order in which the variables were created.
+local function all()
+  local order, values = redis.call('ZRANGE', order, 0, -1), {}
+  for at = 1, #order, 1000 do
+    for n, value in ipairs(redis.call('HMGET', variables, unpack(order, at, math.min(at + 999, #order)))) do
+      values[#values + 1] = order[at + n - 1]
+      values[#values + 1] = value
+    end
+  end
+  return values
+end
+
 local function read(is_new)
   local epoch, number = revision()
   return {
     'room', epoch, number, redis.call('HGET', meta, 'schema'), is_new,
-    redis.call('HGET', written, node) or '0', redis.call('HGETALL', variables),
+    redis.call('HGET', written, node) or '0', all(),
   }
 end
 

@@ -27,13 +27,18 @@ for at = 9, #ARGV, 3 do
   end
 end
 local new = {}
-for name, is_now in pairs(is) do
-  if is_now and values[name] then
+for at = 9, #ARGV, 3 do
+  local name = ARGV[at]
+  if is[name] and values[name] then
     new[#new + 1] = name
     new[#new + 1] = values[name]
-  elseif was[name] and not is_now then
+    if not was[name] then create(name) end
+  elseif was[name] and not is[name] then
     redis.call('HDEL', variables, name)
+    redis.call('ZREM', order, name)
   end
+  -- Once for each name, in the order of the first write.
+  is[name], was[name] = nil, nil
 end
 set(new, 1)
 -- Keys that are new get the time that the room has.
