@@ -17,7 +17,7 @@ use crate::{
     policy::{self, AnyPolicy},
     registry::{EnterError, Inner, Seat},
     room::{Link, MemberId, Newcomer, Outlet, Refusal, Shared},
-    wire::{Dialect, Handshake, Json, ScratchFraming},
+    wire::{self, Dialect, Handshake, Json, ScratchFraming},
 };
 
 /// Lets a client into the room that its handshake names, or says why not. The order of the checks
@@ -79,7 +79,12 @@ pub(crate) async fn admit(
                 let span = Span::current();
                 span.record("username", &*name).record("dialect", tracing::field::debug(dialect));
                 debug!("joined");
+                let greeting = handshake.acknowledge.then(|| wire::joined(joined.created));
                 let outbox = Outbox::new(seat.room().clone(), dialect, joined).framed(framing);
+                let outbox = match greeting {
+                    Some(greeting) => outbox.greeting(greeting),
+                    None => outbox,
+                };
                 return Ok((seat, outbox));
             }
             Err(EnterError::Room(room, Refusal::NameInUse(holders))) if !holders.is_empty() => {

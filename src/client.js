@@ -15,37 +15,47 @@
 
 /**
  * @typedef {object} Closed
- * @property {number} code  The close code; 1006 where the connection broke.
+ * @property {number} code  The close code; 1006 if the connection broke.
  * @property {string} reason  A sentence for the player; may be empty.
  * @property {boolean} reconnecting  Whether the client comes back by itself.
- * @property {number} delay  In how many milliseconds; 0 where it does not.
+ * @property {number} delay  In how many milliseconds; 0 if it does not.
  */
 
 /**
  * @typedef {object} Cloud
- * @property {Record<string, string>} vars  The values. Assigning to one sets it for everyone.
- * @property {boolean} connected  Whether a handshake was sent on the connection that is open.
+ * @property {Record<string, string>} vars  The values. Assigning to one sets it for everyone. Until
+ *   'open' they are the declared ones, or, after a break, the last that were known.
+ * @property {boolean} connected  Whether the client is in the room, and `vars` has its values.
  * @property {{
  *   (event: 'set', listener: (name: string, value: string) => void): Cloud,
  *   (event: 'open', listener: () => void): Cloud,
  *   (event: 'close', listener: (closed: Closed) => void): Cloud,
- * }} on  'set': somebody else changed a variable. 'open': the handshake was sent; the protocol
- *   acknowledges nothing, so a refusal still follows as 'close'.
+ * }} on  'set': somebody else set a variable, or the room has another value than was shown. 'open':
+ *   the client is in the room, and `vars` has its values.
  * @property {(event: string, listener: Function) => Cloud} off
  * @property {() => void} close  Leaves the room and stays away.
  */
 
+// Milliseconds.
+const CONNECT_WITHIN = 10_000;
+/** After a break or a restart the first attempt comes at once; not all clients' in one instant. */
+const AT_ONCE = 400;
 const FIRST_DELAY = 500;
-const LONGEST_DELAY = 30_000;
-/** A handshake that was not refused for so long (ms) has been accepted. */
-const HELD_AFTER = 3_000;
-/** Who joins a room is sent its values at once; who is not (ms) has created it. */
-const SNAPSHOT_WITHIN = 1_000;
+const LONGEST_DELAY = 4_000;
+const FIRST_MINUTE = 60_000;
+const LONGEST_DELAY_LATER = 30_000;
+/** A server that acknowledges nothing has let in whom it did not refuse for so long, */
+const SILENT_JOIN = 5_000;
+/** or so long after the first of the room's values. */
+const LAST_VALUE = 500;
+
 /** Incompatibility and username: the same handshake would be refused again. */
 const FINAL_CODES = [4001, 4002];
+/** The server goes away or starts again, or the connection broke. */
+const PASSING_CODES = [1001, 1006, 1012];
 
 /**
- * Joins a room and stays in it: reconnects where the protocol's status codes say so.
+ * Joins a room and stays in it: reconnects if the protocol's status codes say so.
  *
  * @param {string | URL} url  Where the server mounts its rooms, relative to the page or absolute,
  *   with `http`, `https`, `ws` or `wss`.
@@ -54,96 +64,59 @@ const FINAL_CODES = [4001, 4002];
  */
 export function connect(url, { room, username, variables }) {
   const target = new URL(url, globalThis.location?.href);
-  const values = new Map(Object.entries(variables));
-  // The handshake never carries the current values: those of a room that grew may not fit.
-  const handshake = JSON.stringify({ kind: 'handshake', room, username, variables });
+  // The handshake never carries the current values: those of a room that grew may not fit. A server
+  // that knows `acknowledge` says at once that it does, then when the client has joined, and later
+  // which of its sets were taken. Others ignore it.
+  const handshake = { kind: 'handshake', room, username, variables, acknowledge: true };
   const listeners = { set: new Set(), open: new Set(), close: new Set() };
-  /** Set while there was no connection that has held: the last value of each. */
-  const unsent = new Map();
-  /** Names whose values are from before the connection, and perhaps no longer the room's. */
-  let stale = new Set();
-  let socket = null;
-  let connected = false;
-  let hasHeld = false;
+  const values = new Values(variables, (name, value) => emit('set', name, value));
+  /** The connection of now, if there is one. */
+  let connection = null;
   let attempts = 0;
+  let awaySince = Date.now();
   let timer = null;
   let left = false;
 
   const emit = (event, ...details) => listeners[event].forEach((listener) => listener(...details));
 
-  function held() {
-    hasHeld = true;
-    attempts = 0;
-    unsent.clear();
-  }
-
   function open() {
-    const ws = new WebSocket(withScheme(target, { 'http:': 'ws:', 'https:': 'wss:' }));
-    let opened = false;
-    const timers = [];
-    socket = ws;
-    ws.onopen = () => {
-      opened = connected = true;
-      ws.send(handshake);
-      unsent.forEach((value, name) => ws.send(setMessage(name, value)));
-      stale = new Set([...values.keys()].filter((name) => !unsent.has(name)));
-      timers.push(setTimeout(held, HELD_AFTER), setTimeout(forgetStale, SNAPSHOT_WITHIN));
-      emit('open');
-    };
-    ws.onmessage = ({ data }) => {
-      held();
-      for (const line of data.split('\n')) {
-        const message = JSON.parse(line);
-        if (message.kind === 'set') receive(message.variable, message.value);
-      }
-    };
-    ws.onclose = async ({ code, reason }) => {
-      timers.forEach(clearTimeout);
-      connected = hasHeld = false;
-      // What the room has no place for would be refused again.
-      if (code === 4000) unsent.clear();
-      if (left) return;
-      // A browser does not tell why an upgrade was refused; a plain request does.
-      const refusal = opened ? null : await refusedBecause(target);
-      if (!left) closed(code, refusal ?? reason, refusal !== null || FINAL_CODES.includes(code));
-    };
+    connection = new Connection(withScheme(target, { 'http:': 'ws:', 'https:': 'wss:' }), {
+      handshake: JSON.stringify(handshake),
+      values,
+      joined() {
+        attempts = 0;
+        emit('open');
+      },
+      closed,
+    });
   }
 
-  function closed(code, reason, final) {
-    const longest = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** attempts++);
-    const delay = final ? 0 : longest * (0.5 + Math.random() / 2);
-    left = final;
-    if (!final) timer = setTimeout(open, delay);
-    emit('close', { code, reason, reconnecting: !final, delay });
+  async function closed(code, reason, { wasOpen, wasJoined }) {
+    connection = null;
+    if (wasJoined) awaySince = Date.now();
+    // A browser does not tell why an upgrade was refused.
+    const refusal = wasOpen || left ? null : await refusedBecause(target);
+    if (left) return;
+    left = refusal !== null || FINAL_CODES.includes(code);
+    const delay = left ? 0 : nextDelay(wasJoined && PASSING_CODES.includes(code));
+    if (!left) timer = setTimeout(open, delay);
+    emit('close', { code, reason: refusal ?? reason, reconnecting: !left, delay });
   }
 
-  function receive(name, value) {
-    stale.delete(name);
-    values.set(name, value);
-    emit('set', name, value);
-  }
-
-  /** The room that was is gone: the one that this client created has the declared values. */
-  function forgetStale() {
-    for (const name of stale) {
-      if (!Object.hasOwn(variables, name)) values.delete(name);
-      else if (values.get(name) !== variables[name]) receive(name, variables[name]);
-    }
-    stale.clear();
-  }
-
-  function set(name, value) {
-    stale.delete(name);
-    values.set(name, value);
-    const isOpen = connected && socket.readyState === WebSocket.OPEN;
-    if (isOpen) socket.send(setMessage(name, value));
-    if (!isOpen || !hasHeld) unsent.set(name, value);
+  function nextDelay(isPassing) {
+    if (isPassing) return AT_ONCE * Math.random();
+    const isEarly = Date.now() - awaySince < FIRST_MINUTE;
+    const longest = isEarly ? LONGEST_DELAY : LONGEST_DELAY_LATER;
+    return Math.min(longest, FIRST_DELAY * 2 ** attempts++) * (0.75 + Math.random() / 2);
   }
 
   const cloud = {
-    vars: variablesView(values, set),
+    vars: variablesView(values, (name, value) => {
+      values.set(name, value);
+      connection?.send();
+    }),
     get connected() {
-      return connected;
+      return connection?.isJoined ?? false;
     },
     on(event, listener) {
       listeners[event].add(listener);
@@ -155,30 +128,245 @@ export function connect(url, { room, username, variables }) {
     },
     close() {
       left = true;
-      connected = false;
       clearTimeout(timer);
-      socket.close(1000);
+      connection?.close();
+      connection = null;
     },
   };
   open();
   return cloud;
 }
 
-function setMessage(variable, value) {
-  return JSON.stringify({ kind: 'set', variable, value });
+/**
+ * What a client shows, what the room is known to have, and what was set here that the room may not
+ * have yet.
+ */
+class Values {
+  shown;
+  #declared;
+  #changed;
+  /** Of each variable the value that the room had when it was last known. */
+  #known = new Map();
+  /**
+   * What was set here and is not known to have been taken: the last value of each variable, what the
+   * room was known to have before it, and its place among the sets of the connection (0: unsent).
+   * It is in doubt if it was sent by a connection that is gone.
+   */
+  #own = new Map();
+  /** What came by this connection. */
+  #fresh = new Set();
+  #sets = 0;
+
+  constructor(declared, changed) {
+    this.shown = new Map(Object.entries(declared));
+    this.#declared = declared;
+    this.#changed = changed;
+  }
+
+  /** The player sets a variable. */
+  set(name, value) {
+    const before = this.#own.get(name);
+    const known = before ? before.known : this.#known.get(name);
+    this.#own.set(name, { value, known, place: 0, inDoubt: false });
+    this.shown.set(name, value);
+  }
+
+  /** A connection begins. */
+  begin() {
+    this.#fresh.clear();
+    this.#sets = 0;
+  }
+
+  /** The room has this value. Until the client has joined, its own values are not touched by that. */
+  receive(name, value, isJoined) {
+    this.#fresh.add(name);
+    this.#known.set(name, value);
+    if (isJoined) this.#own.delete(name);
+    if (this.#own.has(name)) return;
+    // Also if it is the same: a set may be a message.
+    this.shown.set(name, value);
+    this.#changed(name, value);
+  }
+
+  /**
+   * The client has joined: all that the room has came by this connection, or is what was declared, if
+   * that is known. What is in doubt was lost if the room has what it had before; if it has something
+   * else, somebody has set that since.
+   */
+  join(isKnown, isNew) {
+    if (isKnown) {
+      for (const name of new Set([...this.shown.keys(), ...Object.keys(this.#declared)])) {
+        if (!this.#fresh.has(name)) this.#isAsDeclared(name);
+      }
+    }
+    for (const [name, own] of this.#own) {
+      const now = this.#known.get(name);
+      const isLost = isNew || now === own.known;
+      if (!own.inDoubt || (isLost && now !== own.value)) continue;
+      this.#own.delete(name);
+      if (now === undefined) this.shown.delete(name);
+      else this.#show(name, now);
+    }
+  }
+
+  #isAsDeclared(name) {
+    if (Object.hasOwn(this.#declared, name)) {
+      this.#known.set(name, this.#declared[name]);
+      if (!this.#own.has(name)) this.#show(name, this.#declared[name]);
+    } else {
+      this.#known.delete(name);
+      if (!this.#own.has(name)) this.shown.delete(name);
+    }
+  }
+
+  /** What is to be sent, in the order in which it was set. */
+  *unsent() {
+    for (const [name, own] of this.#own) {
+      if (own.place > 0) continue;
+      own.place = ++this.#sets;
+      yield [name, own.value];
+    }
+  }
+
+  /** The room has seen so many of this connection's sets. */
+  taken(sets = this.#sets) {
+    for (const [name, own] of this.#own) {
+      if (own.place === 0 || own.place > sets) continue;
+      this.#known.set(name, own.value);
+      this.#own.delete(name);
+    }
+  }
+
+  /** How many sets were sent by this connection. */
+  get sent() {
+    return this.#sets;
+  }
+
+  /** The connection is gone. What the room has no place for would only be refused again. */
+  end(isRefused) {
+    for (const [name, own] of this.#own) {
+      if (own.place === 0) continue;
+      Object.assign(own, { place: 0, inDoubt: true });
+      if (isRefused && !Object.hasOwn(this.#declared, name)) this.#own.delete(name);
+    }
+  }
+
+  #show(name, value) {
+    if (this.shown.get(name) === value) return;
+    this.shown.set(name, value);
+    this.#changed(name, value);
+  }
+}
+
+/** One WebSocket, from its opening to its end. */
+class Connection {
+  isJoined = false;
+  #socket;
+  #values;
+  #tell;
+  #isOpen = false;
+  /** Whether the server has said that it acknowledges. */
+  #acknowledges = false;
+  #timers = new Set();
+
+  constructor(url, { handshake, values, joined, closed }) {
+    this.#values = values;
+    this.#tell = { joined, closed };
+    this.#socket = new WebSocket(url);
+    this.#socket.onopen = () => {
+      this.#isOpen = true;
+      this.#clearTimers();
+      values.begin();
+      this.#socket.send(handshake);
+      // If the server does not say that it acknowledges, nothing else tells.
+      this.#after(SILENT_JOIN, () => this.#join(false, false));
+    };
+    this.#socket.onmessage = ({ data }) => {
+      for (const line of data.split('\n')) this.#receive(JSON.parse(line));
+    };
+    this.#socket.onclose = ({ code, reason }) => this.#end(code, reason);
+    this.#after(CONNECT_WITHIN, () => this.close(1006));
+  }
+
+  #receive(message) {
+    if (message.kind === 'set') {
+      this.#values.receive(message.variable, message.value, this.isJoined);
+      if (this.isJoined || this.#acknowledges) return;
+      this.#after(LAST_VALUE, () => this.#join(false, false));
+    } else if (message.kind === 'joining') {
+      // Now silence says nothing: a join may take its time.
+      this.#acknowledges = true;
+      this.#clearTimers();
+    } else if (message.kind === 'joined') {
+      this.#join(true, message.created);
+    } else if (message.kind === 'taken') {
+      this.#values.taken(message.sets);
+    }
+  }
+
+  #join(isKnown, isNew) {
+    if (this.isJoined) return;
+    this.isJoined = true;
+    this.#clearTimers();
+    this.#values.join(isKnown, isNew);
+    this.send();
+    this.#tell.joined();
+  }
+
+  /** Sends what is unsent, if the room takes it. */
+  send() {
+    if (!this.isJoined || this.#socket.readyState !== WebSocket.OPEN) return;
+    for (const [variable, value] of this.#values.unsent()) {
+      this.#socket.send(JSON.stringify({ kind: 'set', variable, value }));
+    }
+    if (this.#acknowledges) return;
+    const { sent } = this.#values;
+    this.#after(SILENT_JOIN, () => this.#values.taken(sent));
+  }
+
+  /** Leaves, and tells of it if a code is given. */
+  close(code) {
+    const wasTold = code !== undefined;
+    this.#socket.onclose = null;
+    this.#socket.onmessage = null;
+    this.#socket.close(1000);
+    if (wasTold) this.#end(code, '');
+    else this.#clearTimers();
+  }
+
+  #end(code, reason) {
+    this.#clearTimers();
+    this.#values.end(code === 4000);
+    const was = { wasOpen: this.#isOpen, wasJoined: this.isJoined };
+    this.isJoined = false;
+    this.#tell.closed(code, reason, was);
+  }
+
+  #after(milliseconds, act) {
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      act();
+    }, milliseconds);
+    this.#timers.add(timer);
+  }
+
+  #clearTimers() {
+    this.#timers.forEach(clearTimeout);
+    this.#timers.clear();
+  }
 }
 
 /** An object over a map, for which `__proto__`, `then` and the like are only names. */
-function variablesView(values, set) {
+function variablesView({ shown }, set) {
   return new Proxy(Object.create(null), {
-    get: (_, name) => (typeof name === 'string' ? values.get(name) : undefined),
+    get: (_, name) => (typeof name === 'string' ? shown.get(name) : undefined),
     set: (_, name, value) => (set(String(name), String(value)), true),
-    has: (_, name) => values.has(name),
+    has: (_, name) => shown.has(name),
     deleteProperty: () => false,
-    ownKeys: () => [...values.keys()],
+    ownKeys: () => [...shown.keys()],
     getOwnPropertyDescriptor: (_, name) =>
-      values.has(name)
-        ? { value: values.get(name), writable: true, enumerable: true, configurable: true }
+      shown.has(name)
+        ? { value: shown.get(name), writable: true, enumerable: true, configurable: true }
         : undefined,
   });
 }
@@ -189,11 +377,21 @@ function withScheme(url, schemes) {
   return other;
 }
 
-/** What the server says to a plain request where it forbids the upgrade; else `null`. */
+/** What the server, or a layer before it, says if it forbids the upgrade; else `null`. */
 async function refusedBecause(target) {
+  const page = withScheme(target, { 'ws:': 'http:', 'wss:': 'https:' });
+  const mount = new URL(page);
+  mount.pathname = `${page.pathname.replace(/\/$/, '')}/client.js`;
+  // By POST, because a page sends its origin with no GET of its own site.
+  let response = await answer(mount, { method: 'POST', credentials: 'include' });
+  // What others say of a POST need not be what they say of an upgrade.
+  if (!response?.headers.has('cloud-variables')) response = await answer(page);
+  return [401, 403].includes(response?.status) ? (await response.text()).trim() : null;
+}
+
+async function answer(url, options) {
   try {
-    const response = await fetch(withScheme(target, { 'ws:': 'http:', 'wss:': 'https:' }));
-    return [401, 403].includes(response.status) ? (await response.text()).trim() : null;
+    return await fetch(url, options);
   } catch {
     return null;
   }

@@ -47,11 +47,14 @@ pub enum Decoded {
 pub fn decoded(dialect: Dialect, values: ScratchValues, message: &str) -> Option<Decoded> {
     let owned = |json: &Json<'_>| json.as_json().to_owned();
     Some(match wire::decode(dialect, values, message).ok()? {
-        ClientMessage::Handshake(Handshake { room, username, variables }) => Decoded::Handshake {
-            room: owned(&room),
-            username: owned(&username),
-            variables: variables.map(|all| all.iter().map(|(n, v)| (owned(n), owned(v))).collect()),
-        },
+        ClientMessage::Handshake(Handshake { room, username, variables, .. }) => {
+            Decoded::Handshake {
+                room: owned(&room),
+                username: owned(&username),
+                variables: variables
+                    .map(|all| all.iter().map(|(n, v)| (owned(n), owned(v))).collect()),
+            }
+        }
         ClientMessage::Set { name, value } => {
             Decoded::Set { name: owned(&name), value: value.as_ref().map(owned) }
         }

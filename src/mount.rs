@@ -147,8 +147,10 @@ where
     fn from(mount: Mount) -> Self {
         let path = mount.path.clone();
         // `any`, as HTTP/2 comes with CONNECT.
+        let gate = mount.gate.clone();
         let upgrade = any(async move |request: Request| mount.answer(request.into_parts().0).await);
-        let client = get(async |headers: HeaderMap| client_js::serve(&headers));
+        let client = get(async |headers: HeaderMap| client_js::serve(&headers))
+            .post(async move |request: Request| gate.explain(&request.into_parts().0));
         let router = Self::new()
             .route(&format!("{path}/"), upgrade.clone())
             .route(&format!("{path}{}", client_js::PATH), client);

@@ -17,6 +17,8 @@ pub(crate) struct Outbox {
     member: MemberId,
     dialect: Dialect,
     framing: Framing,
+    /// The member is to be told that it has joined, once it has been sent all values.
+    greeting: Option<Frame>,
     /// `None` while the member lags: nothing is kept for it but that.
     receiver: Option<Receiver<Arc<Batch>>>,
     /// A snapshot of which frames are still to go, and which is next.
@@ -62,6 +64,7 @@ impl Outbox {
                 Dialect::Forkphorus2020 => Framing::OneByOne,
                 Dialect::Spec | Dialect::Scratch => Framing::Together,
             },
+            greeting: None,
             receiver: None,
             snapshot: None,
             lines: None,
@@ -78,6 +81,12 @@ impl Outbox {
         if self.dialect == Dialect::Scratch && framing == ScratchFraming::Lines {
             self.framing = Framing::Ended;
         }
+        self
+    }
+
+    /// Has the member told when it has joined.
+    pub(crate) fn greeting(mut self, greeting: Frame) -> Self {
+        self.greeting = Some(greeting);
         self
     }
 
@@ -98,6 +107,11 @@ impl Outbox {
             }
             if let Some(frame) = self.next_of_snapshot() {
                 return Some(Item::Frame(self.hand_out(frame)));
+            }
+            if self.receiver.is_some()
+                && let Some(greeting) = self.greeting.take()
+            {
+                return Some(Item::Frame(greeting));
             }
             if self.unproven && may_ping {
                 return Some(Item::Barrier(self.prove()));

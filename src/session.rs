@@ -6,6 +6,7 @@ mod echo;
 mod liveness;
 mod rate;
 mod reader;
+mod receipt;
 mod socket;
 mod upkeep;
 mod writer;
@@ -89,7 +90,23 @@ impl Talk<'_> {
             end = reader.play(&seat, behind) => end,
         };
         reader.conclude(&seat);
-        end
+        match end {
+            End::Close(close) if close.code == CloseCode::GoingAway => {
+                self.part(reader, &seat, &close).await;
+                End::Told
+            }
+            end => end,
+        }
+    }
+
+    /// Closes the session of a member because the server shuts down. What is under way meanwhile is
+    /// still taken, so that a deploy costs no input.
+    async fn part(&self, reader: &mut Reader, seat: &Seat, close: &Close) {
+        let goodbye = Box::pin(async {
+            say(self.socket, reader, close).await;
+            reader.last_words(seat).await;
+        });
+        _ = timeout(self.registry.rules.limits.close_timeout, goodbye).await;
     }
 
     /// Also gives what came in one frame behind the handshake.
@@ -115,6 +132,9 @@ impl Talk<'_> {
             while let Some(message) = messages.next() {
                 match reader.decode(message)? {
                     ClientMessage::Handshake(handshake) => {
+                        if handshake.acknowledge {
+                            reader.acknowledge();
+                        }
                         let line = Line { link: self.link.clone(), outlet: self.socket.clone() };
                         let admission = admit(self.registry, dialect, handshake, caller, line);
                         let (seat, outbox) = admission.await.map_err(End::Close)?;
@@ -151,10 +171,10 @@ async fn conclude(socket: &Socket, reader: &mut Reader, end: End, patience: Dura
     }
     match end {
         End::Close(close) => {
-            let code = close.code.code(reader.dialect());
-            debug!(code, reason = close.reason(), "closing");
-            metrics::closed(code);
-            let goodbye = Box::pin(hang_up(socket, reader, &close));
+            let goodbye = Box::pin(async {
+                say(socket, reader, &close).await;
+                reader.drain().await;
+            });
             _ = timeout(patience, goodbye).await;
         }
         // The answer to its close may wait behind a frame that is half written.
@@ -162,16 +182,17 @@ async fn conclude(socket: &Socket, reader: &mut Reader, end: End, patience: Dura
             let written = poll_fn(|cx| socket.poll_written(cx));
             _ = timeout(patience, written).await;
         }
-        End::Gone => {}
+        End::Gone | End::Told => {}
     }
 }
 
-/// Sends the close and waits for its answer.
-async fn hang_up(socket: &Socket, reader: &mut Reader, close: &Close) {
-    let frame = Frame::close(close.code.code(reader.dialect()), close.reason());
-    socket.with(|writer| writer.close(frame));
+/// Sends the close.
+async fn say(socket: &Socket, reader: &Reader, close: &Close) {
+    let code = close.code.code(reader.dialect());
+    debug!(code, reason = close.reason(), "closing");
+    metrics::closed(code);
+    socket.with(|writer| writer.close(Frame::close(code, close.reason())));
     poll_fn(|cx| socket.poll_written(cx)).await;
-    reader.drain().await;
 }
 
 fn fault() -> Close {

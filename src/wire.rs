@@ -52,6 +52,26 @@ pub(crate) struct Handshake<'a> {
     pub(crate) room: Json<'a>,
     pub(crate) username: Json<'a>,
     pub(crate) variables: Brought<'a>,
+    /// The client wants to be told when it has joined, and which of its sets were taken: see
+    /// [`joining`], [`joined`] and [`taken`].
+    pub(crate) acknowledge: bool,
+}
+
+/// Tells a client that asked for it that it will be told, before anything is decided: a join may take
+/// its time.
+pub(crate) fn joining() -> Frame {
+    Frame::text(r#"{"kind":"joining"}"#)
+}
+
+/// Tells a client that asked for it that it has joined: it has been sent all that the room has. Who
+/// created the room knows its values already.
+pub(crate) fn joined(created: bool) -> Frame {
+    Frame::text(&format!(r#"{{"kind":"joined","created":{created}}}"#))
+}
+
+/// Tells a client that asked for it that the room has seen so many of its sets.
+pub(crate) fn taken(sets: u64) -> Frame {
+    Frame::text(&format!(r#"{{"kind":"taken","sets":{sets}}}"#))
 }
 
 /// The variables that a handshake brings: each name once; where a message has one twice, the later

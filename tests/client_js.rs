@@ -4,9 +4,18 @@
 
 mod common;
 
-use axum::{Router, response::Html, routing::get};
-use axum_cloud_variables::{Limits, RoomRegistry, Schema};
-use common::{Browser, Client, Driver, serve};
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{Method, StatusCode},
+    middleware::{Next, from_fn},
+    response::{Html, IntoResponse},
+    routing::get,
+};
+use axum_cloud_variables::{Limits, Origins, RoomRegistry, Schema};
+use common::{Browser, Client, Driver, WiFi, serve};
 use tokio::net::TcpListener;
 
 /// A page that keeps what happens to its clients.
@@ -111,8 +120,8 @@ async fn a_mismatch_of_variables_is_final() {
     let driver = Driver::start();
     let browser = page(&driver, &format!("http://{addr}/")).await;
     browser.run("window.ben = join('./cloud', 'ben')").await;
-    browser.until("ben.log.length === 2").await;
-    let closed = browser.run("return ben.log[1][1]").await;
+    browser.until("ben.log.length === 1").await;
+    let closed = browser.run("return ben.log[0][1]").await;
     assert_eq!((&closed["code"], &closed["reconnecting"]), (&4001.into(), &false.into()));
     browser.0.close().await.unwrap();
 }
@@ -137,5 +146,75 @@ async fn what_was_set_offline_outlives_a_refusal() {
     assert_eq!(browser.run("return ann.log.at(-1)[1].code").await, 4003);
     cem.close().await;
     ben.until("x", "kept").await;
+    browser.0.close().await.unwrap();
+}
+
+/// The page's own origin, or another: `page` is where the page lies, and `cloud` where it connects to.
+async fn refused_for_good(app: Router, reason: &str) {
+    let addr = serve(app).await;
+    let driver = Driver::start();
+    let browser = page(&driver, &format!("http://{addr}/")).await;
+    // The same page of another site, as that is another name of this machine.
+    for page in [format!("http://{addr}/"), format!("http://localhost:{}/", addr.port())] {
+        browser.0.goto(&page).await.unwrap();
+        browser.until("window.join").await;
+        browser.run(&format!("window.ann = join('ws://{addr}/listed', 'ann')")).await;
+        browser.until("ann.log.length").await;
+        let closed = browser.run("return ann.log[0]").await;
+        assert_eq!((&closed[0], &closed[1]["reconnecting"]), (&"close".into(), &false.into()));
+        assert!(closed[1]["reason"].as_str().unwrap().contains(reason), "{closed}");
+    }
+    browser.0.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_origin_is_told_so_and_stays_away() {
+    let rooms = RoomRegistry::new();
+    let listed = || rooms.mount("/listed").origins(Origins::list(["https://example.org"]));
+    refused_for_good(host(&rooms).merge(listed()), "is not among those that may connect").await;
+    // A layer passes plain requests on to the host's files.
+    let app = host(&rooms).fallback(async || "a file").layer(listed().layer());
+    refused_for_good(app, "is not among those that may connect").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_is_told_so_by_the_hosts_own_layer_too() {
+    let rooms = RoomRegistry::new();
+    let cloud = Router::from(rooms.mount("/listed").origins(Origins::any()));
+    let cloud =
+        cloud.layer(from_fn(async |request: Request, next: Next| match request.uri().path() {
+            "/listed/client.js" if request.method() == Method::GET => next.run(request).await,
+            _ => (StatusCode::UNAUTHORIZED, CORS, "who are you?").into_response(),
+        }));
+    refused_for_good(host(&rooms).merge(cloud), "who are you?").await;
+}
+
+/// With which a host's own layer lets other sites read its answers.
+const CORS: [(&str, &str); 1] = [("access-control-allow-origin", "*")];
+
+/// Its connection breaks, and the server probes its ghost for longer than a silent join takes: until
+/// it is in, a player is shown the last that was known, and adds to that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_who_comes_back_adds_to_what_the_room_has() {
+    let limits = Limits::default().takeover_probe(Duration::from_secs(4));
+    let rooms = RoomRegistry::builder().limits(limits).build().unwrap();
+    let addr = serve(host(&rooms)).await;
+    let wifi = WiFi::to(addr.to_string()).await;
+    let mut ben = Client::join(&format!("ws://{addr}/cloud"), "room", "ben", &[("x", "0")]).await;
+    let driver = Driver::start();
+    let browser = page(&driver, &format!("http://{}/", wifi.addr)).await;
+    browser.run("window.ann = join('./cloud', 'ann')").await;
+    ben.reading_until(browser.until("ann.connected")).await;
+    browser.run("ann.vars.x = '100'").await;
+    ben.until("x", "100").await;
+    wifi.goes();
+    ben.reading_until(browser.until("ann.log.some(([event]) => event === 'close')")).await;
+    assert_eq!(browser.run("return ann.vars.x").await, "100");
+    browser.run("ann.vars.x = String(Number(ann.vars.x) + 1)").await;
+    ben.reading_until(browser.until("ann.connected")).await;
+    ben.until("x", "101").await;
+    let since = "ann.log.slice(ann.log.findIndex(([event]) => event === 'close'))";
+    let other = format!("return {since}.filter(([event, , x]) => event === 'set' && x !== '101')");
+    assert_eq!(browser.run(&other).await, serde_json::json!([]), "nothing else was shown");
     browser.0.close().await.unwrap();
 }

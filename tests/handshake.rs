@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use axum_cloud_variables::{Limits, RoomRegistry, Schema};
-use common::{Server, eventually, unlimited_rate, within};
+use common::{Client, Server, eventually, unlimited_rate, within};
 use futures_util::StreamExt;
 
 const VARIABLES: &[(&str, &str)] = &[("x", "0"), ("Y", "0")];
@@ -196,4 +196,62 @@ async fn a_close_is_answered_and_the_connection_ends() {
         message.unwrap();
     }
     eventually("no session", || server.rooms.stats().sessions == 0).await;
+}
+
+/// The lines of the next text, as they came.
+async fn lines(client: &mut Client) -> Vec<String> {
+    client.text().await.split('\n').map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_client_that_asks_is_told_of_its_join_and_its_sets() {
+    let server = Server::start().await;
+    let handshake = |name: &str| {
+        let variables = serde_json::json!({ "x": "0" });
+        serde_json::json!({
+            "kind": "handshake", "room": "room", "username": name, "variables": variables,
+            "acknowledge": true,
+        })
+        .to_string()
+    };
+    let mut ann = server.connect().await;
+    ann.send(&handshake("ann")).await;
+    assert_eq!(lines(&mut ann).await, [r#"{"kind":"joining"}"#]);
+    assert_eq!(lines(&mut ann).await, [r#"{"kind":"joined","created":true}"#]);
+    for value in ["1", "2"] {
+        ann.set("x", value).await;
+    }
+    assert_eq!(lines(&mut ann).await, [r#"{"kind":"taken","sets":2}"#]);
+    let mut ben = server.connect().await;
+    ben.send(&handshake("ben")).await;
+    assert_eq!(lines(&mut ben).await, [r#"{"kind":"joining"}"#]);
+    assert_eq!(lines(&mut ben).await, [r#"{"kind":"set","variable":"x","value":"2"}"#]);
+    assert_eq!(lines(&mut ben).await, [r#"{"kind":"joined","created":false}"#]);
+    // Nobody else is told anything: every frame of these is checked to be sets.
+    let mut cem = server.join("room", "cem", &[("x", "0")]).await;
+    cem.set("x", "3").await;
+    cem.sync().await;
+    assert_eq!(cem.next_frame_or_none().await.map(|frame| frame.len()), Some(1));
+    assert_eq!(lines(&mut ann).await, [r#"{"kind":"set","variable":"x","value":"3"}"#]);
+}
+
+/// The room does not know what waits for the rate.
+#[tokio::test]
+async fn what_waits_for_the_rate_is_not_taken_yet() {
+    let limits = unlimited_rate().messages_per_second(2).message_burst(1);
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    let mut ann = server.connect().await;
+    ann.send(
+        r#"{"kind":"handshake","room":"room","username":"ann","variables":{"x":"0"},"acknowledge":true}"#,
+    )
+    .await;
+    for value in ["1", "2", "3"] {
+        ann.set("x", value).await;
+    }
+    let mut told = Vec::new();
+    while told.last().is_none_or(|line| line != r#"{"kind":"taken","sets":3}"#) {
+        told.extend(lines(&mut ann).await);
+    }
+    assert_eq!(server.rooms.room("room").unwrap().get("x").as_deref(), Some("3"));
+    assert!(!told.iter().any(|line| line.contains(r#""sets":2"#)), "{told:?}");
 }

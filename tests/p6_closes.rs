@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use axum::{Router, extract::Request, middleware};
 use axum_cloud_variables::{
-    Dialect, DuplicateNames, Identity, Limits, RoomRegistry, UsernameRules,
+    Dialect, DuplicateNames, Identity, Limits, RoomEvent, RoomRegistry, UsernameRules,
 };
 use common::{Client, Server, eventually, serve, unlimited_rate, within};
-use futures_util::SinkExt;
+use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::{
     MaybeTlsStream,
@@ -346,4 +346,30 @@ async fn junk_instead_of_frames_is_1002() {
     // Reserved bits set, unmasked.
     stream.write_all(&[0xFF; 64]).await.unwrap();
     assert_reason(client.closed().await, 1002, "junk");
+}
+
+/// A deploy costs nobody the input that was under way.
+#[tokio::test]
+async fn what_is_under_way_when_the_server_shuts_down_is_taken() {
+    let server = Server::start().await;
+    let mut ann = server.join("room", "ann", VARIABLES).await;
+    let room = server.rooms.room("room").unwrap();
+    let mut events = room.subscribe();
+    let rooms = server.rooms.clone();
+    let shutdown = tokio::spawn(async move { rooms.shutdown(common::PATIENCE).await });
+    // The close is on its way to her, and she writes.
+    eventually("draining", || server.rooms.is_draining()).await;
+    ann.set("x", "late").await;
+    within("the write", async {
+        while let Some(event) = events.next().await {
+            if matches!(event, RoomEvent::Wrote { value, .. } if &*value == "late") {
+                return;
+            }
+        }
+        panic!("the room is gone");
+    })
+    .await;
+    assert_eq!(ann.closed().await.0, 1001);
+    while let Some(Ok(_)) = ann.socket.next().await {}
+    assert!(shutdown.await.unwrap());
 }

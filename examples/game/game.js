@@ -16,8 +16,6 @@ const SEND_EVERY = 50;
 const HEARTBEAT = 900;
 const FADED_AFTER = 5_000;
 const GONE_AFTER = 15_000;
-/** The protocol acknowledges no handshake: who was not refused for so long is in. */
-const ACCEPTED_AFTER = 500;
 
 const page = (id) => document.getElementById(id);
 const dialog = page('dialog');
@@ -31,10 +29,9 @@ const players = new Map();
 let me = newPlayer('', { x: WIDTH / 2, y: HEIGHT / 2 });
 let state = 'joining';
 let cloud = null;
-let accepting = null;
 /** How many stars were caught in this room; which one it is tells where it lies. */
 let stars = 0;
-/** What each variable was when last heard of on this connection. */
+/** What each variable was when it was last heard of by this connection. */
 const heard = new Map();
 const sent = { place: '', at: 0, count: 0 };
 let stepped = 0;
@@ -43,7 +40,7 @@ let stepped = 0;
 
 function join(name) {
   cloud?.close();
-  clearTimeout(accepting);
+  heard.clear();
   if (name !== me.name) me = newPlayer(name, somewhere());
   players.delete(name);
   complain('');
@@ -54,16 +51,6 @@ function join(name) {
 }
 
 function opened() {
-  // Now the whole room is told anew.
-  heard.clear();
-  // The room may be new, after a restart of the server; then it has the handshake's value.
-  if (stars > 0) cloud.vars.star = stars;
-  accepting = setTimeout(accepted, ACCEPTED_AFTER);
-}
-
-function accepted() {
-  clearTimeout(accepting);
-  if (state === 'connected') return;
   show('connected', 'connected');
   sessionStorage.setItem('name', me.name);
   if (dialog.open) {
@@ -73,7 +60,8 @@ function accepted() {
 }
 
 function closed({ code, reason, reconnecting }) {
-  clearTimeout(accepting);
+  // When it comes back, the whole room is told anew.
+  heard.clear();
   if (code === 4002) return ask(reason);
   if (!reconnecting) {
     show('stopped', 'stopped', reason || 'The connection is closed.');
@@ -136,7 +124,6 @@ function send(now) {
 }
 
 function received(variable, text) {
-  accepted();
   const before = heard.get(variable);
   heard.set(variable, text);
   // What the room had before we came may be of a player long gone: a change is a sign of life.

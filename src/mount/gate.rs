@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use axum::{
-    http::{HeaderMap, Method, StatusCode, header, request::Parts, uri::Authority},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts, uri::Authority},
     response::{IntoResponse, Response},
 };
 use tracing::warn;
@@ -102,6 +102,9 @@ fn same_authority(scheme: &str, origin: &str, host: &str) -> bool {
     parse(origin).is_some_and(|origin| parse(host) == Some(origin))
 }
 
+/// Says that an answer is the mount's own, and not that of a layer of the host's.
+const EXPLAINED: &str = "cloud-variables";
+
 #[derive(Debug, Clone)]
 pub(super) struct Gate {
     pub(super) origins: Origins,
@@ -114,8 +117,35 @@ impl Gate {
         Self { origins: Origins::default(), require_identity: false, warned: Arc::default() }
     }
 
+    /// Tells a page why it may not connect, because a browser hides that of an upgrade. To be asked by
+    /// POST: with a GET of its own site a page sends no `Origin`. Answered also to pages that may not
+    /// connect, as they learn nothing by it that an upgrade would not tell them.
+    pub(super) fn explain(&self, parts: &Parts) -> Response {
+        let mut response = match self.admit(parts) {
+            Ok(_) => StatusCode::NO_CONTENT.into_response(),
+            Err(refusal) => refusal.into_response(),
+        };
+        let headers = response.headers_mut();
+        headers.insert(EXPLAINED, HeaderValue::from_static("1"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+        if let Some(origin) = parts.headers.get(header::ORIGIN) {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            let credentials = header::ACCESS_CONTROL_ALLOW_CREDENTIALS;
+            headers.insert(credentials, HeaderValue::from_static("true"));
+            let exposed = header::ACCESS_CONTROL_EXPOSE_HEADERS;
+            headers.insert(exposed, HeaderValue::from_static(EXPLAINED));
+        }
+        response
+    }
+
     /// The identity of who may upgrade.
     pub(super) fn check(&self, parts: &Parts) -> Result<Identity, Refusal> {
+        let identity = self.admit(parts)?;
+        if is_upgrade(parts) { Ok(identity) } else { Err(Refusal::Plain) }
+    }
+
+    fn admit(&self, parts: &Parts) -> Result<Identity, Refusal> {
         let origin = text(&parts.headers, header::ORIGIN);
         let host = text(&parts.headers, header::HOST)
             .or_else(|| parts.uri.authority().map(Authority::as_str));
@@ -128,9 +158,6 @@ impl Gate {
         let identity = parts.extensions.get::<Identity>().cloned();
         if identity.is_none() && self.require_identity {
             return Err(Refusal::Stranger);
-        }
-        if !is_upgrade(parts) {
-            return Err(Refusal::Plain);
         }
         Ok(identity.unwrap_or_default())
     }

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::{extract::Request, response::Response};
+use axum::{extract::Request, http::Method, response::Response};
 use tower::{Layer, Service};
 
 use super::{Mount, client_js, gate};
@@ -56,7 +56,11 @@ where
             return Box::pin(self.inner.call(Request::from_parts(parts, body)));
         }
         if path.strip_prefix(&*self.mount.path) == Some(client_js::PATH) {
-            return Box::pin(ready(Ok(client_js::serve(request.headers()))));
+            return Box::pin(ready(Ok(if request.method() == Method::POST {
+                self.mount.gate.explain(&request.into_parts().0)
+            } else {
+                client_js::serve(request.headers())
+            })));
         }
         Box::pin(self.inner.call(request))
     }

@@ -73,6 +73,8 @@ impl<'a> Newcomer<'a> {
 pub(crate) struct Joined {
     pub(crate) id: MemberId,
     pub(crate) start: Start,
+    /// The room is there because of this member, which knows all values.
+    pub(crate) created: bool,
 }
 
 #[derive(Debug)]
@@ -146,7 +148,7 @@ impl State {
         let id = self.enter(newcomer, snapshot.is_some());
         let start = Start { snapshot, ..self.start() };
         self.create(id, created, now);
-        Ok(Joined { id, start })
+        Ok(Joined { id, start, created: false })
     }
 
     /// Creates the variables that somebody brought whom the broker has let in.
@@ -172,7 +174,7 @@ impl State {
     pub(crate) fn found(&mut self, creator: Newcomer<'_>) -> Joined {
         self.observers.tell(|| RoomEvent::Created);
         let id = self.enter(creator, false);
-        Joined { id, start: self.start() }
+        Joined { id, start: self.start(), created: true }
     }
 
     /// The variables that a newcomer brings and the room does not have, as the host's rules leave

@@ -15,6 +15,7 @@ use super::{
     Submission,
     conflation::Conflation,
     rate::Bucket,
+    receipt::Receipt,
     socket::{Ear, Socket},
 };
 use crate::{
@@ -23,8 +24,8 @@ use crate::{
     limits::Limits,
     metrics,
     registry::Seat,
-    room::{Link, WriteError},
-    wire::{self, ClientMessage, Dialect, Malformed, ScratchValues},
+    room::{Link, Outlet, WriteError},
+    wire::{self, ClientMessage, Dialect, Frame, Malformed, ScratchValues},
 };
 
 /// The WebSocket layer's read buffer. It is allocated for each connection and zeroed at each read:
@@ -36,6 +37,8 @@ const READ_BUFFER: usize = 1024;
 pub(super) enum End {
     /// The client closed, or its connection is gone: there is nobody to tell.
     Gone,
+    /// The client was told already.
+    Told,
     /// The client is told.
     Close(Close),
 }
@@ -57,6 +60,8 @@ pub(super) struct Reader {
     bytes: Bucket,
     /// Over the rate of messages writes are conflated, so that nobody falls behind.
     conflation: Conflation,
+    /// What the client is told of its sets, if it asked for that.
+    receipt: Option<Receipt>,
     link: Arc<Link>,
     socket: Arc<Socket>,
     /// The liveness' base, which moves with its pongs.
@@ -88,6 +93,7 @@ impl Reader {
             stream: WebSocketStream::from_raw_socket(ear, Role::Server, Some(config)).await,
             bytes: Bucket::new(limits.bytes_per_second, limits.byte_burst, now),
             conflation: Conflation::new(limits, budget, now),
+            receipt: None,
             link: link.clone(),
             socket: socket.clone(),
             base: 0,
@@ -99,6 +105,17 @@ impl Reader {
 
     pub(super) fn speak(&mut self, dialect: Dialect) {
         self.dialect = dialect;
+    }
+
+    /// Has the client told which of its sets were taken, and at once that it will be.
+    pub(super) fn acknowledge(&mut self) {
+        self.receipt = Some(Receipt::default());
+        self.notify(wire::joining());
+    }
+
+    fn notify(&self, notice: Frame) {
+        self.socket.with(|writer| writer.notify(notice));
+        self.socket.push();
     }
 
     pub(super) fn dialect(&self) -> Dialect {
@@ -201,7 +218,7 @@ impl Reader {
                     // A flood has something to read at any time: what is due comes first.
                     biased;
                     () = Box::pin(sleep_until(due.into())) => {
-                        self.release(seat)?;
+                        self.do_due(seat)?;
                         continue;
                     }
                     text = self.text() => text?,
@@ -213,8 +230,22 @@ impl Reader {
         }
     }
 
+    /// When something is to be done without the client: what is held is due, or its receipt.
     fn due(&mut self) -> Option<Instant> {
-        self.conflation.due(now())
+        let held = self.conflation.due(now());
+        // What is held was not taken yet.
+        held.or_else(|| self.receipt.as_ref().and_then(Receipt::due))
+    }
+
+    fn do_due(&mut self, seat: &Seat) -> Result<(), End> {
+        let now = now();
+        if self.conflation.due(now).is_some() {
+            return self.release(seat);
+        }
+        if let Some(sets) = self.receipt.as_mut().and_then(|receipt| receipt.take(now)) {
+            self.notify(wire::taken(sets));
+        }
+        Ok(())
     }
 
     /// Waits while the rate of bytes has reading pause; what is held and due leaves meanwhile.
@@ -223,7 +254,7 @@ impl Reader {
             match self.due().filter(|due| *due < until) {
                 Some(due) => {
                     self.pause(due).await;
-                    self.release(seat)?;
+                    self.do_due(seat)?;
                 }
                 None => self.pause(until).await,
             }
@@ -250,7 +281,10 @@ impl Reader {
             }
         };
         let write = Submission { base: self.base, name, value };
-        if self.due().is_some_and(|due| due <= now()) {
+        if let Some(receipt) = &mut self.receipt {
+            receipt.note(now());
+        }
+        if self.conflation.due(now()).is_some_and(|due| due <= now()) {
             self.release(seat)?;
         }
         if self.conflation.lets_pass(now()) {
@@ -271,6 +305,19 @@ impl Reader {
     fn release(&mut self, seat: &Seat) -> Result<(), End> {
         let held = self.conflation.release(now());
         held.iter().try_for_each(|write| self.submit(seat, write))
+    }
+
+    /// Takes the writes that were under way when the client was told that its session ends, until it has
+    /// closed.
+    pub(super) async fn last_words(&mut self, seat: &Seat) {
+        while let Ok(text) = self.text().await {
+            if let Some(text) = text
+                && self.take(seat, &text).await.is_err()
+            {
+                break;
+            }
+        }
+        self.conclude(seat);
     }
 
     /// Submits what is held of a member that leaves: the last value of each variable arrives.

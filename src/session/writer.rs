@@ -39,6 +39,9 @@ pub(super) struct Writer {
     /// The WebSocket layer's answer to a ping or a close. A newer one takes the place of one that
     /// waits (RFC 6455, section 5.5.3).
     reply: Option<Bytes>,
+    /// What the client asked to be told of its join or its sets. A newer one takes the place of one
+    /// that waits.
+    notice: Option<Frame>,
     outbox: Option<Outbox>,
     liveness: Liveness,
     /// Nothing goes behind a close.
@@ -59,9 +62,14 @@ impl Writer {
     }
 
     fn end(&mut self, close: Bytes) {
-        (self.outbox, self.ping) = (None, None);
+        (self.outbox, self.ping, self.notice) = (None, None, None);
         self.reply = Some(close);
         self.is_closed = true;
+    }
+
+    /// Tells the client something, instead of what waits to be told.
+    pub(super) fn notify(&mut self, notice: Frame) {
+        self.notice = Some(notice);
     }
 
     /// Takes a whole frame from the WebSocket layer.
@@ -176,10 +184,11 @@ impl Writer {
     }
 
     fn next(&mut self) -> Result<Option<Bytes>, Flow> {
-        let control =
-            self.ping.take().map(|ping| ping.bytes().clone()).or_else(|| self.reply.take());
-        if control.is_some() {
-            return Ok(control);
+        let control = self.ping.take().map(|ping| ping.bytes().clone());
+        let control = control.or_else(|| self.reply.take());
+        let first = control.or_else(|| self.notice.take().map(|notice| notice.bytes().clone()));
+        if first.is_some() {
+            return Ok(first);
         }
         let Some(outbox) = &mut self.outbox else { return Ok(None) };
         match outbox.next(!self.liveness.is_outstanding()) {

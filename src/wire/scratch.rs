@@ -73,6 +73,7 @@ pub(super) fn decode(
                 .ok_or(Malformed::ProjectId)?,
             username: envelope.user.and_then(Json::parse).ok_or(Malformed::User)?,
             variables: None,
+            acknowledge: false,
         })),
         "rename" | "delete" => Ok(ClientMessage::Ignored),
         _ => Err(Malformed::UnknownTag("method")),
@@ -112,6 +113,7 @@ mod tests {
                 room: Json::from_plain(room),
                 username: Json::from_plain("ann"),
                 variables: None,
+                acknowledge: false,
             };
             assert_eq!(read(&text), Ok(ClientMessage::Handshake(expected)));
         }

@@ -18,6 +18,7 @@ pub(super) fn decode(envelope: Envelope<'_>) -> Result<ClientMessage<'_>, Malfor
             variables: Some(
                 envelope.variables.and_then(text::parse_map).ok_or(Malformed::Variables)?,
             ),
+            acknowledge: envelope.acknowledge.is_some_and(|raw| raw.get() == "true"),
         })),
         _ => Err(Malformed::UnknownTag("kind")),
     }
@@ -46,6 +47,7 @@ mod tests {
                 room: json("1"),
                 username: json("ann"),
                 variables: Some(vec![(json("x"), json("1")), (json("☁ y"), json("\""))]),
+                acknowledge: false,
             };
             assert_eq!(read(&text), Ok(ClientMessage::Handshake(expected)));
         }

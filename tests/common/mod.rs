@@ -31,7 +31,7 @@ pub use folder::Folder;
 #[cfg(feature = "redis")]
 pub use nodes::{redis_node, redis_nodes};
 pub use process::Process;
-pub use proxy::{Cable, delayed};
+pub use proxy::{Cable, WiFi, delayed};
 pub use redis::Redis;
 pub use store::ShakyStore;
 

@@ -1,18 +1,19 @@
 //! TCP proxies: one that delays each direction, in order, and one that can be cut.
 
 use std::{
+    future::pending,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::{Instant, sleep_until},
 };
 
@@ -103,6 +104,42 @@ impl Cable {
         let old = std::mem::replace(&mut self.end.lock().unwrap().1, watch::Sender::new(false));
         old.send_replace(true);
         self.forsaken.lock().unwrap().push(old);
+    }
+}
+
+/// Stands before `target`. When Wi-Fi goes, the side of the clients breaks, and the server hears nothing
+/// of it.
+pub struct WiFi {
+    pub addr: SocketAddr,
+    gone: Arc<Notify>,
+}
+
+impl WiFi {
+    pub async fn to(target: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let gone = Arc::new(Notify::new());
+        let goes = gone.clone();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let (target, goes) = (target.clone(), goes.clone());
+                tokio::spawn(async move {
+                    let Ok(mut server) = TcpStream::connect(target).await else { return };
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut client, &mut server) => {}
+                        () = goes.notified() => {
+                            drop(client);
+                            pending::<()>().await;
+                        }
+                    }
+                });
+            }
+        });
+        Self { addr, gone }
+    }
+
+    pub fn goes(&self) {
+        self.gone.notify_waiters();
     }
 }
 

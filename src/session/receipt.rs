@@ -1,0 +1,54 @@
+//! Which of a client's sets were taken, for one that asks to be told.
+
+use std::time::{Duration, Instant};
+
+/// Sets are counted for so long before the client is told of them: the next message often follows soon.
+const COLLECTED: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Default)]
+pub(super) struct Receipt {
+    sets: u64,
+    /// When the first set came of which the client was not told.
+    since: Option<Instant>,
+}
+
+impl Receipt {
+    /// Counts a set.
+    pub(super) fn note(&mut self, now: Instant) {
+        self.sets += 1;
+        self.since.get_or_insert(now);
+    }
+
+    /// When the client is to be told, if there is something to tell.
+    pub(super) fn due(&self) -> Option<Instant> {
+        Some(self.since? + COLLECTED)
+    }
+
+    /// What the client is to be told now: how many of its sets there were.
+    pub(super) fn take(&mut self, now: Instant) -> Option<u64> {
+        self.due().filter(|due| *due <= now)?;
+        self.since = None;
+        Some(self.sets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_sets_are_told_of_at_once() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut receipt = Receipt::default();
+        assert_eq!((receipt.due(), receipt.take(at(0))), (None, None));
+        receipt.note(at(10));
+        receipt.note(at(50));
+        assert_eq!(receipt.due(), Some(at(110)));
+        assert_eq!(receipt.take(at(109)), None);
+        assert_eq!(receipt.take(at(110)), Some(2));
+        assert_eq!(receipt.take(at(500)), None);
+        receipt.note(at(600));
+        assert_eq!(receipt.take(at(700)), Some(3));
+    }
+}
