@@ -92,11 +92,15 @@ pub(crate) async fn admit(
                 let probe = Probe { room, holders };
                 // A second time, one has come back to life meanwhile.
                 if newcomer.outlived.is_some() {
-                    return Err(name_in_use());
+                    return Err(name_in_doubt());
                 }
                 let asked = Instant::now().into_std();
-                match timeout(limits.takeover_probe, any_answers(&links)).await {
+                match timeout(limits.takeover_probe, any_answers(&links, asked)).await {
                     Ok(true) => return Err(name_in_use()),
+                    // What came may have been on its way from a connection that is gone.
+                    Err(_) if !links.iter().all(|link| link.is_silent(asked)) => {
+                        return Err(name_in_doubt());
+                    }
                     // They have left: who comes first has the name.
                     Ok(false) => {}
                     Err(_) => newcomer.outlived = Some((links, asked)),
@@ -205,6 +209,7 @@ fn refusal(error: EnterError) -> Close {
             Close::protocol("the room has no place for your variables")
         }
         EnterError::Room(_, Refusal::NameInUse(_)) => name_in_use(),
+        EnterError::Room(_, Refusal::NameInDoubt) => name_in_doubt(),
     }
 }
 
@@ -212,9 +217,14 @@ fn name_in_use() -> Close {
     Close::new(CloseCode::Username, "that username is in use: choose another one")
 }
 
-/// Ends with the first of these members that gives a sign of life, or when all have left.
-async fn any_answers(links: &[Arc<Link>]) -> bool {
-    let answers: FuturesUnordered<_> = links.iter().map(|link| link.probe()).collect();
+fn name_in_doubt() -> Close {
+    let reason = "your username's last connection may still be there: try again in a moment";
+    Close::new(CloseCode::Unavailable, reason)
+}
+
+/// Ends with the first of these members that answers a ping, or when all have left.
+async fn any_answers(links: &[Arc<Link>], now: std::time::Instant) -> bool {
+    let answers: FuturesUnordered<_> = links.iter().map(|link| link.probe(now)).collect();
     pin!(answers.any(ready)).await
 }
 

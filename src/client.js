@@ -49,6 +49,9 @@ const SILENT_JOIN = 5_000;
 /** or so long after the first of the room's values. */
 const LAST_VALUE = 500;
 
+/** How many values of one variable are remembered that may be on their way. */
+const MOST_UNKNOWN = 100;
+
 /** Incompatibility and username: the same handshake would be refused again. */
 const FINAL_CODES = [4001, 4002];
 /** The server goes away or starts again, or the connection broke. */
@@ -145,12 +148,12 @@ class Values {
   shown;
   #declared;
   #changed;
-  /** Of each variable the value that the room had when it was last known. */
+  /** What the room may have of each variable, as far as nobody else has set it since: mostly one value. */
   #known = new Map();
   /**
    * What was set here and is not known to have been taken: the last value of each variable, what the
-   * room was known to have before it, and its place among the sets of the connection (0: unsent).
-   * It is in doubt if it was sent by a connection that is gone.
+   * room may have if that was lost and nobody else has set the variable, and its place among the sets
+   * of the connection (0: unsent). It is in doubt if it was sent by a connection that is gone.
    */
   #own = new Map();
   /** What came by this connection. */
@@ -166,8 +169,13 @@ class Values {
   /** The player sets a variable. */
   set(name, value) {
     const before = this.#own.get(name);
-    const known = before ? before.known : this.#known.get(name);
-    this.#own.set(name, { value, known, place: 0, inDoubt: false });
+    const instead = before?.instead ?? new Set(this.#known.get(name));
+    // What was sent before it may have arrived.
+    if (before && (before.place > 0 || before.inDoubt)) instead.add(before.value);
+    if (instead.size > MOST_UNKNOWN) instead.delete(instead.values().next().value);
+    // Behind all others: they are sent in the order in which they were set.
+    this.#own.delete(name);
+    this.#own.set(name, { value, instead, place: 0, inDoubt: false });
     this.shown.set(name, value);
   }
 
@@ -180,9 +188,10 @@ class Values {
   /** The room has this value. Until the client has joined, its own values are not touched by that. */
   receive(name, value, isJoined) {
     this.#fresh.add(name);
-    this.#known.set(name, value);
-    if (isJoined) this.#own.delete(name);
-    if (this.#own.has(name)) return;
+    this.#known.set(name, [value]);
+    const own = this.#own.get(name);
+    if (own && !isJoined) return;
+    if (own) own.instead.add(value);
     // Also if it is the same: a set may be a message.
     this.shown.set(name, value);
     this.#changed(name, value);
@@ -200,9 +209,13 @@ class Values {
       }
     }
     for (const [name, own] of this.#own) {
-      const now = this.#known.get(name);
-      const isLost = isNew || now === own.known;
-      if (!own.inDoubt || (isLost && now !== own.value)) continue;
+      const now = this.#known.get(name)?.at(-1);
+      const isLost = now !== own.value && (isNew || own.instead.has(now));
+      if (!own.inDoubt || isLost) {
+        own.instead = new Set([now]);
+        this.#show(name, own.value);
+        continue;
+      }
       this.#own.delete(name);
       if (now === undefined) this.shown.delete(name);
       else this.#show(name, now);
@@ -211,7 +224,7 @@ class Values {
 
   #isAsDeclared(name) {
     if (Object.hasOwn(this.#declared, name)) {
-      this.#known.set(name, this.#declared[name]);
+      this.#known.set(name, [this.#declared[name]]);
       if (!this.#own.has(name)) this.#show(name, this.#declared[name]);
     } else {
       this.#known.delete(name);
@@ -232,7 +245,8 @@ class Values {
   taken(sets = this.#sets) {
     for (const [name, own] of this.#own) {
       if (own.place === 0 || own.place > sets) continue;
-      this.#known.set(name, own.value);
+      // If another value has come since it was set, either may be the later one.
+      this.#known.set(name, [own.value, this.shown.get(name)]);
       this.#own.delete(name);
     }
   }

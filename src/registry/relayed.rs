@@ -233,16 +233,16 @@ async fn yield_or_answer(
     (member, link): (MemberId, Arc<Link>),
 ) {
     let asked = tokio::time::Instant::now().into_std();
-    let answers = timeout(registry.rules.limits.takeover_probe, link.probe()).await;
+    let answers = timeout(registry.rules.limits.takeover_probe, link.probe(asked)).await;
     room.unchallenge(member);
-    let is_silent = !link.is_paused() && link.heard_at() <= asked;
     match answers {
-        Err(_) if is_silent => {
+        Err(_) if link.is_silent(asked) => {
             registry.put_out(&room, member, &Close::protocol("you gave no sign of life"));
         }
-        // It has left.
-        Ok(false) => {}
-        Ok(true) | Err(_) => {
+        // It has left; or what came may have been on its way from a connection that is gone, and then
+        // whoever wants the name is to try again.
+        Ok(false) | Err(_) => {}
+        Ok(true) => {
             let news = RelayNews::Kept { node, session };
             _ = registry.tell(&room, RelayRequest::Tell(news)).await;
         }

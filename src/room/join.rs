@@ -90,8 +90,10 @@ pub(crate) enum JoinError {
 pub(crate) enum Refusal {
     NamesDiffer,
     TooManyVariables,
-    /// By these members; none where another newcomer waits for them already.
+    /// By these members; none if one of them is known to be there.
     NameInUse(Vec<(MemberId, Arc<Link>)>),
+    /// Another newcomer waits already whether its holders answer.
+    NameInDoubt,
     Full,
     Locked,
 }
@@ -243,7 +245,7 @@ impl State {
             let Some(holder) = self.members.get(id) else { continue };
             match yields_name(holder, newcomer) {
                 Some(close) => ousted.push((id, close)),
-                None if holder.challenged => return Err(Refusal::NameInUse(Vec::new())),
+                None if holder.challenged => return Err(Refusal::NameInDoubt),
                 None => asked.push((id, holder.link.clone())),
             }
         }
@@ -277,8 +279,7 @@ fn yields_name(holder: &Member, newcomer: &Newcomer<'_>) -> Option<Close> {
     }
     let (links, asked) = newcomer.outlived.as_ref()?;
     let link = &holder.link;
-    let is_silent = links.iter().any(|outlived| Arc::ptr_eq(outlived, link))
-        && !link.is_paused()
-        && link.heard_at() <= *asked;
+    let is_silent =
+        links.iter().any(|outlived| Arc::ptr_eq(outlived, link)) && link.is_silent(*asked);
     is_silent.then(|| Close::protocol("you gave no sign of life"))
 }

@@ -17,7 +17,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
-use crate::close::Close;
+use crate::{close::Close, sync};
 
 /// A member's way out. Its room pushes it when a batch has left; to what its socket does not take at
 /// once, its session sees.
@@ -40,13 +40,15 @@ pub(crate) struct Link {
     alive: AtomicU64,
     /// Microseconds from the last ping to its answer; 0 where none has come.
     round_trip: AtomicU64,
+    /// One more than the microseconds from `opened` to the ping that was answered last; 0 if none was.
+    answered_ping: AtomicU64,
     /// The rate limit keeps the session from reading, so it cannot hear.
     paused: AtomicBool,
     /// Somebody wants a ping answered now.
     probed: AtomicBool,
     /// The member is none any more.
     left: AtomicBool,
-    /// A sign of life came, or the member left.
+    /// A ping was answered while a probe asks for that, or the member left.
     answered: Notify,
     stop: OnceLock<Close>,
     prodded: AtomicBool,
@@ -59,6 +61,7 @@ impl Link {
             opened: now,
             alive: AtomicU64::new(0),
             round_trip: AtomicU64::new(0),
+            answered_ping: AtomicU64::new(0),
             paused: AtomicBool::new(false),
             probed: AtomicBool::new(false),
             left: AtomicBool::new(false),
@@ -85,9 +88,6 @@ impl Link {
     pub(crate) fn heard(&self, now: Instant) {
         let millis = now.saturating_duration_since(self.opened).as_millis() as u64;
         self.alive.store(millis, Relaxed);
-        if self.probed.load(Relaxed) {
-            self.answered.notify_waiters();
-        }
     }
 
     /// The moment of the last sign of life.
@@ -95,9 +95,29 @@ impl Link {
         self.opened + Duration::from_millis(self.alive.load(Relaxed))
     }
 
-    /// Notes how long the answer to a ping took.
-    pub(crate) fn note_round_trip(&self, time: Duration) {
+    /// Notes the answer to a ping, and how long it took.
+    pub(crate) fn answer(&self, time: Duration, now: Instant) {
         self.round_trip.store((time.as_micros() as u64).max(1), Relaxed);
+        let sent = self.micros(now).saturating_sub(time.as_micros() as u64);
+        self.answered_ping.store(sent + 1, Relaxed);
+        if self.probed.load(Relaxed) {
+            self.answered.notify_waiters();
+        }
+    }
+
+    /// Whether a ping was answered that was sent since then. Any other frame may have been on its way
+    /// from a connection that is gone.
+    pub(crate) fn has_answered(&self, since: Instant) -> bool {
+        self.answered_ping.load(Relaxed) > self.micros(since)
+    }
+
+    /// Whether nothing came since then, of one that would have been read.
+    pub(crate) fn is_silent(&self, since: Instant) -> bool {
+        !self.is_paused() && self.heard_at() <= since
+    }
+
+    fn micros(&self, time: Instant) -> u64 {
+        time.saturating_duration_since(self.opened).as_micros() as u64
     }
 
     #[cfg(feature = "inspector")]
@@ -125,17 +145,18 @@ impl Link {
         self.answered.notify_waiters();
     }
 
-    /// Asks for a ping. The future ends with the first sign of life after this call, or when the
-    /// member leaves; true where it is there.
-    pub(crate) fn probe(&self) -> impl Future<Output = bool> {
-        let answered = self.answered.notified();
+    /// Asks for a ping. The future ends when one is answered that was sent since now, or when the member
+    /// leaves; true if it is there.
+    pub(crate) fn probe(&self, now: Instant) -> impl Future<Output = bool> {
         self.probed.store(true, Relaxed);
         self.prod();
         async move {
-            if !self.is_paused() && !self.left.load(Relaxed) {
-                answered.await;
-            }
-            !self.left.load(Relaxed)
+            sync::wait_for(&self.answered, || {
+                let is_there = !self.left.load(Relaxed);
+                let is_known = !is_there || self.is_paused() || self.has_answered(now);
+                is_known.then_some(is_there)
+            })
+            .await
         }
     }
 

@@ -164,7 +164,7 @@ impl Reader {
             Message::Pong(payload) => {
                 self.base = self.socket.with(|writer| {
                     if let Some(time) = writer.liveness().pong(&payload, now) {
-                        self.link.note_round_trip(time);
+                        self.link.answer(time, now);
                         metrics::answered(time);
                     }
                     writer.liveness().base()
