@@ -109,14 +109,15 @@ async fn one_newcomer_waits_for_a_name_and_others_are_refused() {
     server.members(1).await;
     let mut waiting = server.connect().await;
     waiting.handshake("room", "ann", VARIABLES).await;
-    // Whichever of the two comes first waits; the other is refused at once.
+    // Whichever of the two comes first waits; the other is told at once to try again, as it may be the
+    // same player, whose connection broke twice.
     let mut other = server.connect().await;
     other.handshake("room", "ann", VARIABLES).await;
     let refused = tokio::select! {
         refused = waiting.closed() => refused,
         refused = other.closed() => refused,
     };
-    assert_eq!(refused.0, 4002);
+    assert_eq!(refused.0, 4003);
 }
 
 #[tokio::test]
