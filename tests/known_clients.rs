@@ -1,5 +1,6 @@
 //! The clients that exist, unchanged: TurboWarp's packager and scaffolding, Scratch's own player, in
-//! a real browser; scratchattach in Python. `tests/clients/install` fetches them.
+//! a real browser; scratchattach, scapi and scratchcommunication in Python; a bot of scratch3-api's;
+//! cloudiamond-scratch; turbowarp-cli. `tests/clients/install` fetches them.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -15,7 +16,7 @@ use axum_cloud_variables::Dialect;
 use common::{Browser, Client, Driver, Folder, PATIENCE, Process, Redis, count};
 use fantoccini::wd::WindowHandle;
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
 
@@ -293,23 +294,28 @@ async fn a_refused_name_is_not_tried_again() {
     browser.0.close().await.unwrap();
 }
 
-/// scratchattach, told line by line what to do, and what it says.
-struct Scratchattach {
+/// A program of somebody's, told line by line what to do, and what it says.
+struct Program {
     child: Child,
     orders: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-impl Scratchattach {
-    fn start(url: &str) -> Self {
-        let python =
-            format!("{}/target/clients/scratchattach-2.2.6/bin/python", env!("CARGO_MANIFEST_DIR"));
-        let mut child = Command::new(python)
-            .args([&format!("{CLIENTS}/scratchattach_client.py"), url])
+impl Program {
+    /// One in Python, in the environment of this name.
+    fn python(environment: &str, script: &str, arguments: &[&str]) -> Self {
+        let folder = env!("CARGO_MANIFEST_DIR");
+        let mut command = Command::new(format!("{folder}/target/clients/{environment}/bin/python"));
+        command.arg(format!("{CLIENTS}/{script}")).args(arguments);
+        Self::start(command)
+    }
+
+    fn start(mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("scratchattach: tests/clients/install fetches it");
+            .expect("tests/clients/install fetches it");
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { orders: child.stdin.take().unwrap(), lines, child }
     }
@@ -340,9 +346,15 @@ impl Scratchattach {
         }
         panic!("it ended without saying {line:?}: {seen:?}");
     }
+
+    /// Ends it; what it has said since.
+    fn ends(mut self) -> Vec<String> {
+        self.child.kill().unwrap();
+        self.lines.by_ref().map_while(Result::ok).collect()
+    }
 }
 
-impl Drop for Scratchattach {
+impl Drop for Program {
     fn drop(&mut self) {
         _ = self.child.kill();
         _ = self.child.wait();
@@ -358,7 +370,7 @@ async fn scratchattach_sets_gets_and_hears() {
     ann.set("☁ x", "1").await;
     ann.sync().await;
 
-    let mut bot = Scratchattach::start(&url);
+    let mut bot = Program::python("scratchattach-2.2.6", "scratchattach_client.py", &[&url]);
     bot.says("ready");
     bot.order("set x 12");
     ann.until("☁ x", "12").await;
@@ -391,4 +403,136 @@ async fn scratchattach_sets_gets_and_hears() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     bot.says("event y 300");
+}
+
+/// A player's client in the room of the programs.
+async fn player(url: &str) -> Client {
+    let mut ann = Client::connect(url).await;
+    ann.handshake_in(Dialect::Scratch, "60917032", "ann", &[]).await;
+    ann.set("☁ x", "1").await;
+    ann.sync().await;
+    ann
+}
+
+/// It never learns that its connection is gone, whatever the server, so it does not come back by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn scapi_sets_gets_and_hears() {
+    let server = Process::standalone(&[]);
+    let url = server.url();
+    let mut ann = player(&url).await;
+    let mut bot = Program::python("scapi-3.2.4", "scapi_client.py", &[&url]);
+    bot.says("ready");
+    bot.says("event ☁ x 1");
+    bot.order("set x 12");
+    ann.until("☁ x", "12").await;
+    bot.order("sets x 7 y 8 z 9");
+    ann.until("☁ z", "9").await;
+    assert_eq!((&*ann.view["☁ x"], &*ann.view["☁ y"]), ("7", "8"));
+    ann.send(r#"{"method":"set","name":"☁ y","value":0.5}"#).await;
+    bot.says("event ☁ y 0.5");
+    bot.gets("y", "0.5");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scratchcommunication_sets_gets_and_hears() {
+    let server = Process::standalone(&[]);
+    let mut ann = player(&server.url()).await;
+    let script = "scratchcommunication_client.py";
+    let mut bot = Program::python("scratchcommunication-3.0.0", script, &[&server.url()]);
+    bot.says("ready");
+    bot.gets("x", "1");
+    bot.order("set x 12");
+    ann.until("☁ x", "12").await;
+    ann.set("☁ y", "-0.5").await;
+    bot.says("event y -0.5");
+}
+
+/// Programs on npm that keep games for players are such bots: each player is served once, and there is
+/// no phantom of one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bot_of_scratch3_api_serves_one_player_once() {
+    let server = Process::standalone(&[]);
+    let mut ann = player(&server.url()).await;
+    let mut command = Command::new("node");
+    command.args([&format!("{CLIENTS}/scratch3_api_bot.cjs"), &server.url()]);
+    let mut bot = Program::start(command);
+    bot.says("ready");
+    ann.set("☁ request", "1234").await;
+    ann.until("☁ saved", "1234").await;
+    ann.until("☁ request", "0").await;
+    bot.says("event 1234");
+    // Its answer comes back once, and is answered by the same.
+    ann.reading_until(tokio::time::sleep(Duration::from_secs(count(4, 30) as u64))).await;
+    assert_eq!(bot.ends(), ["event 0"]);
+}
+
+/// The project's side is played in a browser, the other in Python; what goes between them is ten
+/// variables, of which one says that the others have come.
+#[tokio::test(flavor = "multi_thread")]
+async fn cloudiamond_connects_through_slots_and_a_header() {
+    let site = Site::start("cloudiamond");
+    let (folder, url) = (site.folder.file(""), site.url());
+    let environment = "cloudiamond-scratch-0.1.0";
+    let mut bridge = Program::python(environment, "cloudiamond_bridge.py", &[&url, &folder]);
+    bridge.says("ready");
+    let driver = Driver::start();
+    let browser = driver.browser().await;
+    let query = format!("username=ann&project=secret&file=cloudiamond.sb3&cloud_host={url}");
+    browser.0.goto(&site.page(&format!("scaffolding.html?{query}"))).await.unwrap();
+    let status = "Object.values(vm.runtime.targets[1].variables).find(v => v.name === '🔒 status')";
+    let connected =
+        format!("window.vm?.runtime.targets[1] && {status}.value.startsWith('connected')");
+    // It computes its keys in Scratch's blocks.
+    _ = timeout(PATIENCE * 3 / 4, browser.until(&connected)).await;
+    browser.until(&connected).await;
+    browser.0.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn turbowarp_cli_plays_a_project() {
+    let site = Site::start("twcli");
+    let (project, url) = (site.folder.file("project.sb3"), site.url());
+    let mut ann = player(&url).await;
+    let answers = ["42", "7"];
+    let arguments = [&[&*url, &project], &answers[..]].concat();
+    let _cli = Program::python("turbowarp-cli-1.1.0", "twcli_client.py", &arguments);
+    for answer in answers {
+        ann.until("☁ number", answer).await;
+    }
+}
+
+/// TurboWarp's own player, which sets ten variables each frame, and how late another player hears them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_game_that_sets_ten_variables_each_frame_is_not_late() {
+    let site = Site::start("frames");
+    let driver = Driver::start();
+    let browser = driver.browser().await;
+    let query = format!("username=ann&project=1&file=frames.sb3&cloud_host={}", site.url());
+    browser.0.goto(&site.page(&format!("scaffolding.html?{query}"))).await.unwrap();
+    let mut ben = Client::connect(&site.url()).await;
+    ben.handshake_in(Dialect::Scratch, "1", "ben", &[]).await;
+    ben.until_set("☁ v9").await;
+    // Its clock is this machine's, but for the zone; so the first second says what is no delay.
+    let began = Instant::now();
+    let seconds = count(5, 15);
+    let mut lags = vec![Vec::new(); seconds];
+    while let second @ 0.. = began.elapsed().as_secs() as usize
+        && second < seconds
+    {
+        let frame = ben.frame().await;
+        let now = began.elapsed().as_secs_f64() * 1_000.0;
+        let sent = frame.iter().map(|(_, value)| value.parse::<f64>().unwrap());
+        lags[second].extend(sent.map(|sent| now - sent));
+    }
+    let first = lags[0].iter().copied().fold(f64::INFINITY, f64::min);
+    let heard: usize = lags.iter().map(Vec::len).sum();
+    let worst = lags.into_iter().map(|mut lags| {
+        lags.sort_by(f64::total_cmp);
+        lags[(lags.len() - 1) * 99 / 100] - first
+    });
+    let worst = worst.fold(0.0, f64::max);
+    println!("{heard} sets in {seconds} s, p99 of the delay in the worst second {worst:.0} ms");
+    assert!(heard > seconds * 150, "{heard} sets");
+    assert!(worst < 500.0, "{worst} ms");
+    browser.0.close().await.unwrap();
 }

@@ -62,7 +62,26 @@ const project = {
   meta: { semver: '3.0.0', vm: '0.2.0', agent: '' },
 };
 
-const zip = async () => {
+// When the flag is clicked, for ever: set ten variables to the time, each frame, as games do.
+const names = Array.from({ length: 10 }, (_, n) => `v${n}`);
+const setters = Object.fromEntries(names.flatMap((name, n) => [
+  [name, block('data_setvariableto', n === 0 ? 'ever' : names[n - 1], names[n + 1] ?? null, {
+    inputs: { VALUE: [3, `${name} ms`, [10, '']] }, fields: { VARIABLE: [`☁ ${name}`, name] },
+  })],
+  [`${name} ms`, block('operator_multiply', name, null, {
+    inputs: { NUM1: [3, `${name} days`, [4, '']], NUM2: [1, [4, '86400000']] },
+  })],
+  [`${name} days`, block('sensing_dayssince2000', `${name} ms`, null, {})],
+]));
+const frames = structuredClone(project);
+frames.targets[0].variables = Object.fromEntries(names.map((name) => [name, [`☁ ${name}`, 0, true]]));
+frames.targets[0].blocks = {
+  flag: block('event_whenflagclicked', null, 'ever', { x: 0, y: 0 }),
+  ever: block('control_forever', 'flag', null, { inputs: { SUBSTACK: [2, 'v0'] } }),
+  ...setters,
+};
+
+const zip = async (project) => {
   const file = new JSZip();
   file.file('project.json', JSON.stringify(project));
   file.file(`${costumeId}.svg`, costume);
@@ -78,8 +97,9 @@ const packaged = async (sb3, username) => {
 };
 
 const main = async () => {
-  const sb3 = await zip();
+  const sb3 = await zip(project);
   const write = (name, data) => fs.writeFileSync(path.join(folder, name), data);
+  write('frames.sb3', await zip(frames));
   write('project.sb3', sb3);
   // Where Scratch's player looks for a project.
   fs.mkdirSync(path.join(folder, 'projects'));

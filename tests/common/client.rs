@@ -221,6 +221,11 @@ impl Client {
         all
     }
 
+    /// Reads on until a set of this variable.
+    pub async fn until_set(&mut self, name: &str) {
+        while !self.frame().await.iter().any(|(n, _)| n == name) {}
+    }
+
     /// Waits for the close that the server sends, and what it says.
     pub async fn closed(&mut self) -> (u16, String) {
         loop {
