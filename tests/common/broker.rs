@@ -42,7 +42,7 @@ impl ShakyBroker {
         self.relay.with(room, |room| Some(room.room.as_ref()?.revision.number))
     }
 
-    /// The names of a room's variables, in order.
+    /// The names of a room's variables, in the order of their creation.
     pub fn variables(&self, room: &str) -> Vec<String> {
         self.relay.with(room, |room| {
             let variables = &room.room.as_ref().unwrap().variables;
