@@ -214,10 +214,12 @@ impl RoomRegistry {
     /// for ever (HTTP/2): call this on the same signal.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         Judging::refuse();
+        // Half of the time is for the rest: the broker and the store.
+        let last_words_until = Instant::now() + LONGEST_GRACE.min(grace) / 2;
         let rooms: Vec<_> = {
             // Under the lock, so that no room is created after it; a join looks at it once more.
             let rooms = self.inner.rooms.write();
-            self.inner.drain.begin();
+            self.inner.drain.begin(last_words_until);
             rooms.values().cloned().collect()
         };
         let links: Vec<_> = rooms.iter().flat_map(|room| room.links()).collect();
@@ -260,6 +262,9 @@ impl RoomRegistry {
 /// How many sessions a shutdown closes at once, and how long it then waits.
 const AT_ONCE: usize = 64;
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// Members may go on writing for half of this at most: no moment lies so far ahead as some graces.
+const LONGEST_GRACE: Duration = Duration::from_secs(60);
 
 /// Between two attempts of a shutdown to save.
 const AGAIN: Duration = Duration::from_millis(200);

@@ -92,21 +92,23 @@ impl Talk<'_> {
         reader.conclude(&seat);
         match end {
             End::Close(close) if close.code == CloseCode::GoingAway => {
-                self.part(reader, &seat, &close).await;
-                End::Told
+                self.part(reader, &seat, &close).await
             }
             end => end,
         }
     }
 
     /// Closes the session of a member because the server shuts down. What is under way meanwhile is
-    /// still taken, so that a deploy costs no input.
-    async fn part(&self, reader: &mut Reader, seat: &Seat, close: &Close) {
+    /// still taken, so that a deploy costs no input; no longer than the shutdown has time for, because the
+    /// member must have left by then.
+    async fn part(&self, reader: &mut Reader, seat: &Seat, close: &Close) -> End {
+        let patience = Instant::now() + self.registry.rules.limits.close_timeout;
         let goodbye = Box::pin(async {
             say(self.socket, reader, close).await;
             reader.last_words(seat).await;
         });
-        _ = timeout(self.registry.rules.limits.close_timeout, goodbye).await;
+        _ = timeout_at(patience.min(self.registry.drain.last_words_until()), goodbye).await;
+        End::Told(patience)
     }
 
     /// Also gives what came in one frame behind the handshake.
@@ -182,7 +184,8 @@ async fn conclude(socket: &Socket, reader: &mut Reader, end: End, patience: Dura
             let written = poll_fn(|cx| socket.poll_written(cx));
             _ = timeout(patience, written).await;
         }
-        End::Gone | End::Told => {}
+        End::Told(until) => _ = timeout_at(until, reader.drain()).await,
+        End::Gone => {}
     }
 }
 

@@ -1,11 +1,11 @@
 //! Which sessions there are, and how they come to an end together.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::sync;
 
@@ -13,6 +13,8 @@ use crate::sync;
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
     draining: AtomicBool,
+    /// Until when members may go on writing that were told of it.
+    last_words_until: OnceLock<Instant>,
     begun: Notify,
     sessions: AtomicUsize,
     ended: Notify,
@@ -36,9 +38,15 @@ impl Drain {
         self.sessions.load(SeqCst)
     }
 
-    pub(crate) fn begin(&self) {
+    /// Begins to drain. Members that are told of it may write until then.
+    pub(crate) fn begin(&self, last_words_until: Instant) {
+        _ = self.last_words_until.set(last_words_until);
         self.draining.store(true, SeqCst);
         self.begun.notify_waiters();
+    }
+
+    pub(crate) fn last_words_until(&self) -> Instant {
+        self.last_words_until.get().copied().unwrap_or_else(Instant::now)
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -37,8 +37,8 @@ const READ_BUFFER: usize = 1024;
 pub(super) enum End {
     /// The client closed, or its connection is gone: there is nobody to tell.
     Gone,
-    /// The client was told already.
-    Told,
+    /// The client was told already, and has until then to answer.
+    Told(tokio::time::Instant),
     /// The client is told.
     Close(Close),
 }
