@@ -110,7 +110,12 @@ impl Seat {
             "cut" => tcp(&mut me).set_zero_linger().unwrap(),
             "half a frame" => tcp(&mut me).write_all(&[0x81, 0xfe, 0xff]).await.unwrap(),
             "junk" => {
-                let (opcode, byte, code) = JUNK[self.rng.usize(..JUNK.len())];
+                // To Scratch's dialect a binary frame is none.
+                let junk: Vec<_> = JUNK
+                    .iter()
+                    .filter(|(.., code)| (self.dialect, *code) != (Dialect::Scratch, 1003))
+                    .collect();
+                let (opcode, byte, code) = *junk[self.rng.usize(..junk.len())];
                 tcp(&mut me).write_all(&[opcode, 0x81, 0, 0, 0, 0, byte]).await.unwrap();
                 assert_eq!(me.closed().await.0, code);
             }
