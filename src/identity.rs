@@ -4,7 +4,10 @@ use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use axum::http::Extensions;
 
-use crate::close::{Close, CloseCode};
+use crate::{
+    close::{Close, CloseCode},
+    sync,
+};
 
 /// What the host's auth layer knows about a player, put into the request's extensions before it
 /// reaches the mount; or what [`Policy::admit`](crate::Policy::admit) says about them.
@@ -41,7 +44,19 @@ struct Known {
     username: Option<Username>,
     rooms: Option<HashSet<String>>,
     read_only: bool,
-    more: Extensions,
+    more: More,
+}
+
+/// What the host put there. Its `Drop` may ask the room, so it is dropped under no lock.
+#[derive(Debug, Clone, Default)]
+struct More(Extensions);
+
+impl Drop for More {
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            sync::drop_unlocked(std::mem::take(&mut self.0));
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -103,13 +118,13 @@ impl Identity {
     /// wherever else it meets this identity; one value of each type.
     #[must_use]
     pub fn with<T: Clone + Send + Sync + 'static>(self, value: T) -> Self {
-        self.knowing(|known| _ = known.more.insert(value))
+        self.knowing(|known| _ = known.more.0.insert(value))
     }
 
     /// What [`with`](Self::with) put there.
     #[must_use]
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.0.as_ref()?.more.get()
+        self.0.as_ref()?.more.0.get()
     }
 
     /// Whether [`read_only`](Self::read_only) was set.

@@ -176,7 +176,7 @@ impl Bench {
         let initial: Vec<_> = names.iter().map(|name| (name.clone(), value.clone())).collect();
         let places = (&Budget::new(usize::MAX), &Arc::default());
         let state = State::new(&Arc::new(rules), &"room".into(), Some(&initial), places, now);
-        let room = Arc::new(Shared::new("room".into(), state.expect("there is memory")));
+        let room = Arc::new(Shared::alone(state.expect("there is memory")));
         let members = (0..members).map(|i| {
             let name = format!("player{i}");
             let newcomer = Newcomer { dialect, ..newcomer(&name, &initial) };

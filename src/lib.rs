@@ -1,5 +1,9 @@
 #![doc = include_str!("lib.md")]
 
+/// The docs' broker is played in a model too.
+#[cfg(all(test, not(shuttle)))]
+extern crate self as axum_cloud_variables;
+
 mod admission;
 mod budget;
 mod close;
@@ -33,14 +37,14 @@ pub use mount::{Mount, MountLayer, MountService, Origins};
 pub use names::{Alphabet, DuplicateNames, UsernameRules};
 pub use policy::{Join, Policy, Rejection, Rights, Verdict, Write};
 pub use registry::{
-    BuildError, Creators, Imported, Lead, OpenError, OpenRoom, RoomRegistry, RoomRegistryBuilder,
-    RoomSummary, Stats, TransferError,
+    BuildError, Creators, Imported, Lead, OpenError, OpenRoom, RelayStats, RoomRegistry,
+    RoomRegistryBuilder, RoomSummary, Stats, TransferError,
 };
 #[cfg(feature = "redis")]
 pub use relay::RedisRelay;
 pub use relay::{
-    Relay, RelayAnswer, RelayError, RelayMessage, RelayMessages, RelayNews, RelayRequest,
-    RelayRevision, RelaySession, RelayStats, RelayWrite, RelayWrites,
+    Relay, RelayAnswer, RelayBan, RelayChange, RelayError, RelayMessage, RelayMessages, RelayNews,
+    RelayRequest, RelayRevision, RelayRoom, RelaySession, RelayWrite, RelayWrites,
 };
 pub use room::{
     Activity, Events, MemberId, MemberInfo, PastWrite, Room, RoomError, RoomEvent, Schema, SetError,

@@ -251,7 +251,7 @@ mod tests {
         let places = (&budget, &Arc::default());
         let state = State::new(&Arc::new(rules), &"room".into(), Some(&values), places, now);
         let state = state.expect("there is memory");
-        let room = Arc::new(Shared::new("room".into(), state));
+        let room = Arc::new(Shared::alone(state));
         let newcomer = Newcomer::guest(dialect, Some(&values), now);
         let joined = room.join(newcomer).expect("there is a place");
         Outbox::new(room, dialect, joined)

@@ -2,27 +2,26 @@
 
 mod bans;
 mod builder;
+mod cluster;
 mod drain;
 mod emptied;
 mod enter;
 mod host;
-mod lead;
 mod open;
 mod recall;
-mod relayed;
 mod seat;
 mod transfer;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 pub use builder::{BuildError, Creators, RoomRegistryBuilder};
+pub use cluster::{Lead, RelayStats};
 pub(crate) use drain::{Drain, Session};
 pub(crate) use enter::EnterError;
 pub use host::RoomSummary;
-pub use lead::Lead;
 pub use open::{OpenError, OpenRoom};
 pub(crate) use seat::Seat;
 pub use transfer::{Imported, TransferError};
@@ -32,12 +31,13 @@ use crate::{
     close::{Close, CloseCode},
     names::{DuplicateNames, UsernameRules},
     policy::Judging,
-    relay::{Hub, RelayStats},
-    room::{Activity, Rules, Shared, State, Watchers},
+    room::{Activity, Caretaker, Rules, Shared, State, Watchers},
     store::StoreStats,
+    sync::RwLock,
     wire::{Dialect, ScratchValues},
 };
 use bans::Bans;
+use cluster::Node;
 use emptied::Emptied;
 
 /// All rooms of a host, behind any number of mounts. Cheap to clone; each clone is a handle on the
@@ -70,8 +70,8 @@ pub(crate) struct Inner {
     budget: Budget,
     /// What rooms did that are no more.
     gone: Mutex<Activity>,
-    /// Where there is a broker.
-    hub: Option<Arc<Hub>>,
+    /// If there is a broker.
+    node: Option<Arc<Node>>,
 }
 
 /// What is asked of a newcomer, and of what it sends.
@@ -122,21 +122,21 @@ impl RoomRegistry {
         RoomRegistryBuilder::default().make()
     }
 
-    fn with(rules: Rules, admission: Admission, hub: Option<Arc<Hub>>) -> Self {
+    fn with(rules: Rules, admission: Admission, node: Option<Arc<Node>>) -> Self {
         let budget = Budget::new(rules.limits.state_bytes);
-        let inner = Inner {
+        let inner = Arc::new_cyclic(|inner| Inner {
             rules: Arc::new(rules),
             admission,
             drain: Arc::default(),
             rooms: RwLock::default(),
-            emptied: Emptied::default(),
+            emptied: Emptied::new(inner.clone()),
             bans: Bans::default(),
             watchers: Arc::default(),
             budget,
             gone: Mutex::default(),
-            hub,
-        };
-        Self { inner: Arc::new(inner) }
+            node,
+        });
+        Self { inner }
     }
 
     /// A registry with settings.
@@ -194,7 +194,7 @@ impl RoomRegistry {
     #[must_use]
     pub fn relay_stats(&self) -> Option<RelayStats> {
         Judging::refuse();
-        self.inner.hub.as_ref().map(|hub| hub.stats())
+        self.inner.node.as_ref().map(|node| node.stats())
     }
 
     /// Whether [`shutdown`](Self::shutdown) was called.
@@ -245,14 +245,14 @@ impl RoomRegistry {
         if let Some(keeper) = &self.inner.rules.keeper {
             let left = grace.saturating_sub(begun.elapsed()).max(SAVING);
             let saved = async {
-                while keeper.flush().await.is_err() {
+                while keeper.flush(left).await.is_err() {
                     sleep(AGAIN).await;
                 }
             };
             is_done &= timeout(left, saved).await.is_ok();
         }
-        if let Some(hub) = &self.inner.hub {
-            hub.end();
+        if let Some(node) = &self.inner.node {
+            node.end();
         }
         self.inner.emptied.close();
         is_done
@@ -275,6 +275,12 @@ impl Inner {
     /// What all rooms and sessions pay from.
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
+    }
+}
+
+impl Caretaker for Inner {
+    fn vacated(&self, room: &Arc<Shared>, since: std::time::Instant) {
+        self.emptied.push(since, room);
     }
 }
 

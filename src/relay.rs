@@ -1,13 +1,10 @@
 //! What makes the rooms of many processes one: a broker that has their order.
 
-mod health;
-mod hub;
-mod line;
 mod message;
 #[cfg(feature = "redis")]
 mod redis;
 mod request;
-mod shards;
+mod sharded;
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
@@ -15,11 +12,8 @@ use futures_util::{Stream, future::BoxFuture};
 
 #[cfg(feature = "redis")]
 pub use self::redis::RedisRelay;
-pub use health::RelayStats;
-pub(crate) use hub::{Holder, Hub, unique};
-pub(crate) use line::begin;
-pub use message::{RelayMessage, RelayNews, RelayWrite, RelayWrites};
-pub use request::{RelayAnswer, RelayRequest, RelayRevision, RelaySession};
+pub use message::{RelayChange, RelayMessage, RelayNews, RelayWrite, RelayWrites};
+pub use request::{RelayAnswer, RelayBan, RelayRequest, RelayRevision, RelayRoom, RelaySession};
 
 /// A broker between nodes (processes with a registry each) that have rooms in common. It keeps each
 /// room: its variables, who is in it under which name, which nodes are there, and one order of writes.

@@ -11,6 +11,7 @@ mod event;
 mod history;
 mod host;
 mod join;
+mod life;
 mod link;
 #[cfg(feature = "inspector")]
 mod look;
@@ -20,19 +21,20 @@ mod order;
 mod outgoing;
 #[cfg(all(test, shuttle))]
 mod racing;
-mod relayed;
-mod sessions;
+mod replica;
 mod settle;
 mod shared;
 mod snapshot;
 mod state;
 mod unsaved;
 mod variables;
-mod waiting;
 
 use std::{
     fmt,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -48,17 +50,16 @@ pub(crate) use history::Entry as PastEntry;
 pub use history::PastWrite;
 pub use host::SetError;
 pub(crate) use host::entries;
-pub(crate) use join::{JoinError, Joined, Newcomer, Refusal};
+pub(crate) use join::{Challenged, JoinError, Joined, Newcomer, Refusal, ban_keys};
 pub(crate) use link::{Link, Outlet};
 #[cfg(feature = "inspector")]
 pub(crate) use look::{Look, Writer};
 pub use members::MemberId;
 pub(crate) use opening::Opening;
 pub(crate) use order::{Outlook, Write, WriteError};
-pub(crate) use relayed::Heard;
-pub(crate) use sessions::who;
+pub(crate) use replica::{Heard, Pace, Progress, Step, Wish};
 pub(crate) use settle::CLIENT_LAG;
-pub(crate) use shared::Shared;
+pub(crate) use shared::{Caretaker, Shared};
 pub(crate) use snapshot::Snapshot;
 pub use state::Schema;
 pub(crate) use state::{Eviction, Rules, Start, State};
@@ -94,6 +95,8 @@ use crate::{
 pub struct Room {
     id: Arc<str>,
     shared: Weak<Shared>,
+    /// Outlives the room, which may only have left the memory.
+    was_removed: Arc<AtomicBool>,
     registry: Weak<Inner>,
 }
 
@@ -136,6 +139,7 @@ impl Room {
         Self {
             id: shared.id().clone(),
             shared: Arc::downgrade(shared),
+            was_removed: shared.was_removed().clone(),
             registry: Arc::downgrade(registry),
         }
     }
@@ -272,14 +276,31 @@ impl Room {
         registry.close(&room).await
     }
 
-    /// Puts all members out with 1001, and forgets the room; with a store, so does the store.
+    /// Puts all members out with 1001, and forgets the room; with a store or a relay, so do they, also
+    /// if the room has left the memory meanwhile because it was empty for long.
     ///
     /// # Errors
     ///
     /// [`RoomError::Gone`], [`RoomError::Kept`] and [`RoomError::Unreachable`].
     pub async fn remove(&self) -> Result<(), RoomError> {
-        let (room, registry) = self.both()?;
-        registry.remove(&room).await
+        Judging::refuse();
+        let registry = self.registry.upgrade().ok_or(RoomError::Gone)?;
+        loop {
+            let room = match self.there() {
+                Some(room) => room,
+                None if self.was_removed.load(Relaxed) => return Err(RoomError::Gone),
+                None => registry.load(&self.id).await?,
+            };
+            match registry.remove(&room).await {
+                // It has left the memory in between.
+                Err(RoomError::Gone) if room.read(State::is_unloaded) => {}
+                done => {
+                    // The next of its id is another, also if this one was loaded again meanwhile.
+                    self.was_removed.fetch_or(done.is_ok(), Relaxed);
+                    return done;
+                }
+            }
+        }
     }
 
     /// Waits until this node leads the room, which one at a time does: at once where there is no relay.

@@ -1,6 +1,8 @@
 //! The lock of a room and the task that looks after it. Under `--cfg shuttle` they are those of a
 //! scheduler that tries interleavings, where any time may have passed.
 
+mod lock;
+
 use std::pin::pin;
 
 use tokio::sync::Notify;
@@ -11,7 +13,6 @@ mod real {
 
     use tokio::{sync::Notify, task::unconstrained, time::sleep_until};
 
-    pub(crate) use parking_lot::RwLock;
     pub(crate) use tokio::{runtime::Handle, task::yield_now};
 
     /// The task is to yield by itself: tokio's budget would let a socket seem blocked to it.
@@ -35,7 +36,6 @@ mod shuttled {
     use tokio::sync::Notify;
 
     pub(crate) use shuttle::future::yield_now;
-    pub(crate) use shuttle_parking_lot::RwLock;
 
     /// Stands for a runtime, of which there is one here.
     #[derive(Debug, Clone)]
@@ -72,7 +72,8 @@ pub(crate) async fn wait_for<T>(notify: &Notify, there: impl Fn() -> Option<T>) 
     }
 }
 
+pub(crate) use lock::{Held, RwLock, drop_unlocked};
 #[cfg(not(shuttle))]
-pub(crate) use real::{Handle, RwLock, spawn, wait, yield_now};
+pub(crate) use real::{Handle, spawn, wait, yield_now};
 #[cfg(shuttle)]
-pub(crate) use shuttled::{Handle, RwLock, spawn, wait, yield_now};
+pub(crate) use shuttled::{Handle, spawn, wait, yield_now};

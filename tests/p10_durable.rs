@@ -14,7 +14,7 @@ use std::{
 
 use axum_cloud_variables::{
     Change, Dialect, Identity, Join, Limits, OpenError, Policy, RedbStore, Rejection, RoomError,
-    RoomRegistry, RoomRegistryBuilder, RoomStore, Schema, StoreError, StoredSchema,
+    RoomRegistry, RoomRegistryBuilder, RoomStore, Schema, SetError, StoreError, StoredSchema,
 };
 use common::{Folder, Server, ShakyStore, eventually, unlimited_rate};
 
@@ -141,6 +141,39 @@ async fn a_removed_room_does_not_come_back() {
     assert_eq!(room.remove().await, Err(RoomError::Gone));
     store.is_broken.store(false, SeqCst);
     assert_eq!(server.refusal("arena", "ann", X).await.0, 4001, "it is there again");
+}
+
+/// A host keeps its handle on a room that is let go because it was empty.
+#[tokio::test]
+async fn a_room_that_has_left_the_memory_is_removed_from_the_store() {
+    let store = Arc::default();
+    let ttl = Duration::from_millis(20);
+    let limits = unlimited_rate().empty_room_ttl(ttl);
+    let rooms = with(&store).limits(limits).build().unwrap();
+    let room = rooms.open("arena").variables(X.iter().copied()).await.unwrap();
+    room.close().await.unwrap();
+    eventually("it is let go", || rooms.stats().rooms == 0).await;
+    assert_eq!(room.set("x", 1), Err(SetError::Gone));
+    room.remove().await.unwrap();
+    assert_eq!(store.value("arena", "x"), None);
+    assert_eq!(room.remove().await, Err(RoomError::Gone));
+    // The next of its id is another.
+    let next = rooms.open("arena").variables(X.iter().copied()).await.unwrap();
+    assert_eq!(room.remove().await, Err(RoomError::Gone));
+    assert_eq!(next.variables().len(), 1);
+}
+
+/// The store works in real time, whatever the runtime's clock does.
+#[tokio::test(start_paused = true)]
+async fn a_store_works_in_a_test_whose_time_is_paused() {
+    let folder = Folder::new("paused");
+    let store = RedbStore::open(folder.file("rooms.redb")).unwrap();
+    let rooms = RoomRegistry::builder().store(store).build().unwrap();
+    let began = tokio::time::Instant::now();
+    let room = rooms.open("arena").variables(X.iter().copied()).await.unwrap();
+    room.set("x", 1).unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert!(rooms.shutdown(Duration::from_secs(10)).await);
 }
 
 #[tokio::test]

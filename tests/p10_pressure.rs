@@ -5,7 +5,7 @@
 mod common;
 
 use std::{
-    sync::{Arc, atomic::Ordering::SeqCst},
+    sync::{Arc, OnceLock, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
@@ -14,6 +14,12 @@ use common::{Server, ShakyStore, eventually, unlimited_rate, within};
 use tokio::{
     io::{AsyncWriteExt, BufReader, duplex},
     task::JoinSet,
+};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::{
+    Layer,
+    layer::{Context, SubscriberExt},
+    util::SubscriberInitExt,
 };
 
 const X: &[(&str, &str)] = &[("x", "0")];
@@ -117,4 +123,31 @@ async fn an_import_that_waits_for_its_input_keeps_nobody_out() {
     }
     drop(to);
     assert_eq!(import.await.unwrap().unwrap().created, 300);
+}
+
+/// A log that asks, when it is told something, how the store does.
+struct Asks(OnceLock<RoomRegistry>);
+
+static ASKS: Asks = Asks(OnceLock::new());
+
+impl<S: Subscriber> Layer<S> for &'static Asks {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() == Level::WARN
+            && let Some(rooms) = self.0.get()
+        {
+            _ = (rooms.store_stats(), rooms.stats());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_may_ask_how_the_store_does() {
+    let store: Arc<ShakyStore> = Arc::default();
+    let rooms = registry(&store);
+    ASKS.0.set(rooms.clone()).ok().unwrap();
+    tracing_subscriber::registry().with(&ASKS).init();
+    store.is_broken.store(true, SeqCst);
+    let opened = within("it is refused", async { rooms.open("a").await });
+    assert_eq!(opened.await.unwrap_err(), OpenError::Unreachable);
+    assert!(rooms.store_stats().unwrap().last_error.is_some());
 }

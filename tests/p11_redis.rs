@@ -6,7 +6,7 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use axum_cloud_variables::{RedisRelay, RoomEvent, RoomRegistry};
+use axum_cloud_variables::{BuildError, RedisRelay, RoomEvent, RoomRegistry};
 use common::{
     Client, Process, Redis, Server, count, delayed, eventually, nodes, redis_node, redis_nodes,
     unlimited_rate, within,
@@ -187,6 +187,16 @@ async fn addresses_are_understood_before_anything_connects() {
     }
     for url in ["", "http://127.0.0.1/", "redis://127.0.0.1/none", "127.0.0.1"] {
         RedisRelay::new(url).unwrap_err();
+    }
+    for time in [Duration::ZERO, Duration::MAX] {
+        let relays = [
+            RedisRelay::new("redis://127.0.0.1/").unwrap().lease(time),
+            RedisRelay::new("redis://127.0.0.1/").unwrap().timeout(time),
+        ];
+        for relay in relays {
+            let built = RoomRegistry::builder().relay(relay).build();
+            assert_eq!(built.unwrap_err(), BuildError::RelayTime);
+        }
     }
     let redis = Redis::start("numbers");
     let [a, b] = [1, 2].map(|number| format!("redis://127.0.0.1:{}/{number}", redis.port()));

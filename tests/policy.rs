@@ -15,10 +15,11 @@ use std::{
 
 use axum::{Router, extract::Request, middleware};
 use axum_cloud_variables::{
-    Dialect, Identity, Join, Limits, Policy, Rejection, Rights, RoomRegistry, RoomRegistryBuilder,
-    Schema, Verdict, Write,
+    CloseCode, Dialect, Identity, Join, Limits, Policy, Rejection, Rights, RoomRegistry,
+    RoomRegistryBuilder, Schema, Verdict, Write,
 };
-use common::{Client, Server, serve, unlimited_rate};
+use common::{Client, Server, serve, unlimited_rate, within};
+use tokio::sync::mpsc;
 
 const VARIABLES: &[(&str, &str)] = &[("x", "0"), ("end", "")];
 
@@ -283,4 +284,63 @@ async fn only_if_it_is_empty_is_no_race() {
         }
     }
     assert_eq!(winners.len(), 1);
+}
+
+/// A value of the host's that looks at the room when its member leaves, as a session's log might.
+#[derive(Clone)]
+struct Watch(#[expect(dead_code, reason = "it is dropped")] Arc<WatchInner>);
+
+struct WatchInner {
+    rooms: RoomRegistry,
+    dropped: mpsc::UnboundedSender<Option<usize>>,
+}
+
+impl Drop for WatchInner {
+    fn drop(&mut self) {
+        let there = self.rooms.room("arena").map(|room| room.len());
+        _ = self.rooms.stats();
+        _ = self.dropped.send(there);
+    }
+}
+
+struct Watches(OnceLock<(RoomRegistry, mpsc::UnboundedSender<Option<usize>>)>);
+
+impl Policy for &'static Watches {
+    async fn admit(&self, join: &Join<'_>) -> Result<Identity, Rejection> {
+        let (rooms, dropped) = self.0.get().unwrap().clone();
+        Ok(join.identity().clone().with(Watch(Arc::new(WatchInner { rooms, dropped }))))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_host_keeps_with_a_member_may_ask_the_room_when_it_is_dropped() {
+    static WATCHES: Watches = Watches(OnceLock::new());
+    let server =
+        Server::with(RoomRegistry::builder().limits(unlimited_rate()).policy(&WATCHES)).await;
+    let (sender, mut dropped) = mpsc::unbounded_channel();
+    WATCHES.0.set((server.rooms.clone(), sender)).ok().unwrap();
+    // In the buffers of events it stays for longer.
+    let _events = server.rooms.events();
+    let mut next = async || within("it is dropped", dropped.recv()).await.unwrap();
+    let mut members = Vec::new();
+    for name in ["ann", "ben", "eve", "sue"] {
+        members.push(server.join("arena", name, VARIABLES).await);
+    }
+    // By leaving, by being put out, and with the whole room.
+    let arena = server.rooms.room("arena").unwrap();
+    drop(members.pop());
+    server.members(3).await;
+    let kicked = arena.members()[0].id;
+    arena.kick(kicked, CloseCode::Username, "out").await.unwrap();
+    arena.close().await.unwrap();
+    arena.remove().await.unwrap();
+    assert_eq!(server.rooms.stats().rooms, 0);
+    // The events that still had them are overwritten by others.
+    for n in 0..5_000 {
+        let room = server.rooms.open(format!("room {}", n % 50)).await.unwrap();
+        room.remove().await.unwrap();
+    }
+    for _ in 0..4 {
+        next().await;
+    }
 }

@@ -14,23 +14,42 @@ fn pairs(values: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 fn enter(epoch: &str, variables: Option<&[(&str, &str)]>) -> RelayRequest {
-    let room =
-        |variables| StoredRoom { schema: StoredSchema::Scratch, variables: pairs(variables) };
-    RelayRequest::Enter { create: variables.map(room), epoch: epoch.into(), lost: None }
+    RelayRequest::Enter {
+        create: variables.map(room_of),
+        epoch: epoch.into(),
+        known: None,
+        was: None,
+    }
 }
 
-fn join(number: u64, name: &str, left: &[u64]) -> RelayRequest {
-    let session = session(number, name, false);
-    RelayRequest::Join { session, left: left.into() }
+/// One that has three places.
+fn room_of(variables: &[(&str, &str)]) -> RelayRoom {
+    RelayRoom {
+        stored: StoredRoom { schema: StoredSchema::Scratch, variables: pairs(variables) },
+        max_members: 3,
+        is_locked: false,
+        closed: 0,
+        bans: Vec::new(),
+    }
 }
 
-fn share(number: u64, name: &str) -> RelayRequest {
-    RelayRequest::Join { session: session(number, name, true), left: Vec::new() }
+fn join(number: u64, session: u64, name: &str, replaces: &[u64]) -> RelayRequest {
+    let session = self::session(session, name, false);
+    RelayRequest::Join { number, session, replaces: replaces.into() }
+}
+
+fn share(number: u64, session: u64, name: &str) -> RelayRequest {
+    let session = self::session(session, name, true);
+    RelayRequest::Join { number, session, replaces: Vec::new() }
 }
 
 fn session(number: u64, name: &str, shares: bool) -> RelaySession {
     let who = vec![format!("name:{name}")];
-    RelaySession { number, name: name.into(), shares, who, most: 3 }
+    RelaySession { number, name: name.into(), shares, who }
+}
+
+fn leave(number: u64, sessions: &[u64]) -> RelayRequest {
+    RelayRequest::Leave { number, sessions: sessions.into() }
 }
 
 const MOST: u64 = 100;
@@ -45,8 +64,12 @@ fn values(writes: &[(&str, &str)]) -> Vec<RelayWrite> {
     pairs(writes).into_iter().map(value).collect()
 }
 
-fn done(epoch: &str, number: u64) -> RelayAnswer {
-    RelayAnswer::Done(RelayRevision { epoch: epoch.into(), number })
+fn revision(epoch: &str, number: u64) -> RelayRevision {
+    RelayRevision { room: epoch.into(), epoch: epoch.into(), number }
+}
+
+fn done(number: u64, taken: u64) -> RelayAnswer {
+    RelayAnswer::Done { revision: revision("e", number), before: taken }
 }
 
 fn wrote(message: Option<RelayMessage>) -> RelayWrites {
@@ -57,44 +80,79 @@ fn wrote(message: Option<RelayMessage>) -> RelayWrites {
 }
 
 async fn contract(relay: &dyn Relay) {
-    let ask = async |node: &'static str, room: &'static str, request: RelayRequest| {
-        relay.request(room, node, &request).await.unwrap()
-    };
-    let read = async |node: &'static str, room: &'static str| {
-        let RelayAnswer::Room { revision, room, is_new, written } =
-            ask(node, room, RelayRequest::Read).await
-        else {
-            panic!("no room")
-        };
-        assert!(!is_new);
-        (revision.number, room.variables, written)
-    };
-    use RelayAnswer::{Banned, Fenced, Full, Led, Locked, NameInUse, Nowhere};
-    use RelayRequest::{Ban, Lead, Leave, Lock, Read, Remove, Renew, Resign, Schema, Tell};
+    values_and_messages(relay).await;
+    sessions(relay).await;
+    changes(relay).await;
+    leads(relay).await;
+    drops(relay).await;
+    losses(relay).await;
+    removal(relay).await;
+}
 
+/// The answer, with the number that was taken last by then.
+async fn ask(relay: &dyn Relay, node: &str, room: &str, request: RelayRequest) -> RelayAnswer {
+    let answer = relay.request(room, node, &request).await.unwrap();
+    let RelayAnswer::Done { revision, before: last } = answer else { return answer };
+    match relay.request(room, node, &Renew).await.unwrap() {
+        RelayAnswer::Done { before, .. } => {
+            assert!(last <= before);
+            RelayAnswer::Done { revision, before }
+        }
+        _ => RelayAnswer::Done { revision, before: last },
+    }
+}
+
+/// The number of the revision, the variables, and what was taken last.
+async fn read(relay: &dyn Relay, node: &str, room: &str) -> (u64, Vec<(String, String)>, u64) {
+    let answer = ask(relay, node, room, RelayRequest::Read).await;
+    let RelayAnswer::Room { revision, room, is_new: false, taken } = answer else {
+        panic!("{answer:?}")
+    };
+    (revision.number, room.stored.variables, taken)
+}
+
+async fn room(relay: &dyn Relay, id: &str) -> (RelayRevision, RelayRoom) {
+    match ask(relay, "reader", id, RelayRequest::Read).await {
+        RelayAnswer::Room { revision, room, .. } => (revision, room),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A room of two nodes.
+async fn make(relay: &dyn Relay, id: &str) {
+    ask(relay, "a", id, enter("e", Some(&[("x", "0")]))).await;
+    ask(relay, "b", id, enter("", None)).await;
+}
+
+use RelayAnswer::{Banned, Fenced, Full, Led, Locked, NameInUse, Nowhere};
+use RelayRequest::{Change, Lead, Read, Remove, Renew, Resign, Tell};
+
+async fn values_and_messages(relay: &dyn Relay) {
+    let ask = async |node, room, request| ask(relay, node, room, request).await;
     // There is nothing, and one creates it.
     assert_eq!(ask("a", "r", Read).await, Nowhere);
     assert_eq!(ask("a", "r", enter("", None)).await, Nowhere);
     assert_eq!(ask("a", "r", Renew).await, Nowhere);
     let created = ask("a", "r", enter("e", Some(&[("x", "0"), ("☁\\n", "")]))).await;
-    let RelayAnswer::Room { revision, room, is_new: true, written: 0 } = created else { panic!() };
-    assert_eq!((&*revision.epoch, revision.number), ("e", 0));
-    assert_eq!(room.schema, StoredSchema::Scratch);
+    let RelayAnswer::Room { revision: here, room, is_new: true, taken: 0 } = created else {
+        panic!()
+    };
+    assert_eq!(here, revision("e", 0));
+    assert_eq!(room, room_of(&[("x", "0"), ("☁\\n", "")]));
     let other = ask("b", "r", enter("f", Some(&[("y", "0")]))).await;
     let RelayAnswer::Room { revision: there, is_new: false, .. } = other else { panic!() };
-    assert_eq!(revision, there);
-    assert_eq!(read("b", "r").await.1, pairs(&[("x", "0"), ("☁\\n", "")]));
+    assert_eq!(here, there);
+    assert_eq!(read(relay, "b", "r").await.1, pairs(&[("x", "0"), ("☁\\n", "")]));
 
     // Messages come in order, to all, and one that is sent again changes nothing.
     let mut heard = relay.subscribe("r").await.unwrap();
     let mut elsewhere = relay.subscribe("other").await.unwrap();
-    assert_eq!(ask("a", "r", write(1, &[("x", "1"), ("x", "2")])).await, done("e", 1));
-    assert_eq!(
-        ask("b", "r", write(1, &[("x", "3"), ("new {}", "\\\"\\ud800")])).await,
-        done("e", 2)
-    );
-    assert_eq!(ask("a", "r", write(1, &[("x", "1"), ("x", "2")])).await, done("e", 2));
-    assert_eq!(ask("a", "r", write(3, &[("x", "4")])).await, done("e", 3));
+    assert_eq!(ask("a", "r", write(1, &[("x", "1"), ("x", "2")])).await, done(1, 2));
+    let second = write(1, &[("x", "3"), ("new {}", "\\\"\\ud800")]);
+    assert_eq!(ask("b", "r", second).await, done(2, 2));
+    assert_eq!(ask("a", "r", write(1, &[("x", "1"), ("x", "2")])).await, done(2, 2));
+    assert_eq!(ask("a", "r", write(2, &[("x", "2")])).await, done(2, 2));
+    assert_eq!(ask("a", "r", write(7, &[("x", "4")])).await, done(3, 7), "numbers may be left out");
     let mut messages = Vec::new();
     for _ in 0..3 {
         let message = wrote(within("message", heard.next()).await);
@@ -103,64 +161,160 @@ async fn contract(relay: &dyn Relay) {
     let expected = [
         (1, "a".to_owned(), 1, values(&[("x", "1"), ("x", "2")])),
         (2, "b".to_owned(), 1, values(&[("x", "3"), ("new {}", "\\\"\\ud800")])),
-        (3, "a".to_owned(), 3, values(&[("x", "4")])),
+        (3, "a".to_owned(), 7, values(&[("x", "4")])),
     ];
     assert_eq!(messages, expected);
+    // An answer tells what was taken before, so that a node learns if the broker has lost some of it.
+    for (first, before) in [(8, 7), (9, 8), (9, 9)] {
+        let write = write(first, &[("x", "4")]);
+        let answer = relay.request("r", "a", &write).await.unwrap();
+        let RelayAnswer::Done { before: there, .. } = answer else { panic!("{answer:?}") };
+        assert_eq!(there, before);
+    }
     // In the order of their creation, as in all that follows.
     let there = pairs(&[("x", "4"), ("☁\\n", ""), ("new {}", "\\\"\\ud800")]);
-    assert_eq!(read("a", "r").await, (3, there.clone(), 3));
-    assert_eq!(read("b", "r").await, (3, there, 2));
+    assert_eq!(read(relay, "a", "r").await, (5, there.clone(), 9));
+    assert_eq!(read(relay, "b", "r").await, (5, there, 2));
 
-    // A name is one session's, unless who comes shares it; sessions have a limit; who leaves frees both.
-    assert_eq!(ask("a", "r", join(1, "ann", &[])).await, done("e", 3));
+    // Another room has an order of its own.
+    ask("a", "other", enter("e", Some(&[]))).await;
+    assert_eq!(ask("a", "other", write(1, &[("z", "1")])).await, done(1, 1));
+    let message = wrote(within("message", elsewhere.next()).await);
+    assert_eq!((message.revision.number, message.first), (1, 1));
+    assert_eq!(message.writes, values(&[("z", "1")]));
+    assert_eq!(read(relay, "a", "r").await.0, 5);
+    for odd in ["{}", "a}b", "{", "%7B", "☁"] {
+        ask("a", odd, enter(odd, Some(&[("id", odd)]))).await;
+    }
+    assert_eq!(read(relay, "a", "{").await.1, pairs(&[("id", "{")]));
+
+    // Who is not in the room changes nothing there.
+    let tell = Tell(RelayNews::Kept { node: "a".into(), session: 1 });
+    let change = Change { number: 1, change: RelayChange::Closed };
+    let (lead, remove) = (Lead { number: 1, lead: 1 }, Remove { number: 1 });
+    let write = write(9, &[("x", "no")]);
+    for request in [write, share(1, 1, "guest"), Renew, leave(1, &[]), tell, change, lead, remove] {
+        assert_eq!(ask("c", "r", request).await, Fenced);
+    }
+    assert_eq!(ask("b", "r", Renew).await, done(5, 2));
+}
+
+/// A name is one session's, unless who comes shares it; sessions have a limit; who leaves frees both.
+async fn sessions(relay: &dyn Relay) {
+    let id = "sessions";
+    make(relay, id).await;
+    let ask = async |node, request| ask(relay, node, id, request).await;
+    assert_eq!(ask("a", join(1, 1, "ann", &[])).await, done(0, 1));
     let name_in_use = NameInUse { node: "a".into(), session: 1 };
-    assert_eq!(ask("b", "r", join(1, "ann", &[])).await, name_in_use);
-    assert_eq!(ask("a", "r", join(1, "ann", &[])).await, done("e", 3), "its answer was lost");
-    assert_eq!(ask("b", "r", share(2, "ann")).await, done("e", 3));
-    assert_eq!(ask("b", "r", share(3, "guest")).await, done("e", 3));
-    assert_eq!(ask("b", "r", join(4, "bob", &[])).await, Full);
-    assert_eq!(ask("b", "r", join(4, "bob", &[3, 77])).await, done("e", 3));
-    assert_eq!(ask("b", "r", Leave { sessions: vec![1] }).await, done("e", 3), "another node's");
-    assert!(matches!(ask("b", "r", join(5, "ann", &[4])).await, NameInUse { .. }));
-    assert_eq!(ask("a", "r", Leave { sessions: vec![1] }).await, done("e", 3));
+    assert_eq!(ask("b", join(1, 1, "ann", &[])).await, name_in_use);
+    assert_eq!(ask("a", join(2, 1, "ann", &[])).await, done(0, 2), "its answer was lost");
+    assert_eq!(ask("b", share(2, 2, "ann")).await, done(0, 2));
+    assert_eq!(ask("b", share(3, 3, "guest")).await, done(0, 3));
+    assert_eq!(ask("b", join(4, 4, "bob", &[])).await, Full);
+    assert_eq!(ask("b", join(5, 4, "bob", &[3, 77])).await, done(0, 5));
+    assert_eq!(ask("b", leave(6, &[1])).await, done(0, 6), "another node's");
+    assert!(matches!(ask("b", join(7, 5, "ann", &[4])).await, NameInUse { .. }));
+    assert_eq!(ask("b", share(8, 6, "guest")).await, Full, "who is refused replaces nobody");
+    assert_eq!(ask("a", leave(3, &[1])).await, done(0, 3));
     let name_in_use = NameInUse { node: "b".into(), session: 2 };
-    assert_eq!(ask("b", "r", join(5, "ann", &[])).await, name_in_use, "the other has it still");
-    assert_eq!(ask("b", "r", join(5, "ann", &[2])).await, done("e", 3));
-
-    // A locked room, and who is banned.
-    assert_eq!(ask("a", "r", Lock { locked: true }).await, done("e", 3));
-    assert_eq!(ask("b", "r", share(6, "guest")).await, Locked);
-    assert_eq!(ask("b", "r", Lock { locked: false }).await, done("e", 3));
-    for (name, millis) in [("eve", 100_000), ("sue", 0)] {
-        let ban = Ban { who: format!("name:{name}"), millis };
-        assert_eq!(ask("a", "r", ban).await, done("e", 3));
+    assert_eq!(ask("b", join(9, 5, "ann", &[])).await, name_in_use, "the other has it still");
+    assert_eq!(ask("b", join(10, 5, "ann", &[2])).await, done(0, 10));
+    // What comes late, after the node went on, does nothing; neither does what was refused.
+    assert_eq!(ask("b", leave(7, &[5])).await, done(0, 10));
+    assert_eq!(ask("b", leave(12, &[4, 5])).await, done(0, 12));
+    assert_eq!(ask("b", join(11, 7, "late", &[])).await, done(0, 12));
+    assert_eq!(ask("b", share(8, 6, "guest")).await, done(0, 12));
+    for n in 0..3 {
+        assert_eq!(
+            ask("a", share(4 + n, 10 + n, "guest")).await,
+            done(0, 4 + n),
+            "nobody is there"
+        );
     }
-    assert_eq!(ask("b", "r", join(6, "eve", &[])).await, Banned);
-    assert_eq!(ask("b", "r", join(6, "sue", &[])).await, done("e", 3));
-    assert_eq!(ask("b", "r", Leave { sessions: vec![6] }).await, done("e", 3));
+    assert_eq!(ask("b", share(13, 8, "guest")).await, Full);
+    // A process that enters by another name has left its sessions behind.
+    let RelayRequest::Enter { epoch, .. } = enter("", None) else { panic!() };
+    let known = Some(revision("e", 0));
+    let again = RelayRequest::Enter { create: None, epoch, known, was: Some("a".into()) };
+    let RelayAnswer::Room { is_new: false, taken: 0, .. } = ask("c", again).await else { panic!() };
+    assert_eq!(ask("a", Renew).await, Fenced);
+    assert_eq!(ask("b", share(14, 8, "guest")).await, done(0, 14));
+}
 
-    // One leads, once.
-    let (lead, again) = (Lead { number: 1 }, Lead { number: 2 });
-    assert_eq!(ask("a", "r", lead.clone()).await, done("e", 3));
-    assert_eq!(ask("a", "r", lead.clone()).await, done("e", 3));
-    assert_eq!(ask("a", "r", again).await, Led);
-    assert_eq!(ask("b", "r", lead.clone()).await, Led);
-    for (node, number) in [("b", 1), ("a", 2)] {
-        assert_eq!(ask(node, "r", Resign { number }).await, done("e", 3), "another's");
+/// What a room is, is in its order, for all nodes and for those that read it.
+async fn changes(relay: &dyn Relay) {
+    let id = "changes";
+    make(relay, id).await;
+    let mut heard = relay.subscribe(id).await.unwrap();
+    let ask = async |node, request| ask(relay, node, id, request).await;
+    let ban = |name: &str, millis| RelayChange::Ban { who: format!("name:{name}"), millis };
+    let all = [
+        RelayChange::Locked(true),
+        RelayChange::MaxMembers(1),
+        RelayChange::Schema(StoredSchema::Growing),
+        ban("eve", 100_000),
+        ban("sue", 0),
+    ];
+    for (number, change) in (1..).zip(&all) {
+        let request = Change { number, change: change.clone() };
+        assert_eq!(ask("a", request.clone()).await, done(number, number));
+        assert_eq!(ask("a", request).await, done(number, number), "once");
+        let (node, change) = ("a".to_owned(), change.clone());
+        let expected =
+            RelayMessage::Changed { revision: revision("e", number), node, number, change };
+        assert_eq!(within("change", heard.next()).await, Some(expected));
     }
-    assert_eq!(ask("b", "r", lead.clone()).await, Led);
-    assert_eq!(ask("a", "r", Resign { number: 1 }).await, done("e", 3));
-    assert_eq!(ask("b", "r", lead.clone()).await, done("e", 3));
+    let (_, there) = room(relay, id).await;
+    assert_eq!((there.is_locked, there.max_members, there.closed), (true, 1, 0));
+    assert_eq!(there.stored.schema, StoredSchema::Growing);
+    let [RelayBan { who, millis: 90_000..=100_000 }] = &*there.bans else { panic!("{there:?}") };
+    assert_eq!(who, "name:eve");
 
-    // News reach all, and variables go.
+    assert_eq!(ask("b", share(1, 1, "guest")).await, Locked);
+    let unlock = Change { number: 6, change: RelayChange::Locked(false) };
+    assert_eq!(ask("a", unlock).await, done(6, 6));
+    assert_eq!(ask("b", join(2, 1, "eve", &[])).await, Banned);
+    assert_eq!(ask("b", join(3, 1, "sue", &[])).await, done(6, 3));
+    assert_eq!(ask("b", share(4, 2, "guest")).await, Full);
+    // Who is put out has left the broker too, and whoever comes then may stay.
+    let close = Change { number: 7, change: RelayChange::Closed };
+    assert_eq!(ask("a", close).await, done(7, 7));
+    assert_eq!(ask("b", join(5, 3, "sue", &[])).await, done(7, 5));
+    assert_eq!(room(relay, id).await.1.closed, 7);
+
+    // News are heard, and are not in the order.
     let news = RelayNews::Wanted { node: "a".into(), session: 1, person: None, replaces: true };
-    assert_eq!(ask("b", "r", Tell(news.clone())).await, done("e", 3));
+    assert_eq!(ask("b", Tell(news.clone())).await, done(7, 5));
+    for _ in 0..2 {
+        within("the rest", heard.next()).await;
+    }
     assert_eq!(within("news", heard.next()).await, Some(RelayMessage::Told(news)));
-    assert_eq!(ask("b", "r", Schema(StoredSchema::Growing)).await, done("e", 3));
-    let news = RelayNews::Schema(StoredSchema::Growing);
-    assert_eq!(within("news", heard.next()).await, Some(RelayMessage::Told(news)));
-    let RelayAnswer::Room { room, .. } = ask("a", "r", Read).await else { panic!() };
-    assert_eq!(room.schema, StoredSchema::Growing);
+}
+
+/// One leads, once.
+async fn leads(relay: &dyn Relay) {
+    let id = "leads";
+    make(relay, id).await;
+    let ask = async |node, request| ask(relay, node, id, request).await;
+    let lead = |number, lead| Lead { number, lead };
+    let resign = |number, lead| Resign { number, lead };
+    assert_eq!(ask("a", lead(1, 1)).await, done(0, 1));
+    assert_eq!(ask("a", lead(2, 1)).await, done(0, 2));
+    assert_eq!(ask("a", lead(3, 2)).await, Led);
+    assert_eq!(ask("b", lead(1, 1)).await, Led);
+    assert_eq!(ask("b", resign(2, 1)).await, done(0, 2), "another's");
+    assert_eq!(ask("a", resign(4, 2)).await, done(0, 4), "another's");
+    assert_eq!(ask("b", lead(3, 1)).await, Led);
+    assert_eq!(ask("a", resign(5, 1)).await, done(0, 5));
+    assert_eq!(ask("a", lead(4, 1)).await, done(0, 5), "it comes late");
+    assert_eq!(ask("b", lead(4, 1)).await, done(0, 4));
+}
+
+/// Variables go, and what is not there is left out.
+async fn drops(relay: &dyn Relay) {
+    let id = "drops";
+    ask(relay, "a", id, enter("e", Some(&[("x", "0"), ("☁", ""), ("new {}", "1")]))).await;
+    let mut heard = relay.subscribe(id).await.unwrap();
     let write = |name: &str, value: Option<&str>, creates| {
         let (name, value) = (name.to_owned(), value.map(str::to_owned));
         RelayWrite { name, value, creates }
@@ -177,61 +331,92 @@ async fn contract(relay: &dyn Relay) {
         write("never", Some("there"), false),
         write("z", None, false),
     ];
-    let write_all = RelayRequest::Write { first: 3, most: MOST, writes: writes.clone() };
-    assert_eq!(ask("b", "r", write_all).await, done("e", 4));
+    let write_all = RelayRequest::Write { first: 1, most: MOST, writes: writes.clone() };
+    assert_eq!(ask(relay, "a", id, write_all).await, done(1, 10));
     let message = wrote(within("message", heard.next()).await);
     assert_eq!((message.most, message.writes), (MOST, writes));
-    assert_eq!(read("a", "r").await.1, pairs(&[("☁\\n", ""), ("new {}", "again")]));
+    assert_eq!(read(relay, "a", id).await.1, pairs(&[("☁", ""), ("new {}", "again")]));
     // There is place for two.
     let writes = vec![
         write("third", Some("no"), true),
-        write("☁\\n", Some("set"), true),
+        write("☁", Some("set"), true),
         write("new {}", None, false),
         write("third", Some("yes"), true),
         write("fourth", Some("no"), true),
         write("third", Some("yes!"), false),
     ];
-    let write_all = RelayRequest::Write { first: 13, most: 2, writes };
-    assert_eq!(ask("b", "r", write_all).await, done("e", 5));
-    assert_eq!(wrote(within("message", heard.next()).await).revision.number, 5);
-    assert_eq!(read("a", "r").await.1, pairs(&[("☁\\n", "set"), ("third", "yes!")]));
+    let write_all = RelayRequest::Write { first: 11, most: 2, writes };
+    assert_eq!(ask(relay, "a", id, write_all).await, done(2, 16));
+    assert_eq!(wrote(within("message", heard.next()).await).revision.number, 2);
+    assert_eq!(read(relay, "a", id).await.1, pairs(&[("☁", "set"), ("third", "yes!")]));
+}
 
-    // Who is not in the room changes nothing there.
-    let leave = Leave { sessions: vec![] };
-    let requests = [crate::write(9, &[("x", "no")]), share(1, "guest"), Renew, leave, lead, Remove];
-    for request in requests {
-        assert_eq!(ask("c", "r", request).await, Fenced);
+/// A node that has more than the broker gives it back.
+async fn losses(relay: &dyn Relay) {
+    let id = "losses";
+    make(relay, id).await;
+    assert_eq!(ask(relay, "a", id, write(1, &[("x", "1")])).await, done(1, 1));
+    assert_eq!(ask(relay, "b", id, join(1, 1, "bob", &[])).await, done(1, 1));
+    let give_back = |known: RelayRevision, epoch: &str| {
+        let ban = RelayBan { who: "name:eve".into(), millis: 100_000 };
+        let room =
+            RelayRoom { is_locked: true, closed: 4, bans: vec![ban], ..room_of(&[("y", "7")]) };
+        let (create, epoch) = (Some(room), epoch.to_owned());
+        RelayRequest::Enter { create, epoch, known: Some(known), was: None }
+    };
+    // The broker has as much, or a later epoch: the node enters what is there.
+    for (known, epoch) in [(1, "e"), (9, "other")] {
+        let known = RelayRevision { room: "e".into(), epoch: epoch.into(), number: known };
+        let there = ask(relay, "c", id, give_back(known, "no")).await;
+        let RelayAnswer::Room { revision: there, is_new: false, .. } = there else { panic!() };
+        assert_eq!(there, revision("e", 1));
     }
-    assert_eq!(ask("b", "r", Renew).await, done("e", 5));
+    let other = RelayRevision { room: "other".into(), epoch: "e".into(), number: 9 };
+    assert_eq!(ask(relay, "c", id, give_back(other, "no")).await, Nowhere);
+    // It has less: the node's room goes on, with nobody else in it.
+    let given = ask(relay, "d", id, give_back(revision("e", 5), "f")).await;
+    let RelayAnswer::Room { revision: there, room: given, is_new: true, taken: 0 } = given else {
+        panic!()
+    };
+    assert_eq!(there, RelayRevision { room: "e".into(), epoch: "f".into(), number: 6 });
+    assert_eq!((given.is_locked, given.closed, given.bans.len()), (true, 4, 1));
+    assert_eq!(given.stored.variables, pairs(&[("y", "7")]));
+    assert_eq!(ask(relay, "b", id, Renew).await, Fenced);
+    let join = ask(relay, "d", id, join(1, 1, "bob", &[])).await;
+    assert_eq!(join, Locked, "as it was");
+    // And if it has nothing.
+    let given = ask(relay, "d", "lost", give_back(revision("e", 5), "f")).await;
+    let RelayAnswer::Room { revision: there, is_new: true, .. } = given else { panic!() };
+    assert_eq!(there, RelayRevision { room: "e".into(), epoch: "f".into(), number: 6 });
+}
 
-    // Another room has an order of its own.
-    ask("a", "other", enter("o", Some(&[]))).await;
-    assert_eq!(ask("a", "other", crate::write(1, &[("z", "1")])).await, done("o", 1));
-    let message = wrote(within("message", elsewhere.next()).await);
-    assert_eq!((message.revision.number, message.first), (1, 1));
-    assert_eq!(message.writes, values(&[("z", "1")]));
-    assert_eq!(read("a", "r").await.0, 5);
-    for odd in ["{}", "a}b", "{", "%7B", "☁"] {
-        ask("a", odd, enter(odd, Some(&[("id", odd)]))).await;
-    }
-    assert_eq!(read("a", "{").await.1, pairs(&[("id", "{")]));
-
-    // A room that is removed leaves nothing behind.
-    assert_eq!(ask("a", "r", Remove).await, done("e", 5));
-    assert_eq!(
-        within("news", heard.next()).await,
-        Some(RelayMessage::Told(RelayNews::Removed { epoch: "e".into() }))
-    );
-    assert_eq!(ask("b", "r", Renew).await, Nowhere);
-    // And a node that did not hear of it does not make it again.
-    let restored = Some(StoredRoom { schema: StoredSchema::Fixed, variables: Vec::new() });
-    let lost = Some("e".into());
-    let restore = RelayRequest::Enter { create: restored, epoch: "f".into(), lost };
-    assert_eq!(ask("b", "r", restore).await, Nowhere);
-    let created = ask("b", "r", enter("g", Some(&[]))).await;
-    let RelayAnswer::Room { room, is_new: true, written: 0, .. } = created else { panic!() };
-    assert_eq!(room.variables, []);
-    assert_eq!(ask("b", "r", join(1, "ann", &[])).await, done("g", 0));
+/// A room that is removed leaves nothing behind, except whom it has banned.
+async fn removal(relay: &dyn Relay) {
+    let id = "removed";
+    make(relay, id).await;
+    let ban = RelayChange::Ban { who: "name:eve".into(), millis: 100_000 };
+    ask(relay, "a", id, Change { number: 1, change: ban }).await;
+    let mut heard = relay.subscribe(id).await.unwrap();
+    assert_eq!(ask(relay, "a", id, Remove { number: 1 }).await, done(1, 1), "it was taken");
+    assert_eq!(ask(relay, "a", id, Remove { number: 2 }).await, done(1, 1));
+    let removed = RelayMessage::Told(RelayNews::Removed { room: "e".into() });
+    assert_eq!(within("news", heard.next()).await, Some(removed));
+    assert_eq!(ask(relay, "b", id, Renew).await, Nowhere);
+    // And a node that did not hear of it does not make it again, nor enters the next.
+    let restore = RelayRequest::Enter {
+        create: Some(room_of(&[])),
+        epoch: "f".into(),
+        known: Some(revision("e", 1)),
+        was: Some("b".into()),
+    };
+    assert_eq!(ask(relay, "b", id, restore.clone()).await, Nowhere);
+    let created = ask(relay, "b", id, enter("g", Some(&[]))).await;
+    let RelayAnswer::Room { room, is_new: true, taken: 0, .. } = created else { panic!() };
+    assert_eq!(room.stored.variables, []);
+    assert_eq!(ask(relay, "c", id, restore).await, Nowhere);
+    let joined = ask(relay, "b", id, join(1, 1, "ann", &[])).await;
+    assert_eq!(joined, RelayAnswer::Done { revision: revision("g", 0), before: 1 });
+    assert_eq!(ask(relay, "b", id, join(2, 2, "eve", &[])).await, Banned);
 }
 
 #[tokio::test]
@@ -271,25 +456,91 @@ async fn several_brokers_keep_the_contract() {
 async fn a_lease_ends() {
     let redis = Redis::start("lease");
     let relay = RedisRelay::new(redis.url()).unwrap().lease(Duration::from_millis(600));
-    let ask =
-        async |node: &str, request: RelayRequest| relay.request("r", node, &request).await.unwrap();
+    let ask = async |node: &str, request: RelayRequest| ask(&relay, node, "r", request).await;
     let pause = async || tokio::time::sleep(Duration::from_millis(200)).await;
     for node in ["a", "b"] {
         ask(node, enter("e", Some(&[]))).await;
     }
-    assert_eq!(ask("a", join(1, "ann", &[])).await, done("e", 0));
-    for _ in 0..4 {
-        let answer = ask("b", join(1, "ann", &[])).await;
-        assert!(matches!(answer, RelayAnswer::NameInUse { .. }), "{answer:?}");
+    assert_eq!(ask("a", join(1, 1, "ann", &[])).await, done(0, 1));
+    for number in 1..=4 {
+        let answer = ask("b", join(number, 1, "ann", &[])).await;
+        assert!(matches!(answer, NameInUse { .. }), "{answer:?}");
         tokio::time::sleep(Duration::from_millis(700)).await;
     }
     let wait = async {
-        while ask("b", join(1, "ann", &[])).await != done("e", 0) {
-            ask("b", RelayRequest::Renew).await;
+        let mut number = 5;
+        while ask("b", join(number, 1, "ann", &[])).await != done(0, number) {
+            ask("b", Renew).await;
             pause().await;
+            number += 1;
         }
     };
     within("the name is free", wait).await;
-    assert_eq!(ask("a", write(1, &[("x", "1")])).await, RelayAnswer::Fenced);
-    assert_eq!(ask("b", RelayRequest::Renew).await, done("e", 0));
+    assert_eq!(ask("a", write(2, &[("x", "1")])).await, Fenced);
+}
+
+/// As long as the broker's clock is set back by an hour, a node that is gone must not stay in the room;
+/// and if it is set forward, two must not lead.
+#[tokio::test]
+async fn a_clock_is_set() {
+    let redis = Redis::start("clock");
+    let lease = Duration::from_millis(900);
+    let relay = RedisRelay::new(redis.url()).unwrap().lease(lease);
+    let ask = async |node: &str, request: RelayRequest| ask(&relay, node, "r", request).await;
+    for node in ["dead", "live"] {
+        ask(node, enter("e", Some(&[]))).await;
+    }
+    let lead = |number| Lead { number, lead: 1 };
+    assert_eq!(ask("dead", join(1, 1, "ann", &[])).await, done(0, 1));
+    assert_eq!(ask("dead", lead(2)).await, done(0, 2));
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let mut set_clock = async |millis: i64| {
+        // As if all had been written by a clock that was ahead by so much.
+        let keys = [("ZINCRBY", "n", "dead"), ("ZINCRBY", "n", "live")];
+        for (command, key, member) in keys {
+            let mut command = redis::cmd(command);
+            command.arg(format!("cv:{{r}}:{key}")).arg(millis).arg(member);
+            let _: redis::Value = command.query_async(&mut redis).await.unwrap();
+        }
+        for (key, field) in [("m", "heard"), ("l", "until")] {
+            let mut command = redis::cmd("HINCRBY");
+            command.arg(format!("cv:{{r}}:{key}")).arg(field).arg(millis);
+            let _: redis::Value = command.query_async(&mut redis).await.unwrap();
+        }
+    };
+    set_clock(-3_600_000).await;
+    assert_eq!(ask("live", lead(1)).await, Led);
+    set_clock(3_600_000).await;
+    let mut number = 2;
+    let wait = async {
+        while ask("live", join(number, 1, "ann", &[])).await != done(0, number) {
+            ask("live", Renew).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            number += 1;
+        }
+    };
+    within("the name is free", wait).await;
+    tokio::time::sleep(lease).await;
+    assert_eq!(ask("live", lead(number + 1)).await, done(0, number + 1));
+}
+
+/// A ban holds for as long as it was made for, also when the room is gone meanwhile.
+#[tokio::test]
+async fn a_ban_outlives_its_room() {
+    let redis = Redis::start("ban");
+    let short = Duration::from_millis(300);
+    let relay = RedisRelay::new(redis.url()).unwrap().lease(short).empty_room_ttl(short);
+    let ask = async |node: &str, request: RelayRequest| ask(&relay, node, "r", request).await;
+    ask("a", enter("e", Some(&[]))).await;
+    let ban = RelayChange::Ban { who: "name:eve".into(), millis: 86_400_000 };
+    ask("a", Change { number: 1, change: ban }).await;
+    let wait = async {
+        while ask("b", Read).await != Nowhere {
+            tokio::time::sleep(short).await;
+        }
+    };
+    within("the room is gone", wait).await;
+    ask("b", enter("f", Some(&[]))).await;
+    assert_eq!(ask("b", join(1, 1, "eve", &[])).await, Banned);
 }

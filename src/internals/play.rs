@@ -39,7 +39,7 @@ impl Play {
         let initial = (!initial.is_empty()).then_some(&*initial);
         let state =
             State::new(&Arc::new(rules), &"room".into(), initial, (&budget, &Arc::default()), now)?;
-        let room = Arc::new(Shared::new("room".into(), state));
+        let room = Arc::new(Shared::alone(state));
         Some(Self { room, budget, now, members: Vec::new() })
     }
 
@@ -85,7 +85,9 @@ impl Play {
     #[must_use]
     pub fn is_member(&self, member: usize) -> bool {
         let id = self.members[member].as_ref().map(|(id, _)| *id);
-        id.is_some_and(|id| self.room.read(|state| state.has_member(id)))
+        id.is_some_and(|id| {
+            self.room.read(|state| state.member_infos().iter().any(|member| member.id == id))
+        })
     }
 
     /// A member sets a variable, having proven nothing of what it has seen; whether its session goes

@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Admission, RoomRegistry};
+use super::{Admission, RoomRegistry, cluster::Node};
 use crate::{
     limits::Limits,
     names::{DuplicateNames, UsernameRules},
     policy::Policy,
-    relay::{Hub, Relay},
+    relay::Relay,
     room::{Rules, Schema},
     store::{Expiry, Keeper, RoomStore},
     wire::{Dialect, ScratchValues},
@@ -40,6 +40,9 @@ pub enum Creators {
     Host,
 }
 
+/// The longest lease.
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
 /// The JSON around a name and a value.
 const MESSAGE_OVERHEAD: usize = 128;
 
@@ -56,6 +59,8 @@ pub enum BuildError {
     MessageTooSmall,
     /// Both a store and a relay: with a relay, the broker keeps rooms.
     StoreAndRelay,
+    /// The relay's lease is less than 50 ms, its timeout zero, or one of them longer than a day.
+    RelayTime,
     /// The system gave no thread for the store.
     NoThread,
 }
@@ -69,6 +74,9 @@ impl fmt::Display for BuildError {
             }
             Self::StoreAndRelay => {
                 f.write_str("with a relay the broker keeps rooms: leave out the store")
+            }
+            Self::RelayTime => {
+                f.write_str("the relay's lease must be 50 ms to a day, its timeout more than zero and a day at most")
             }
             Self::NoThread => f.write_str("there is no thread for the store"),
         }
@@ -247,6 +255,13 @@ impl RoomRegistryBuilder {
         if self.store.is_some() && self.relay.is_some() {
             return Err(BuildError::StoreAndRelay);
         }
+        if let Some(relay) = &self.relay {
+            // So short a lease would be over before it can be renewed.
+            let is_lease = (Duration::from_millis(50)..=DAY).contains(&relay.lease());
+            if !is_lease || relay.timeout().is_zero() || relay.timeout() > DAY {
+                return Err(BuildError::RelayTime);
+            }
+        }
         let Some(store) = self.store.take() else { return Ok(self.make()) };
         let keeper = Keeper::new(store, LONGEST.min(self.flush_interval));
         let ttl = self.stored_room_ttl;
@@ -277,7 +292,7 @@ impl RoomRegistryBuilder {
             *time = LONGEST.min(*time);
         }
         self.rules.settle = self.rules.settle.map(|settle| LONGEST.min(settle));
-        let hub = self.relay.map(|relay| Arc::new(Hub::new(relay)));
-        RoomRegistry::with(self.rules, self.admission, hub)
+        let node = self.relay.map(|relay| Arc::new(Node::new(relay)));
+        RoomRegistry::with(self.rules, self.admission, node)
     }
 }

@@ -1,7 +1,7 @@
-//! Emptied rooms, in the order in which they will be forgotten.
+//! Vacant rooms, in the order in which they will be forgotten.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -10,16 +10,20 @@ use parking_lot::Mutex;
 use tokio::{task::AbortHandle, time::sleep_until};
 
 use super::Inner;
-use crate::room::{Eviction, Shared};
+use crate::room::{Eviction, Shared, State};
 
-/// Each room stands here at most once. It may have members again, or have been emptied once more:
-/// that is looked at when its turn comes.
-#[derive(Debug, Default)]
-pub(super) struct Emptied(Mutex<Queue>);
+/// Each room stands here at most once, and not after it is gone. It may have members again, or have
+/// been emptied once more: that is looked at when its turn comes.
+#[derive(Debug)]
+pub(super) struct Emptied {
+    queue: Mutex<Queue>,
+    registry: Weak<Inner>,
+}
 
 #[derive(Debug, Default)]
 struct Queue {
-    rooms: BTreeMap<(Instant, u64), Weak<Shared>>,
+    rooms: BTreeMap<Ticket, Weak<Shared>>,
+    tickets: HashMap<Arc<str>, Ticket>,
     last: u64,
     /// The task that forgets them; runs while there are any.
     janitor: Option<AbortHandle>,
@@ -27,29 +31,60 @@ struct Queue {
     is_closed: bool,
 }
 
+/// The moment since which a room is vacant, and a number that no other has.
+type Ticket = (Instant, u64);
+
+impl Queue {
+    fn take_out(&mut self, id: &str) -> Option<Weak<Shared>> {
+        self.rooms.remove(&self.tickets.remove(id)?)
+    }
+
+    fn pop(&mut self) -> Option<(Instant, Weak<Shared>)> {
+        let ((since, _), room) = self.rooms.pop_first()?;
+        if let Some(room) = room.upgrade() {
+            self.tickets.remove(room.id());
+        }
+        Some((since, room))
+    }
+}
+
 impl Emptied {
+    pub(super) fn new(registry: Weak<Inner>) -> Self {
+        Self { queue: Mutex::default(), registry }
+    }
+
     /// Queues a room, and has the janitor come when its time is over.
-    pub(super) fn push(&self, since: Instant, room: &Arc<Shared>, registry: &Arc<Inner>) {
-        let mut queue = self.0.lock();
-        if queue.is_closed {
+    pub(super) fn push(&self, since: Instant, room: &Arc<Shared>) {
+        let mut queue = self.queue.lock();
+        // Looked at under this lock: a room that is gone is taken out after that.
+        if queue.is_closed || !room.read(State::is_vacant) {
             return;
         }
+        queue.take_out(room.id());
         queue.last += 1;
         let ticket = (since, queue.last);
         queue.rooms.insert(ticket, Arc::downgrade(room));
+        queue.tickets.insert(room.id().clone(), ticket);
         // One may also have died with its runtime.
-        if queue.janitor.as_ref().is_none_or(AbortHandle::is_finished) {
-            let ttl = registry.empty_room_ttl();
-            let task = forget(Arc::downgrade(registry), ttl);
+        if queue.janitor.as_ref().is_none_or(AbortHandle::is_finished)
+            && let Some(registry) = self.registry.upgrade()
+        {
+            let task = forget(self.registry.clone(), registry.empty_room_ttl());
             queue.janitor = room.runtime().map(|runtime| runtime.spawn(task).abort_handle());
         }
     }
 
+    /// The room of this id is gone.
+    pub(super) fn take_out(&self, id: &str) {
+        self.queue.lock().take_out(id);
+    }
+
     /// Ends the janitor for good.
     pub(super) fn close(&self) {
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         queue.is_closed = true;
         queue.rooms.clear();
+        queue.tickets.clear();
         if let Some(janitor) = queue.janitor.take() {
             janitor.abort();
         }
@@ -57,7 +92,7 @@ impl Emptied {
 
     /// The first room, and since when it is empty as far as is known here.
     pub(super) fn pop(&self) -> Option<(Instant, Weak<Shared>)> {
-        self.0.lock().rooms.pop_first().map(|((since, _), room)| (since, room))
+        self.queue.lock().pop()
     }
 
     /// The first room if its time is over; else when to come again, or `None` and the janitor ends.
@@ -66,22 +101,21 @@ impl Emptied {
         now: Instant,
         ttl: Duration,
     ) -> Result<(Instant, Weak<Shared>), Option<Instant>> {
-        let mut queue = self.0.lock();
-        let Some(first) = queue.rooms.first_entry() else {
+        let mut queue = self.queue.lock();
+        let Some(((since, _), _)) = queue.rooms.first_key_value() else {
             queue.janitor = None;
             return Err(None);
         };
-        let since = first.key().0;
-        match since + ttl {
+        match *since + ttl {
             due if due > now => Err(Some(due)),
-            _ => Ok((since, first.remove())),
+            _ => queue.pop().ok_or(None),
         }
     }
 }
 
 impl Drop for Emptied {
     fn drop(&mut self) {
-        if let Some(janitor) = self.0.get_mut().janitor.take() {
+        if let Some(janitor) = self.queue.get_mut().janitor.take() {
             janitor.abort();
         }
     }
@@ -100,7 +134,7 @@ async fn forget(registry: Weak<Inner>, ttl: Duration) {
                     Ok((since, room)) => {
                         let Some(room) = room.upgrade() else { continue };
                         if registry.evict(since, &room) == Eviction::Unsaved {
-                            registry.emptied.push(now + AGAIN - ttl, &room, &registry);
+                            registry.emptied.push(now + AGAIN - ttl, &room);
                         }
                     }
                     Err(Some(next)) => break next,
@@ -109,5 +143,24 @@ async fn forget(registry: Weak<Inner>, ttl: Duration) {
             }
         };
         sleep_until(next.into()).await;
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use crate::RoomRegistry;
+
+    #[tokio::test]
+    async fn what_is_gone_does_not_wait_to_be_forgotten() {
+        let rooms = RoomRegistry::new();
+        for n in 0..1_000 {
+            let room = rooms.open(format!("match {n}")).variables([("x", "0")]).await.unwrap();
+            room.close().await.unwrap();
+            room.close().await.unwrap();
+            assert_eq!(rooms.inner().emptied.queue.lock().rooms.len(), 1);
+            room.remove().await.unwrap();
+        }
+        let queue = rooms.inner().emptied.queue.lock();
+        assert_eq!((queue.rooms.len(), queue.tickets.len()), (0, 0));
     }
 }

@@ -1,13 +1,13 @@
 //! How a newcomer gets into a room, which is created if need be, and how rooms are forgotten.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use super::{Creators, Inner, Seat, recall::Recalled};
 use crate::{
-    room::{Eviction, JoinError, Joined, MemberId, Newcomer, Refusal, Shared, State},
+    room::{Eviction, JoinError, Joined, Newcomer, Refusal, Shared, State},
     turns::Turn,
 };
 
@@ -35,18 +35,19 @@ impl Inner {
         id: &str,
         newcomer: &Newcomer<'_>,
     ) -> Result<(Seat, Joined), EnterError> {
-        let session = self.hub.as_ref().map(|hub| hub.number());
-        let newcomer = &Newcomer { session, ..newcomer.clone() };
+        let mut is_creator = false;
         loop {
-            let entered = match self.find(id)? {
-                Some(room) => self.join(room, newcomer)?,
-                // Boxed, as every session has the place for it.
-                None => Box::pin(self.recall_or_create(id, newcomer)).await?,
+            // Boxed, as every session has the place for it.
+            let entered = match (self.find(id)?, &self.node) {
+                (Some(room), Some(node)) => {
+                    self.resume(&room);
+                    Box::pin(self.join_relayed(node, room, newcomer, is_creator)).await?
+                }
+                (Some(room), None) => self.join(room, newcomer)?,
+                (None, _) => Box::pin(self.recall_or_create(id, newcomer, &mut is_creator)).await?,
             };
-            if let Some((seat, joined)) = entered {
-                self.resume(seat.room());
-                self.announce(&seat, newcomer).await?;
-                return Ok((seat, joined));
+            if let Some(entered) = entered {
+                return Ok(entered);
             }
         }
     }
@@ -56,10 +57,11 @@ impl Inner {
         self: &Arc<Self>,
         id: &str,
         newcomer: &Newcomer<'_>,
+        is_creator: &mut bool,
     ) -> Result<Option<(Seat, Joined)>, EnterError> {
         match self.recall(id).await? {
             Recalled::Here => Ok(None),
-            Recalled::Nowhere(turn) => self.create(id, turn, newcomer).await,
+            Recalled::Nowhere(turn) => self.create(id, turn, newcomer, is_creator).await,
         }
     }
 
@@ -71,18 +73,35 @@ impl Inner {
     ) -> Result<Option<(Seat, Joined)>, EnterError> {
         self.check_ban(room.id(), newcomer)?;
         match room.join(newcomer.clone()) {
-            Ok(joined) => {
-                let seat = Seat::new(self, room, joined.id);
-                // Draining may have begun since the look-up, and have passed this room.
-                if self.drain.is_draining() {
-                    return Err(EnterError::Draining);
-                }
-                Ok(Some((seat, joined)))
-            }
-            Err(JoinError::Evicted) => Ok(None),
-            Err(JoinError::NoBudget) if self.evict_longest_empty(Some(&room)) => Ok(None),
-            Err(JoinError::NoBudget) => Err(EnterError::Full),
-            Err(JoinError::Refused(refusal)) => Err(EnterError::Room(room, refusal)),
+            Ok(joined) => self.seated(room, joined),
+            Err(error) => self.refused(&room, error),
+        }
+    }
+
+    pub(super) fn seated(
+        self: &Arc<Self>,
+        room: Arc<Shared>,
+        joined: Joined,
+    ) -> Result<Option<(Seat, Joined)>, EnterError> {
+        let seat = Seat::new(room, joined.id);
+        // Draining may have begun since the look-up, and have passed this room.
+        if self.drain.is_draining() {
+            return Err(EnterError::Draining);
+        }
+        Ok(Some((seat, joined)))
+    }
+
+    /// `None` where the room is gone, or another had to go first.
+    pub(super) fn refused<T>(
+        self: &Arc<Self>,
+        room: &Arc<Shared>,
+        error: JoinError,
+    ) -> Result<Option<T>, EnterError> {
+        match error {
+            JoinError::Evicted => Ok(None),
+            JoinError::NoBudget if self.evict_longest_empty(Some(room)) => Ok(None),
+            JoinError::NoBudget => Err(EnterError::Full),
+            JoinError::Refused(refusal) => Err(EnterError::Room(room.clone(), refusal)),
         }
     }
 
@@ -95,7 +114,7 @@ impl Inner {
     /// How long an emptied room stays here: where it is a broker's, that keeps it.
     pub(super) fn empty_room_ttl(&self) -> Duration {
         let ttl = self.rules.limits.empty_room_ttl;
-        if self.hub.is_some() { ttl.min(Duration::from_secs(5)) } else { ttl }
+        if self.node.is_some() { ttl.min(Duration::from_secs(5)) } else { ttl }
     }
 
     /// As [`is_live`](Self::is_live); the store learns that it is.
@@ -125,6 +144,7 @@ impl Inner {
         id: &str,
         turn: Option<Turn>,
         creator: &Newcomer<'_>,
+        is_creator: &mut bool,
     ) -> Result<Option<(Seat, Joined)>, EnterError> {
         if self.admission.creators == Creators::Host {
             return Err(EnterError::NoSuchRoom);
@@ -136,10 +156,18 @@ impl Inner {
         let places = (&self.budget, &self.watchers);
         let mut state = State::new(&self.rules, &id, creator.variables, places, now);
         let Some(kept) = self.keep(turn, state.as_mut()).await? else { return Ok(None) };
+        if self.node.is_some() {
+            // Its creator joins it as everyone does: the broker decides.
+            if let Some((room, ())) = self.insert(id, state, |state| state.found_empty(now))? {
+                kept.begin(self, &room);
+                *is_creator = true;
+            }
+            return Ok(None);
+        }
         let created = self.insert(id, state, |state| state.found(creator.clone()))?;
         let Some((room, joined)) = created else { return Ok(None) };
         kept.begin(self, &room);
-        Ok(Some((Seat::new(self, room, joined.id), joined)))
+        Ok(Some((Seat::new(room, joined.id), joined)))
     }
 
     /// Puts a room into the map, after what is first to be done in it; as
@@ -150,7 +178,7 @@ impl Inner {
         state: Option<State>,
         first: impl FnOnce(&mut State) -> T,
     ) -> Result<Option<(Arc<Shared>, T)>, EnterError> {
-        {
+        let inserted = {
             let mut rooms = self.rooms.write();
             if self.drain.is_draining() {
                 return Err(EnterError::Draining);
@@ -162,10 +190,18 @@ impl Inner {
                 && let Some(mut state) = state
             {
                 let done = first(&mut state);
-                let room = Arc::new(Shared::new(id.clone(), state));
+                let caretaker: Weak<Self> = Arc::downgrade(self);
+                let room = Arc::new(Shared::new(state, caretaker));
                 rooms.insert(id, room.clone());
-                return Ok(Some((room, done)));
+                Some((room, done))
+            } else {
+                None
             }
+        };
+        if let Some((room, done)) = inserted {
+            // What has to follow that: the store learns of it, and if it is empty, it is queued.
+            room.change(|_, _| ());
+            return Ok(Some((room, done)));
         }
         if self.evict_longest_empty(None) { Ok(None) } else { Err(EnterError::Full) }
     }
@@ -198,7 +234,7 @@ impl Inner {
                 Eviction::EmptiedLater(_) | Eviction::InUse => {}
             }
         }
-        kept.iter().for_each(|(since, room)| self.emptied.push(*since, room, self));
+        kept.iter().for_each(|(since, room)| self.emptied.push(*since, room));
         if let Some(keeper) = self.rules.keeper.as_ref().filter(|_| !evicted && !kept.is_empty()) {
             // Then there will be one that can go.
             keeper.hurry();
@@ -212,20 +248,9 @@ impl Inner {
         let eviction = room.evict(since);
         match eviction {
             Eviction::Evicted => self.take_out(&mut rooms, room),
-            Eviction::EmptiedLater(since) => self.emptied.push(since, room, self),
+            Eviction::EmptiedLater(since) => self.emptied.push(since, room),
             Eviction::Unsaved | Eviction::InUse => {}
         }
         eviction
-    }
-
-    pub(crate) fn queue(self: &Arc<Self>, since: Instant, room: &Arc<Shared>) {
-        self.emptied.push(since, room, self);
-    }
-
-    /// Takes a member out of its room.
-    pub(super) fn leave(self: &Arc<Self>, room: &Arc<Shared>, member: MemberId) {
-        if let Some(since) = room.leave(member) {
-            self.emptied.push(since, room, self);
-        }
     }
 }

@@ -1,13 +1,17 @@
 //! What the host sees of all rooms, and does to those in them.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use super::{Inner, RoomRegistry};
 use crate::{
     close::{Close, CloseCode},
     policy::Judging,
-    relay::{RelayNews, RelayRequest},
-    room::{Activity, Events, MemberId, Room, RoomError, RoomEvent, Shared, State, who},
+    relay::RelayChange,
+    room::{Activity, Events, MemberId, Room, RoomError, RoomEvent, Shared, State, Wish, ban_keys},
     store::Change,
 };
 
@@ -114,12 +118,7 @@ impl Inner {
         member: MemberId,
         close: &Close,
     ) -> bool {
-        let (was_there, emptied) =
-            room.change(|state, now| (state.has_member(member), state.put_out(member, close, now)));
-        if let Some(since) = emptied {
-            self.emptied.push(since, room, self);
-        }
-        was_there
+        room.change(|state, now| state.put_out(member, close, now))
     }
 
     /// Puts everyone out, and forgets the room here.
@@ -136,9 +135,9 @@ impl Inner {
         let (identity, key) =
             room.read(|state| state.name_and_person(member)).ok_or(RoomError::NoSuchMember)?;
         let time = time.min(super::builder::LONGEST);
-        if let Some(who) = who(&identity, &key).into_iter().next() {
+        if let Some(who) = ban_keys(&identity, &key).into_iter().next() {
             let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-            self.tell(room, RelayRequest::Ban { who, millis }).await?;
+            self.at_broker(room, Wish::Change(RelayChange::Ban { who, millis })).await?;
         }
         let now = tokio::time::Instant::now().into_std();
         let until = now + time;
@@ -149,21 +148,28 @@ impl Inner {
     }
 
     pub(crate) async fn close(self: &Arc<Self>, room: &Arc<Shared>) -> Result<(), RoomError> {
-        self.tell(room, RelayRequest::Tell(RelayNews::Closed)).await?;
-        self.close_here(room);
+        if self.node.is_some() {
+            // Done here when it has come back in the room's order.
+            return self.at_broker(room, Wish::Change(RelayChange::Closed)).await;
+        }
+        room.change(|state, now| state.close(&closed(), now));
         Ok(())
     }
 
     pub(crate) async fn lock(&self, room: &Arc<Shared>, locked: bool) -> Result<(), RoomError> {
-        self.tell(room, RelayRequest::Lock { locked }).await?;
-        self.tell(room, RelayRequest::Tell(RelayNews::Locked(locked))).await?;
+        if self.node.is_some() {
+            return self.at_broker(room, Wish::Change(RelayChange::Locked(locked))).await;
+        }
         room.change(|state, _| state.set_locked(locked));
         Ok(())
     }
 
-    pub(super) fn close_here(self: &Arc<Self>, room: &Arc<Shared>) {
-        if let Some(since) = room.change(|state, now| state.close(&closed(), now)) {
-            self.emptied.push(since, room, self);
+    /// A room that has left the memory, from the store or the broker.
+    pub(crate) async fn load(self: &Arc<Self>, id: &str) -> Result<Arc<Shared>, RoomError> {
+        match self.has(id).await {
+            Ok(true) => self.find(id).ok().flatten().ok_or(RoomError::Gone),
+            Ok(false) => Err(RoomError::Gone),
+            Err(_) => Err(RoomError::Unreachable),
         }
     }
 
@@ -172,14 +178,19 @@ impl Inner {
             Some(keeper) => Some((keeper, keeper.turn(room.id()).await)),
             None => None,
         };
-        self.tell(room, RelayRequest::Remove).await?;
+        match self.at_broker(room, Wish::Remove).await {
+            // The task of the room may have heard of it first.
+            Err(RoomError::Gone) if room.is_evicted() => {}
+            done => done?,
+        }
         // Another of this id may be there since.
-        if !self.forget(room, &closed()) && self.hub.is_none() {
+        if !self.forget(room, &closed()) && self.node.is_none() {
             return Err(RoomError::Gone);
         }
         if let Some((keeper, turn)) = turn {
             let remove = Change::Remove { room: (&**room.id()).into() };
-            keeper.order(turn, remove).await.map_err(|_| RoomError::Kept)?;
+            let patience = self.rules.limits.admit_timeout;
+            keeper.order(turn, remove, patience).await.map_err(|_| RoomError::Kept)?;
         }
         Ok(())
     }
@@ -187,6 +198,7 @@ impl Inner {
     /// What it has done still counts.
     pub(super) fn take_out(&self, rooms: &mut HashMap<Arc<str>, Arc<Shared>>, room: &Arc<Shared>) {
         rooms.remove(room.id());
+        self.emptied.take_out(room.id());
         *self.gone.lock() += room.read(State::activity);
     }
 
@@ -195,6 +207,7 @@ impl Inner {
         let mut rooms = self.rooms.write();
         let is_there = rooms.get(room.id()).is_some_and(|there| Arc::ptr_eq(there, room));
         if is_there {
+            room.was_removed().store(true, Relaxed);
             room.change(|state, now| state.remove(close, now));
             self.take_out(&mut rooms, room);
         }

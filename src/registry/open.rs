@@ -11,8 +11,8 @@ use std::{
 use super::{EnterError, Inner, RoomRegistry, recall::Recalled};
 use crate::{
     policy::Judging,
-    relay::RelayRequest,
-    room::{Opening, Room, Schema, Shared, State, entries},
+    relay::RelayChange,
+    room::{Opening, Room, Schema, Shared, State, Wish, entries},
 };
 
 /// A room that is being opened: settings, and then `.await`. See [`RoomRegistry::open`].
@@ -176,10 +176,11 @@ impl Inner {
 
     /// Has a broker know of what else the host has asked for.
     async fn opened(&self, room: Arc<Shared>, opening: &Opening) -> Result<Arc<Shared>, OpenError> {
-        if opening.schema.is_some() {
-            let schema = room.read(State::stored_schema);
-            let told = self.tell(&room, RelayRequest::Schema(schema)).await;
-            told.map_err(|_| OpenError::Unreachable)?;
+        let schema = opening.schema.map(|_| RelayChange::Schema(room.read(State::stored_schema)));
+        let most = opening.max_members.map(|count| RelayChange::MaxMembers(count as u64));
+        for change in schema.into_iter().chain(most) {
+            let done = self.at_broker(&room, Wish::Change(change)).await;
+            done.map_err(|_| OpenError::Unreachable)?;
         }
         Ok(room)
     }

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::{EnterError, Inner};
 use crate::{
-    relay::{self, RelayMessages},
+    relay::RelayMessages,
     room::{Shared, State},
     store::{StoreError, StoredRoom, seconds_since_1970},
     turns::Turn,
@@ -41,8 +41,8 @@ impl Inner {
 
     /// Looks for a room that is not here.
     pub(super) async fn recall(self: &Arc<Self>, id: &str) -> Result<Recalled, EnterError> {
-        if let Some(hub) = &self.hub {
-            return self.recall_relayed(hub, id).await;
+        if let Some(node) = &self.node {
+            return self.recall_relayed(node, id).await;
         }
         let Some(keeper) = &self.rules.keeper else { return Ok(Recalled::Nowhere(None)) };
         let recall = async {
@@ -85,15 +85,10 @@ impl Inner {
                 if let Some(relay) = relay.take() {
                     relay(state);
                 }
-                state.revive(stored, now)
+                state.revive(stored, now);
             };
-            if let Some((room, since)) = self.insert(id.clone(), state, first)? {
+            if let Some((room, ())) = self.insert(id.clone(), state, first)? {
                 kept.begin(self, &room);
-                // The store learns that the room is used.
-                room.change(|_, _| ());
-                if let Some(since) = since {
-                    self.emptied.push(since, &room, self);
-                }
                 return Ok(());
             }
             if self.find(&id)?.is_some() {
@@ -111,16 +106,15 @@ impl Inner {
     ) -> Result<Option<Kept>, EnterError> {
         // Without memory there is no room, as will be found.
         let Some(state) = state else { return Ok(Some(Kept::default())) };
-        if let Some(hub) = &self.hub {
-            return self.keep_relayed(hub, turn, state).await;
+        if let Some(node) = &self.node {
+            return self.keep_relayed(node, turn, state).await;
         }
         let (Some(keeper), Some(turn)) = (&self.rules.keeper, turn) else {
             return Ok(Some(Kept::default()));
         };
-        let kept = keeper.order(turn, state.creation(seconds_since_1970()));
-        let too_late = |_| Err(keeper.late());
-        let kept = timeout(self.rules.limits.admit_timeout, kept).await;
-        Ok(Some(Kept { turn: Some(kept.unwrap_or_else(too_late)?), messages: None }))
+        let creation = state.creation(seconds_since_1970());
+        let turn = keeper.order(turn, creation, self.rules.limits.admit_timeout).await?;
+        Ok(Some(Kept { turn: Some(turn), messages: None }))
     }
 }
 
@@ -136,8 +130,8 @@ impl Kept {
     /// The room is there.
     pub(super) fn begin(self, registry: &Arc<Inner>, room: &Arc<Shared>) {
         let Self { turn, messages } = self;
-        if let Some((hub, messages)) = registry.hub.as_ref().zip(messages) {
-            relay::begin(hub, registry, room, messages);
+        if let Some(messages) = messages {
+            registry.begin_sync(room, messages);
         }
         drop(turn);
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::Inner;
 use crate::{
     room::{MemberId, Outlook, Shared, Write, WriteError},
     session::{Conflation, Submission},
@@ -11,18 +10,13 @@ use crate::{
 /// The member leaves when this is dropped, however its session ends.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    registry: Arc<Inner>,
     room: Arc<Shared>,
     member: MemberId,
 }
 
 impl Seat {
-    pub(super) fn new(registry: &Arc<Inner>, room: Arc<Shared>, member: MemberId) -> Self {
-        Self { registry: registry.clone(), room, member }
-    }
-
-    pub(crate) fn member(&self) -> MemberId {
-        self.member
+    pub(super) fn new(room: Arc<Shared>, member: MemberId) -> Self {
+        Self { room, member }
     }
 
     pub(crate) fn room(&self) -> &Arc<Shared> {
@@ -49,6 +43,6 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.registry.leave(&self.room, self.member);
+        self.room.leave(self.member);
     }
 }

@@ -1,6 +1,6 @@
 //! Stored rooms as JSON lines: a backup, and the way from one store to another.
 
-use std::{fmt, fmt::Write as _, io, sync::Arc};
+use std::{fmt, fmt::Write as _, io, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde::Deserialize;
@@ -77,6 +77,9 @@ struct Line<'a> {
 /// Rooms of a page of the store, and rooms that are imported at once.
 const AT_ONCE: usize = 256;
 
+/// How long a store may take for what is saved or taken in at once.
+const PATIENCE: Duration = Duration::from_secs(3_600);
+
 impl RoomRegistry {
     /// Writes all rooms of the store, one a line, with the values of this moment or later; how many.
     /// Rooms that come and go meanwhile may be among them or not.
@@ -94,7 +97,7 @@ impl RoomRegistry {
     pub async fn export(&self, mut to: impl AsyncWrite + Unpin) -> Result<u64, TransferError> {
         Judging::refuse();
         let keeper = self.inner.rules.keeper.as_ref().ok_or(TransferError::NoStore)?;
-        keeper.flush().await?;
+        keeper.flush(PATIENCE).await?;
         let mut line = String::new();
         let (mut count, mut after) = (0, String::new());
         loop {
@@ -167,7 +170,7 @@ impl Inner {
         if self.is_live(&id) || keeper.load(&id).await?.is_some() {
             return Ok(false);
         }
-        keeper.order(turn, change).await?;
+        keeper.order(turn, change, PATIENCE).await?;
         Ok(true)
     }
 }

@@ -1,12 +1,12 @@
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use axum_cloud_variables::{
-    Relay, RelayAnswer, RelayError, RelayMessage, RelayMessages, RelayNews, RelayRequest,
-    RelayRevision, RelayWrite, RelayWrites, StoredRoom, StoredSchema,
+    Relay, RelayAnswer, RelayBan, RelayChange, RelayError, RelayMessage, RelayMessages, RelayNews,
+    RelayRequest, RelayRevision, RelayRoom, RelayWrite, RelayWrites, StoredRoom, StoredSchema,
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use tokio::sync::broadcast;
@@ -21,46 +21,38 @@ struct MemoryRelay(Mutex<HashMap<String, Kept>>);
 struct Kept {
     /// `None` until it is created.
     room: Option<Room>,
-    /// The epoch of the one that was removed last.
+    /// The identity of the one that was removed last.
     removed: Option<String>,
+    /// Until when; they outlive the room.
+    bans: BTreeMap<String, Instant>,
     messages: broadcast::Sender<RelayMessage>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Room {
     revision: RelayRevision,
     schema: StoredSchema,
+    max_members: u64,
+    is_locked: bool,
+    closed: u64,
     /// In the order in which they were created.
     variables: Vec<(String, String)>,
-    /// When a node's lease ends, and its last write.
+    /// When a node's lease ends, and the last number of its that was taken.
     nodes: HashMap<String, (Instant, u64)>,
     /// By node and number: the session's name.
-    sessions: HashMap<(String, u64), String>,
-    is_locked: bool,
-    /// Until when.
-    bans: HashMap<String, Instant>,
-    /// Who leads it, under which number, and until when.
+    sessions: BTreeMap<(String, u64), String>,
+    /// Who leads it, under which lead, and until when.
     leader: Option<(String, u64, Instant)>,
 }
 
 impl Room {
-    fn read(&self, node: &str, is_new: bool) -> RelayAnswer {
-        let variables = self.variables.clone();
-        RelayAnswer::Room {
-            revision: self.revision.clone(),
-            room: StoredRoom { schema: self.schema, variables },
-            is_new,
-            written: self.nodes.get(node).map_or(0, |node| node.1),
-        }
-    }
-
     fn leave(&mut self, node: &str, sessions: &[u64]) {
         for session in sessions {
             self.sessions.remove(&(node.into(), *session));
         }
     }
 
-    /// In order, but for those of variables that are not there.
+    /// In order, except those of variables that are not there.
     fn write(&mut self, writes: &[RelayWrite], most: u64) {
         for RelayWrite { name, value, creates } in writes {
             let has_place = *creates && (self.variables.len() as u64) < most;
@@ -76,125 +68,197 @@ impl Room {
         }
     }
 
-    fn expire(&mut self) {
-        let now = Instant::now();
+    fn expire(&mut self, now: Instant) {
         self.nodes.retain(|_, (lease, _)| *lease > now);
         self.sessions.retain(|(node, _), _| self.nodes.contains_key(node));
     }
 }
 
 impl Kept {
-    fn step(&mut self, node: &str, request: &RelayRequest) -> RelayAnswer {
-        let until = Instant::now() + LEASE;
+    fn new() -> Self {
+        let messages = broadcast::channel(64).0;
+        Self { room: None, removed: None, bans: BTreeMap::new(), messages }
+    }
+
+    fn step(&mut self, node: &str, request: &RelayRequest, now: Instant) -> RelayAnswer {
         if let Some(room) = &mut self.room {
-            room.expire();
+            room.expire(now);
+        }
+        match request {
+            RelayRequest::Enter { .. } => self.enter(node, request, now),
+            RelayRequest::Read => self.read(node, false, now),
+            _ => self.change(node, request, now),
+        }
+    }
+
+    fn enter(&mut self, node: &str, request: &RelayRequest, now: Instant) -> RelayAnswer {
+        let RelayRequest::Enter { create, epoch, known, was } = request else {
+            return RelayAnswer::Nowhere;
+        };
+        if let Some((room, known)) = self.room.as_mut().zip(known.as_ref()) {
+            if room.revision.room != known.room {
+                return RelayAnswer::Nowhere;
+            }
+            if let Some(was) = was {
+                room.nodes.remove(was);
+                room.expire(now);
+            }
+            let there = &room.revision;
+            if there.epoch == known.epoch && there.number < known.number {
+                // The last of it was lost, and the node has that.
+                self.room = None;
+            }
         }
         let is_new = self.room.is_none();
-        if let RelayRequest::Enter { create: Some(create), epoch, lost } = request
-            && (lost.is_none() || *lost != self.removed)
-        {
-            self.room.get_or_insert_with(|| Room {
-                revision: RelayRevision { epoch: epoch.clone(), number: 0 },
-                schema: create.schema,
-                variables: create.variables.clone(),
+        if is_new {
+            let is_removed =
+                known.as_ref().is_some_and(|known| Some(&known.room) == self.removed.as_ref());
+            let create = create.as_ref().filter(|_| !is_removed);
+            let Some(create) = create else { return RelayAnswer::Nowhere };
+            let (room, number) = match known {
+                Some(known) => (known.room.clone(), known.number + 1),
+                None => (epoch.clone(), 0),
+            };
+            for RelayBan { who, millis } in &create.bans {
+                self.bans.insert(who.clone(), now + Duration::from_millis(*millis));
+            }
+            self.room = Some(Room {
+                revision: RelayRevision { room, epoch: epoch.clone(), number },
+                schema: create.stored.schema,
+                max_members: create.max_members,
+                is_locked: create.is_locked,
+                closed: create.closed,
+                variables: create.stored.variables.clone(),
                 nodes: HashMap::new(),
-                sessions: HashMap::new(),
-                is_locked: false,
-                bans: HashMap::new(),
+                sessions: BTreeMap::new(),
                 leader: None,
             });
         }
+        if let Some(room) = &mut self.room {
+            room.nodes.entry(node.into()).or_insert((now, 0)).0 = now + LEASE;
+        }
+        self.read(node, is_new, now)
+    }
+
+    fn read(&mut self, node: &str, is_new: bool, now: Instant) -> RelayAnswer {
+        let Some(room) = &self.room else { return RelayAnswer::Nowhere };
+        self.bans.retain(|_, until| *until > now);
+        let ban = |(who, until): (&String, &Instant)| {
+            let millis = (*until - now).as_millis() as u64;
+            RelayBan { who: who.clone(), millis }
+        };
+        RelayAnswer::Room {
+            revision: room.revision.clone(),
+            room: RelayRoom {
+                stored: StoredRoom { schema: room.schema, variables: room.variables.clone() },
+                max_members: room.max_members,
+                is_locked: room.is_locked,
+                closed: room.closed,
+                bans: self.bans.iter().map(ban).collect(),
+            },
+            is_new,
+            taken: room.nodes.get(node).map_or(0, |node| node.1),
+        }
+    }
+
+    /// A request that only a node in the room may make.
+    fn change(&mut self, node: &str, request: &RelayRequest, now: Instant) -> RelayAnswer {
         let Some(room) = &mut self.room else { return RelayAnswer::Nowhere };
-        let is_in = room.nodes.contains_key(node);
+        let Some((lease, taken)) = room.nodes.get_mut(node) else { return RelayAnswer::Fenced };
+        let before = *taken;
+        let done = |room: &Room| RelayAnswer::Done { revision: room.revision.clone(), before };
+        if let Some((first, last)) = request.numbers() {
+            if first <= before {
+                return done(room);
+            }
+            *taken = last;
+        }
         match request {
-            RelayRequest::Read => return room.read(node, false),
-            RelayRequest::Enter { .. } => {
-                room.nodes.entry(node.into()).or_insert((until, 0)).0 = until;
-                return room.read(node, is_new);
-            }
-            _ if !is_in => return RelayAnswer::Fenced,
-            RelayRequest::Write { first, most, writes } => {
-                let written = &mut room.nodes.entry(node.into()).or_insert((until, 0)).1;
-                if *first > *written {
-                    *written = first + writes.len() as u64 - 1;
-                    room.write(writes, *most);
-                    room.revision.number += 1;
-                    let message = RelayWrites {
-                        revision: room.revision.clone(),
-                        node: node.into(),
-                        first: *first,
-                        most: *most,
-                        writes: writes.clone(),
-                    };
-                    _ = self.messages.send(RelayMessage::Wrote(message));
-                }
-            }
-            RelayRequest::Join { session, left } => {
-                room.leave(node, left);
+            RelayRequest::Join { session, replaces, .. } => {
                 let key = (node.to_owned(), session.number);
                 if room.sessions.contains_key(&key) {
                     // The answer was lost.
-                    return RelayAnswer::Done(room.revision.clone());
+                    return done(room);
                 }
-                let name = &session.name;
-                let has_name = |(_, other): &(_, &String)| !session.shares && *other == name;
                 if room.is_locked {
                     return RelayAnswer::Locked;
                 }
-                let is_banned = |who| room.bans.get(who).is_some_and(|until| *until > Instant::now());
+                let is_banned = |who| self.bans.get(who).is_some_and(|until| *until > now);
                 if session.who.iter().any(is_banned) {
                     return RelayAnswer::Banned;
                 }
-                if let Some(((node, session), _)) = room.sessions.iter().find(has_name) {
+                let is_other =
+                    |(there, number): &(String, u64)| there != node || !replaces.contains(number);
+                let others = || room.sessions.iter().filter(|(key, _)| is_other(key));
+                let has_name = |(_, name): &(_, &String)| !session.shares && **name == session.name;
+                if let Some(((node, session), _)) = others().find(has_name) {
                     return RelayAnswer::NameInUse { node: node.clone(), session: *session };
                 }
-                if room.sessions.len() as u64 >= session.most {
+                if others().count() as u64 >= room.max_members {
                     return RelayAnswer::Full;
                 }
-                room.sessions.insert(key, name.clone());
+                room.leave(node, replaces);
+                room.sessions.insert(key, session.name.clone());
             }
-            RelayRequest::Leave { sessions } => room.leave(node, sessions),
-            RelayRequest::Lock { locked } => room.is_locked = *locked,
-            RelayRequest::Ban { who, millis } => {
-                let until = Instant::now() + Duration::from_millis(*millis);
-                room.bans.insert(who.clone(), until);
+            RelayRequest::Leave { sessions, .. } => room.leave(node, sessions),
+            RelayRequest::Write { first, most, writes } => {
+                room.write(writes, *most);
+                room.revision.number += 1;
+                let (revision, node) = (room.revision.clone(), node.into());
+                let (first, most, writes) = (*first, *most, writes.clone());
+                let writes = RelayWrites { revision, node, first, most, writes };
+                _ = self.messages.send(RelayMessage::Wrote(writes));
             }
-            RelayRequest::Tell(news) => _ = self.messages.send(RelayMessage::Told(news.clone())),
-            RelayRequest::Remove => {
-                let revision = room.revision.clone();
+            RelayRequest::Change { number, change } => {
+                room.revision.number += 1;
+                match change {
+                    RelayChange::Locked(is_locked) => room.is_locked = *is_locked,
+                    RelayChange::MaxMembers(count) => room.max_members = *count,
+                    RelayChange::Schema(schema) => room.schema = *schema,
+                    RelayChange::Ban { who, millis } => {
+                        self.bans.insert(who.clone(), now + Duration::from_millis(*millis));
+                    }
+                    RelayChange::Closed => {
+                        room.closed = room.revision.number;
+                        room.sessions.clear();
+                    }
+                }
+                let (revision, node) = (room.revision.clone(), node.into());
+                let (number, change) = (*number, change.clone());
+                _ = self.messages.send(RelayMessage::Changed { revision, node, number, change });
+            }
+            RelayRequest::Remove { .. } => {
+                let (answer, removed) = (done(room), room.revision.room.clone());
                 self.room = None;
-                self.removed = Some(revision.epoch.clone());
-                let news = RelayNews::Removed { epoch: revision.epoch.clone() };
+                self.removed = Some(removed.clone());
+                let news = RelayNews::Removed { room: removed };
                 _ = self.messages.send(RelayMessage::Told(news));
-                return RelayAnswer::Done(revision);
+                return answer;
             }
-            RelayRequest::Schema(schema) => {
-                room.schema = *schema;
-                _ = self.messages.send(RelayMessage::Told(RelayNews::Schema(*schema)));
-            }
-            RelayRequest::Lead { number } => {
+            RelayRequest::Lead { lead, .. } => {
                 let is_led = |(leader, other, until): &(String, u64, Instant)| {
-                    (leader != node || other != number) && *until > Instant::now()
+                    (leader != node || other != lead) && *until > now
                 };
                 if room.leader.as_ref().is_some_and(is_led) {
                     return RelayAnswer::Led;
                 }
-                room.leader = Some((node.into(), *number, until));
+                room.leader = Some((node.into(), *lead, now + LEASE));
             }
-            RelayRequest::Resign { number } => {
-                room.leader.take_if(|(leader, other, _)| leader == node && other == number);
+            RelayRequest::Resign { lead, .. } => {
+                room.leader.take_if(|(leader, other, _)| leader == node && other == lead);
             }
-            RelayRequest::Renew => room.nodes.entry(node.into()).or_insert((until, 0)).0 = until,
+            RelayRequest::Tell(news) => _ = self.messages.send(RelayMessage::Told(news.clone())),
+            RelayRequest::Renew => *lease = now + LEASE,
+            RelayRequest::Enter { .. } | RelayRequest::Read => {}
         }
-        RelayAnswer::Done(room.revision.clone())
+        done(room)
     }
 }
 
 impl MemoryRelay {
     fn with<T>(&self, id: &str, work: impl FnOnce(&mut Kept) -> T) -> T {
         let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Kept { room: None, removed: None, messages: broadcast::channel(64).0 };
-        work(rooms.entry(id.into()).or_insert_with(new))
+        work(rooms.entry(id.into()).or_insert_with(Kept::new))
     }
 }
 
@@ -205,7 +269,7 @@ impl Relay for MemoryRelay {
         node: &'a str,
         request: &'a RelayRequest,
     ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
-        async move { Ok(self.with(room, |room| room.step(node, request))) }.boxed()
+        async move { Ok(self.with(room, |room| room.step(node, request, Instant::now()))) }.boxed()
     }
 
     fn subscribe<'a>(

@@ -11,8 +11,19 @@ use crate::store::StoredSchema;
 pub enum RelayMessage {
     /// Of each [`RelayRequest::Write`](super::RelayRequest::Write).
     Wrote(RelayWrites),
+    /// Of each [`RelayRequest::Change`](super::RelayRequest::Change).
+    Changed {
+        /// The room's revision after the change.
+        revision: RelayRevision,
+        /// The node that asked for it.
+        node: String,
+        /// The request's number.
+        number: u64,
+        /// The change.
+        change: RelayChange,
+    },
     /// Of each [`RelayRequest::Tell`](super::RelayRequest::Tell) and
-    /// [`RelayRequest::Schema`](super::RelayRequest::Schema).
+    /// [`RelayRequest::Remove`](super::RelayRequest::Remove).
     Told(RelayNews),
 }
 
@@ -22,9 +33,9 @@ pub enum RelayMessage {
 pub struct RelayWrite {
     /// The variable's name.
     pub name: String,
-    /// Its value; `None` where there is to be no such variable any more.
+    /// Its value; `None` drops the variable.
     pub value: Option<String>,
-    /// Whether the variable is created where it is not there.
+    /// Whether the variable is created if it is not there.
     pub creates: bool,
 }
 
@@ -32,49 +43,64 @@ pub struct RelayWrite {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "brokers outside this crate make them")]
 pub struct RelayWrites {
-    /// After it.
+    /// The room's revision after them.
     pub revision: RelayRevision,
-    /// Whose they are.
+    /// The node that asked for them.
     pub node: String,
     /// The number of the first, as in [`RelayRequest::Write`](super::RelayRequest::Write).
     pub first: u64,
     /// As in [`RelayRequest::Write`](super::RelayRequest::Write).
     pub most: u64,
-    /// In order, as they were asked for, those that were left out too.
+    /// The writes, in order, as they were asked for, those included that were left out.
     pub writes: Vec<RelayWrite>,
 }
 
-/// What nodes tell each other of a room.
+/// What changes a room for all nodes, in its order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_enums, reason = "nodes understand all")]
+pub enum RelayChange {
+    /// Whether sessions are refused.
+    Locked(bool),
+    /// How many sessions the room may have.
+    MaxMembers(u64),
+    /// Which names the room may get.
+    Schema(StoredSchema),
+    /// Sessions with one of these keys are refused for so many milliseconds.
+    Ban {
+        /// One of [`RelaySession::who`](super::RelaySession::who).
+        who: String,
+        /// For how long, in milliseconds.
+        millis: u64,
+    },
+    /// Everyone is put out whose session began before this; the broker ends all sessions.
+    Closed,
+}
+
+/// What nodes tell each other of a room, beside its order: it may be lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_enums, reason = "nodes understand all")]
 pub enum RelayNews {
     /// Somebody wants the name that a session has.
     Wanted {
-        /// Whose session it is.
+        /// The session's node.
         node: String,
         /// Its number.
         session: u64,
-        /// Who wants it, where the host has said.
+        /// The person that wants it, if the host has said who it is.
         person: Option<String>,
-        /// Whoever comes later has it in any case.
+        /// Whether the newcomer gets the name in any case.
         replaces: bool,
     },
-    /// Whoever has such a name is alive, and keeps it.
+    /// The member that has such a name is alive, and keeps it.
     Kept {
-        /// Whose session it is.
+        /// The session's node.
         node: String,
         /// Its number.
         session: u64,
     },
-    /// Whether it is locked.
-    Locked(bool),
-    /// Which names the room may get.
-    Schema(StoredSchema),
-    /// Everyone is put out.
-    Closed,
-    /// It is no more.
+    /// The room was removed.
     Removed {
-        /// The room that was meant: another of its id may be there since.
-        epoch: String,
+        /// Its identity, as in [`RelayRevision::room`]: another may be there since.
+        room: String,
     },
 }

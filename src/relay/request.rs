@@ -1,120 +1,189 @@
-//! What a node asks of a room's broker, and what it answers.
+//! What a node asks of a room's broker, and what the broker answers.
 
-use super::{RelayNews, RelayWrite};
-use crate::store::{StoredRoom, StoredSchema};
+use super::{RelayChange, RelayNews, RelayWrite};
+use crate::store::StoredRoom;
 
 /// What a node asks of a room's broker.
+///
+/// Requests that change a room have numbers, which a node gives in ascending order. The broker takes
+/// each number once, also when it refuses the request: a request of a number that it has taken already
+/// changes nothing, and is answered with [`RelayAnswer::Done`]. So an attempt that arrives late, after
+/// the node has given it up and gone on, has no effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a broker that ignores one keeps wrong rooms")]
 pub enum RelayRequest {
-    /// The node is in the room, which is created where it is not there, if it may be. Answered with
-    /// [`RelayAnswer::Room`] or [`RelayAnswer::Nowhere`].
+    /// The node enters the room. Answered with [`RelayAnswer::Room`] or [`RelayAnswer::Nowhere`].
+    ///
+    /// The room is created if it is not there and `create` has one. It is created from `create` too,
+    /// instead of the one that is there, if `known` is a later revision of the same epoch: then the
+    /// broker has lost the last of it. It is neither created nor entered if `known` is of another room,
+    /// or of one that was removed within two leases.
     Enter {
         /// The room to create.
-        create: Option<StoredRoom>,
-        /// Names the room, should it be created: never used twice.
+        create: Option<RelayRoom>,
+        /// The epoch of a room that is created; never used twice.
         epoch: String,
-        /// Where the node has a room that the broker does not know: its epoch. A room that was removed
-        /// within two leases is not created again for that.
-        lost: Option<String>,
+        /// The revision at which the node has the room, if it has it. A room that is created from it
+        /// keeps its identity and begins at the next revision.
+        known: Option<RelayRevision>,
+        /// The name under which the process was in the room before: that node is out, and its sessions
+        /// are over.
+        was: Option<String>,
     },
-    /// A session begins, and these are over. Answered with [`RelayAnswer::Done`], or with a refusal;
-    /// what is over is over in any case.
+    /// A session begins. Answered with [`RelayAnswer::Done`], also if it has begun already, or with a
+    /// refusal; then nothing has changed.
     Join {
-        /// Who joins.
+        /// The request's number.
+        number: u64,
+        /// The session.
         session: RelaySession,
-        /// Numbers of sessions of the node.
-        left: Vec<u64>,
+        /// Sessions of the node that end if this one begins, so that their name and places are free.
+        replaces: Vec<u64>,
     },
-    /// Values for variables. Answered with [`RelayAnswer::Done`].
-    Write {
-        /// The number of the first; each further one's is the next.
-        first: u64,
-        /// Variables that the room has at most.
-        most: u64,
-        /// In order.
-        writes: Vec<RelayWrite>,
-    },
-    /// These sessions are over. Answered with [`RelayAnswer::Done`].
+    /// Sessions end. Answered with [`RelayAnswer::Done`].
     Leave {
-        /// Their numbers.
+        /// The request's number.
+        number: u64,
+        /// The numbers of the sessions.
         sessions: Vec<u64>,
     },
-    /// The node is still there. Answered with [`RelayAnswer::Done`].
+    /// Writes values of variables. Answered with [`RelayAnswer::Done`].
+    Write {
+        /// The number of the first write; each further write has the next.
+        first: u64,
+        /// How many variables the room may have.
+        most: u64,
+        /// The writes, in order.
+        writes: Vec<RelayWrite>,
+    },
+    /// Changes what the room is, for all nodes. Answered with [`RelayAnswer::Done`].
+    Change {
+        /// The request's number.
+        number: u64,
+        /// The change.
+        change: RelayChange,
+    },
+    /// Removes the room; all nodes hear [`RelayNews::Removed`]. Answered with [`RelayAnswer::Done`].
+    Remove {
+        /// The request's number.
+        number: u64,
+    },
+    /// Renews the node's lease. Answered with [`RelayAnswer::Done`].
     Renew,
-    /// Answered with [`RelayAnswer::Room`].
+    /// Reads the room. Answered with [`RelayAnswer::Room`].
     Read,
-    /// Whether sessions may begin. Answered with [`RelayAnswer::Done`].
-    Lock {
-        /// They may not.
-        locked: bool,
-    },
-    /// Sessions of these may not begin. Answered with [`RelayAnswer::Done`].
-    Ban {
-        /// One of [`RelaySession::who`].
-        who: String,
-        /// For how long, in milliseconds.
-        millis: u64,
-    },
-    /// Something that all nodes are to hear. Answered with [`RelayAnswer::Done`].
+    /// Sends news to all nodes. Answered with [`RelayAnswer::Done`].
     Tell(RelayNews),
-    /// The room is no more, and all nodes hear [`RelayNews::Removed`]. Answered with
-    /// [`RelayAnswer::Done`].
-    Remove,
-    /// Which names the room may get; all nodes hear [`RelayNews::Schema`]. Answered with
-    /// [`RelayAnswer::Done`].
-    Schema(StoredSchema),
-    /// The node leads the room until its lease is over, unless another does, or it does under another
-    /// number. Answered with [`RelayAnswer::Done`] or [`RelayAnswer::Led`].
+    /// The node leads the room until its lease is over, unless another node leads it, or this node does
+    /// under another lead. Answered with [`RelayAnswer::Done`] or [`RelayAnswer::Led`].
     Lead {
-        /// Never used twice by the node.
+        /// The request's number.
         number: u64,
+        /// Identifies the lead; never used twice by the node.
+        lead: u64,
     },
-    /// It leads the room no more. Answered with [`RelayAnswer::Done`].
+    /// The node's lead ends. Answered with [`RelayAnswer::Done`].
     Resign {
-        /// As it led.
+        /// The request's number.
         number: u64,
+        /// The lead, as in [`Lead`](Self::Lead).
+        lead: u64,
     },
+}
+
+impl RelayRevision {
+    pub(crate) fn is_later_than(&self, other: &Self) -> bool {
+        self.epoch == other.epoch && self.number > other.number
+    }
+}
+
+impl RelayRequest {
+    /// The numbers that the broker takes with this request: the first and the last.
+    #[must_use]
+    pub fn numbers(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::Write { first, writes, .. } => {
+                Some((*first, *first + (writes.len() as u64).saturating_sub(1)))
+            }
+            Self::Join { number, .. }
+            | Self::Leave { number, .. }
+            | Self::Change { number, .. }
+            | Self::Remove { number }
+            | Self::Lead { number, .. }
+            | Self::Resign { number, .. } => Some((*number, *number)),
+            Self::Enter { .. } | Self::Renew | Self::Read | Self::Tell(_) => None,
+        }
+    }
 }
 
 /// A member of a room, as the broker knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "brokers outside this crate read them")]
 pub struct RelaySession {
-    /// Never used twice by its node.
+    /// Identifies the session; never used twice by its node.
     pub number: u64,
-    /// The name that it has.
+    /// The member's name.
     pub name: String,
-    /// Whether it may have it where another session has it already.
+    /// Whether the member may have the name beside another session that has it.
     pub shares: bool,
-    /// Under which it may be banned.
+    /// The keys under which the member may be banned.
     pub who: Vec<String>,
-    /// Sessions that a room has at most.
-    pub most: u64,
+}
+
+/// A room, as the broker keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "brokers outside this crate make them")]
+pub struct RelayRoom {
+    /// Its variables, and which names it may get.
+    pub stored: StoredRoom,
+    /// How many sessions it may have.
+    pub max_members: u64,
+    /// Whether sessions are refused.
+    pub is_locked: bool,
+    /// The number of the revision at which everyone was put out last; 0 if nobody ever was.
+    pub closed: u64,
+    /// Whose sessions are refused, and for how much longer.
+    pub bans: Vec<RelayBan>,
+}
+
+/// A ban.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "brokers outside this crate make them")]
+pub struct RelayBan {
+    /// One of [`RelaySession::who`].
+    pub who: String,
+    /// For how long, in milliseconds.
+    pub millis: u64,
 }
 
 /// What a broker answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "nodes understand all")]
 pub enum RelayAnswer {
-    /// It is done; the room is at this revision.
-    Done(RelayRevision),
-    /// The room, as it is now.
-    Room {
-        /// Where it is.
+    /// The request is done.
+    Done {
+        /// The room's revision.
         revision: RelayRevision,
-        /// Its variables.
-        room: StoredRoom,
+        /// The last number of the node's that was taken before this request; 0 is none. If that is
+        /// lower than one that was answered, the broker has lost something.
+        before: u64,
+    },
+    /// The room as it is now.
+    Room {
+        /// Its revision.
+        revision: RelayRevision,
+        /// The room.
+        room: RelayRoom,
         /// Whether it was created by this request.
         is_new: bool,
-        /// The number of this node's last write that was taken in; 0 is none.
-        written: u64,
+        /// The last number of the node's that was taken; 0 is none.
+        taken: u64,
     },
-    /// A session has that name already.
+    /// Another session has that name.
     NameInUse {
-        /// Whose it is.
+        /// The node of the session.
         node: String,
-        /// Its number.
+        /// The session's number.
         session: u64,
     },
     /// The room is locked.
@@ -123,11 +192,11 @@ pub enum RelayAnswer {
     Banned,
     /// Another node leads the room.
     Led,
-    /// As many sessions as there may be are there.
+    /// The room has as many sessions as it may have.
     Full,
     /// There is no such room.
     Nowhere,
-    /// The node is not in the room, or no more. Nothing has changed.
+    /// The node is not in the room, or no longer. Nothing has changed.
     Fenced,
 }
 
@@ -135,8 +204,11 @@ pub enum RelayAnswer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "brokers outside this crate make them")]
 pub struct RelayRevision {
-    /// The room that is meant: another of the same id, made after this was lost, has another.
+    /// Identifies the room: another one that is created under the same id has another.
+    pub room: String,
+    /// Identifies the order of its steps: a room that a node has restored, because the broker had lost
+    /// it or the last of it, has another.
     pub epoch: String,
-    /// Grows by one with each step that changes variables.
+    /// Grows by one with each [`RelayRequest::Write`] and [`RelayRequest::Change`].
     pub number: u64,
 }

@@ -161,14 +161,14 @@ mod tests {
         let mut room = Room::new(false);
         let (ann, ben) = (room.join(), room.join());
         room.write(ben, "1");
-        _ = room.state.drop_names(|_| false, room.now);
+        room.state.drop_names(|_| false, room.now);
         assert!(room.write(ann, "2"), "1 is on its way to ann");
         assert!(room.write(ann, "1"), "what ann will see last is not known");
         let cem = room.join();
-        _ = room.state.drop_names(|_| false, room.now);
+        room.state.drop_names(|_| false, room.now);
         let dan = room.join();
         assert!(room.write(cem, "3"));
-        _ = room.state.drop_names(|_| false, room.now);
+        room.state.drop_names(|_| false, room.now);
         assert!(room.write(dan, "3"), "dan was there when it was dropped");
         let eve = room.join();
         assert!(!room.write(eve, "3"), "eve came later, and saw no other than dan's");

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
@@ -14,7 +15,7 @@ use futures_util::{
 use tokio::sync::broadcast::{Receiver, Sender, error::RecvError};
 
 use super::members::MemberId;
-use crate::{identity::Identity, wire::Dialect};
+use crate::{identity::Identity, sync::Held, wire::Dialect};
 
 /// A member of a room, as the host sees it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -82,7 +83,7 @@ impl<T: Clone + Send + 'static> Events<T> {
 
     /// The next event; `None` where no more will come.
     pub async fn next(&mut self) -> Option<T> {
-        self.0.next().await
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 }
 
@@ -90,6 +91,8 @@ impl<T> Stream for Events<T> {
     type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        // The last observer of an event drops it in a place of the channel that is locked.
+        let _held = Held::begin();
         self.0.poll_next_unpin(cx)
     }
 }

@@ -4,6 +4,7 @@ use std::{collections::HashSet, fmt, time::Instant};
 
 use super::{
     event::{MemberInfo, RoomEvent},
+    life::End,
     members::MemberId,
     state::State,
 };
@@ -66,7 +67,7 @@ impl State {
         values: &[(Json<'_>, Json<'_>)],
         now: Instant,
     ) -> Result<(), SetError> {
-        if self.evicted {
+        if self.is_gone() {
             return Err(SetError::Gone);
         }
         let mut created = HashSet::new();
@@ -97,10 +98,12 @@ impl State {
         Ok(())
     }
 
-    /// Puts a member out; it is told why. The moment, where that leaves the room empty.
-    pub(crate) fn put_out(&mut self, id: MemberId, close: &Close, now: Instant) -> Option<Instant> {
-        self.members.get(id)?.link.stop(close.clone());
-        self.leave(id, now)
+    /// Puts a member out, which is told why. False if there is no such member.
+    pub(crate) fn put_out(&mut self, id: MemberId, close: &Close, now: Instant) -> bool {
+        let Some(member) = self.members.get(id) else { return false };
+        member.link.stop(close.clone());
+        self.leave(id, now);
+        true
     }
 
     pub(crate) fn value(&self, name: &Json<'_>) -> Option<String> {
@@ -112,30 +115,22 @@ impl State {
         values.iter().map(|(name, value)| (name.lossy(), value.lossy())).collect()
     }
 
-    /// Puts everyone out, and lets the room be forgotten as any other is. The moment, where it is to
-    /// be queued for that.
-    pub(crate) fn close(&mut self, close: &Close, now: Instant) -> Option<Instant> {
-        self.is_kept = false;
-        let was_empty = self.members.len() == 0;
-        let mut emptied = None;
+    /// Puts everyone out, and lets the room be forgotten as any other is.
+    pub(crate) fn close(&mut self, close: &Close, now: Instant) {
         for id in self.member_ids() {
-            emptied = emptied.or(self.put_out(id, close, now));
+            self.put_out(id, close, now);
         }
-        if was_empty { self.vacate(now) } else { emptied }
+        self.let_go(now);
     }
 
     /// Puts everyone out, and forgets the room.
     pub(crate) fn remove(&mut self, close: &Close, now: Instant) {
-        _ = self.close(close, now);
-        self.forget();
+        self.close(close, now);
+        self.forget(End::Removed);
     }
 
     pub(crate) fn set_locked(&mut self, is_locked: bool) {
         self.is_locked = is_locked;
-    }
-
-    pub(crate) fn has_member(&self, id: MemberId) -> bool {
-        self.members.get(id).is_some()
     }
 
     pub(crate) fn name_and_person(&self, id: MemberId) -> Option<(Identity, NameKey)> {

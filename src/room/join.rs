@@ -4,9 +4,11 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{
     event::RoomEvent,
+    life::Life,
     link::{Link, Outlet},
     members::{Member, MemberId},
     order::Author,
+    replica::Wish,
     state::{Schema, Start, State},
 };
 use crate::{
@@ -14,6 +16,7 @@ use crate::{
     identity::Identity,
     names::{DuplicateNames, NameKey},
     policy::Verdict,
+    relay::RelaySession,
     wire::{Dialect, Json},
 };
 
@@ -39,7 +42,7 @@ pub(crate) struct Newcomer<'a> {
 /// The outlet of a member that looks into its outbox by itself.
 #[cfg(test)]
 #[derive(Debug)]
-struct Looked;
+pub(super) struct Looked;
 
 #[cfg(test)]
 impl Outlet for Looked {
@@ -85,6 +88,16 @@ pub(crate) enum JoinError {
     Refused(Refusal),
 }
 
+/// What came of a challenge to a member's name.
+#[derive(Debug)]
+pub(crate) enum Challenged {
+    /// Nobody has it here, or it is being found out already.
+    Nobody,
+    Yielded,
+    /// The member is asked whether it still answers.
+    Asked(MemberId, Arc<Link>),
+}
+
 /// Why a room does not let a newcomer in.
 #[derive(Debug)]
 pub(crate) enum Refusal {
@@ -106,43 +119,100 @@ impl From<Refusal> for JoinError {
 
 impl State {
     /// Lets a newcomer in, with a snapshot and a receiver of all that comes after it. Its variables
-    /// match, or, where the host has it so, those that are new are created.
+    /// match, or, if the host has it so, those that are new are created.
     pub(crate) fn join(
         &mut self,
         newcomer: Newcomer<'_>,
         now: Instant,
     ) -> Result<Joined, JoinError> {
-        if self.evicted {
+        let ousted = self.check(&newcomer)?;
+        if self.is_locked {
+            return Err(Refusal::Locked.into());
+        }
+        if self.members.len() - ousted.len() >= self.max_members {
+            return Err(Refusal::Full.into());
+        }
+        self.seat(newcomer, ousted, now)
+    }
+
+    /// What the broker is to be asked for a newcomer. Nothing has changed by it: whether the room is
+    /// full or locked, and whether others have the name, the broker knows.
+    pub(crate) fn reserve(
+        &mut self,
+        newcomer: &Newcomer<'_>,
+        session: u64,
+    ) -> Result<Wish, JoinError> {
+        let ousted = self.check(newcomer)?;
+        let session_of = |(id, _): &(MemberId, Close)| self.members.get(*id)?.session;
+        let replaces = ousted.iter().filter_map(session_of).collect();
+        let session = RelaySession {
+            number: session,
+            name: newcomer.key.as_str().to_owned(),
+            shares: newcomer.duplicates == DuplicateNames::Allow,
+            who: ban_keys(&newcomer.identity, &newcomer.key),
+        };
+        Ok(Wish::Join { session, replaces })
+    }
+
+    /// Lets a newcomer in to whom the broker has given a place. The creator of the room knows all values
+    /// as long as there is no other.
+    pub(crate) fn join_reserved(
+        &mut self,
+        newcomer: Newcomer<'_>,
+        (session, is_creator): (u64, bool),
+        now: Instant,
+    ) -> Result<Joined, JoinError> {
+        if !self.replica.as_ref().is_some_and(|replica| replica.has_seat(session)) {
+            // Everyone was put out since.
             return Err(JoinError::Evicted);
         }
         if let Some(brought) = newcomer.variables {
             self.check_variables(brought)?;
         }
-        let ousted = self.check_name(&newcomer)?;
-        let members = self.members.len() - ousted.len();
-        // A broker knows better, and is asked next.
-        if self.is_locked && self.relayed.is_none() {
-            return Err(Refusal::Locked.into());
+        let newcomer = Newcomer { session: Some(session), ..newcomer };
+        if is_creator && self.position == 0 {
+            let id = self.enter(newcomer, false);
+            return Ok(Joined { id, start: self.start(), created: true });
         }
-        if members >= self.max_members {
-            return Err(Refusal::Full.into());
+        let replaced = self.replaced(session).into_iter();
+        let ousted = replaced.map(|id| {
+            let close = self.members.get(id).and_then(|holder| yields_name(holder, &newcomer));
+            (id, close.unwrap_or_else(another_tab))
+        });
+        let ousted = ousted.collect();
+        let joined = self.seat(newcomer, ousted, now)?;
+        self.forget_replaced(session);
+        Ok(joined)
+    }
+
+    /// Whether a newcomer may join as far as is known here, and whom it takes the name from.
+    fn check(&mut self, newcomer: &Newcomer<'_>) -> Result<Vec<(MemberId, Close)>, JoinError> {
+        if self.is_gone() {
+            return Err(JoinError::Evicted);
         }
+        if let Some(brought) = newcomer.variables {
+            self.check_variables(brought)?;
+        }
+        Ok(self.check_name(newcomer)?)
+    }
+
+    fn seat(
+        &mut self,
+        newcomer: Newcomer<'_>,
+        ousted: Vec<(MemberId, Close)>,
+        now: Instant,
+    ) -> Result<Joined, JoinError> {
         let snapshot = match self.variables.len() {
             0 => None,
             _ => Some(self.snapshot(newcomer.dialect).ok_or(JoinError::NoBudget)?),
         };
         // A policy may panic: up to here nothing has changed.
-        // A broker may still refuse who comes; then nothing is to have changed.
-        let created = match self.relayed {
-            Some(_) => Vec::new(),
-            None => self.created_by(&newcomer),
-        };
+        let created = self.created_by(&newcomer);
         let cost = created.iter().map(|(name, value, _)| self.cost(name, value)).sum();
         // Given back at once: nobody takes it meanwhile but another room.
         drop(self.budget.charge(cost).ok_or(JoinError::NoBudget)?);
         for (ousted, close) in ousted {
             if let Some(member) = self.members.remove(ousted) {
-                self.hand_over_end(member.session);
                 member.link.stop(close);
                 self.observers.tell(|| RoomEvent::Left(member.info(ousted)));
             }
@@ -153,11 +223,29 @@ impl State {
         Ok(Joined { id, start, created: false })
     }
 
-    /// Creates the variables that somebody brought whom the broker has let in.
-    pub(crate) fn bring(&mut self, id: MemberId, newcomer: &Newcomer<'_>, now: Instant) {
-        if self.members.get(id).is_some() {
-            self.create(id, self.created_by(newcomer), now);
+    /// What becomes of a member whose name somebody on another node wants: it yields it to the same
+    /// person, or to one that gets it in any case; otherwise it is asked whether it still answers.
+    pub(crate) fn challenge(
+        &mut self,
+        session: u64,
+        (person, replaces): (Option<&str>, bool),
+        now: Instant,
+    ) -> Challenged {
+        let is_it = |(_, member): &(_, &Member)| member.session == Some(session);
+        let Some((id, member)) = self.members.iter().find(is_it) else { return Challenged::Nobody };
+        if person.is_some() && person == member.identity.person() {
+            self.put_out(id, &another_tab(), now);
+            return Challenged::Yielded;
         }
+        if replaces {
+            self.put_out(id, &replaced(), now);
+            return Challenged::Yielded;
+        }
+        let Some(member) = self.members.get_mut(id) else { return Challenged::Nobody };
+        if std::mem::replace(&mut member.challenged, true) {
+            return Challenged::Nobody;
+        }
+        Challenged::Asked(id, member.link.clone())
     }
 
     fn create(&mut self, id: MemberId, created: Vec<(&Json<'_>, Json<'_>, bool)>, now: Instant) {
@@ -170,6 +258,12 @@ impl State {
             }
         }
         self.outgoing.depart(now);
+    }
+
+    /// Begins a room that its creator is about to join.
+    pub(crate) fn found_empty(&mut self, now: Instant) {
+        self.tell_created();
+        self.vacate(now);
     }
 
     /// Lets the creator in, who knows all values.
@@ -198,6 +292,9 @@ impl State {
     }
 
     fn enter(&mut self, newcomer: Newcomer<'_>, informed: bool) -> MemberId {
+        if let Life::Vacant(_) = self.life {
+            self.life = Life::Occupied;
+        }
         let joined = self.position;
         self.position += u64::from(informed);
         let id = self.members.insert(Member {
@@ -206,7 +303,6 @@ impl State {
             dialect: newcomer.dialect,
             identity: newcomer.identity,
             session: newcomer.session,
-            is_only: newcomer.duplicates != DuplicateNames::Allow,
             link: newcomer.link,
             outlet: newcomer.outlet,
             joined,
@@ -269,13 +365,27 @@ impl State {
     }
 }
 
+/// Under which a newcomer may be banned at the broker: as a person, if the host knows one, and by name.
+pub(crate) fn ban_keys(identity: &Identity, key: &NameKey) -> Vec<String> {
+    let person = identity.person().map(|person| format!("person:{person}"));
+    person.into_iter().chain([format!("name:{}", key.as_str())]).collect()
+}
+
+pub(super) fn another_tab() -> Close {
+    Close::new(CloseCode::Username, "you went on in another tab")
+}
+
+fn replaced() -> Close {
+    Close::new(CloseCode::Username, "somebody else took your username")
+}
+
 /// What a member is told that gives its name to a newcomer; `None` where it keeps it.
 fn yields_name(holder: &Member, newcomer: &Newcomer<'_>) -> Option<Close> {
     if holder.identity.is_same_person(&newcomer.identity) {
-        return Some(Close::new(CloseCode::Username, "you went on in another tab"));
+        return Some(another_tab());
     }
     if newcomer.duplicates == DuplicateNames::Replace {
-        return Some(Close::new(CloseCode::Username, "somebody else took your username"));
+        return Some(replaced());
     }
     let (links, asked) = newcomer.outlived.as_ref()?;
     let link = &holder.link;

@@ -40,8 +40,6 @@ pub(super) struct Member {
     pub(super) identity: Identity,
     /// Its number at the broker, where there is one.
     pub(super) session: Option<u64>,
-    /// Nobody else may have its name.
-    pub(super) is_only: bool,
     pub(super) link: Arc<Link>,
     pub(super) outlet: Arc<dyn Outlet>,
     /// The position at which it came: what was ordered before that, it was never sent as such.

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     event::RoomEvent,
+    life::Life,
     state::{Schema, State},
 };
 use crate::{
@@ -45,7 +46,7 @@ impl State {
     /// Makes a room that is there what the host wants. False where it is evicted; an error where
     /// there is no memory for it, and then it is the host's already, but for some variables.
     pub(crate) fn reopen(&mut self, opening: &Opening, now: Instant) -> Result<bool, ()> {
-        if self.evicted {
+        if self.is_gone() {
             return Ok(false);
         }
         self.settings(opening);
@@ -57,7 +58,7 @@ impl State {
 
     /// Makes a room the host's.
     pub(crate) fn settings(&mut self, opening: &Opening) {
-        self.is_kept = true;
+        self.life = Life::Kept;
         if let Some(schema) = opening.schema {
             self.schema = schema;
             self.touch();
@@ -71,13 +72,8 @@ impl State {
         }
     }
 
-    /// Removes all other variables, and puts those out who know them. The moment, where that leaves
-    /// the room empty.
-    pub(super) fn drop_names(
-        &mut self,
-        stays: impl Fn(&str) -> bool,
-        now: Instant,
-    ) -> Option<Instant> {
+    /// Removes all other variables, and puts those out who know them.
+    pub(super) fn drop_names(&mut self, stays: impl Fn(&str) -> bool, now: Instant) {
         self.position += 1;
         let (removed, freed) = self.variables.retain(stays, self.position);
         if let Some(unsaved) = &mut self.unsaved {
@@ -86,15 +82,13 @@ impl State {
         self.charge.shrink(freed);
         self.snapshot = Weak::new();
         let close = Close::new(CloseCode::Incompatible, "the game was updated: reload it");
-        let mut emptied = None;
         for id in self.member_ids() {
             let knows_names =
                 self.members.get(id).is_some_and(|member| member.dialect != Dialect::Scratch);
             if knows_names {
-                emptied = emptied.or(self.put_out(id, &close, now));
+                self.put_out(id, &close, now);
             }
         }
-        emptied
     }
 
     fn rename(
@@ -103,7 +97,7 @@ impl State {
         now: Instant,
     ) -> Result<(), ()> {
         // What waits for a broker may be of other names than those that are here.
-        if !self.grows && (self.relayed.is_some() || !self.variables.same_names(variables)) {
+        if !self.grows && (self.replica.is_some() || !self.variables.same_names(variables)) {
             let is_given = |name: &str| variables.iter().any(|(given, _)| given.as_json() == name);
             if !self.hand_over_names(is_given) {
                 // The room is the host's, so it need not be queued as an empty one.

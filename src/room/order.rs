@@ -100,7 +100,7 @@ impl State {
             // Its sender sees another, so whether it is accepted makes no difference. From a broker
             // it comes later than the correction, and so to its sender too.
             Judged::Replaced(value) => {
-                let author = Some(write.author()).filter(|_| self.relayed.is_none());
+                let author = Some(write.author()).filter(|_| self.replica.is_none());
                 _ = self.accept(author, write.name, &value, now);
                 false
             }

@@ -1,6 +1,9 @@
 //! A room: its state behind one lock, and the task that looks after it while something is due.
 
-use std::sync::Arc;
+use std::{
+    fmt,
+    sync::{Arc, Weak, atomic::AtomicBool},
+};
 
 use tokio::{
     sync::{Notify, broadcast},
@@ -21,11 +24,30 @@ use crate::{
 /// How many members are pushed before other tasks have their turn.
 const PUSHED_AT_ONCE: usize = 64;
 
+/// Does what has to follow a change of a room, once its lock is free.
+pub(crate) trait Caretaker: fmt::Debug + Send + Sync {
+    /// The room is vacant since this moment.
+    fn vacated(&self, room: &Arc<Shared>, since: std::time::Instant);
+}
+
+#[cfg(any(test, feature = "internals"))]
+#[derive(Debug)]
+struct Nobody;
+
+#[cfg(any(test, feature = "internals"))]
+impl Caretaker for Nobody {
+    fn vacated(&self, _: &Arc<Shared>, _: std::time::Instant) {}
+}
+
 #[derive(Debug)]
 pub(crate) struct Shared {
     id: Arc<str>,
     /// Synchronous and never held across an await: each change is short, and must be whole.
     pub(super) state: RwLock<State>,
+    caretaker: Weak<dyn Caretaker>,
+    /// The task between the room and its broker has something to do, or the room is gone.
+    stirred: Arc<Notify>,
+    was_removed: Arc<AtomicBool>,
     /// Something is due sooner than the task that looks after the room knows.
     sooner: Notify,
     /// Where somebody joined last, and so where its task runs. The host may call from a runtime that
@@ -34,9 +56,31 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(id: Arc<str>, state: State) -> Self {
-        let runtime = RwLock::new(Handle::try_current().ok());
-        Self { id, state: RwLock::new(state), sooner: Notify::new(), runtime }
+    pub(crate) fn new(state: State, caretaker: Weak<dyn Caretaker>) -> Self {
+        Self {
+            id: state.id().clone(),
+            state: RwLock::new(state),
+            caretaker,
+            stirred: Arc::default(),
+            was_removed: Arc::default(),
+            sooner: Notify::new(),
+            runtime: RwLock::new(Handle::try_current().ok()),
+        }
+    }
+
+    /// A room of no registry.
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn alone(state: State) -> Self {
+        Self::new(state, Weak::<Nobody>::new())
+    }
+
+    /// Whether the room was removed, which is more than that it has left the memory.
+    pub(crate) fn was_removed(&self) -> &Arc<AtomicBool> {
+        &self.was_removed
+    }
+
+    pub(crate) fn stirred(&self) -> &Arc<Notify> {
+        &self.stirred
     }
 
     pub(crate) fn id(&self) -> &Arc<str> {
@@ -45,10 +89,15 @@ impl Shared {
 
     /// Lets a newcomer in; see [`State::join`].
     pub(crate) fn join(self: &Arc<Self>, newcomer: Newcomer<'_>) -> Result<Joined, JoinError> {
+        self.serve_here();
+        self.change(|state, now| state.join(newcomer, now))
+    }
+
+    /// Has the room's tasks run where this is called.
+    pub(crate) fn serve_here(&self) {
         if let Ok(runtime) = Handle::try_current() {
             *self.runtime.write() = Some(runtime);
         }
-        self.change(|state, now| state.join(newcomer, now))
     }
 
     /// Takes a write of a member; see [`State::submit`].
@@ -66,14 +115,14 @@ impl Shared {
     }
 
     /// Removes a member; see [`State::leave`].
-    pub(crate) fn leave(self: &Arc<Self>, member: MemberId) -> Option<std::time::Instant> {
-        self.change(|state, now| state.leave(member, now))
+    pub(crate) fn leave(self: &Arc<Self>, member: MemberId) {
+        self.change(|state, now| state.leave(member, now));
     }
 
     /// Marks the room as evicted if it has been empty since that moment. Waits for the room's
     /// lock under the registry's, which no member of an empty room can hold for long.
-    pub(crate) fn evict(&self, since: std::time::Instant) -> Eviction {
-        self.state.write().evict(since)
+    pub(crate) fn evict(self: &Arc<Self>, since: std::time::Instant) -> Eviction {
+        self.change(|state, _| state.evict(since))
     }
 
     /// See [`State::take_unsaved`].
@@ -114,7 +163,7 @@ impl Shared {
     }
 
     pub(crate) fn is_evicted(&self) -> bool {
-        self.state.read().evicted
+        self.state.read().is_gone()
     }
 
     pub(crate) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
@@ -124,7 +173,7 @@ impl Shared {
     /// `None` where the room is gone.
     pub(crate) fn subscribe(&self) -> Option<broadcast::Receiver<RoomEvent>> {
         let mut state = self.state.write();
-        (!state.evicted).then(|| state.observers.subscribe())
+        (!state.is_gone()).then(|| state.observers.subscribe())
     }
 
     pub(crate) fn change<T>(
@@ -132,12 +181,21 @@ impl Shared {
         change: impl FnOnce(&mut State, std::time::Instant) -> T,
     ) -> T {
         let now = Instant::now().into_std();
-        let (result, alarm, keeper) = {
+        let (result, alarm, keeper, aftermath) = {
             let mut state = self.state.write();
-            (change(&mut state, now), state.alarm(), state.list())
+            let result = change(&mut state, now);
+            (result, state.alarm(), state.list(), state.take_aftermath())
         };
         if let Some(keeper) = keeper {
             keeper.list(self.clone());
+        }
+        if let Some(since) = aftermath.vacated
+            && let Some(caretaker) = self.caretaker.upgrade()
+        {
+            caretaker.vacated(self, since);
+        }
+        if aftermath.is_stirred {
+            self.stirred.notify_one();
         }
         match alarm {
             Alarm::AsArranged => {}

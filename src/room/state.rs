@@ -14,14 +14,15 @@ use super::{
     batch::Batch,
     event::{Observers, RoomEvent, Watchers},
     history::History,
+    life::{End, Life},
     link::Link,
     members::{MemberId, Members},
     outgoing::Outgoing,
+    replica::Replica,
     settle::Settle,
     snapshot::Snapshot,
     unsaved::Unsaved,
     variables::{self, Variables},
-    waiting::Relayed,
 };
 use crate::{
     budget::{Budget, Charge},
@@ -92,8 +93,8 @@ pub(crate) struct State {
     pub(super) schema: Schema,
     pub(super) max_members: usize,
     pub(super) is_locked: bool,
-    /// The host opened it: it stays when it is empty.
-    pub(super) is_kept: bool,
+    /// The number of the broker's revision at which everyone was put out last.
+    pub(super) closed: u64,
     pub(super) rules: Arc<Rules>,
     /// Whether a set creates a variable that is not there.
     pub(super) grows: bool,
@@ -110,19 +111,24 @@ pub(crate) struct State {
     pub(super) budget: Budget,
     /// Where there is a store.
     pub(super) unsaved: Option<Unsaved>,
-    /// Where the order is a broker's.
-    pub(super) relayed: Option<Relayed>,
+    /// If the order is a broker's.
+    pub(super) replica: Option<Replica>,
     /// Where the host wants one.
     pub(super) history: Option<History>,
     pub(super) activity: Activity,
     /// When somebody will look after the room by itself.
     pub(super) alarm: Option<Instant>,
-    /// When the last member left last.
-    emptied: Instant,
-    /// The room stands among the emptied ones.
-    awaits_eviction: bool,
-    /// Whoever finds the room so starts over at the registry.
-    pub(super) evicted: bool,
+    pub(super) life: Life,
+    aftermath: Aftermath,
+}
+
+/// What changes of a room have to be followed by, once its lock is free.
+#[derive(Debug, Default)]
+pub(super) struct Aftermath {
+    /// The room is vacant since this moment, and is to be queued for eviction.
+    pub(super) vacated: Option<Instant>,
+    /// The task between the room and its broker has something to do.
+    pub(super) is_stirred: bool,
 }
 
 impl State {
@@ -153,7 +159,7 @@ impl State {
             schema: rules.schema,
             max_members: limits.members_per_room,
             is_locked: false,
-            is_kept: false,
+            closed: 0,
             rules: rules.clone(),
             grows,
             variables,
@@ -165,13 +171,12 @@ impl State {
             charge,
             budget: budget.clone(),
             unsaved: rules.keeper.as_ref().map(Unsaved::new),
-            relayed: None,
+            replica: None,
             history: (rules.history > 0).then(|| History::new(rules.history, budget.open())),
             activity: Activity::default(),
             alarm: None,
-            emptied: now,
-            awaits_eviction: false,
-            evicted: false,
+            life: Life::Vacant(now),
+            aftermath: Aftermath::default(),
         })
     }
 
@@ -208,58 +213,88 @@ impl State {
         Some(snapshot)
     }
 
-    /// Removes a member. `Some` where that leaves the room empty and nobody knows it yet.
-    pub(crate) fn leave(&mut self, id: MemberId, now: Instant) -> Option<Instant> {
-        let member = self.members.remove(id)?;
+    /// Removes a member.
+    pub(crate) fn leave(&mut self, id: MemberId, now: Instant) {
+        let Some(member) = self.members.remove(id) else { return };
         self.hand_over_end(member.session);
         self.observers.tell(|| RoomEvent::Left(member.info(id)));
         self.outgoing.speak(self.members.dialects());
-        if self.members.len() > 0 {
-            return None;
+        if self.members.len() == 0 {
+            self.observers.tell(|| RoomEvent::Emptied);
+            // The store learns when it was last used.
+            self.touch();
+            if self.life == Life::Occupied {
+                self.vacate(now);
+            }
         }
-        self.observers.tell(|| RoomEvent::Emptied);
-        self.vacate(now)
     }
 
-    /// Notes that nobody is there any more. `Some` where the room is to be queued for it.
-    pub(super) fn vacate(&mut self, now: Instant) -> Option<Instant> {
-        self.emptied = now;
-        // The store learns when it was last used.
+    /// Lets the room be forgotten when it has been vacant for long.
+    pub(super) fn vacate(&mut self, now: Instant) {
         self.touch();
-        if self.is_kept {
-            return None;
-        }
-        (!std::mem::replace(&mut self.awaits_eviction, true)).then_some(now)
+        self.life = Life::Vacant(now);
+        self.aftermath.vacated = Some(now);
     }
 
-    /// Marks the room as evicted if it has been empty since that moment.
+    /// Keeps the room no longer than any other.
+    pub(super) fn let_go(&mut self, now: Instant) {
+        if self.members.len() == 0 {
+            self.vacate(now);
+        } else if self.life == Life::Kept {
+            self.life = Life::Occupied;
+        }
+    }
+
+    /// What is to be done once the room's lock is free; to be asked for after each change.
+    pub(super) fn take_aftermath(&mut self) -> Aftermath {
+        let is_stirred = self.replica.as_mut().is_some_and(Replica::take_stirred);
+        let aftermath = std::mem::take(&mut self.aftermath);
+        Aftermath { is_stirred: aftermath.is_stirred || is_stirred, ..aftermath }
+    }
+
+    /// Forgets the room if it has been vacant since that moment.
     pub(crate) fn evict(&mut self, since: Instant) -> Eviction {
-        if self.evicted || self.members.len() > 0 || self.is_kept {
-            self.awaits_eviction = false;
-            return Eviction::InUse;
+        match self.life {
+            Life::Vacant(vacated) if vacated > since => Eviction::EmptiedLater(vacated),
+            Life::Vacant(_) if self.is_unsaved() || self.is_untold() => Eviction::Unsaved,
+            Life::Vacant(_) => {
+                self.forget(End::Unloaded);
+                Eviction::Evicted
+            }
+            Life::Occupied | Life::Kept | Life::Gone(_) => Eviction::InUse,
         }
-        if self.emptied > since {
-            return Eviction::EmptiedLater(self.emptied);
-        }
-        if self.is_unsaved() || self.is_untold() {
-            return Eviction::Unsaved;
-        }
-        self.forget();
-        Eviction::Evicted
     }
 
     /// Gives all back that the room has; whoever still finds it starts over.
-    pub(super) fn forget(&mut self) {
-        self.evicted = true;
+    pub(super) fn forget(&mut self, end: End) {
+        self.life = Life::Gone(end);
         self.observers.close();
         // A task may look after the room for a moment still: its bytes are free now.
         self.variables = Variables::default();
         self.unsaved = None;
-        self.relayed = None;
+        self.replica = None;
+        self.aftermath = Aftermath { vacated: None, is_stirred: true };
         self.history = None;
         self.settle.clear();
         self.outgoing.clear();
         self.charge = self.budget.open();
+    }
+
+    pub(crate) fn is_vacant(&self) -> bool {
+        matches!(self.life, Life::Vacant(_))
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.life, Life::Gone(_))
+    }
+
+    /// Whether it left the memory, and a store or a broker may still have it.
+    pub(crate) fn is_unloaded(&self) -> bool {
+        self.life == Life::Gone(End::Unloaded)
+    }
+
+    pub(crate) fn id(&self) -> &Arc<str> {
+        &self.id
     }
 
     pub(crate) fn links(&self) -> Vec<Arc<Link>> {

@@ -120,9 +120,10 @@ impl State {
     /// What came of the wish to save what was taken. True where that is to be tried again, and the
     /// keeper is not listing the room already.
     pub(crate) fn saved(&mut self, taken: Taken, is_done: bool) -> bool {
+        // A room that is gone has none.
         let Some(unsaved) = &mut self.unsaved else { return false };
         unsaved.is_under_way = false;
-        if is_done || self.evicted {
+        if is_done {
             return false;
         }
         unsaved.is_touched = true;
@@ -160,12 +161,11 @@ impl State {
         Change::Put { room: (&*self.id).into(), schema, used, values, dropped: Vec::new() }
     }
 
-    /// Makes a new room with the variables of a stored one what it was: one that was emptied. `Some`
-    /// where it is to be queued for that.
-    pub(crate) fn revive(&mut self, stored: &StoredRoom, now: Instant) -> Option<Instant> {
+    /// Makes a new room with the variables of a stored one what it was: one that was emptied.
+    pub(crate) fn revive(&mut self, stored: &StoredRoom, now: Instant) {
         self.observers.tell(|| RoomEvent::Created);
         self.adopt(stored.schema);
-        self.vacate(now)
+        self.vacate(now);
     }
 
     /// Gets the names that a stored room may get.

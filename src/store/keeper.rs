@@ -7,13 +7,16 @@ mod orders;
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 use super::{Change, RoomStore, StoreError, StoredRoom};
 use crate::{
@@ -38,7 +41,7 @@ pub(crate) struct Keeper {
     loads: Arc<Semaphore>,
     /// For orders.
     places: Arc<Semaphore>,
-    health: Mutex<Health>,
+    health: Health,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +59,7 @@ struct Flush {
     /// Those with something to save, each at most once.
     rooms: Vec<Arc<Shared>>,
     /// Who waits for that.
-    waiting: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    waiting: Vec<mpsc::SyncSender<Result<(), StoreError>>>,
 }
 
 /// What the thread does next.
@@ -84,7 +87,7 @@ impl Keeper {
             turns: Turns::default(),
             loads: Arc::new(Semaphore::new(LOADS)),
             places: Arc::new(Semaphore::new(ORDERS)),
-            health: Mutex::new(Health::new(stats)),
+            health: Health::new(stats),
         })
     }
 
@@ -109,16 +112,34 @@ impl Keeper {
         }
     }
 
-    /// Ends when all that was unsaved is saved, or the store has failed to.
-    pub(crate) async fn flush(&self) -> Result<(), StoreError> {
-        let (done, flushed) = oneshot::channel();
+    /// Ends when all that was unsaved is saved, or the store has failed to, or has not by then.
+    pub(crate) async fn flush(&self, patience: Duration) -> Result<(), StoreError> {
+        let (done, flushed) = mpsc::sync_channel(1);
         {
             let mut queue = self.queue.lock();
             queue.flush.waiting.push(done);
             queue.due = Some(Instant::now());
             self.changed.notify_one();
         }
-        flushed.await.unwrap_or_else(|_| Err(StoreError::Failed("the registry is gone".into())))
+        self.wait_for(flushed, patience).await
+    }
+
+    /// Waits for the thread, on one that may block: it takes real time, also if that of the runtime's
+    /// clock is paused.
+    async fn wait_for<T: Send + 'static>(
+        &self,
+        answer: mpsc::Receiver<Result<T, StoreError>>,
+        patience: Duration,
+    ) -> Result<T, StoreError> {
+        let waiting = tokio::task::spawn_blocking(move || answer.recv_timeout(patience)).await;
+        match waiting {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(RecvTimeoutError::Timeout)) => Err(self.late()),
+            Ok(Err(RecvTimeoutError::Disconnected)) => {
+                Err(StoreError::Failed("the registry is gone".into()))
+            }
+            Err(error) => Err(StoreError::Failed(error.to_string())),
+        }
     }
 
     /// The room of this id, as it was saved last.
@@ -144,7 +165,7 @@ impl Keeper {
     /// Notes that somebody waited in vain.
     pub(crate) fn late(&self) -> StoreError {
         let error = StoreError::Failed("it takes too long".into());
-        self.health.lock().note(Use::Load, Some(&error));
+        self.health.note(Use::Load, Some(&error));
         error
     }
 
@@ -155,7 +176,7 @@ impl Keeper {
 
     pub(crate) fn stats(&self) -> StoreStats {
         let unsaved = self.queue.lock().flush.rooms.iter().map(|room| room.unsaved_len()).sum();
-        StoreStats { unsaved, ..self.health.lock().stats.clone() }
+        StoreStats { unsaved, ..self.health.stats() }
     }
 
     /// Saves what there is now.
@@ -233,7 +254,7 @@ impl Keeper {
                 return;
             }
         }
-        self.health.lock().stats.last_flush = Some(SystemTime::now());
+        self.health.flushed();
         waiting.into_iter().for_each(|waiting| _ = waiting.send(Ok(())));
     }
 
@@ -242,7 +263,7 @@ impl Keeper {
         let result = self.with_store(Use::Save, |store| store.commit(changes));
         metrics::committed(began.elapsed(), result.is_ok());
         let bytes = catch_unwind(AssertUnwindSafe(|| self.store.bytes()));
-        self.health.lock().stats.bytes = bytes.unwrap_or_default();
+        self.health.takes_up(bytes.unwrap_or_default());
         result
     }
 
@@ -254,7 +275,7 @@ impl Keeper {
     ) -> Result<T, StoreError> {
         let done = catch_unwind(AssertUnwindSafe(|| work(&*self.store)));
         let result = done.unwrap_or_else(|_| Err(StoreError::Failed("it panicked".into())));
-        self.health.lock().note(purpose, result.as_ref().err());
+        self.health.note(purpose, result.as_ref().err());
         result
     }
 }

@@ -4,7 +4,7 @@ use std::{
     future::{pending, ready},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
 };
 
@@ -13,13 +13,19 @@ include!("../../src/relay/memory.rs");
 /// A broker that is away, silent and deaf on request.
 #[derive(Debug, Default)]
 pub struct ShakyBroker {
-    relay: MemoryRelay,
+    relay: Arc<MemoryRelay>,
     /// It cannot be reached.
     pub is_away: AtomicBool,
     /// Requests are never answered.
     pub is_silent: AtomicBool,
     /// Messages are lost.
     pub is_deaf: Arc<AtomicBool>,
+    /// Messages come later by so many milliseconds.
+    pub delay: Arc<AtomicU64>,
+    /// Joins are answered by nobody, and come later by so many milliseconds; 0 for none.
+    pub late_joins: AtomicU64,
+    /// How many sessions were said to be over in one request, at most.
+    pub most_left: AtomicUsize,
     /// The write that came last, and whose it was.
     last: Mutex<Option<(String, RelayRequest)>>,
 }
@@ -56,6 +62,19 @@ impl ShakyBroker {
         self.relay.request(room, &node, &request).await.unwrap()
     }
 
+    /// What it has on its disk, to come back with later.
+    pub fn save(&self, room: &str) -> impl FnOnce(&Self) + use<> {
+        let saved = self.relay.with(room, |kept| kept.room.clone());
+        let room = room.to_owned();
+        move |broker| {
+            broker.relay.with(&room, |kept| {
+                kept.room = saved;
+                // Its connections end with it.
+                kept.messages = broadcast::channel(64).0;
+            });
+        }
+    }
+
     /// Forgets a room.
     pub fn lose(&self, room: &str) {
         self.relay.with(room, |room| room.room = None);
@@ -68,7 +87,7 @@ impl ShakyBroker {
             let is_it = |(_, other): &(_, &String)| *other == name;
             let node = room.sessions.iter().find(is_it).unwrap().0.0.clone();
             room.nodes.remove(&node);
-            room.expire();
+            room.expire(Instant::now());
         });
     }
 }
@@ -83,14 +102,40 @@ impl Relay for ShakyBroker {
         if matches!(request, RelayRequest::Write { .. }) {
             *self.last.lock().unwrap() = Some((node.into(), request.clone()));
         }
+        match request {
+            RelayRequest::Leave { sessions, .. } => {
+                self.most_left.fetch_max(sessions.len(), SeqCst);
+            }
+            RelayRequest::Join { .. } if self.late_joins.load(SeqCst) > 0 => {
+                let delay = Duration::from_millis(self.late_joins.load(SeqCst));
+                let (relay, room, node) = (self.relay.clone(), room.to_owned(), node.to_owned());
+                let request = request.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    relay.request(&room, &node, &request).await
+                });
+                return pending().boxed();
+            }
+            _ => {}
+        }
         self.fault().unwrap_or_else(|| self.relay.request(room, node, request))
     }
 
     fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
-        let is_deaf = self.is_deaf.clone();
+        let (is_deaf, delay) = (self.is_deaf.clone(), self.delay.clone());
         let subscribe = async move {
             let messages = self.relay.subscribe(room).await?;
-            Ok(messages.filter(move |_| ready(!is_deaf.load(SeqCst))).boxed() as RelayMessages)
+            let heard = messages.filter(move |_| ready(!is_deaf.load(SeqCst)));
+            let late = heard.then(move |message| {
+                let delay = Duration::from_millis(delay.load(SeqCst));
+                async move {
+                    if !delay.is_zero() {
+                        tokio::time::sleep(delay).await;
+                    }
+                    message
+                }
+            });
+            Ok(late.boxed() as RelayMessages)
         };
         self.fault().unwrap_or_else(|| subscribe.boxed())
     }

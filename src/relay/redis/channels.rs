@@ -24,7 +24,8 @@ use tokio::{
 };
 
 use crate::relay::{
-    RelayError, RelayMessage, RelayMessages, RelayNews, RelayRevision, RelayWrite, RelayWrites,
+    RelayChange, RelayError, RelayMessage, RelayMessages, RelayNews, RelayRevision, RelayWrite,
+    RelayWrites,
 };
 
 /// Messages of a room that wait for its task; with more, the room is read again.
@@ -205,9 +206,15 @@ pub(super) fn encode_news(news: &RelayNews) -> String {
     serde_json::json!({ "told": news }).to_string()
 }
 
-/// Either writes or news.
+/// A change as it stands in a message.
+pub(super) fn encode_change(change: &RelayChange) -> String {
+    serde_json::json!(change).to_string()
+}
+
+/// Writes, a change, or news.
 #[derive(Deserialize)]
 struct Payload<'a> {
+    room: Option<String>,
     epoch: Option<String>,
     number: Option<u64>,
     node: Option<String>,
@@ -215,6 +222,8 @@ struct Payload<'a> {
     most: Option<u64>,
     #[serde(borrow)]
     writes: Option<Vec<(&'a RawValue, &'a RawValue, u8)>>,
+    at: Option<u64>,
+    change: Option<RelayChange>,
     told: Option<RelayNews>,
 }
 
@@ -223,17 +232,18 @@ fn decode(payload: &str) -> Option<RelayMessage> {
     if let Some(news) = payload.told {
         return Some(RelayMessage::Told(news));
     }
+    let (room, epoch, number) = (payload.room?, payload.epoch?, payload.number?);
+    let (revision, node) = (RelayRevision { room, epoch, number }, payload.node?);
+    if let Some(change) = payload.change {
+        return Some(RelayMessage::Changed { revision, node, number: payload.at?, change });
+    }
     let text = |raw: &RawValue| Some(raw.get().strip_prefix('"')?.strip_suffix('"')?.to_owned());
     let write = |(name, value, creates): (&RawValue, &RawValue, u8)| {
         Some(RelayWrite { name: text(name)?, value: text(value), creates: creates == 1 })
     };
-    Some(RelayMessage::Wrote(RelayWrites {
-        revision: RelayRevision { epoch: payload.epoch?, number: payload.number? },
-        node: payload.node?,
-        first: payload.first?,
-        most: payload.most?,
-        writes: payload.writes?.into_iter().map(write).collect::<Option<_>>()?,
-    }))
+    let writes = payload.writes?.into_iter().map(write).collect::<Option<_>>()?;
+    let (first, most) = (payload.first?, payload.most?);
+    Some(RelayMessage::Wrote(RelayWrites { revision, node, first, most, writes }))
 }
 
 #[cfg(test)]
@@ -248,16 +258,15 @@ mod tests {
             RelayWrite { creates: name.is_empty(), name, value }
         });
         let json = encode(&writes);
-        let payload =
-            format!(r#"{{"epoch":"e","number":2,"node":"n","first":3,"most":4,"writes":{json}}}"#);
-        let revision = RelayRevision { epoch: "e".into(), number: 2 };
+        let payload = format!(
+            r#"{{"room":"r","epoch":"e","number":2,"node":"n","first":3,"most":4,"writes":{json}}}"#
+        );
+        let revision = RelayRevision { room: "r".into(), epoch: "e".into(), number: 2 };
         let writes = writes.into();
         let expected = RelayWrites { revision, node: "n".into(), first: 3, most: 4, writes };
         assert_eq!(decode(&payload), Some(RelayMessage::Wrote(expected)));
-        assert_eq!(
-            decode(&encode_news(&RelayNews::Closed)),
-            Some(RelayMessage::Told(RelayNews::Closed))
-        );
+        let news = RelayNews::Removed { room: "r".into() };
+        assert_eq!(decode(&encode_news(&news)), Some(RelayMessage::Told(news)));
         assert_eq!(decode("{}"), None);
     }
 }

@@ -1,26 +1,35 @@
--- A session begins, and others of the node are over.
--- ARGV  4 its number   5 its name   6 1 where it shares that with others   7 sessions at most
---       8 under how many it may be banned   then those, then the numbers of the sessions that are over
+-- A session begins, and those whose places it takes are over.
+-- ARGV  7 its number   8 its name   9 1 where it shares that with others
+--       10 under how many it may be banned   then those, then the numbers of the sessions that it replaces
 -- Returns done, or locked, banned, name (and who has it), full. Atomic, as of two who want a name one must
 -- get it.
 if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end
-local first = 9 + tonumber(ARGV[8])
-for at = first, #ARGV do leave(node .. '/' .. ARGV[at]) end
-local session, name = node .. '/' .. ARGV[4], ARGV[5]
+local session, name = node .. '/' .. ARGV[7], ARGV[8]
 -- It may have been asked for before, and the answer was lost.
-if redis.call('HEXISTS', sessions, session) == 1 then return done() end
-if redis.call('HEXISTS', meta, 'locked') == 1 then return {'locked'} end
-for at = 9, first - 1 do
+if not take() or redis.call('HEXISTS', sessions, session) == 1 then return done() end
+if redis.call('HGET', meta, 'locked') == '1' then return {'locked'} end
+local first = 11 + tonumber(ARGV[10])
+for at = 11, first - 1 do
   if tonumber(redis.call('HGET', bans, ARGV[at]) or 0) > now then return {'banned'} end
 end
-if ARGV[6] ~= '1' and redis.call('HEXISTS', names, name) == 1 then
-  local all = redis.call('HGETALL', sessions)
-  for at = 1, #all, 2 do
-    if all[at + 1] == name then return {'name', string.match(all[at], '^(.*)/(%d+)$')} end
+local replaced, count = {}, 0
+for at = first, #ARGV do
+  local old = node .. '/' .. ARGV[at]
+  if redis.call('HEXISTS', sessions, old) == 1 then
+    replaced[old], count = true, count + 1
   end
 end
-if redis.call('HLEN', sessions) >= tonumber(ARGV[7]) then return {'full'} end
+if ARGV[9] ~= '1' and redis.call('HEXISTS', names, name) == 1 then
+  local all = redis.call('HGETALL', sessions)
+  for at = 1, #all, 2 do
+    if all[at + 1] == name and not replaced[all[at]] then
+      return {'name', string.match(all[at], '^(.*)/(%d+)$')}
+    end
+  end
+end
+if redis.call('HLEN', sessions) - count >= tonumber(redis.call('HGET', meta, 'max')) then return {'full'} end
+for old in pairs(replaced) do leave(old) end
 redis.call('HSET', sessions, session, name)
 redis.call('HINCRBY', names, name, 1)
 renew()

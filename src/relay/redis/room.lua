@@ -1,13 +1,18 @@
 -- What all scripts begin with. Each is one step of a room: atomic, as it looks at what others may change
 -- (leases, names, the revision) before it changes anything.
 --
--- KEYS  1 meta {epoch, revision, schema, heard, locked}, or {removed} for a while   2 variables {name -> value}
---       3 nodes (by when their lease ends, ms)    4 sessions {node/number -> name}
---       5 names {name -> how many have it}        6 written {node -> the number of its last write}
---       7 bans {who -> until when, ms}            8 leader {node -> node/number of its lead, until}
+-- KEYS  1 meta {room, epoch, revision, schema, max, locked, closed, heard}, or {removed} for a while
+--       2 variables {name -> value}               3 nodes (by when their lease ends, ms)
+--       4 sessions {node/number -> name}          5 names {name -> how many have it}
+--       6 taken {node -> the last number of its that was taken}
+--       7 bans {who -> until when, ms}, which outlive the room
+--       8 leader {node -> node/lead, until}
 --       9 order {name of a variable -> the how manieth it was that was created}
--- ARGV  1 the node   2 a lease, ms   3 how long a room stays that no node is in, ms   4... the script's own
-local meta, variables, nodes, sessions, names, written, bans, leader, order = unpack(KEYS)
+-- ARGV  1 the node   2 a lease, ms   3 how long a room stays that no node is in, ms
+--       4 the first number of the request, and 5 the last, if it has any   6 the channel
+--       7... the script's own
+local meta, variables, nodes, sessions, names, taken, bans, leader, order = unpack(KEYS)
+local own = {meta, variables, nodes, sessions, names, taken, leader, order}
 local node, lease, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -20,29 +25,54 @@ local function leave(session)
   end
 end
 
+local function put_out(out)
+  redis.call('ZREM', nodes, out)
+  redis.call('HDEL', taken, out)
+  for _, session in ipairs(redis.call('HKEYS', sessions)) do
+    if string.sub(session, 1, #out + 1) == out .. '/' then leave(session) end
+  end
+end
+
+local function led_until(moment)
+  if redis.call('HEXISTS', leader, 'until') == 1 then redis.call('HSET', leader, 'until', moment) end
+end
+
 -- Nodes whose lease is over are out, and their sessions with them. Where nobody was heard for long, the
--- broker was away, and not the nodes: they get the time that it takes to renew (three times a lease).
+-- broker was away, or its clock was set forward, and the nodes were there: they get the time that it takes to
+-- renew (three times a lease), and the one that leads the time after which it gives up by itself. Where the
+-- clock was set back, no lease ends later than one that begins now.
 local function expire()
   local heard = tonumber(redis.call('HGET', meta, 'heard') or now)
   redis.call('HSET', meta, 'heard', now)
-  if now - heard > lease / 2 then
+  if now < heard then
+    for _, there in ipairs(redis.call('ZRANGEBYSCORE', nodes, '(' .. (now + lease), '+inf')) do
+      redis.call('ZADD', nodes, now + lease, there)
+    end
+    if tonumber(redis.call('HGET', leader, 'until') or 0) > now + lease then led_until(now + lease) end
+  elseif now - heard > lease / 2 then
     for _, there in ipairs(redis.call('ZRANGEBYSCORE', nodes, '-inf', now + 0.4 * lease)) do
       redis.call('ZADD', nodes, math.floor(now + 0.4 * lease), there)
     end
+    if tonumber(redis.call('HGET', leader, 'until') or 0) > heard then led_until(now + lease) end
     return
   end
-  for _, out in ipairs(redis.call('ZRANGEBYSCORE', nodes, '-inf', now)) do
-    redis.call('ZREM', nodes, out)
-    redis.call('HDEL', written, out)
-    for _, session in ipairs(redis.call('HKEYS', sessions)) do
-      if string.sub(session, 1, #out + 1) == out .. '/' then leave(session) end
-    end
-  end
+  for _, out in ipairs(redis.call('ZRANGEBYSCORE', nodes, '-inf', now)) do put_out(out) end
 end
 
 local function renew()
   redis.call('ZADD', nodes, now + lease, node)
-  for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, lease + ttl) end
+  for _, key in ipairs(own) do redis.call('PEXPIRE', key, lease + ttl) end
+end
+
+-- The last number that was taken before this request.
+local before = redis.call('HGET', taken, node) or '0'
+
+-- Takes the request's numbers. False where they were taken before: it comes again, or too late.
+local function take()
+  if tonumber(ARGV[4]) <= tonumber(before) then return false end
+  -- A key that is new gets the time that the room has.
+  if redis.call('HSET', taken, node, ARGV[5]) == 1 then renew() end
+  return true
 end
 
 local function create(name)
@@ -55,12 +85,32 @@ local function set(values, from)
   end
 end
 
+local function ban(who, millis)
+  redis.call('HSET', bans, who, now + tonumber(millis))
+  local last, all = now, redis.call('HGETALL', bans)
+  for at = 1, #all, 2 do
+    local till = tonumber(all[at + 1])
+    if till <= now then redis.call('HDEL', bans, all[at]) end
+    last = math.max(last, till)
+  end
+  redis.call('PEXPIREAT', bans, last)
+end
+
+-- The room's identity, its epoch and its revision's number.
 local function revision()
-  return redis.call('HGET', meta, 'epoch'), redis.call('HGET', meta, 'revision')
+  return unpack(redis.call('HMGET', meta, 'room', 'epoch', 'revision'))
 end
 
 local function done()
-  return {'done', revision()}
+  local room, epoch, number = revision()
+  return {'done', room, epoch, number, before}
+end
+
+-- How a message begins: the next revision, and whose it is.
+local function next_revision()
+  local number = redis.call('HINCRBY', meta, 'revision', 1)
+  local room, epoch = revision()
+  return '{"room":"' .. room .. '","epoch":"' .. epoch .. '","number":' .. number .. ',"node":"' .. node .. '"', number
 end
 
 -- Names and values, in the order in which the variables were created.
@@ -75,11 +125,24 @@ local function all()
   return values
 end
 
+-- Who is banned, and for how much longer.
+local function banned()
+  local left, all = {}, redis.call('HGETALL', bans)
+  for at = 1, #all, 2 do
+    if tonumber(all[at + 1]) > now then
+      left[#left + 1] = all[at]
+      left[#left + 1] = tostring(tonumber(all[at + 1]) - now)
+    end
+  end
+  return left
+end
+
 local function read(is_new)
-  local epoch, number = revision()
+  local room, epoch, number = revision()
+  local schema, max, locked, closed = unpack(redis.call('HMGET', meta, 'schema', 'max', 'locked', 'closed'))
   return {
-    'room', epoch, number, redis.call('HGET', meta, 'schema'), is_new,
-    redis.call('HGET', written, node) or '0', all(),
+    'room', room, epoch, number, schema, is_new, redis.call('HGET', taken, node) or '0',
+    max, locked or '0', closed, banned(), all(),
   }
 end
 

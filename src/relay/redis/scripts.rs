@@ -6,18 +6,24 @@ use redis::{Script, Value, from_redis_value};
 
 use super::channels;
 use crate::{
-    relay::{RelayAnswer, RelayNews, RelayRequest, RelayRevision, RelaySession, RelayWrite},
+    relay::{
+        RelayAnswer, RelayBan, RelayChange, RelayRequest, RelayRevision, RelayRoom, RelaySession,
+        RelayWrite,
+    },
     store::{StoredRoom, StoredSchema},
 };
 
 pub(super) struct Scripts {
     enter: Script,
     join: Script,
-    write: Script,
     leave: Script,
+    write: Script,
+    change: Script,
+    remove: Script,
     renew: Script,
     read: Script,
-    host: Script,
+    tell: Script,
+    lead: Script,
 }
 
 macro_rules! script {
@@ -31,78 +37,128 @@ impl Default for Scripts {
         Self {
             enter: script!("enter.lua"),
             join: script!("join.lua"),
-            write: script!("write.lua"),
             leave: script!("leave.lua"),
+            write: script!("write.lua"),
+            change: script!("change.lua"),
+            remove: script!("remove.lua"),
             renew: script!("renew.lua"),
             read: script!("read.lua"),
-            host: script!("host.lua"),
+            tell: script!("tell.lua"),
+            lead: script!("lead.lua"),
         }
     }
 }
 
 impl Scripts {
-    /// The script for a request, and its own arguments.
+    /// The script for a request, and its arguments beside those that all have.
     pub(super) fn of(&self, request: &RelayRequest, channel: &str) -> (&Script, Vec<String>) {
-        match request {
-            RelayRequest::Enter { create, epoch, lost } => {
-                let schema = create.as_ref().map_or("", |room| room.schema.name());
-                let lost = lost.clone().unwrap_or_default();
-                let mut args = vec![epoch.clone(), schema.into(), lost];
-                for (name, value) in create.iter().flat_map(|room| &room.variables) {
-                    args.extend([name.clone(), value.clone()]);
-                }
-                (&self.enter, args)
+        let (first, last) = request
+            .numbers()
+            .map_or_else(Default::default, |(first, last)| (first.to_string(), last.to_string()));
+        let mut args = vec![first, last, channel.into()];
+        let script = match request {
+            RelayRequest::Enter { create, epoch, known, was } => {
+                args.extend(enter_args(create.as_ref(), epoch, known.as_ref(), was.as_deref()));
+                &self.enter
             }
-            RelayRequest::Join { session, left } => {
-                let RelaySession { number, name, shares, who, most } = session;
-                let mut args = vec![number.to_string(), name.clone()];
-                args.extend([u8::from(*shares).to_string(), most.to_string()]);
+            RelayRequest::Join { session, replaces, .. } => {
+                let RelaySession { number, name, shares, who } = session;
+                args.extend([number.to_string(), name.clone(), flag(*shares)]);
                 args.push(who.len().to_string());
-                args.extend(who.iter().cloned().chain(left.iter().map(u64::to_string)));
-                (&self.join, args)
+                args.extend(who.iter().cloned().chain(replaces.iter().map(u64::to_string)));
+                &self.join
             }
-            RelayRequest::Write { first, most, writes } => {
-                let last = first + writes.len() as u64 - 1;
-                let mut args = vec![first.to_string(), last.to_string(), channel.into()];
-                args.extend([channels::encode(writes), most.to_string()]);
-                // Of each name the last value counts.
-                let values = writes.iter().enumerate().filter(|(_, write)| write.value.is_some());
-                let last: HashMap<_, _> = values.map(|(at, write)| (&write.name, at)).collect();
-                for (at, RelayWrite { name, value, creates }) in writes.iter().enumerate() {
-                    let deed = match value {
-                        None => "drop",
-                        Some(_) if *creates => "create",
-                        Some(_) => "set",
-                    };
-                    let value = value.clone().filter(|_| last.get(name) == Some(&at));
-                    args.extend([name.clone(), deed.into(), value.unwrap_or_default()]);
-                }
-                (&self.write, args)
+            RelayRequest::Leave { sessions, .. } => {
+                args.extend(sessions.iter().map(u64::to_string));
+                &self.leave
             }
-            RelayRequest::Leave { sessions } => {
-                (&self.leave, sessions.iter().map(u64::to_string).collect())
+            RelayRequest::Write { most, writes, .. } => {
+                args.extend(write_args(*most, writes));
+                &self.write
             }
-            RelayRequest::Renew => (&self.renew, Vec::new()),
-            RelayRequest::Read => (&self.read, Vec::new()),
-            RelayRequest::Lock { locked: true } => (&self.host, vec!["lock".into()]),
-            RelayRequest::Lock { locked: false } => (&self.host, vec!["unlock".into()]),
-            RelayRequest::Ban { who, millis } => {
-                (&self.host, vec!["ban".into(), who.clone(), millis.to_string()])
+            RelayRequest::Change { change, .. } => {
+                args.extend(change_args(change));
+                &self.change
             }
+            RelayRequest::Remove { .. } => &self.remove,
+            RelayRequest::Renew => &self.renew,
+            RelayRequest::Read => &self.read,
             RelayRequest::Tell(news) => {
-                (&self.host, vec!["tell".into(), channel.into(), channels::encode_news(news)])
+                args.push(channels::encode_news(news));
+                &self.tell
             }
-            RelayRequest::Remove => (&self.host, vec!["remove".into(), channel.into()]),
-            RelayRequest::Schema(schema) => {
-                let news = channels::encode_news(&RelayNews::Schema(*schema));
-                (&self.host, vec!["schema".into(), channel.into(), news, schema.name().into()])
+            RelayRequest::Lead { lead, .. } => {
+                args.extend(["lead".into(), lead.to_string()]);
+                &self.lead
             }
-            RelayRequest::Lead { number } => (&self.host, vec!["lead".into(), number.to_string()]),
-            RelayRequest::Resign { number } => {
-                (&self.host, vec!["resign".into(), number.to_string()])
+            RelayRequest::Resign { lead, .. } => {
+                args.extend(["resign".into(), lead.to_string()]);
+                &self.lead
             }
-        }
+        };
+        (script, args)
     }
+}
+
+fn flag(is_set: bool) -> String {
+    u8::from(is_set).to_string()
+}
+
+fn enter_args(
+    create: Option<&RelayRoom>,
+    epoch: &str,
+    known: Option<&RelayRevision>,
+    was: Option<&str>,
+) -> Vec<String> {
+    let mut args = vec![epoch.to_owned()];
+    match known {
+        Some(RelayRevision { room, epoch, number }) => {
+            args.extend([room.clone(), epoch.clone(), number.to_string()]);
+        }
+        None => args.extend([const { String::new() }; 3]),
+    }
+    args.push(was.unwrap_or_default().to_owned());
+    let Some(RelayRoom { stored, max_members, is_locked, closed, bans }) = create else {
+        args.push(String::new());
+        return args;
+    };
+    args.extend([stored.schema.name().to_owned(), max_members.to_string(), flag(*is_locked)]);
+    args.extend([closed.to_string(), bans.len().to_string()]);
+    for RelayBan { who, millis } in bans {
+        args.extend([who.clone(), millis.to_string()]);
+    }
+    for (name, value) in &stored.variables {
+        args.extend([name.clone(), value.clone()]);
+    }
+    args
+}
+
+fn write_args(most: u64, writes: &[RelayWrite]) -> Vec<String> {
+    let mut args = vec![channels::encode(writes), most.to_string()];
+    // Of each name the last value counts.
+    let values = writes.iter().enumerate().filter(|(_, write)| write.value.is_some());
+    let last: HashMap<_, _> = values.map(|(at, write)| (&write.name, at)).collect();
+    for (at, RelayWrite { name, value, creates }) in writes.iter().enumerate() {
+        let deed = match value {
+            None => "drop",
+            Some(_) if *creates => "create",
+            Some(_) => "set",
+        };
+        let value = value.clone().filter(|_| last.get(name) == Some(&at));
+        args.extend([name.clone(), deed.into(), value.unwrap_or_default()]);
+    }
+    args
+}
+
+fn change_args(change: &RelayChange) -> Vec<String> {
+    let (deed, own) = match change {
+        RelayChange::Locked(is_locked) => ("locked", vec![flag(*is_locked)]),
+        RelayChange::MaxMembers(count) => ("max", vec![count.to_string()]),
+        RelayChange::Schema(schema) => ("schema", vec![schema.name().to_owned()]),
+        RelayChange::Ban { who, millis } => ("ban", vec![who.clone(), millis.to_string()]),
+        RelayChange::Closed => ("closed", Vec::new()),
+    };
+    [deed.into(), channels::encode_change(change)].into_iter().chain(own).collect()
 }
 
 impl fmt::Debug for Scripts {
@@ -117,7 +173,9 @@ pub(super) fn decode(answer: Vec<Value>) -> Option<RelayAnswer> {
     let mut next = || from_redis_value::<String>(parts.next()?).ok();
     Some(match &*next()? {
         "done" => {
-            RelayAnswer::Done(RelayRevision { epoch: next()?, number: next()?.parse().ok()? })
+            let revision =
+                RelayRevision { room: next()?, epoch: next()?, number: next()?.parse().ok()? };
+            RelayAnswer::Done { revision, before: next()?.parse().ok()? }
         }
         "nowhere" => RelayAnswer::Nowhere,
         "fenced" => RelayAnswer::Fenced,
@@ -127,11 +185,21 @@ pub(super) fn decode(answer: Vec<Value>) -> Option<RelayAnswer> {
         "led" => RelayAnswer::Led,
         "full" => RelayAnswer::Full,
         "room" => {
-            let revision = RelayRevision { epoch: next()?, number: next()?.parse().ok()? };
+            let revision =
+                RelayRevision { room: next()?, epoch: next()?, number: next()?.parse().ok()? };
             let schema = StoredSchema::from_name(&next()?)?;
-            let (is_new, written) = (next()? == "1", next()?.parse().ok()?);
+            let (is_new, taken) = (next()? == "1", next()?.parse().ok()?);
+            let (max_members, is_locked) = (next()?.parse().ok()?, next()? == "1");
+            let closed = next()?.parse().ok()?;
+            let bans: Vec<(String, String)> = from_redis_value(parts.next()?).ok()?;
+            let ban = |(who, millis): (String, String)| {
+                Some(RelayBan { who, millis: millis.parse().ok()? })
+            };
+            let bans = bans.into_iter().map(ban).collect::<Option<_>>()?;
             let variables = from_redis_value(parts.next()?).ok()?;
-            RelayAnswer::Room { revision, room: StoredRoom { schema, variables }, is_new, written }
+            let stored = StoredRoom { schema, variables };
+            let room = RelayRoom { stored, max_members, is_locked, closed, bans };
+            RelayAnswer::Room { revision, room, is_new, taken }
         }
         _ => return None,
     })

@@ -1,6 +1,5 @@
 -- Values for variables, which are published in their order.
--- ARGV  4 the number of the first   5 of the last   6 the channel   7 all as JSON, for the message
---       8 variables that the room has at most
+-- ARGV  7 all as JSON, for the message   8 variables that the room has at most
 --       then, for each write: the name, what is done (set, create, drop), and the value, or nothing where a
 --       later one of the same name has it
 -- Returns done. Atomic, as the order of values must be that of messages; and one that was taken in
@@ -8,7 +7,7 @@
 -- there is left out, as the nodes do that hear of it.
 if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end
-if tonumber(ARGV[4]) <= tonumber(redis.call('HGET', written, node) or 0) then return done() end
+if not take() then return done() end
 local most, count = tonumber(ARGV[8]), redis.call('HLEN', variables)
 -- Of each name: whether there is such a variable, before all and by now, and its new value.
 local was, is, values = {}, {}, {}
@@ -41,10 +40,6 @@ for at = 9, #ARGV, 3 do
   is[name], was[name] = nil, nil
 end
 set(new, 1)
--- Keys that are new get the time that the room has.
-if redis.call('HSET', written, node, ARGV[5]) == 1 then renew() end
-local number = redis.call('HINCRBY', meta, 'revision', 1)
-local epoch = redis.call('HGET', meta, 'epoch')
-redis.call('PUBLISH', ARGV[6], '{"epoch":"' .. epoch .. '","number":' .. number .. ',"node":"' .. node ..
-  '","first":' .. ARGV[4] .. ',"most":' .. ARGV[8] .. ',"writes":' .. ARGV[7] .. '}')
+redis.call('PUBLISH', ARGV[6], next_revision() .. ',"first":' .. ARGV[4] .. ',"most":' .. ARGV[8] ..
+  ',"writes":' .. ARGV[7] .. '}')
 return done()

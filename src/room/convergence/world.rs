@@ -151,7 +151,7 @@ impl World {
             events: BinaryHeap::new(),
             payloads: BTreeMap::new(),
             scheduled: 0,
-            room: Arc::new(Shared::new("room".into(), state)),
+            room: Arc::new(Shared::alone(state)),
             written: 0,
             heard: 0,
             alarm: None,

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use crate::store::StoreError;
@@ -26,8 +27,11 @@ pub struct StoreStats {
 
 /// How the store does.
 #[derive(Debug)]
-pub(super) struct Health {
-    pub(super) stats: StoreStats,
+pub(super) struct Health(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    stats: StoreStats,
     /// Rooms could not be loaded last time.
     is_unreadable: bool,
 }
@@ -41,26 +45,46 @@ pub(super) enum Use {
 
 impl Health {
     pub(super) fn new(stats: StoreStats) -> Self {
-        Self { stats, is_unreadable: false }
+        Self(Mutex::new(State { stats, is_unreadable: false }))
     }
 
-    pub(super) fn note(&mut self, purpose: Use, error: Option<&StoreError>) {
+    /// Without what waits.
+    pub(super) fn stats(&self) -> StoreStats {
+        self.0.lock().stats.clone()
+    }
+
+    pub(super) fn flushed(&self) {
+        self.0.lock().stats.last_flush = Some(SystemTime::now());
+    }
+
+    pub(super) fn takes_up(&self, bytes: Option<u64>) {
+        self.0.lock().stats.bytes = bytes;
+    }
+
+    pub(super) fn note(&self, purpose: Use, error: Option<&StoreError>) {
+        // Under the lock it is decided what to say, and said after it: a log may ask how the store does.
+        match (self.changes(purpose, error), error) {
+            (true, Some(error)) => warn!(%error, ?purpose, "the store fails"),
+            (true, None) => info!(?purpose, "the store works again"),
+            (false, _) => {}
+        }
+    }
+
+    /// Whether it fails or works since now.
+    fn changes(&self, purpose: Use, error: Option<&StoreError>) -> bool {
+        let State { stats, is_unreadable } = &mut *self.0.lock();
         if let Some(error) = error {
-            self.stats.last_error = Some((SystemTime::now(), error.clone()));
+            stats.last_error = Some((SystemTime::now(), error.clone()));
         }
         let is_failing = match purpose {
-            Use::Save => &mut self.stats.is_failing,
-            Use::Load => &mut self.is_unreadable,
+            Use::Save => &mut stats.is_failing,
+            Use::Load => is_unreadable,
         };
-        // Said once, and not where there is no place for more rooms: that is no failure.
-        match error.filter(|error| **error != StoreError::Full) {
-            Some(error) if !std::mem::replace(is_failing, true) => {
-                warn!(%error, ?purpose, "the store fails");
-            }
-            None if error.is_none() && std::mem::take(is_failing) => {
-                info!(?purpose, "the store works again");
-            }
-            _ => {}
+        match error {
+            // That there is no place for more rooms is no failure.
+            Some(StoreError::Full) => false,
+            Some(_) => !std::mem::replace(is_failing, true),
+            None => std::mem::take(is_failing),
         }
     }
 }

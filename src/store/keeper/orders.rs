@@ -1,6 +1,8 @@
 //! Rooms that are created or removed in the store before whoever wants that is answered.
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use std::{sync::mpsc, time::Duration};
+
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use super::Keeper;
 use crate::{
@@ -15,7 +17,7 @@ pub(super) struct Order {
     turn: Turn,
     /// Orders that wait are bounded, also where nobody waits for them any more.
     _place: OwnedSemaphorePermit,
-    done: oneshot::Sender<Result<Turn, StoreError>>,
+    done: mpsc::SyncSender<Result<Turn, StoreError>>,
 }
 
 impl Order {
@@ -26,10 +28,15 @@ impl Order {
 
 impl Keeper {
     /// Commits a change of the room whose turn it is; gives the turn back.
-    pub(crate) async fn order(&self, turn: Turn, change: Change) -> Result<Turn, StoreError> {
-        let over = |_| Err(StoreError::Failed("the registry is gone".into()));
-        let Ok(place) = self.places.clone().acquire_owned().await else { return over(()) };
-        let (done, answer) = oneshot::channel();
+    pub(crate) async fn order(
+        &self,
+        turn: Turn,
+        change: Change,
+        patience: Duration,
+    ) -> Result<Turn, StoreError> {
+        let place = timeout(patience, self.places.clone().acquire_owned()).await;
+        let Ok(Ok(place)) = place else { return Err(self.late()) };
+        let (done, answer) = mpsc::sync_channel(1);
         {
             let mut queue = self.queue.lock();
             if !queue.is_over {
@@ -37,7 +44,7 @@ impl Keeper {
             }
         }
         self.changed.notify_one();
-        answer.await.unwrap_or_else(|_| over(()))
+        self.wait_for(answer, patience).await
     }
 
     /// All in one commit; where there is no place for all of them, those for which there is.

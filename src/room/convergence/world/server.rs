@@ -78,7 +78,7 @@ impl World {
         for write in session.conflation.release(now) {
             submit(&self.room, session.member, &write, now);
         }
-        _ = self.room.state.write().leave(session.member, now);
+        self.room.state.write().leave(session.member, now);
     }
 
     pub(super) fn host_writes(&mut self) {

@@ -11,10 +11,11 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::Inner;
+use super::Node;
 use crate::{
-    relay::{Hub, RelayAnswer, RelayRequest},
-    room::{RoomError, Shared},
+    registry::Inner,
+    relay::RelayAnswer,
+    room::{RoomError, Shared, Wish},
 };
 
 /// This node leads a room, until this is dropped or [`lost`](Self::lost). See
@@ -47,19 +48,19 @@ impl Inner {
     pub(crate) async fn lead(&self, room: &Arc<Shared>) -> Result<Lead, RoomError> {
         let (found, lost) = watch::channel(());
         let (kept, dropped) = oneshot::channel();
-        let number = self.hub.as_ref().map_or(0, |hub| hub.number());
-        let since = match &self.hub {
-            Some(hub) => lead_at(hub, room, number).await?,
+        let lead = self.node.as_ref().map_or(0, |node| node.number());
+        let since = match &self.node {
+            Some(node) => lead_at(node, room, lead).await?,
             None => Instant::now(),
         };
-        let (hub, weak) = (self.hub.clone(), Arc::downgrade(room));
+        let (node, weak) = (self.node.clone(), Arc::downgrade(room));
         let runtime = room.runtime().ok_or(RoomError::Gone)?;
         runtime.spawn(async move {
             tokio::select! {
-                () = keep(hub.as_deref(), &weak, number, since) => {}
-                () = ended(hub.as_deref()) => {}
-                _ = dropped => if let Some((hub, room)) = hub.as_ref().zip(weak.upgrade()) {
-                    _ = hub.request_of(&room, &RelayRequest::Resign { number }).await;
+                () = keep(node.as_deref(), &weak, lead, since) => {}
+                () = ended(node.as_deref()) => {}
+                _ = dropped => if let Some((node, room)) = node.as_ref().zip(weak.upgrade()) {
+                    _ = node.wish(&room, Wish::Resign(lead)).await;
                 },
             }
             drop(found);
@@ -69,41 +70,40 @@ impl Inner {
 }
 
 /// Since when this node leads.
-async fn lead_at(hub: &Hub, room: &Arc<Shared>, number: u64) -> Result<Instant, RoomError> {
+async fn lead_at(node: &Node, room: &Arc<Shared>, lead: u64) -> Result<Instant, RoomError> {
     loop {
         let asked = Instant::now();
-        match hub.request_of(room, &RelayRequest::Lead { number }).await {
-            Ok(RelayAnswer::Done(_)) => return Ok(asked),
+        match node.wish(room, Wish::Lead { lead, is_renewal: false }).await {
+            Ok(RelayAnswer::Done { .. }) => return Ok(asked),
             _ if room.is_evicted() => return Err(RoomError::Gone),
             _ => tokio::select! {
                 () = sleep(AGAIN) => {}
-                () = hub.ended() => return Err(RoomError::Gone),
+                () = node.ended() => return Err(RoomError::Gone),
             },
         }
     }
 }
 
 /// When the registry has shut down.
-async fn ended(hub: Option<&Hub>) {
-    match hub {
-        Some(hub) => hub.ended().await,
+async fn ended(node: Option<&Node>) {
+    match node {
+        Some(node) => node.ended().await,
         None => pending().await,
     }
 }
 
 /// Until the lead is lost.
-async fn keep(hub: Option<&Hub>, room: &Weak<Shared>, number: u64, mut since: Instant) {
-    let pause = hub.map_or(AGAIN, |hub| AGAIN.min(hub.lease() / 5));
-    let lead = RelayRequest::Lead { number };
+async fn keep(node: Option<&Node>, room: &Weak<Shared>, lead: u64, mut since: Instant) {
+    let pause = node.map_or(AGAIN, |node| AGAIN.min(node.lease() / 5));
     loop {
         sleep(pause).await;
         let Some(room) = room.upgrade().filter(|room| !room.is_evicted()) else { return };
-        let Some(hub) = hub else { continue };
+        let Some(node) = node else { continue };
         // The broker counts from when it answered, which was later.
-        let last = since + hub.lease() * 4 / 5;
+        let last = since + node.lease() * 4 / 5;
         let asked = Instant::now();
-        match timeout_at(last, hub.request_of(&room, &lead)).await {
-            Ok(Ok(RelayAnswer::Done(_))) => since = asked,
+        match timeout_at(last, node.wish(&room, Wish::Lead { lead, is_renewal: true })).await {
+            Ok(Ok(RelayAnswer::Done { .. })) => since = asked,
             Ok(Err(_)) if Instant::now() + pause < last => {}
             _ => return,
         }

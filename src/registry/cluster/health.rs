@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-use super::RelayError;
+use crate::relay::RelayError;
 
 /// How a registry's broker does, as [`RoomRegistry::relay_stats`](crate::RoomRegistry::relay_stats)
 /// tells it.

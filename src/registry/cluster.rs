@@ -1,0 +1,12 @@
+//! A registry as one node of several that have rooms in common.
+
+mod health;
+mod join;
+mod lead;
+mod news;
+mod node;
+mod sync_task;
+
+pub use health::RelayStats;
+pub use lead::Lead;
+pub(super) use node::Node;

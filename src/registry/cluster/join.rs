@@ -1,0 +1,186 @@
+//! How a room comes from a broker, and how the broker lets somebody into it.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Node,
+    node::{Holder, unique},
+    sync_task,
+};
+use crate::{
+    names::DuplicateNames,
+    registry::{
+        EnterError, Inner, Seat,
+        recall::{Kept, Recalled},
+    },
+    relay::{RelayAnswer, RelayError, RelayMessages, RelayNews, RelayRequest, RelayRoom},
+    room::{Joined, Newcomer, Refusal, Shared, State, Wish},
+    turns::Turn,
+};
+
+impl From<RelayError> for EnterError {
+    fn from(_: RelayError) -> Self {
+        Self::Unreachable
+    }
+}
+
+/// What a name's holder may take to hear that it is wanted, and the broker that it is free.
+const YIELDING: Duration = Duration::from_secs(1);
+
+impl Inner {
+    /// Looks at the broker for a room that is not here.
+    pub(in crate::registry) async fn recall_relayed(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        id: &str,
+    ) -> Result<Recalled, EnterError> {
+        let turn = node.turn(id).await?;
+        if self.find(id)?.is_some() {
+            return Ok(Recalled::Here);
+        }
+        // Before the room is read, so that nothing is missed in between.
+        let messages = node.subscribe(id).await?;
+        let enter =
+            RelayRequest::Enter { create: None, epoch: String::new(), known: None, was: None };
+        let name = node.name();
+        let answer = node.request(id, &name, &enter).await?;
+        let RelayAnswer::Room { revision, room, taken, .. } = answer else {
+            return Ok(Recalled::Nowhere(Some(turn)));
+        };
+        let pace = node.pace(self.rules.tick);
+        let replicate = |state: &mut State| {
+            let now = Instant::now().into_std();
+            state.replicate(&name, (revision, taken), &room, pace, now);
+        };
+        let kept = Kept { turn: Some(turn), messages: Some(messages) };
+        self.revive(id, &room.stored, replicate, kept)?;
+        Ok(Recalled::Here)
+    }
+
+    /// Has the broker create a room; `None` if another node did.
+    pub(in crate::registry) async fn keep_relayed(
+        &self,
+        node: &Node,
+        turn: Option<Turn>,
+        state: &mut State,
+    ) -> Result<Option<Kept>, EnterError> {
+        let id = state.id().clone();
+        let messages = node.subscribe(&id).await?;
+        let create: Option<RelayRoom> = Some(state.as_relayed(Instant::now().into_std()));
+        let enter = RelayRequest::Enter { create, epoch: unique(), known: None, was: None };
+        let name = node.name();
+        match node.request(&id, &name, &enter).await? {
+            RelayAnswer::Room { revision, room, is_new: true, taken } => {
+                let (now, pace) = (Instant::now().into_std(), node.pace(self.rules.tick));
+                state.replicate(&name, (revision, taken), &room, pace, now);
+                Ok(Some(Kept { turn, messages: Some(messages) }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Has a room's task begin again, if it ended with its runtime.
+    pub(in crate::registry) fn resume(self: &Arc<Self>, room: &Arc<Shared>) {
+        room.serve_here();
+        if self.node.is_some() && room.change(|state, _| state.take_alone()) {
+            // What it would have heard it reads.
+            self.begin_sync(room, stream::pending().boxed());
+        }
+    }
+
+    /// Begins the task of a room that has come from the broker.
+    pub(in crate::registry) fn begin_sync(
+        self: &Arc<Self>,
+        room: &Arc<Shared>,
+        messages: RelayMessages,
+    ) {
+        if let Some(node) = &self.node {
+            sync_task::begin(node, self, room, messages);
+        }
+    }
+
+    /// Lets a newcomer into a room by way of the broker: reserves a place, asks, and then acts. Nobody
+    /// is put out, told of or counted before the broker has said yes, and whatever ends this on the way
+    /// gives all back. `None` if the room is gone, or another had to go first.
+    pub(in crate::registry) async fn join_relayed(
+        self: &Arc<Self>,
+        node: &Node,
+        room: Arc<Shared>,
+        newcomer: &Newcomer<'_>,
+        is_creator: bool,
+    ) -> Result<Option<(Seat, Joined)>, EnterError> {
+        let session = node.number();
+        let mut kept = node.kept.subscribe();
+        // Who has the name, and until when it may show that it is alive.
+        let mut asked: Option<(Holder, Instant)> = None;
+        loop {
+            let join = match room.change(|state, _| state.reserve(newcomer, session)) {
+                Ok(join) => join,
+                Err(error) => return self.refused(&room, error),
+            };
+            let (answer, reservation) = node.reserve(&room, session, join).await?;
+            match answer {
+                RelayAnswer::Done { .. } => {
+                    let join = |state: &mut State, now| {
+                        state.join_reserved(newcomer.clone(), (session, is_creator), now)
+                    };
+                    return match room.change(join) {
+                        Ok(joined) => {
+                            reservation.keep();
+                            self.seated(room.clone(), joined)
+                        }
+                        Err(error) => self.refused(&room, error),
+                    };
+                }
+                RelayAnswer::NameInUse { node: there, session } => {
+                    drop(reservation);
+                    let holder = Holder { room: room.id().clone(), node: there, session };
+                    let Some((_, until)) = asked.as_ref().filter(|(old, _)| *old == holder) else {
+                        asked = Some((holder.clone(), self.want(&room, holder, newcomer).await?));
+                        continue;
+                    };
+                    if *until <= Instant::now() {
+                        // Its node is gone; the name is free when its lease is over.
+                        return Err(EnterError::Unreachable);
+                    }
+                    let is_kept =
+                        async { while kept.recv().await.ok().as_ref() != Some(&holder) {} };
+                    tokio::select! {
+                        () = is_kept => {
+                            let refusal = Refusal::NameInUse(Vec::new());
+                            return Err(EnterError::Room(room.clone(), refusal));
+                        }
+                        () = self.drain.begun() => return Err(EnterError::Draining),
+                        () = sleep(YIELDING / 10) => {}
+                    }
+                }
+                RelayAnswer::Full => return Err(EnterError::Room(room.clone(), Refusal::Full)),
+                RelayAnswer::Locked => return Err(EnterError::Room(room.clone(), Refusal::Locked)),
+                RelayAnswer::Banned => return Err(EnterError::Banned),
+                // The room is gone.
+                RelayAnswer::Nowhere => return Ok(None),
+                RelayAnswer::Room { .. } | RelayAnswer::Led | RelayAnswer::Fenced => {
+                    return Err(EnterError::Unreachable);
+                }
+            }
+        }
+    }
+
+    /// Tells a name's holder that somebody wants it, who yields it or shows that it is alive: by when.
+    async fn want(
+        &self,
+        room: &Arc<Shared>,
+        Holder { node, session, .. }: Holder,
+        newcomer: &Newcomer<'_>,
+    ) -> Result<Instant, EnterError> {
+        let person = newcomer.identity.person().map(Into::into);
+        let replaces = newcomer.duplicates == DuplicateNames::Replace;
+        let wanted = RelayNews::Wanted { node, session, person, replaces };
+        let told = self.at_broker(room, Wish::Tell(wanted)).await;
+        told.map_err(|_| EnterError::Unreachable)?;
+        Ok(Instant::now() + self.rules.limits.takeover_probe + YIELDING)
+    }
+}

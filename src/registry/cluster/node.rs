@@ -1,0 +1,211 @@
+//! A registry's end of its broker.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{broadcast, oneshot, watch},
+    time::{Instant, timeout},
+};
+
+use super::{RelayStats, health::Health};
+use crate::{
+    metrics,
+    relay::{Relay, RelayAnswer, RelayError, RelayMessages, RelayRequest},
+    room::{Pace, Shared, Wish},
+    turns::{Turn, Turns},
+};
+
+#[derive(Debug)]
+pub(in crate::registry) struct Node {
+    relay: Box<dyn Relay>,
+    /// No other registry has this name.
+    name: String,
+    turns: Turns,
+    /// What was numbered last: a ticket, or the entering of a room.
+    numbered: AtomicU64,
+    /// Who waits for the outcome of a wish, by its ticket.
+    waiting: Mutex<HashMap<u64, oneshot::Sender<RelayAnswer>>>,
+    /// Sessions that keep a name which somebody here may want.
+    pub(super) kept: broadcast::Sender<Holder>,
+    pub(super) health: Health,
+    /// Whether the registry has shut down.
+    is_over: watch::Sender<bool>,
+}
+
+/// A session that has a name which somebody wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) room: Arc<str>,
+    pub(super) node: String,
+    pub(super) session: u64,
+}
+
+/// How many names may be kept at once before somebody waits for longer to be told so.
+const KEPT: usize = 256;
+
+impl Node {
+    pub(in crate::registry) fn new(relay: Box<dyn Relay>) -> Self {
+        Self {
+            relay,
+            name: unique(),
+            turns: Turns::default(),
+            numbered: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            kept: broadcast::channel(KEPT).0,
+            health: Health::default(),
+            is_over: watch::Sender::new(false),
+        }
+    }
+
+    /// Ends all tasks.
+    pub(in crate::registry) fn end(&self) {
+        self.is_over.send_replace(true);
+        self.relay.end();
+    }
+
+    /// Ends when the registry has shut down.
+    pub(super) async fn ended(&self) {
+        _ = self.is_over.subscribe().wait_for(|is_over| *is_over).await;
+    }
+
+    /// What this registry is called in a room that it enters: anew each time, so that nothing counts
+    /// any more that it sent when it was there before.
+    pub(super) fn name(&self) -> Arc<str> {
+        format!("{}.{}", self.name, self.number()).into()
+    }
+
+    pub(in crate::registry) fn stats(&self) -> RelayStats {
+        self.health.stats()
+    }
+
+    pub(super) fn lease(&self) -> Duration {
+        self.relay.lease()
+    }
+
+    pub(super) fn pace(&self, tick: Duration) -> Pace {
+        Pace { tick, lease: self.relay.lease() }
+    }
+
+    pub(super) async fn request(
+        &self,
+        room: &str,
+        node: &str,
+        request: &RelayRequest,
+    ) -> Result<RelayAnswer, RelayError> {
+        let began = Instant::now();
+        let answer = timeout(self.relay.timeout(), self.relay.request(room, node, request));
+        let answer = answer.await.unwrap_or_else(|_| Err(RelayError::late()));
+        metrics::asked(began.elapsed(), answer.is_ok());
+        self.health.note(answer.as_ref().err());
+        answer
+    }
+
+    pub(super) async fn subscribe(&self, room: &str) -> Result<RelayMessages, RelayError> {
+        let subscribed = timeout(self.relay.timeout(), self.relay.subscribe(room));
+        let subscribed = subscribed.await.unwrap_or_else(|_| Err(RelayError::late()));
+        self.health.note(subscribed.as_ref().err());
+        subscribed
+    }
+
+    /// Has the room's task ask the broker for something, after all that was asked for before it. If the
+    /// future is dropped, or the broker does not answer in time, the wish is given up.
+    pub(super) async fn wish(
+        &self,
+        room: &Arc<Shared>,
+        wish: Wish,
+    ) -> Result<RelayAnswer, RelayError> {
+        let ticket = self.number();
+        let given_up = GivenUp { node: self, room, ticket, is_over: false };
+        self.outcome(given_up, wish).await.map(|(answer, _)| answer)
+    }
+
+    /// As [`wish`](Self::wish), of a session that wants to join; if it did, it is given back unless the
+    /// reservation is kept.
+    pub(super) async fn reserve<'a>(
+        &'a self,
+        room: &'a Arc<Shared>,
+        session: u64,
+        wish: Wish,
+    ) -> Result<(RelayAnswer, Reservation<'a>), RelayError> {
+        let given_up = GivenUp { node: self, room, ticket: session, is_over: false };
+        let (answer, given_up) = self.outcome(given_up, wish).await?;
+        Ok((answer, Reservation(given_up)))
+    }
+
+    async fn outcome<'a>(
+        &'a self,
+        mut given_up: GivenUp<'a>,
+        wish: Wish,
+    ) -> Result<(RelayAnswer, GivenUp<'a>), RelayError> {
+        let (GivenUp { room, ticket, .. }, is_join) =
+            (&given_up, matches!(wish, Wish::Join { .. }));
+        let (outcome, came) = oneshot::channel();
+        self.waiting.lock().insert(*ticket, outcome);
+        if !room.change(|state, _| state.wish(*ticket, wish)) {
+            return Err(RelayError("the room is gone".into()));
+        }
+        let answer = timeout(self.relay.timeout(), came).await;
+        let answer = answer.ok().and_then(Result::ok).ok_or_else(RelayError::late)?;
+        given_up.is_over = !is_join;
+        Ok((answer, given_up))
+    }
+
+    /// Hands an outcome to whoever waits for it.
+    pub(super) fn deliver(&self, ticket: u64, outcome: RelayAnswer) {
+        if let Some(waiting) = self.waiting.lock().remove(&ticket) {
+            _ = waiting.send(outcome);
+        }
+    }
+
+    /// Waits until nobody else here loads or creates the room of this id, but no longer than for an
+    /// answer: those before wait for the broker.
+    pub(super) async fn turn(&self, id: &str) -> Result<Turn, RelayError> {
+        timeout(self.relay.timeout(), self.turns.take(id)).await.map_err(|_| RelayError::late())
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.numbered.fetch_add(1, Relaxed) + 1
+    }
+}
+
+/// Gives a wish up when it is dropped.
+struct GivenUp<'a> {
+    node: &'a Node,
+    room: &'a Arc<Shared>,
+    ticket: u64,
+    is_over: bool,
+}
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.node.waiting.lock().remove(&self.ticket);
+            self.room.change(|state, now| state.give_up(self.ticket, now));
+        }
+    }
+}
+
+/// A session that the broker has taken in. It leaves when this is dropped, unless it has become a member.
+pub(super) struct Reservation<'a>(GivenUp<'a>);
+
+impl Reservation<'_> {
+    /// The session is a member's now.
+    pub(super) fn keep(mut self) {
+        self.0.is_over = true;
+    }
+}
+
+/// A text that no other process, and no other call, makes: of two keys of 64 random bits.
+pub(super) fn unique() -> String {
+    let random = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", random(), random())
+}

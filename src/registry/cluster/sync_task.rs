@@ -1,0 +1,191 @@
+//! The task between a room and its broker: carries requests, answers and messages.
+
+use std::{
+    future::pending,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+
+use super::{Node, node::unique};
+use crate::{
+    registry::Inner,
+    relay::{RelayAnswer, RelayError, RelayMessages, RelayRequest},
+    room::{Heard, Progress, Shared, Step},
+};
+
+/// Starts the task; it ends when the room is gone.
+pub(super) fn begin(
+    node: &Arc<Node>,
+    registry: &Arc<Inner>,
+    room: &Arc<Shared>,
+    messages: RelayMessages,
+) {
+    let Some(runtime) = room.runtime() else { return };
+    let task = SyncTask {
+        node: node.clone(),
+        registry: Arc::downgrade(registry),
+        room: Arc::downgrade(room),
+        id: room.id().clone(),
+        messages,
+        asking: None,
+        subscribing: None,
+        is_waiting: false,
+    };
+    let end = End(Arc::downgrade(room));
+    runtime.spawn(async move {
+        let node = task.node.clone();
+        tokio::select! {
+            () = task.run() => {}
+            () = node.ended() => {}
+        }
+        end.means_to();
+    });
+}
+
+/// If the task ends otherwise, as with its runtime, whoever joins next begins another.
+struct End(Weak<Shared>);
+
+impl End {
+    fn means_to(mut self) {
+        self.0 = Weak::new();
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let Some(room) = self.0.upgrade() {
+            room.change(|state, now| state.interrupted(now));
+        }
+    }
+}
+
+struct SyncTask {
+    node: Arc<Node>,
+    registry: Weak<Inner>,
+    room: Weak<Shared>,
+    id: Arc<str>,
+    messages: RelayMessages,
+    /// The request under way.
+    asking: Option<BoxFuture<'static, Result<RelayAnswer, RelayError>>>,
+    subscribing: Option<BoxFuture<'static, Result<RelayMessages, RelayError>>>,
+    /// The broker does not answer.
+    is_waiting: bool,
+}
+
+impl Drop for SyncTask {
+    fn drop(&mut self) {
+        self.set_waiting(false);
+    }
+}
+
+/// Longer than any wait.
+const LONG: Duration = Duration::from_secs(3_600);
+
+impl SyncTask {
+    async fn run(mut self) {
+        while let Some(room) = self.room.upgrade() {
+            let (progress, step, listens) = room.change(|state, now| {
+                // A step may be that the room is over.
+                let step = state.next_step(now);
+                (state.progress(), step, state.listens())
+            });
+            self.report(&room, progress);
+            match step {
+                Step::Ask(node, request) => self.ask(node, request),
+                Step::Enter => {
+                    let node = self.node.name();
+                    let enter = |request| self.ask(node.clone(), request);
+                    let request = room.change(|state, now| state.enter_again(&node, unique(), now));
+                    request.into_iter().for_each(enter);
+                }
+                Step::Subscribe => self.subscribe(),
+                Step::Over => return,
+                Step::Wait(until) => {
+                    let stirred = room.stirred().clone();
+                    drop(room);
+                    let until = until.map_or_else(|| Instant::now() + LONG, Instant::from_std);
+                    tokio::select! {
+                        biased;
+                        () = self.go_on(listens) => {}
+                        () = stirred.notified() => {}
+                        () = sleep_until(until) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, node: Arc<str>, request: RelayRequest) {
+        let (to, id) = (self.node.clone(), self.id.clone());
+        self.asking = Some(async move { to.request(&id, &node, &request).await }.boxed());
+    }
+
+    fn subscribe(&mut self) {
+        let (to, id) = (self.node.clone(), self.id.clone());
+        self.subscribing = Some(async move { to.subscribe(&id).await }.boxed());
+    }
+
+    /// Waits for the next answer or message, and hands it in.
+    async fn go_on(&mut self, listens: bool) {
+        let Self { asking, subscribing, messages, room, .. } = self;
+        tokio::select! {
+            biased;
+            answer = under_way(asking) => {
+                *asking = None;
+                if let Some(room) = room.upgrade() {
+                    room.change(|state, now| state.answered(answer.ok(), now));
+                }
+            }
+            subscribed = under_way(subscribing) => {
+                *subscribing = None;
+                let is_done = subscribed.is_ok();
+                *messages = subscribed.unwrap_or_else(|_| stream::pending().boxed());
+                if let Some(room) = room.upgrade() {
+                    room.change(|state, now| state.subscribed(is_done, now));
+                }
+            }
+            message = messages.next(), if listens => {
+                let Some(room) = room.upgrade() else { return };
+                let Some(message) = message else {
+                    *messages = stream::pending().boxed();
+                    return room.change(|state, now| state.unsubscribed(now));
+                };
+                if let Heard::News(news) = room.change(|state, now| state.hear(message, now))
+                    && let Some(registry) = self.registry.upgrade()
+                {
+                    registry.hear_news(&room, news);
+                }
+            }
+        }
+    }
+
+    fn report(&mut self, room: &Arc<Shared>, progress: Progress) {
+        for (ticket, outcome) in progress.outcomes {
+            self.node.deliver(ticket, outcome);
+        }
+        self.set_waiting(progress.is_away);
+        if let Some(close) = progress.ended
+            && let Some(registry) = self.registry.upgrade()
+        {
+            warn!(reason = close.reason(), "this node is out of a room");
+            registry.put_all_out(room, &close);
+        }
+    }
+
+    fn set_waiting(&mut self, is_waiting: bool) {
+        if std::mem::replace(&mut self.is_waiting, is_waiting) != is_waiting {
+            self.node.health.note_waiting(is_waiting);
+        }
+    }
+}
+
+async fn under_way<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,208 @@
+//! One node: a room, its players, and what a registry does around them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Instant,
+};
+
+use tokio::sync::broadcast;
+
+use crate::{
+    budget::Budget,
+    close::{Close, CloseCode},
+    identity::Identity,
+    names::{DuplicateNames, NameKey},
+    relay::{RelayAnswer, RelayRevision, RelayRoom},
+    room::{
+        Link, MemberId, Newcomer, Pace, RoomEvent, Rules, State, Wish, event::Watchers,
+        join::Looked,
+    },
+    wire::{Dialect, Json},
+};
+
+/// Somebody who plays on a node.
+#[derive(Debug, Default)]
+pub(super) enum Player {
+    #[default]
+    Away,
+    /// It waits for its place.
+    Joining,
+    Playing {
+        member: MemberId,
+        link: Arc<Link>,
+        /// The node's name when it joined, and its session.
+        session: (Arc<str>, u64),
+    },
+}
+
+/// Who waits for the outcome of a wish.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    Player(usize, Arc<Link>),
+    Host(Wish),
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) rules: Arc<Rules>,
+    pub(super) budget: Budget,
+    pub(super) state: Option<State>,
+    pub(super) players: Vec<Player>,
+    pub(super) waiting: HashMap<u64, Waiting>,
+    /// A request to enter the room for the first time is under way.
+    pub(super) is_entering: bool,
+    /// Which request, stream and alarm are the newest.
+    pub(super) asked: u64,
+    pub(super) stream: u64,
+    pub(super) alarm: u64,
+    /// It stands still until then.
+    pub(super) frozen: Instant,
+    pub(super) vacated: Option<Instant>,
+    /// What its members were sent of each variable.
+    pub(super) seen: Option<broadcast::Receiver<RoomEvent>>,
+    pub(super) history: BTreeMap<String, Vec<String>>,
+}
+
+const NAMES: [&str; 4] = ["ann", "ben", "eve", "sue"];
+
+impl Node {
+    pub(super) fn new(rules: Arc<Rules>, players: usize, now: Instant) -> Self {
+        Self {
+            rules,
+            budget: Budget::new(usize::MAX),
+            state: None,
+            players: std::iter::repeat_with(Player::default).take(players).collect(),
+            waiting: HashMap::new(),
+            is_entering: false,
+            asked: 0,
+            stream: 0,
+            alarm: 0,
+            frozen: now,
+            vacated: None,
+            seen: None,
+            history: BTreeMap::new(),
+        }
+    }
+
+    /// The room has come from the broker.
+    pub(super) fn load(
+        &mut self,
+        name: &Arc<str>,
+        (revision, room, taken): (RelayRevision, RelayRoom, u64),
+        pace: Pace,
+        now: Instant,
+    ) {
+        let stored = room.stored.variables.iter();
+        let variables: Vec<_> = stored
+            .map(|(name, value)| (Json::stored(name).unwrap(), Json::stored(value).unwrap()))
+            .collect();
+        let watchers = Arc::new(Watchers::default());
+        let places = (&self.budget, &watchers);
+        let mut state =
+            State::new(&self.rules, &"room".into(), Some(&variables), places, now).unwrap();
+        state.replicate(name, (revision, taken), &room, pace, now);
+        state.revive(&room.stored, now);
+        self.seen = Some(state.observers.subscribe());
+        self.state = Some(state);
+    }
+
+    /// Asks for a place for a player: what the broker is to be asked.
+    pub(super) fn reserve(&mut self, player: usize, session: u64, now: Instant) -> bool {
+        let link = Arc::new(Link::new(now));
+        let newcomer = newcomer(player, &link);
+        let Some(state) = &mut self.state else { return false };
+        let Ok(wish) = state.reserve(&newcomer, session) else { return false };
+        assert!(state.wish(session, wish));
+        self.players[player] = Player::Joining;
+        self.waiting.insert(session, Waiting::Player(player, link));
+        true
+    }
+
+    /// What came of a wish.
+    pub(super) fn outcome(&mut self, ticket: u64, outcome: &RelayAnswer, now: Instant) {
+        let Some(waiting) = self.waiting.remove(&ticket) else { return };
+        let Some(state) = &mut self.state else { return };
+        let is_done = matches!(outcome, RelayAnswer::Done { .. });
+        match waiting {
+            Waiting::Player(player, link) => {
+                self.players[player] = Player::Away;
+                let newcomer = newcomer(player, &link);
+                if is_done && let Ok(joined) = state.join_reserved(newcomer, (ticket, false), now) {
+                    let session = (state.node().unwrap().clone(), ticket);
+                    self.players[player] = Player::Playing { member: joined.id, link, session };
+                } else {
+                    state.give_up(ticket, now);
+                }
+            }
+            Waiting::Host(Wish::Remove) if is_done => self.forget(closed(), now),
+            Waiting::Host(_) => {}
+        }
+    }
+
+    /// Nobody waits any longer.
+    pub(super) fn give_up(&mut self, ticket: u64, now: Instant) {
+        let Some(waiting) = self.waiting.remove(&ticket) else { return };
+        if let Waiting::Player(player, _) = waiting {
+            self.players[player] = Player::Away;
+        }
+        if let Some(state) = &mut self.state {
+            state.give_up(ticket, now);
+        }
+    }
+
+    /// The room is gone here.
+    pub(super) fn forget(&mut self, close: Close, now: Instant) {
+        if let Some(mut state) = self.state.take() {
+            state.remove(&close, now);
+        }
+        for waiting in std::mem::take(&mut self.waiting).into_values() {
+            if let Waiting::Player(player, _) = waiting {
+                self.players[player] = Player::Away;
+            }
+        }
+        (self.vacated, self.seen) = (None, None);
+    }
+
+    /// Notes what members were sent.
+    pub(super) fn observe(&mut self) {
+        while let Some(Ok(event)) = self.seen.as_mut().map(broadcast::Receiver::try_recv) {
+            if let RoomEvent::Wrote { name, value, .. } = event {
+                self.history.entry(name.to_string()).or_default().push(value.to_string());
+            }
+        }
+    }
+}
+
+fn closed() -> Close {
+    Close::new(CloseCode::GoingAway, "the room was closed")
+}
+
+pub(super) fn duplicates(player: usize) -> DuplicateNames {
+    match player % 5 {
+        0 => DuplicateNames::Allow,
+        1 => DuplicateNames::Replace,
+        _ => DuplicateNames::Reject,
+    }
+}
+
+/// Some are the same person in two tabs, some do not mind who else has their name.
+fn newcomer(player: usize, link: &Arc<Link>) -> Newcomer<'static> {
+    let name = NAMES[player % NAMES.len()];
+    let identity = match player % 3 {
+        0 => Identity::new().id(name),
+        _ => Identity::new(),
+    };
+    Newcomer {
+        dialect: Dialect::Scratch,
+        variables: None,
+        name,
+        key: NameKey::new(name),
+        duplicates: duplicates(player),
+        identity,
+        session: None,
+        link: link.clone(),
+        outlet: Arc::new(Looked),
+        outlived: None,
+    }
+}

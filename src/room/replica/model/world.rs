@@ -1,0 +1,653 @@
+//! Nodes, their broker and what lies between them, in simulated time.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+
+use super::{
+    broker::Broker,
+    node::{Node, Player, Waiting},
+};
+use crate::{
+    close::{Close, CloseCode},
+    limits::Limits,
+    names::DuplicateNames,
+    relay::{RelayAnswer, RelayChange, RelayMessage, RelayRequest, RelayRoom},
+    room::{Eviction, Heard, Opening, Pace, Rules, Schema, Step, Wish, Write, entries},
+    store::{StoredRoom, StoredSchema},
+    wire::Json,
+};
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// How long everything goes wrong, and how long all have to come to rest after it.
+const TROUBLE: Duration = Duration::from_secs(20);
+const CALM: Duration = Duration::from_secs(45);
+const LEASE: Duration = Duration::from_secs(10);
+/// Writes and joins that a node may have on their way: more is a leak.
+const MOST_PENDING: usize = 400;
+
+#[derive(Debug)]
+enum Event {
+    Player(usize, usize),
+    Host(usize),
+    Trouble,
+    /// A request is at the broker; whether its answer is awaited.
+    Request(usize, u64, Arc<str>, Box<RelayRequest>, bool),
+    Answer(usize, u64, Arc<str>, Option<Box<RelayAnswer>>),
+    Subscribed(usize, bool),
+    Message(usize, u64, Box<RelayMessage>),
+    /// A node's stream of messages ends.
+    Ended(usize, u64),
+    Alarm(usize, u64),
+    GiveUp(usize, u64),
+}
+
+/// What may go wrong in a run.
+#[derive(Debug)]
+pub(super) struct Weather {
+    pub(super) grows: bool,
+    pub(super) loses_messages: bool,
+    pub(super) loses_requests: bool,
+    pub(super) loses_memory: bool,
+    pub(super) freezes: bool,
+    pub(super) clock_jumps: bool,
+    pub(super) hosts: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct World {
+    rng: Rng,
+    pub(super) weather: Weather,
+    start: Instant,
+    now: Instant,
+    queue: BinaryHeap<Reverse<(Instant, u64)>>,
+    events: BTreeMap<u64, Event>,
+    last: u64,
+    pub(super) broker: Broker,
+    pub(super) nodes: Vec<Node>,
+    /// When the next message of a stream may come: they come in order.
+    streams: BTreeMap<(usize, u64), Instant>,
+    /// Which variables a fixed room has: its version.
+    version: usize,
+    written: u64,
+    pub(super) faults: Vec<String>,
+}
+
+const VERSIONS: [[&str; 2]; 2] = [["x", "y"], ["x", "z"]];
+
+impl World {
+    pub(super) fn of_seed(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let weather = Weather {
+            grows: rng.bool(),
+            loses_messages: rng.bool(),
+            loses_requests: rng.bool(),
+            loses_memory: rng.u8(0..3) == 0,
+            freezes: rng.u8(0..3) == 0,
+            clock_jumps: rng.u8(0..6) == 0,
+            hosts: rng.u8(0..3) > 0,
+        };
+        let start = Instant::now();
+        let rules = Arc::new(Rules {
+            epoch: start,
+            schema: if weather.grows { Schema::Growing } else { Schema::Fixed },
+            tick: Duration::from_millis(16),
+            coalesce: false,
+            settle: None,
+            limits: Limits::default().members_per_room(rng.usize(3..12)),
+            policy: None,
+            keeper: None,
+            history: 0,
+        });
+        let nodes = (0..rng.usize(1..4)).map(|_| Node::new(rules.clone(), rng.usize(1..5), start));
+        let nodes: Vec<_> = nodes.collect();
+        let mut world = Self {
+            rng: rng.fork(),
+            start,
+            now: start,
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            last: 0,
+            broker: Broker::new(weather.loses_memory),
+            nodes,
+            streams: BTreeMap::new(),
+            version: 0,
+            written: 0,
+            faults: Vec::new(),
+            weather,
+        };
+        for node in 0..world.nodes.len() {
+            for player in 0..world.nodes[node].players.len() {
+                let pause = world.rng.u64(0..2_000);
+                world.at(pause, Event::Player(node, player));
+            }
+            if world.weather.hosts {
+                world.at(3_000, Event::Host(node));
+            }
+        }
+        world.at(2_000, Event::Trouble);
+        world
+    }
+
+    fn at(&mut self, millis: u64, event: Event) {
+        self.at_time(self.now + Duration::from_millis(millis), event);
+    }
+
+    fn at_time(&mut self, time: Instant, event: Event) {
+        self.last += 1;
+        self.queue.push(Reverse((time, self.last)));
+        self.events.insert(self.last, event);
+    }
+
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn is_troubled(&self) -> bool {
+        self.now < self.start + TROUBLE
+    }
+
+    pub(super) fn run(&mut self) {
+        while let Some(Reverse((time, number))) = self.queue.pop()
+            && time < self.start + TROUBLE + CALM
+        {
+            self.now = time;
+            if let Some(event) = self.events.remove(&number) {
+                self.happen(event);
+            }
+        }
+        self.now = self.start + TROUBLE + CALM;
+    }
+
+    /// Everyone leaves, and each node forgets its room.
+    pub(super) fn end(&mut self) {
+        for node in &mut self.nodes {
+            node.forget(Close::new(CloseCode::GoingAway, "the end"), self.now);
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        // What comes to a node that stands still waits.
+        if let Event::Player(node, _)
+        | Event::Host(node)
+        | Event::Answer(node, ..)
+        | Event::Subscribed(node, _)
+        | Event::Message(node, ..)
+        | Event::Ended(node, _)
+        | Event::Alarm(node, _)
+        | Event::GiveUp(node, _) = &event
+            && self.nodes[*node].frozen > self.now
+        {
+            let until = self.nodes[*node].frozen;
+            return self.at_time(until, event);
+        }
+        match event {
+            Event::Player(node, player) => self.play(node, player),
+            Event::Host(node) => self.host(node),
+            Event::Trouble => self.trouble(),
+            Event::Request(node, asked, name, request, is_awaited) => {
+                self.arrive(node, asked, name, &request, is_awaited);
+            }
+            Event::Answer(node, asked, name, answer) => self.answer(node, asked, &name, answer),
+            Event::Subscribed(node, is_done) => {
+                let now = self.now;
+                if is_done {
+                    self.nodes[node].stream = self.next();
+                }
+                if let Some(state) = &mut self.nodes[node].state {
+                    state.subscribed(is_done, now);
+                }
+                self.drive(node);
+            }
+            Event::Message(node, stream, message) => self.hear(node, stream, *message),
+            Event::Ended(node, stream) => {
+                let now = self.now;
+                if self.nodes[node].stream == stream {
+                    self.nodes[node].stream = 0;
+                    if let Some(state) = &mut self.nodes[node].state {
+                        state.unsubscribed(now);
+                    }
+                    self.drive(node);
+                }
+            }
+            Event::Alarm(node, alarm) if self.nodes[node].alarm == alarm => self.drive(node),
+            Event::Alarm(..) => {}
+            Event::GiveUp(node, ticket) => {
+                let now = self.now;
+                self.nodes[node].give_up(ticket, now);
+                self.drive(node);
+            }
+        }
+    }
+
+    /// Sends a request, which may get lost, come late, or be answered in vain.
+    fn ask(&mut self, node: usize, name: Arc<str>, request: RelayRequest) {
+        let asked = self.next();
+        self.nodes[node].asked = asked;
+        let is_lossy = self.is_troubled() && self.weather.loses_requests;
+        let way = if self.rng.u8(0..20) == 0 { 1..400 } else { 1..20 };
+        let mut delay = self.rng.u64(way);
+        let mut is_awaited = true;
+        if is_lossy {
+            match self.rng.u8(0..24) {
+                0 => {
+                    let answer = Event::Answer(node, asked, name, None);
+                    return self.at_time(self.now + TIMEOUT, answer);
+                }
+                1 => is_awaited = false,
+                2 => (is_awaited, delay) = (false, self.rng.u64(900..5_000)),
+                _ => {}
+            }
+        }
+        if !is_awaited {
+            self.at_time(self.now + TIMEOUT, Event::Answer(node, asked, name.clone(), None));
+        }
+        self.at(delay, Event::Request(node, asked, name, Box::new(request), is_awaited));
+    }
+
+    fn arrive(
+        &mut self,
+        node: usize,
+        asked: u64,
+        name: Arc<str>,
+        request: &RelayRequest,
+        is_awaited: bool,
+    ) {
+        let (answer, message) = self.broker.step(&name, request, self.now);
+        if is_awaited {
+            let delay = self.rng.u64(1..20);
+            self.at(delay, Event::Answer(node, asked, name, Some(Box::new(answer))));
+        }
+        let Some(message) = message else { return };
+        for node in 0..self.nodes.len() {
+            let stream = self.nodes[node].stream;
+            if stream == 0 {
+                continue;
+            }
+            if self.is_troubled() && self.weather.loses_messages && self.rng.u8(0..12) == 0 {
+                // Lost without a sign, or with one.
+                if self.rng.bool() {
+                    self.at(5, Event::Ended(node, stream));
+                }
+                continue;
+            }
+            let delay = Duration::from_millis(self.rng.u64(1..20));
+            let earliest = self.streams.entry((node, stream)).or_insert(self.now);
+            *earliest = (*earliest).max(self.now + delay);
+            let time = *earliest;
+            self.at_time(time, Event::Message(node, stream, Box::new(message.clone())));
+        }
+    }
+
+    fn answer(
+        &mut self,
+        node: usize,
+        asked: u64,
+        name: &Arc<str>,
+        answer: Option<Box<RelayAnswer>>,
+    ) {
+        let (now, it) = (self.now, &mut self.nodes[node]);
+        if it.asked != asked {
+            return;
+        }
+        if std::mem::take(&mut it.is_entering) {
+            if let Some(RelayAnswer::Room { revision, room, taken, .. }) = answer.map(|it| *it) {
+                let pace = Pace { tick: it.rules.tick, lease: LEASE };
+                it.load(name, (revision, room, taken), pace, now);
+            }
+        } else if let Some(state) = &mut it.state {
+            state.answered(answer.map(|answer| *answer), now);
+        }
+        self.drive(node);
+    }
+
+    fn hear(&mut self, node: usize, stream: u64, message: RelayMessage) {
+        let (now, it) = (self.now, &mut self.nodes[node]);
+        let Some(state) = it.state.as_mut().filter(|_| it.stream == stream) else { return };
+        if !state.listens() {
+            // It waits in the stream.
+            let message = Event::Message(node, stream, Box::new(message));
+            return self.at(1, message);
+        }
+        if let Heard::News(_) = state.hear(message, now) {}
+        self.drive(node);
+    }
+
+    /// Does what a node's task does until it waits.
+    fn drive(&mut self, node: usize) {
+        loop {
+            let (now, it) = (self.now, &mut self.nodes[node]);
+            let Some(state) = &mut it.state else { return };
+            state.advance(now);
+            let step = state.next_step(now);
+            let progress = state.progress();
+            it.vacated = state.take_aftermath().vacated.or(it.vacated);
+            let lens = state.replica.as_ref().unwrap().pending.lens();
+            if lens.iter().any(|len| *len > MOST_PENDING) {
+                self.faults.push(format!("node {node} has {lens:?} waiting"));
+            }
+            it.observe();
+            for (ticket, outcome) in progress.outcomes {
+                it.outcome(ticket, &outcome, now);
+            }
+            if let Some(close) = progress.ended {
+                it.forget(close, now);
+            }
+            match step {
+                Step::Ask(name, request) => self.ask(node, name, request),
+                Step::Enter => {
+                    let number = self.next();
+                    let name: Arc<str> = format!("n{node}.{number}").into();
+                    let state = self.nodes[node].state.as_mut();
+                    let enter = |state: &mut crate::room::State| {
+                        state.enter_again(&name, format!("e{number}"), now)
+                    };
+                    if let Some(request) = state.and_then(enter) {
+                        self.ask(node, name, request);
+                    }
+                }
+                Step::Subscribe => {
+                    let is_done = !(self.is_troubled() && self.rng.u8(0..4) == 0);
+                    let delay = self.rng.u64(1..30);
+                    self.at(delay, Event::Subscribed(node, is_done));
+                }
+                Step::Over => return,
+                Step::Wait(until) => {
+                    let alarm = self.next();
+                    self.nodes[node].alarm = alarm;
+                    if let Some(until) = until {
+                        self.at_time(until.max(self.now), Event::Alarm(node, alarm));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn play(&mut self, node: usize, player: usize) {
+        let now = self.now;
+        if !self.is_troubled() {
+            return self.check_closed(node, player);
+        }
+        let pause = self.rng.u64(10..800);
+        self.at(pause, Event::Player(node, player));
+        self.check_closed(node, player);
+        let choice = self.rng.u8(0..20);
+        let it = &mut self.nodes[node];
+        match (&it.players[player], &mut it.state) {
+            (Player::Away, None) => {
+                if !it.is_entering {
+                    self.enter(node);
+                }
+                return;
+            }
+            (Player::Away, Some(state)) => {
+                if choice == 0 && state.is_vacant() && it.waiting.is_empty() {
+                    // Nobody is there for long.
+                    if state.evict(now) == Eviction::Evicted {
+                        it.forget(Close::new(CloseCode::GoingAway, "nobody was there"), now);
+                    }
+                    return;
+                }
+                let session = self.next();
+                if self.nodes[node].reserve(player, session, now) {
+                    self.at_time(now + TIMEOUT, Event::GiveUp(node, session));
+                }
+            }
+            (Player::Playing { member, .. }, Some(state)) => {
+                let member = *member;
+                if choice < 3 {
+                    state.leave(member, now);
+                    it.players[player] = Player::Away;
+                } else {
+                    self.written += 1;
+                    let room = &state.replica.as_ref().unwrap().revision.room;
+                    let value = Json::from_plain(&format!("{room}|{}", self.written));
+                    let name = if self.weather.grows && choice == 4 {
+                        format!("v{}", self.rng.u8(0..20))
+                    } else {
+                        VERSIONS[self.version][self.rng.usize(0..2)].to_owned()
+                    };
+                    let (name, base) = (Json::from_plain(&name), 0);
+                    let write = Write { member, base, name: &name, value: Some(&value) };
+                    _ = state.submit(&write, now);
+                }
+            }
+            _ => {}
+        }
+        self.drive(node);
+    }
+
+    /// A player that was put out because the room was closed must have joined before it was.
+    fn check_closed(&mut self, node: usize, player: usize) {
+        let it = &mut self.nodes[node];
+        let Player::Playing { link, session, .. } = &it.players[player] else { return };
+        let Some(close) = link.stop_told() else { return };
+        if close.reason() == "the room was closed" && !self.weather.loses_memory {
+            let key = (session.0.to_string(), session.1);
+            let joined = self.broker.joined.get(&key);
+            let closed = self.broker.closed.last();
+            if joined.zip(closed).is_none_or(|(joined, closed)| joined > closed) {
+                self.faults.push(format!("{key:?} was put out by a close before it came"));
+            }
+        }
+        it.players[player] = Player::Away;
+    }
+
+    fn enter(&mut self, node: usize) {
+        let number = self.next();
+        let it = &mut self.nodes[node];
+        (it.is_entering, it.stream) = (true, number);
+        let names = VERSIONS[self.version];
+        let text = |text: &str| Json::from_plain(text).to_text().as_stored().to_owned();
+        let schema = if self.weather.grows { StoredSchema::Growing } else { StoredSchema::Fixed };
+        let create = RelayRoom {
+            stored: StoredRoom {
+                schema,
+                variables: names.iter().map(|name| (text(name), text("0"))).collect(),
+            },
+            max_members: it.rules.limits.members_per_room as u64,
+            is_locked: false,
+            closed: 0,
+            bans: Vec::new(),
+        };
+        let (create, epoch) = (Some(create), format!("e{number}"));
+        let enter = RelayRequest::Enter { create, epoch, known: None, was: None };
+        self.ask(node, format!("n{node}.{number}").into(), enter);
+    }
+
+    fn host(&mut self, node: usize) {
+        if !self.is_troubled() {
+            return self.unlock(node);
+        }
+        let pause = self.rng.u64(500..5_000);
+        self.at(pause, Event::Host(node));
+        let (now, ticket) = (self.now, self.next());
+        let wish = match self.rng.u8(0..12) {
+            0 => Wish::Remove,
+            1 | 2 => Wish::Change(RelayChange::Closed),
+            3 | 4 => Wish::Change(RelayChange::Locked(self.rng.bool())),
+            5 => Wish::Change(RelayChange::MaxMembers(self.rng.u64(1..12))),
+            6 => Wish::Change(RelayChange::Ban { who: "name:eve".into(), millis: 3_000 }),
+            7 => Wish::Lead { lead: ticket, is_renewal: false },
+            8 if !self.weather.grows => return self.reopen(node),
+            _ => return self.set(node),
+        };
+        let Some(state) = &mut self.nodes[node].state else { return };
+        if state.wish(ticket, wish.clone()) {
+            self.nodes[node].waiting.insert(ticket, Waiting::Host(wish));
+            self.at_time(now + TIMEOUT, Event::GiveUp(node, ticket));
+        }
+        self.drive(node);
+    }
+
+    fn set(&mut self, node: usize) {
+        let now = self.now;
+        self.written += 1;
+        let Some(state) = &mut self.nodes[node].state else { return };
+        let room = &state.replica.as_ref().unwrap().revision.room;
+        let value = format!("{room}|{}", self.written);
+        let values = VERSIONS[self.version].map(|name| (name, value.clone()));
+        _ = state.set_all(&entries(values), now);
+        self.drive(node);
+    }
+
+    /// The game's next version has other variables.
+    fn reopen(&mut self, node: usize) {
+        let now = self.now;
+        self.version = 1 - self.version;
+        let variables = VERSIONS[self.version].map(|name| (name, "0"));
+        let opening = Opening { variables: Some(entries(variables)), ..Opening::default() };
+        let Some(state) = &mut self.nodes[node].state else { return };
+        _ = state.reopen(&opening, now);
+        self.drive(node);
+    }
+
+    fn unlock(&mut self, node: usize) {
+        let (ticket, wish) = (self.next(), Wish::Change(RelayChange::Locked(false)));
+        if let Some(state) = &mut self.nodes[node].state {
+            _ = state.wish(ticket, wish);
+        }
+        self.drive(node);
+    }
+
+    fn trouble(&mut self) {
+        if !self.is_troubled() {
+            return;
+        }
+        let pause = self.rng.u64(500..6_000);
+        self.at(pause, Event::Trouble);
+        let (now, node) = (self.now, self.rng.usize(0..self.nodes.len()));
+        match self.rng.u8(0..4) {
+            0 if self.weather.loses_memory => {
+                if self.rng.bool() {
+                    self.broker.lose_last(now);
+                } else {
+                    self.broker.lose_all();
+                }
+                // Its connections are gone with it.
+                for node in 0..self.nodes.len() {
+                    let stream = self.nodes[node].stream;
+                    self.at(1, Event::Ended(node, stream));
+                }
+            }
+            1 if self.weather.freezes => {
+                let time = Duration::from_millis(self.rng.u64(100..14_000));
+                self.nodes[node].frozen = now + time;
+            }
+            2 if self.weather.clock_jumps => {
+                let time = Duration::from_millis(self.rng.u64(100..20_000));
+                self.broker.set_clock_forward(time);
+            }
+            _ => {}
+        }
+    }
+
+    /// What does not hold now that all is at rest.
+    pub(super) fn wrongs(&mut self) -> Vec<String> {
+        let mut wrongs = std::mem::take(&mut self.faults);
+        let there = self.broker.room(self.now);
+        let sessions = self.broker.sessions();
+        let mut seated = BTreeSet::new();
+        for (number, node) in self.nodes.iter_mut().enumerate() {
+            node.observe();
+            let Some(state) = &node.state else { continue };
+            let Some((revision, room)) = &there else {
+                wrongs.push(format!("node {number} has a room that is nowhere"));
+                continue;
+            };
+            let replica = state.replica.as_ref().unwrap();
+            if replica.revision != *revision {
+                wrongs
+                    .push(format!("node {number} is at {:?}, not {revision:?}", replica.revision));
+            }
+            let here = state.as_relayed(self.now);
+            let sorted = |room: &RelayRoom| {
+                let variables: BTreeMap<_, _> = room.stored.variables.iter().cloned().collect();
+                (variables, room.stored.schema, room.max_members, room.is_locked)
+            };
+            if sorted(&here) != sorted(room) {
+                wrongs.push(format!("node {number} has {here:?}, not {room:?}"));
+            }
+            if replica.pending.lens() != [0; 3] {
+                wrongs.push(format!("node {number} has {:?} waiting", replica.pending.lens()));
+            }
+            let members = state.members.iter().filter_map(|(_, member)| member.session);
+            let members: BTreeSet<_> = members.collect();
+            let name = replica.node.to_string();
+            let at_broker = sessions.keys().filter(|(node, _)| *node == name);
+            let at_broker: BTreeSet<_> = at_broker.map(|(_, session)| *session).collect();
+            if members != at_broker || replica.seats.sessions() != Vec::from_iter(members.clone()) {
+                let seats = replica.seats.sessions();
+                wrongs.push(format!("node {number}: {members:?}, {seats:?}, {at_broker:?} there"));
+            }
+            seated.extend(members.into_iter().map(|session| (name.clone(), session)));
+        }
+        let ghosts: Vec<_> = sessions.keys().filter(|session| !seated.contains(session)).collect();
+        if !ghosts.is_empty() {
+            wrongs.push(format!("ghosts: {ghosts:?}"));
+        }
+        if !self.weather.loses_memory {
+            wrongs.extend(self.wrong_names());
+            wrongs.extend(self.wrong_order());
+        }
+        self.end();
+        for (number, node) in self.nodes.iter().enumerate() {
+            if node.budget.used() != 0 {
+                wrongs.push(format!("node {number} has {} bytes left", node.budget.used()));
+            }
+        }
+        wrongs
+    }
+
+    /// A name that somebody has for itself is nobody else's who came later.
+    fn wrong_names(&self) -> Option<String> {
+        let mut names = BTreeMap::<_, Vec<_>>::new();
+        for node in &self.nodes {
+            let Some(state) = &node.state else { continue };
+            for (_, member) in state.members.iter() {
+                names.entry(member.key.as_str().to_owned()).or_default().push(member.session);
+            }
+        }
+        // Those who share a name may have come after one who has it for itself; but of others, the last
+        // has found it free.
+        let own = |session: &Option<u64>| self.is_own(*session);
+        let twice = names.into_iter().find(|(_, all)| all.iter().filter(|it| own(it)).count() > 1);
+        twice.map(|(name, all)| format!("{name} is {all:?}"))
+    }
+
+    fn is_own(&self, session: Option<u64>) -> bool {
+        self.nodes.iter().any(|node| {
+            node.players.iter().enumerate().any(|(player, it)| match it {
+                Player::Playing { session: (_, number), .. } => {
+                    Some(*number) == session
+                        && super::node::duplicates(player) != DuplicateNames::Allow
+                }
+                _ => false,
+            })
+        })
+    }
+
+    /// What a node's members are sent of a variable never goes back.
+    fn wrong_order(&self) -> Option<String> {
+        for (number, node) in self.nodes.iter().enumerate() {
+            for (name, seen) in &node.history {
+                let mut at = &0;
+                for value in seen.iter().filter(|value| value.contains('|')) {
+                    match self.broker.order.get(value) {
+                        Some(here) if here >= at => at = here,
+                        _ => return Some(format!("node {number} goes back to {name}={value}")),
+                    }
+                }
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,373 @@
+//! What waits in a room for its place in the broker's order: one queue of all requests.
+
+use std::collections::VecDeque;
+
+use crate::{
+    budget::Charge,
+    relay::{RelayChange, RelayNews, RelayRequest, RelaySession, RelayWrite},
+    room::order::Author,
+    wire::Text,
+};
+
+/// A write that is not in the order yet.
+#[derive(Debug)]
+pub(in crate::room) struct PendingWrite {
+    pub(in crate::room) author: Option<Author>,
+    pub(in crate::room) name: Text,
+    /// `None` drops the variable.
+    pub(in crate::room) value: Option<Text>,
+    /// The variable need not be there.
+    pub(in crate::room) creates: bool,
+    /// The next write is to be seen together with this one.
+    pub(in crate::room) is_more: bool,
+}
+
+/// A request that somebody waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Join {
+        session: RelaySession,
+        replaces: Vec<u64>,
+    },
+    Change(RelayChange),
+    Remove,
+    Tell(RelayNews),
+    /// A lead begins, or goes on.
+    Lead {
+        lead: u64,
+        is_renewal: bool,
+    },
+    Resign(u64),
+}
+
+/// A wish and the ticket by which its outcome is known.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) ticket: u64,
+    pub(super) wish: Wish,
+    /// The number of the last attempt, if there was one: the broker may have taken it.
+    pub(super) attempt: Option<u64>,
+}
+
+impl Ask {
+    /// The request of the next attempt. A change keeps its number, because it must not be made twice.
+    /// The others may be repeated, and get a new one: a refusal takes a number too.
+    fn request(&mut self, numbered: &mut u64) -> RelayRequest {
+        let number = match (&self.wish, self.attempt) {
+            (Wish::Change(_) | Wish::Remove, Some(number)) => number,
+            _ => {
+                *numbered += 1;
+                *numbered
+            }
+        };
+        self.attempt = Some(number);
+        match self.wish.clone() {
+            Wish::Join { session, replaces } => RelayRequest::Join { number, session, replaces },
+            Wish::Change(change) => RelayRequest::Change { number, change },
+            Wish::Remove => RelayRequest::Remove { number },
+            Wish::Tell(news) => RelayRequest::Tell(news),
+            Wish::Lead { lead, .. } => RelayRequest::Lead { number, lead },
+            Wish::Resign(lead) => RelayRequest::Resign { number, lead },
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Entry {
+    Write(PendingWrite),
+    Ask(Ask),
+}
+
+/// What the broker was sent, and has not come back through the order.
+#[derive(Debug)]
+pub(super) enum Sent {
+    Write(PendingWrite),
+    Change(Ask),
+}
+
+/// What the queue has for the next request.
+#[derive(Debug)]
+pub(super) enum Taken {
+    Leave(Vec<u64>),
+    Writes,
+    Ask(Ask),
+}
+
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// What the broker was not sent yet, in order. While it is away, or does not keep up, it holds the
+    /// latest value of each variable.
+    entries: VecDeque<Entry>,
+    /// The cost of the writes among them.
+    bytes: usize,
+    /// By number.
+    sent: VecDeque<(u64, Sent)>,
+    /// The first number of writes that were sent and not answered.
+    doubtful: Option<u64>,
+    /// Sessions that are over.
+    leaves: Vec<u64>,
+    charge: Charge,
+}
+
+/// What a write costs beside its texts while it waits.
+const PENDING_COST: usize = 120;
+/// How many bytes of texts one request has, about.
+const REQUEST_BYTES: usize = 64 << 10;
+
+impl PendingWrite {
+    fn cost(&self) -> usize {
+        let value = self.value.as_ref().map_or(0, |value| value.as_json().len());
+        PENDING_COST + self.name.as_json().len() + value
+    }
+
+    fn as_sent(&self) -> RelayWrite {
+        RelayWrite {
+            name: self.name.as_json().to_owned(),
+            value: self.value.as_ref().map(|value| value.as_stored().to_owned()),
+            creates: self.creates,
+        }
+    }
+}
+
+impl Pending {
+    pub(super) fn new(charge: Charge) -> Self {
+        Self {
+            entries: VecDeque::new(),
+            bytes: 0,
+            sent: VecDeque::new(),
+            doubtful: None,
+            leaves: Vec::new(),
+            charge,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.sent.is_empty() && self.leaves.is_empty()
+    }
+
+    /// Queues a write; false if there is no memory for it. If the broker is away or does not keep up,
+    /// the write replaces an older value of its variable.
+    pub(super) fn submit(&mut self, mut write: PendingWrite, is_away: bool) -> bool {
+        let is_behind = is_away || self.bytes > REQUEST_BYTES;
+        let replaced = if is_behind { self.replaced_by(&write) } else { None };
+        let freed = replaced.map_or(0, |(_, cost)| cost);
+        if !self.charge.grow(write.cost().saturating_sub(freed)) {
+            return false;
+        }
+        self.charge.shrink(freed.saturating_sub(write.cost()));
+        if let Some(Entry::Write(old)) = replaced.and_then(|(at, _)| self.entries.remove(at)) {
+            write.creates |= old.creates;
+        }
+        self.bytes = self.bytes + write.cost() - freed;
+        self.entries.push_back(Entry::Write(write));
+        true
+    }
+
+    /// The place and the cost of an older value that the broker need not be sent any more.
+    fn replaced_by(&self, write: &PendingWrite) -> Option<(usize, usize)> {
+        let is_same = |entry: &Entry| matches!(entry, Entry::Write(old) if old.name == write.name);
+        let at = self.entries.iter().rposition(is_same)?;
+        match &self.entries[at] {
+            Entry::Write(old) if old.value.is_some() && write.value.is_some() => {
+                Some((at, old.cost()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The write that was queued last, if nothing else was queued since.
+    pub(super) fn last_write(&mut self) -> Option<&mut PendingWrite> {
+        match self.entries.back_mut()? {
+            Entry::Write(write) => Some(write),
+            Entry::Ask(_) => None,
+        }
+    }
+
+    pub(super) fn ask(&mut self, ticket: u64, wish: Wish) {
+        self.entries.push_back(Entry::Ask(Ask { ticket, wish, attempt: None }));
+    }
+
+    /// Puts back a request that was not answered, or not done.
+    pub(super) fn ask_again(&mut self, ask: Ask) {
+        self.entries.push_front(Entry::Ask(ask));
+    }
+
+    /// Takes back a wish that waits; its last attempt, if there was one.
+    pub(super) fn cancel(&mut self, ticket: u64) -> Option<Ask> {
+        let is_it = |entry: &Entry| matches!(entry, Entry::Ask(ask) if ask.ticket == ticket);
+        let at = self.entries.iter().position(is_it)?;
+        match self.entries.remove(at)? {
+            Entry::Ask(ask) => Some(ask),
+            Entry::Write(_) => None,
+        }
+    }
+
+    /// The tickets of all wishes.
+    pub(super) fn tickets(&self) -> impl Iterator<Item = u64> {
+        let waiting = self.entries.iter().filter_map(|entry| match entry {
+            Entry::Ask(ask) => Some(ask.ticket),
+            Entry::Write(_) => None,
+        });
+        waiting.chain(self.sent.iter().filter_map(|(_, sent)| match sent {
+            Sent::Change(ask) => Some(ask.ticket),
+            Sent::Write(_) => None,
+        }))
+    }
+
+    pub(super) fn leave(&mut self, session: u64) {
+        self.leaves.push(session);
+    }
+
+    pub(super) fn leave_again(&mut self, sessions: Vec<u64>) {
+        self.leaves.extend(sessions);
+    }
+
+    /// Forgets what another node was to be sent, which this one was before: its sessions are over, and
+    /// its numbers count no more. Its writes and changes wait again.
+    pub(super) fn renumber(&mut self) {
+        self.leaves.clear();
+        self.doubtful = None;
+        for entry in &mut self.entries {
+            if let Entry::Ask(ask) = entry {
+                ask.attempt = None;
+            }
+        }
+        for (_, sent) in std::mem::take(&mut self.sent).into_iter().rev() {
+            match sent {
+                Sent::Write(write) => {
+                    self.bytes += write.cost();
+                    self.entries.push_front(Entry::Write(write));
+                }
+                Sent::Change(ask) => {
+                    self.entries.push_front(Entry::Ask(Ask { attempt: None, ..ask }));
+                }
+            }
+        }
+    }
+
+    /// The next request, of a room that may have `most` variables.
+    pub(super) fn take(
+        &mut self,
+        numbered: &mut u64,
+        most: u64,
+        may_write: bool,
+    ) -> Option<(Taken, RelayRequest)> {
+        // First, because a higher number would keep them out.
+        if let Some(first) = self.doubtful
+            && let Some(request) = self.sent_from(first, most)
+        {
+            return Some((Taken::Writes, request));
+        }
+        if !self.leaves.is_empty() {
+            *numbered += 1;
+            let sessions = std::mem::take(&mut self.leaves);
+            let request = RelayRequest::Leave { number: *numbered, sessions: sessions.clone() };
+            return Some((Taken::Leave(sessions), request));
+        }
+        match self.entries.front()? {
+            Entry::Ask(_) => {
+                let Some(Entry::Ask(mut ask)) = self.entries.pop_front() else { return None };
+                let request = ask.request(numbered);
+                Some((Taken::Ask(ask), request))
+            }
+            Entry::Write(_) if may_write => {
+                let first = *numbered + 1;
+                self.send(numbered);
+                self.doubtful = Some(first);
+                Some((Taken::Writes, self.sent_from(first, most)?))
+            }
+            Entry::Write(_) => None,
+        }
+    }
+
+    /// Whether a write is next.
+    pub(super) fn is_write_next(&self) -> bool {
+        self.leaves.is_empty() && matches!(self.entries.front(), Some(Entry::Write(_)))
+    }
+
+    /// Moves as many writes as one request has.
+    fn send(&mut self, numbered: &mut u64) {
+        let mut bytes = 0;
+        while let (count, cost) = self.next_group()
+            && count > 0
+            && (bytes == 0 || bytes + cost <= REQUEST_BYTES)
+        {
+            bytes += cost;
+            self.bytes -= cost;
+            for entry in self.entries.drain(..count) {
+                if let Entry::Write(write) = entry {
+                    *numbered += 1;
+                    self.sent.push_back((*numbered, Sent::Write(write)));
+                }
+            }
+        }
+    }
+
+    /// How many writes are to be sent together next, and what they cost.
+    fn next_group(&self) -> (usize, usize) {
+        let (mut count, mut cost) = (0, 0);
+        for entry in &self.entries {
+            let Entry::Write(write) = entry else { break };
+            count += 1;
+            cost += write.cost();
+            if !write.is_more {
+                break;
+            }
+        }
+        (count, cost)
+    }
+
+    /// The request for what was sent under these numbers; `None` if all of it has come back.
+    fn sent_from(&mut self, first: u64, most: u64) -> Option<RelayRequest> {
+        let sent = self.sent.iter().skip_while(|(number, _)| *number < first);
+        let writes: Vec<_> = sent
+            .filter_map(|(number, sent)| match sent {
+                Sent::Write(write) => Some((*number, write.as_sent())),
+                Sent::Change(_) => None,
+            })
+            .collect();
+        let Some((first, _)) = writes.first() else {
+            self.doubtful = None;
+            return None;
+        };
+        let (first, writes) = (*first, writes.into_iter().map(|(_, write)| write).collect());
+        Some(RelayRequest::Write { first, most, writes })
+    }
+
+    /// The broker has taken the writes that it was sent last.
+    pub(super) fn answered(&mut self) {
+        self.doubtful = None;
+    }
+
+    /// The broker has taken a change, which will come back.
+    pub(super) fn changed(&mut self, number: u64, ask: Ask) {
+        self.sent.push_back((number, Sent::Change(ask)));
+    }
+
+    /// Takes out what was sent under the lowest number, if that is not above this one.
+    pub(super) fn came_back(&mut self, number: u64) -> Option<(u64, Sent)> {
+        let (first, _) = self.sent.front()?;
+        let back = if *first <= number { self.sent.pop_front()? } else { return None };
+        if let Sent::Write(write) = &back.1 {
+            self.charge.shrink(write.cost());
+        }
+        Some(back)
+    }
+
+    /// The writes that wait, in order.
+    pub(super) fn writes(&self) -> impl DoubleEndedIterator<Item = &PendingWrite> {
+        let sent = self.sent.iter().filter_map(|(_, sent)| match sent {
+            Sent::Write(write) => Some(write),
+            Sent::Change(_) => None,
+        });
+        sent.chain(self.entries.iter().filter_map(|entry| match entry {
+            Entry::Write(write) => Some(write),
+            Entry::Ask(_) => None,
+        }))
+    }
+
+    #[cfg(test)]
+    pub(super) fn lens(&self) -> [usize; 3] {
+        [self.entries.len(), self.sent.len(), self.leaves.len()]
+    }
+}

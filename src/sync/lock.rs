@@ -1,0 +1,131 @@
+//! The lock of a room and of the registry, under which nothing of the host's is dropped.
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    ops::{Deref, DerefMut},
+};
+
+#[cfg(not(shuttle))]
+use parking_lot as raw;
+#[cfg(shuttle)]
+use shuttle_parking_lot as raw;
+
+thread_local! {
+    /// How many locks this thread holds.
+    static HELD: Cell<usize> = const { Cell::new(0) };
+    /// What is to be dropped when it holds none any more.
+    static DEFERRED: RefCell<Vec<Box<dyn Any>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Drops a value of the host's. If this thread holds a lock, that is done once it is free: the value's
+/// `Drop` may ask the room or the registry for something, and would wait for ever.
+pub(crate) fn drop_unlocked(value: impl Any) {
+    // Without its thread's locals, a thread is at its end and holds no lock.
+    let is_held = HELD.try_with(|held| held.get() > 0).unwrap_or(false);
+    if is_held {
+        DEFERRED.with(|deferred| deferred.borrow_mut().push(Box::new(value)));
+    } else {
+        drop(value);
+    }
+}
+
+/// Stands for a lock that this thread holds.
+#[derive(Debug)]
+pub(crate) struct Held(());
+
+impl Held {
+    pub(crate) fn begin() -> Self {
+        HELD.with(|held| held.set(held.get() + 1));
+        Self(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let left = HELD.with(|held| {
+            held.set(held.get() - 1);
+            held.get()
+        });
+        if left == 0 {
+            // One at a time: each may defer others.
+            while let Some(value) = DEFERRED.with(|deferred| deferred.borrow_mut().pop()) {
+                drop(value);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct RwLock<T>(raw::RwLock<T>);
+
+// The guards' fields are dropped in this order: first the lock is free.
+pub(crate) struct ReadGuard<'a, T>(raw::RwLockReadGuard<'a, T>, Held);
+pub(crate) struct WriteGuard<'a, T>(raw::RwLockWriteGuard<'a, T>, Held);
+
+impl<T> RwLock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(raw::RwLock::new(value))
+    }
+
+    pub(crate) fn read(&self) -> ReadGuard<'_, T> {
+        ReadGuard(self.0.read(), Held::begin())
+    }
+
+    pub(crate) fn write(&self) -> WriteGuard<'_, T> {
+        WriteGuard(self.0.write(), Held::begin())
+    }
+}
+
+impl<T> Deref for ReadGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> Deref for WriteGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for WriteGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    struct Asks(Arc<RwLock<usize>>);
+
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            *self.0.write() += 1;
+        }
+    }
+
+    #[test]
+    fn what_is_dropped_under_locks_is_dropped_behind_the_last() {
+        let (inner, outer) = (Arc::new(RwLock::new(0)), RwLock::new(()));
+        {
+            let _outer = outer.write();
+            let inner_guard = inner.read();
+            drop_unlocked(Asks(inner.clone()));
+            drop_unlocked(Asks(inner.clone()));
+            drop(inner_guard);
+            assert_eq!(*inner.read(), 0);
+        }
+        assert_eq!(*inner.read(), 2);
+        drop_unlocked(Asks(inner.clone()));
+        assert_eq!(*inner.read(), 3);
+    }
+}
