@@ -130,7 +130,8 @@ impl Mount {
         }
         let request = registry.rules.policy.is_some().then(|| Box::new(parts));
         let caller = Caller { identity, request, scratch_framing: self.scratch_framing };
-        tokio::spawn(async move {
+        let tasks = registry.tasks.clone();
+        tasks.serve(async move {
             // Else the client went away before the response was written.
             if let Ok(upgraded) = upgrade.await {
                 session::serve(upgraded, registry, caller, session).await;

@@ -10,12 +10,17 @@ mod host;
 mod open;
 mod recall;
 mod seat;
+mod shutdown;
+mod tasks;
 mod transfer;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
 
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::task::unconstrained;
 
 pub use builder::{BuildError, Creators, RoomRegistryBuilder};
 pub use cluster::{Lead, RelayStats};
@@ -24,21 +29,22 @@ pub(crate) use enter::EnterError;
 pub use host::RoomSummary;
 pub use open::{OpenError, OpenRoom};
 pub(crate) use seat::Seat;
+pub(crate) use shutdown::shutting_down;
 pub use transfer::{Imported, TransferError};
 
 use crate::{
     budget::Budget,
-    close::{Close, CloseCode},
     names::{DuplicateNames, UsernameRules},
     policy::Judging,
-    room::{Activity, Caretaker, Rules, Shared, State, Watchers},
+    room::{Activity, Caretaker, Rules, Shared, Task, Watchers},
     store::StoreStats,
-    sync::RwLock,
+    sync::{Handle, RwLock},
     wire::{Dialect, ScratchValues},
 };
 use bans::Bans;
 use cluster::Node;
 use emptied::Emptied;
+use tasks::Tasks;
 
 /// All rooms of a host, behind any number of mounts. Cheap to clone; each clone is a handle on the
 /// same rooms. When the last handle and the last mount are gone, so are the rooms and every task.
@@ -70,8 +76,10 @@ pub(crate) struct Inner {
     budget: Budget,
     /// What rooms did that are no more.
     gone: Mutex<Activity>,
+    pub(crate) tasks: Arc<Tasks>,
     /// If there is a broker.
     node: Option<Arc<Node>>,
+    itself: Weak<Self>,
 }
 
 /// What is asked of a newcomer, and of what it sends.
@@ -122,7 +130,12 @@ impl RoomRegistry {
         RoomRegistryBuilder::default().make()
     }
 
-    fn with(rules: Rules, admission: Admission, node: Option<Arc<Node>>) -> Self {
+    fn with(
+        rules: Rules,
+        admission: Admission,
+        node: Option<Arc<Node>>,
+        tasks: Arc<Tasks>,
+    ) -> Self {
         let budget = Budget::new(rules.limits.state_bytes);
         let inner = Arc::new_cyclic(|inner| Inner {
             rules: Arc::new(rules),
@@ -134,7 +147,9 @@ impl RoomRegistry {
             watchers: Arc::default(),
             budget,
             gone: Mutex::default(),
+            tasks,
             node,
+            itself: inner.clone(),
         });
         Self { inner }
     }
@@ -202,74 +217,7 @@ impl RoomRegistry {
     pub fn is_draining(&self) -> bool {
         self.inner.drain.is_draining()
     }
-
-    /// Closes every session with 1001 and refuses new ones; ends when all are gone, and the store
-    /// has all values, or `grace` is over. Returns whether that is so; then no task of the registry
-    /// is left. Where sessions do not end in time, saving still gets a second.
-    ///
-    /// Sessions are closed in no order, and, where there are many, over some time (at most a quarter
-    /// of `grace`), so that their clients do not come back in one instant.
-    ///
-    /// axum's graceful shutdown does not wait for upgraded connections (HTTP/1), or waits for them
-    /// for ever (HTTP/2): call this on the same signal.
-    pub async fn shutdown(&self, grace: Duration) -> bool {
-        Judging::refuse();
-        // Half of the time is for the rest: the broker and the store.
-        let last_words_until = Instant::now() + LONGEST_GRACE.min(grace) / 2;
-        let rooms: Vec<_> = {
-            // Under the lock, so that no room is created after it; a join looks at it once more.
-            let rooms = self.inner.rooms.write();
-            self.inner.drain.begin(last_words_until);
-            rooms.values().cloned().collect()
-        };
-        let links: Vec<_> = rooms.iter().flat_map(|room| room.links()).collect();
-        let close = Close::new(CloseCode::GoingAway, "the server is shutting down");
-        let all_gone = async {
-            let groups = links.chunks(AT_ONCE);
-            let pause = PAUSE.min(grace / (4 * groups.len().max(1) as u32));
-            for group in groups {
-                group.iter().for_each(|link| link.stop(close.clone()));
-                sleep(pause).await;
-            }
-            self.inner.drain.empty().await;
-        };
-        let begun = Instant::now();
-        let mut is_done = timeout(grace, all_gone).await.is_ok();
-        // The broker is to have what was written last, and to know who has left.
-        let told = async {
-            while rooms.iter().any(|room| room.read(State::is_untold)) {
-                sleep(PAUSE).await;
-            }
-        };
-        is_done &= timeout(grace.saturating_sub(begun.elapsed()).max(SAVING), told).await.is_ok();
-        if let Some(keeper) = &self.inner.rules.keeper {
-            let left = grace.saturating_sub(begun.elapsed()).max(SAVING);
-            let saved = async {
-                while keeper.flush(left).await.is_err() {
-                    sleep(AGAIN).await;
-                }
-            };
-            is_done &= timeout(left, saved).await.is_ok();
-        }
-        if let Some(node) = &self.inner.node {
-            node.end();
-        }
-        self.inner.emptied.close();
-        is_done
-    }
 }
-
-/// How many sessions a shutdown closes at once, and how long it then waits.
-const AT_ONCE: usize = 64;
-const PAUSE: Duration = Duration::from_millis(10);
-
-/// Members may go on writing for half of this at most: no moment lies so far ahead as some graces.
-const LONGEST_GRACE: Duration = Duration::from_secs(60);
-
-/// Between two attempts of a shutdown to save.
-const AGAIN: Duration = Duration::from_millis(200);
-/// How long a shutdown tries to save what is not saved yet, at least.
-const SAVING: Duration = Duration::from_secs(1);
 
 impl Inner {
     /// What all rooms and sessions pay from.
@@ -282,6 +230,21 @@ impl Caretaker for Inner {
     fn vacated(&self, room: &Arc<Shared>, since: std::time::Instant) {
         self.emptied.push(since, room);
     }
+
+    fn stalled(&self, room: &Arc<Shared>) {
+        if let Some(registry) = self.itself.upgrade() {
+            registry.begin_sync(room, None);
+        }
+    }
+
+    fn runtime(&self, preferred: Option<&Handle>) -> Option<Handle> {
+        self.tasks.runtime(preferred)
+    }
+
+    fn spawn(&self, runtime: &Handle, task: Task) {
+        // The task yields by itself: tokio's budget would let a socket seem blocked to it.
+        self.tasks.spawn_on(runtime, unconstrained(task));
+    }
 }
 
 impl Drop for Inner {
@@ -289,5 +252,6 @@ impl Drop for Inner {
         if let Some(keeper) = &self.rules.keeper {
             keeper.end();
         }
+        self.tasks.end();
     }
 }

@@ -59,7 +59,7 @@ pub(crate) use opening::Opening;
 pub(crate) use order::{Outlook, Write, WriteError};
 pub(crate) use replica::{Heard, Pace, Progress, Step, Wish};
 pub(crate) use settle::CLIENT_LAG;
-pub(crate) use shared::{Caretaker, Shared};
+pub(crate) use shared::{Caretaker, Shared, Task};
 pub(crate) use snapshot::Snapshot;
 pub use state::Schema;
 pub(crate) use state::{Eviction, Rules, Start, State};

@@ -11,7 +11,7 @@ mod socket;
 mod upkeep;
 mod writer;
 
-use std::{future::poll_fn, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{future::poll_fn, panic::AssertUnwindSafe, sync::Arc, task::Poll, time::Duration};
 
 use futures_util::FutureExt;
 use hyper::upgrade::Upgraded;
@@ -28,7 +28,7 @@ use crate::{
     close::{Close, CloseCode},
     metrics,
     outbox::Outbox,
-    registry::{Inner, Seat, Session},
+    registry::{Inner, Seat, Session, shutting_down},
     room::Link,
     wire::{ClientMessage, Dialect, Frame},
 };
@@ -57,14 +57,28 @@ async fn talk(upgraded: Upgraded, registry: Arc<Inner>, caller: Caller, session:
     let (budget, values) = (registry.budget(), registry.admission.scratch_values);
     let mut reader = Reader::new(&socket, &link, limits, budget, values).await;
     let talk = Talk { registry: &registry, link: &link, socket: &socket };
-    let talked = AssertUnwindSafe(async {
-        match session.ordinal > limits.sessions {
-            true => End::Close(talk.refuse(&mut reader).await),
-            false => talk.run(&mut reader, caller).await,
-        }
-    });
-    let end = talked.catch_unwind().await.unwrap_or_else(|_| End::Close(fault()));
-    conclude(&socket, &mut reader, end, limits.close_timeout).await;
+    let played = async {
+        let talked = AssertUnwindSafe(async {
+            match session.ordinal > limits.sessions {
+                true => End::Close(talk.refuse(&mut reader).await),
+                false => talk.run(&mut reader, caller).await,
+            }
+        });
+        let end = talked.catch_unwind().await.unwrap_or_else(|_| End::Close(fault()));
+        conclude(&socket, &mut reader, end, limits.close_timeout).await;
+    };
+    // Its member has left with it.
+    if registry.tasks.over().run_until_cancelled(played).await.is_none() {
+        let close = shutting_down();
+        socket.with(|writer| {
+            if !writer.is_closed() {
+                // Its code is the same in all dialects.
+                writer.close(Frame::close(close.code.code(Dialect::Spec), close.reason()));
+            }
+        });
+        // As far as the socket takes it at once.
+        poll_fn(|cx| Poll::Ready(_ = socket.poll_written(cx))).await;
+    }
 }
 
 /// What a session and its room share.
@@ -123,8 +137,7 @@ impl Talk<'_> {
                 biased;
                 first = timeout_at(deadline, reader.first_text()) => first,
                 () = self.registry.drain.begun() => {
-                    let reason = "the server is shutting down";
-                    return Err(End::Close(Close::new(CloseCode::GoingAway, reason)));
+                    return Err(End::Close(shutting_down()));
                 }
             };
             let frame = first.map_err(|_| End::Close(Close::protocol("no handshake came")))??;

@@ -2,11 +2,11 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Once, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use tokio::{
     runtime::Handle,
@@ -28,7 +28,8 @@ pub(super) const PACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Sampler {
     registry: Weak<Inner>,
-    begun: Once,
+    /// Held by the task that looks.
+    running: Mutex<Weak<()>>,
     seen: RwLock<Seen>,
 }
 
@@ -66,17 +67,26 @@ pub(super) struct Plots {
 impl Sampler {
     pub(super) fn new(rooms: &RoomRegistry) -> Arc<Self> {
         let registry = Arc::downgrade(rooms.inner());
-        let sampler = Arc::new(Self { registry, begun: Once::new(), seen: RwLock::default() });
+        let sampler =
+            Arc::new(Self { registry, running: Mutex::default(), seen: RwLock::default() });
         sampler.begin();
         sampler
     }
 
-    /// From the first call on that comes from a runtime.
+    /// From the first call on that comes from a runtime, and again if that has ended.
     fn begin(self: &Arc<Self>) {
-        if let Ok(runtime) = Handle::try_current() {
-            self.begun.call_once(|| {
-                self.look(None);
-                runtime.spawn(run(Arc::downgrade(self)));
+        let mut running = self.running.lock();
+        if running.strong_count() == 0
+            && let Some(registry) = self.registry.upgrade()
+            && Handle::try_current().is_ok()
+        {
+            self.look(None);
+            let is_running = Arc::new(());
+            *running = Arc::downgrade(&is_running);
+            let looking = run(Arc::downgrade(self));
+            registry.tasks.spawn(async move {
+                looking.await;
+                drop(is_running);
             });
         }
     }

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Admission, RoomRegistry, cluster::Node};
+use tokio::runtime::Handle;
+
+use super::{Admission, RoomRegistry, cluster::Node, tasks::Tasks};
 use crate::{
     limits::Limits,
     names::{DuplicateNames, UsernameRules},
@@ -25,6 +27,7 @@ pub struct RoomRegistryBuilder {
     admission: Admission,
     store: Option<Box<dyn RoomStore>>,
     relay: Option<Box<dyn Relay>>,
+    runtime: Option<Handle>,
     flush_interval: Duration,
     stored_room_ttl: Option<Duration>,
 }
@@ -102,6 +105,7 @@ impl Default for RoomRegistryBuilder {
             admission: Admission::default(),
             store: None,
             relay: None,
+            runtime: None,
             flush_interval: Duration::from_millis(100),
             stored_room_ttl: None,
         }
@@ -195,6 +199,14 @@ impl RoomRegistryBuilder {
     /// broker keeps rooms; with a store too it is [`BuildError::StoreAndRelay`].
     pub fn relay(mut self, relay: impl Relay) -> Self {
         self.relay = Some(Box::new(relay));
+        self
+    }
+
+    /// The runtime on which the registry's tasks run, except those of connections, which run where they
+    /// are served. Default: one that serves connections, or until there is one, that of the caller. If it
+    /// ends or does not run them, another does.
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
         self
     }
 
@@ -293,6 +305,6 @@ impl RoomRegistryBuilder {
         }
         self.rules.settle = self.rules.settle.map(|settle| LONGEST.min(settle));
         let node = self.relay.map(|relay| Arc::new(Node::new(relay)));
-        RoomRegistry::with(self.rules, self.admission, node)
+        RoomRegistry::with(self.rules, self.admission, node, Tasks::new(self.runtime))
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{task::AbortHandle, time::sleep_until};
+use tokio::time::sleep_until;
 
 use super::Inner;
 use crate::room::{Eviction, Shared, State};
@@ -25,8 +25,8 @@ struct Queue {
     rooms: BTreeMap<Ticket, Weak<Shared>>,
     tickets: HashMap<Arc<str>, Ticket>,
     last: u64,
-    /// The task that forgets them; runs while there are any.
-    janitor: Option<AbortHandle>,
+    /// Held by the task that forgets them, which runs while there are any.
+    janitor: Weak<()>,
     /// The registry has shut down, and no task of it is to be left.
     is_closed: bool,
 }
@@ -66,11 +66,16 @@ impl Emptied {
         queue.rooms.insert(ticket, Arc::downgrade(room));
         queue.tickets.insert(room.id().clone(), ticket);
         // One may also have died with its runtime.
-        if queue.janitor.as_ref().is_none_or(AbortHandle::is_finished)
+        if queue.janitor.strong_count() == 0
             && let Some(registry) = self.registry.upgrade()
         {
-            let task = forget(self.registry.clone(), registry.empty_room_ttl());
-            queue.janitor = room.runtime().map(|runtime| runtime.spawn(task).abort_handle());
+            let is_running = Arc::new(());
+            queue.janitor = Arc::downgrade(&is_running);
+            let forgetting = forget(self.registry.clone(), registry.empty_room_ttl());
+            registry.tasks.spawn(async move {
+                forgetting.await;
+                drop(is_running);
+            });
         }
     }
 
@@ -79,15 +84,12 @@ impl Emptied {
         self.queue.lock().take_out(id);
     }
 
-    /// Ends the janitor for good.
+    /// Forgets none any more.
     pub(super) fn close(&self) {
         let mut queue = self.queue.lock();
         queue.is_closed = true;
         queue.rooms.clear();
         queue.tickets.clear();
-        if let Some(janitor) = queue.janitor.take() {
-            janitor.abort();
-        }
     }
 
     /// The first room, and since when it is empty as far as is known here.
@@ -103,20 +105,12 @@ impl Emptied {
     ) -> Result<(Instant, Weak<Shared>), Option<Instant>> {
         let mut queue = self.queue.lock();
         let Some(((since, _), _)) = queue.rooms.first_key_value() else {
-            queue.janitor = None;
+            queue.janitor = Weak::new();
             return Err(None);
         };
         match *since + ttl {
             due if due > now => Err(Some(due)),
             _ => queue.pop().ok_or(None),
-        }
-    }
-}
-
-impl Drop for Emptied {
-    fn drop(&mut self) {
-        if let Some(janitor) = self.queue.get_mut().janitor.take() {
-            janitor.abort();
         }
     }
 }

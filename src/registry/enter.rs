@@ -40,7 +40,7 @@ impl Inner {
             // Boxed, as every session has the place for it.
             let entered = match (self.find(id)?, &self.node) {
                 (Some(room), Some(node)) => {
-                    self.resume(&room);
+                    room.serve_here();
                     Box::pin(self.join_relayed(node, room, newcomer, is_creator)).await?
                 }
                 (Some(room), None) => self.join(room, newcomer)?,

@@ -146,7 +146,6 @@ impl Inner {
                 let opened = room.change(|state, now| state.reopen(opening, now));
                 match opened {
                     Ok(true) => {
-                        self.resume(&room);
                         return self.opened(room, opening).await;
                     }
                     // Evicted meanwhile.

@@ -130,7 +130,7 @@ impl Kept {
     /// The room is there.
     pub(super) fn begin(self, registry: &Arc<Inner>, room: &Arc<Shared>) {
         let Self { turn, messages } = self;
-        if let Some(messages) = messages {
+        if messages.is_some() {
             registry.begin_sync(room, messages);
         }
         drop(turn);

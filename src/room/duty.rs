@@ -1,6 +1,6 @@
 //! What a room wants to have done by itself, and when.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::state::State;
 
@@ -9,9 +9,12 @@ use super::state::State;
 pub(crate) enum Alarm {
     AsArranged,
     Sooner,
-    /// Nobody looks after it yet.
+    /// Nobody looks after it yet, or somebody who has not come.
     First,
 }
+
+/// How late whoever looks after a room may be, until another does: its runtime may not run it.
+const OVERDUE: Duration = Duration::from_millis(250);
 
 /// What whoever looks after the room does next, before it comes again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +53,13 @@ impl State {
 
     /// To be asked after each change: whether somebody must look after the room sooner than
     /// arranged. Answers `First` and `Sooner` once.
-    pub(crate) fn alarm(&mut self) -> Alarm {
+    pub(crate) fn alarm(&mut self, now: Instant) -> Alarm {
         let (arranged, due) = (self.alarm, self.due());
         match (arranged, due) {
+            (Some(arranged), Some(_)) if arranged + OVERDUE < now => {
+                self.alarm = due;
+                Alarm::First
+            }
             (None, Some(_)) => {
                 self.alarm = due;
                 Alarm::First
@@ -63,6 +70,11 @@ impl State {
             }
             _ => Alarm::AsArranged,
         }
+    }
+
+    /// Whether somebody looks after the room.
+    pub(crate) fn is_on_duty(&self) -> bool {
+        self.alarm.is_some()
     }
 
     /// Nobody looks after the room any more.

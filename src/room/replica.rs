@@ -99,6 +99,9 @@ enum What {
 /// Between two attempts to reach the broker: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
+/// How late a driver may be, until another one begins.
+const STALLED: Duration = Duration::from_millis(250);
+
 #[derive(Debug)]
 pub(crate) struct Replica {
     node: Arc<str>,
@@ -130,8 +133,10 @@ pub(crate) struct Replica {
     ended: Option<Close>,
     /// There is something new to do.
     is_stirred: bool,
-    /// The task that does it has ended with its runtime.
-    is_alone: bool,
+    /// Since when its driver has been asked to come.
+    waits_since: Option<Instant>,
+    /// Which driver it has: what another does has no effect any more.
+    driver: u64,
 }
 
 /// How often a node asks.
@@ -188,7 +193,8 @@ impl Replica {
             outcomes: Vec::new(),
             ended: None,
             is_stirred: false,
-            is_alone: false,
+            waits_since: None,
+            driver: 0,
         }
     }
 
@@ -197,8 +203,17 @@ impl Replica {
     }
 
     /// True once after something that its driver does not know of.
-    pub(super) fn take_stirred(&mut self) -> bool {
-        std::mem::take(&mut self.is_stirred)
+    pub(super) fn take_stirred(&mut self, now: Instant) -> bool {
+        let is_stirred = std::mem::take(&mut self.is_stirred);
+        if is_stirred {
+            self.waits_since.get_or_insert(now);
+        }
+        is_stirred
+    }
+
+    /// Whether its driver does not come, as its runtime may not run it.
+    pub(super) fn is_stalled(&self, now: Instant) -> bool {
+        self.waits_since.is_some_and(|since| since + STALLED < now)
     }
 
     /// Whether the broker may not have all that happened here.
@@ -293,6 +308,7 @@ impl Replica {
 
     /// What is to be done next.
     pub(super) fn next(&mut self, most: u64, now: Instant) -> Step {
+        self.waits_since = None;
         if self.phase == Phase::Out {
             return Step::Over;
         }

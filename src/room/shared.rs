@@ -1,8 +1,15 @@
 //! A room: its state behind one lock, and the task that looks after it while something is due.
 
+#[cfg(any(test, feature = "internals"))]
+use std::sync::OnceLock;
 use std::{
     fmt,
-    sync::{Arc, Weak, atomic::AtomicBool},
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use tokio::{
@@ -28,7 +35,18 @@ const PUSHED_AT_ONCE: usize = 64;
 pub(crate) trait Caretaker: fmt::Debug + Send + Sync {
     /// The room is vacant since this moment.
     fn vacated(&self, room: &Arc<Shared>, since: std::time::Instant);
+
+    /// The task between the room and its broker has not come.
+    fn stalled(&self, room: &Arc<Shared>);
+
+    /// Where a task of the room's runs, if possible where members are served. `None` if there is no
+    /// runtime, or no task is to begin any more.
+    fn runtime(&self, preferred: Option<&Handle>) -> Option<Handle>;
+
+    fn spawn(&self, runtime: &Handle, task: Task);
 }
+
+pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[cfg(any(test, feature = "internals"))]
 #[derive(Debug)]
@@ -37,6 +55,16 @@ struct Nobody;
 #[cfg(any(test, feature = "internals"))]
 impl Caretaker for Nobody {
     fn vacated(&self, _: &Arc<Shared>, _: std::time::Instant) {}
+
+    fn stalled(&self, _: &Arc<Shared>) {}
+
+    fn runtime(&self, preferred: Option<&Handle>) -> Option<Handle> {
+        preferred.cloned()
+    }
+
+    fn spawn(&self, runtime: &Handle, task: Task) {
+        sync::spawn(runtime, task);
+    }
 }
 
 #[derive(Debug)]
@@ -48,6 +76,8 @@ pub(crate) struct Shared {
     /// The task between the room and its broker has something to do, or the room is gone.
     stirred: Arc<Notify>,
     was_removed: Arc<AtomicBool>,
+    /// How many tasks have looked after the room; the last does.
+    duty: AtomicU64,
     /// Something is due sooner than the task that looks after the room knows.
     sooner: Notify,
     /// Where somebody joined last, and so where its task runs. The host may call from a runtime that
@@ -63,6 +93,7 @@ impl Shared {
             caretaker,
             stirred: Arc::default(),
             was_removed: Arc::default(),
+            duty: AtomicU64::new(0),
             sooner: Notify::new(),
             runtime: RwLock::new(Handle::try_current().ok()),
         }
@@ -71,7 +102,9 @@ impl Shared {
     /// A room of no registry.
     #[cfg(any(test, feature = "internals"))]
     pub(crate) fn alone(state: State) -> Self {
-        Self::new(state, Weak::<Nobody>::new())
+        static NOBODY: OnceLock<Arc<Nobody>> = OnceLock::new();
+        let nobody: Weak<Nobody> = Arc::downgrade(NOBODY.get_or_init(|| Arc::new(Nobody)));
+        Self::new(state, nobody)
     }
 
     /// Whether the room was removed, which is more than that it has left the memory.
@@ -93,10 +126,17 @@ impl Shared {
         self.change(|state, now| state.join(newcomer, now))
     }
 
-    /// Has the room's tasks run where this is called.
-    pub(crate) fn serve_here(&self) {
-        if let Ok(runtime) = Handle::try_current() {
+    /// Has the room's tasks run where this is called, because members are served here.
+    pub(crate) fn serve_here(self: &Arc<Self>) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let is_elsewhere =
+            self.runtime.read().as_ref().is_none_or(|there| there.id() != runtime.id());
+        if is_elsewhere {
             *self.runtime.write() = Some(runtime);
+            // What was begun elsewhere may not be run there.
+            if self.state.read().is_on_duty() {
+                self.begin_duty();
+            }
         }
     }
 
@@ -184,7 +224,7 @@ impl Shared {
         let (result, alarm, keeper, aftermath) = {
             let mut state = self.state.write();
             let result = change(&mut state, now);
-            (result, state.alarm(), state.list(), state.take_aftermath())
+            (result, state.alarm(now), state.list(), state.take_aftermath(now))
         };
         if let Some(keeper) = keeper {
             keeper.list(self.clone());
@@ -197,6 +237,11 @@ impl Shared {
         if aftermath.is_stirred {
             self.stirred.notify_one();
         }
+        if aftermath.is_stalled
+            && let Some(caretaker) = self.caretaker.upgrade()
+        {
+            caretaker.stalled(self);
+        }
         match alarm {
             Alarm::AsArranged => {}
             Alarm::Sooner => self.sooner.notify_one(),
@@ -205,27 +250,29 @@ impl Shared {
         result
     }
 
+    /// Has a task look after the room, instead of one that has not come, if there is any.
     fn begin_duty(self: &Arc<Self>) {
-        match self.runtime() {
-            Some(runtime) => {
-                // Made here, as the task may be dropped before it has run.
-                let duty = Duty(Some(self.clone()));
-                sync::spawn(&runtime, self.clone().look_after(duty));
-            }
-            // Then nobody has ever joined, and nobody waits for anything.
-            None => self.state.write().off_duty(),
-        }
+        let caretaker = self.caretaker.upgrade();
+        let runtime = caretaker.as_ref().and_then(|it| it.runtime(self.runtime().as_ref()));
+        let Some((caretaker, runtime)) = caretaker.zip(runtime) else {
+            // Then nobody has ever joined, or all is over: nobody waits for anything.
+            return self.state.write().off_duty();
+        };
+        let generation = self.duty.fetch_add(1, Relaxed) + 1;
+        // Made here, as the task may be dropped before it has run.
+        let duty = Duty { room: self.clone(), generation, is_done: false };
+        caretaker.spawn(&runtime, Box::pin(self.clone().look_after(duty)));
     }
 
-    /// Where tasks run.
+    /// Where members are served.
     pub(crate) fn runtime(&self) -> Option<Handle> {
-        self.runtime.read().clone().or_else(|| Handle::try_current().ok())
+        self.runtime.read().clone()
     }
 
     /// One such task at a time: started by the change that answered `First`, ended under the lock
-    /// when nothing is due.
+    /// when nothing is due, or when another has begun because this one came too late.
     async fn look_after(self: Arc<Self>, mut duty: Duty) {
-        loop {
+        while self.duty.load(Relaxed) == duty.generation {
             let due = self.state.write().advance(Instant::now().into_std());
             match due {
                 Some(Due::Push) => self.push().await,
@@ -233,7 +280,7 @@ impl Shared {
                 None => break,
             }
         }
-        duty.0 = None;
+        duty.is_done = true;
     }
 
     /// Pushes every member. What is written meanwhile leaves when all have been, so that batches
@@ -252,13 +299,18 @@ impl Shared {
     }
 }
 
-/// If the task ends otherwise, as with its runtime, the next change starts another.
-struct Duty(Option<Arc<Shared>>);
+/// If the task ends otherwise, as with its runtime, another begins.
+struct Duty {
+    room: Arc<Shared>,
+    generation: u64,
+    is_done: bool,
+}
 
 impl Drop for Duty {
     fn drop(&mut self) {
-        if let Some(room) = &self.0 {
-            room.state.write().off_duty();
+        if !self.is_done && self.room.duty.load(Relaxed) == self.generation {
+            self.room.state.write().off_duty();
+            self.room.change(|_, _| ());
         }
     }
 }

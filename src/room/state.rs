@@ -129,6 +129,8 @@ pub(super) struct Aftermath {
     pub(super) vacated: Option<Instant>,
     /// The task between the room and its broker has something to do.
     pub(super) is_stirred: bool,
+    /// That task has not come for long.
+    pub(super) is_stalled: bool,
 }
 
 impl State {
@@ -246,10 +248,14 @@ impl State {
     }
 
     /// What is to be done once the room's lock is free; to be asked for after each change.
-    pub(super) fn take_aftermath(&mut self) -> Aftermath {
-        let is_stirred = self.replica.as_mut().is_some_and(Replica::take_stirred);
-        let aftermath = std::mem::take(&mut self.aftermath);
-        Aftermath { is_stirred: aftermath.is_stirred || is_stirred, ..aftermath }
+    pub(super) fn take_aftermath(&mut self, now: Instant) -> Aftermath {
+        let Aftermath { vacated, mut is_stirred, .. } = std::mem::take(&mut self.aftermath);
+        let mut is_stalled = false;
+        if let Some(replica) = &mut self.replica {
+            is_stirred |= replica.take_stirred(now);
+            is_stalled = replica.is_stalled(now);
+        }
+        Aftermath { vacated, is_stirred, is_stalled }
     }
 
     /// Forgets the room if it has been vacant since that moment.
@@ -273,7 +279,7 @@ impl State {
         self.variables = Variables::default();
         self.unsaved = None;
         self.replica = None;
-        self.aftermath = Aftermath { vacated: None, is_stirred: true };
+        self.aftermath = Aftermath { is_stirred: true, ..Aftermath::default() };
         self.history = None;
         self.settle.clear();
         self.outgoing.clear();

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -82,20 +81,12 @@ impl Inner {
         }
     }
 
-    /// Has a room's task begin again, if it ended with its runtime.
-    pub(in crate::registry) fn resume(self: &Arc<Self>, room: &Arc<Shared>) {
-        room.serve_here();
-        if self.node.is_some() && room.change(|state, _| state.take_alone()) {
-            // What it would have heard it reads.
-            self.begin_sync(room, stream::pending().boxed());
-        }
-    }
-
-    /// Begins the task of a room that has come from the broker.
+    /// Begins the task of a room that has come from the broker; without messages, that of a room whose
+    /// task has not come.
     pub(in crate::registry) fn begin_sync(
         self: &Arc<Self>,
         room: &Arc<Shared>,
-        messages: RelayMessages,
+        messages: Option<RelayMessages>,
     ) {
         if let Some(node) = &self.node {
             sync_task::begin(node, self, room, messages);

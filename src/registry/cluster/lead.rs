@@ -1,7 +1,6 @@
 //! One node at a time that leads a room, for games that a server runs.
 
 use std::{
-    future::pending,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -50,15 +49,15 @@ impl Inner {
         let (kept, dropped) = oneshot::channel();
         let lead = self.node.as_ref().map_or(0, |node| node.number());
         let since = match &self.node {
-            Some(node) => lead_at(node, room, lead).await?,
+            Some(node) => self.lead_at(node, room, lead).await?,
             None => Instant::now(),
         };
         let (node, weak) = (self.node.clone(), Arc::downgrade(room));
-        let runtime = room.runtime().ok_or(RoomError::Gone)?;
-        runtime.spawn(async move {
+        self.tasks.spawn(async move {
+            // Lost however this ends.
+            let found = found;
             tokio::select! {
                 () = keep(node.as_deref(), &weak, lead, since) => {}
-                () = ended(node.as_deref()) => {}
                 _ = dropped => if let Some((node, room)) = node.as_ref().zip(weak.upgrade()) {
                     _ = node.wish(&room, Wish::Resign(lead)).await;
                 },
@@ -67,28 +66,25 @@ impl Inner {
         });
         Ok(Lead { lost, _kept: kept })
     }
-}
 
-/// Since when this node leads.
-async fn lead_at(node: &Node, room: &Arc<Shared>, lead: u64) -> Result<Instant, RoomError> {
-    loop {
-        let asked = Instant::now();
-        match node.wish(room, Wish::Lead { lead, is_renewal: false }).await {
-            Ok(RelayAnswer::Done { .. }) => return Ok(asked),
-            _ if room.is_evicted() => return Err(RoomError::Gone),
-            _ => tokio::select! {
-                () = sleep(AGAIN) => {}
-                () = node.ended() => return Err(RoomError::Gone),
-            },
+    /// Since when this node leads.
+    async fn lead_at(
+        &self,
+        node: &Node,
+        room: &Arc<Shared>,
+        lead: u64,
+    ) -> Result<Instant, RoomError> {
+        loop {
+            let asked = Instant::now();
+            match node.wish(room, Wish::Lead { lead, is_renewal: false }).await {
+                Ok(RelayAnswer::Done { .. }) => return Ok(asked),
+                _ if room.is_evicted() => return Err(RoomError::Gone),
+                _ => tokio::select! {
+                    () = sleep(AGAIN) => {}
+                    () = self.tasks.over().cancelled() => return Err(RoomError::Gone),
+                },
+            }
         }
-    }
-}
-
-/// When the registry has shut down.
-async fn ended(node: Option<&Node>) {
-    match node {
-        Some(node) => node.ended().await,
-        None => pending().await,
     }
 }
 

@@ -24,7 +24,8 @@ impl Inner {
                 if let Some(Challenged::Asked(member, link)) = challenged {
                     let holder = Holder { room: room.id().clone(), node, session };
                     let probe = Probe { room: room.clone(), member, link };
-                    tokio::spawn(yield_or_answer(self.clone(), holder, probe));
+                    let answering = yield_or_answer(self.clone(), holder, probe);
+                    self.tasks.spawn(answering);
                 }
             }
             RelayNews::Kept { node, session } => {

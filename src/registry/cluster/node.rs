@@ -12,8 +12,8 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{broadcast, oneshot, watch},
-    time::{Instant, timeout},
+    sync::{broadcast, oneshot},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{RelayStats, health::Health};
@@ -37,8 +37,6 @@ pub(in crate::registry) struct Node {
     /// Sessions that keep a name which somebody here may want.
     pub(super) kept: broadcast::Sender<Holder>,
     pub(super) health: Health,
-    /// Whether the registry has shut down.
-    is_over: watch::Sender<bool>,
 }
 
 /// A session that has a name which somebody wants.
@@ -48,6 +46,9 @@ pub(super) struct Holder {
     pub(super) node: String,
     pub(super) session: u64,
 }
+
+/// How often whoever waits looks whether the room's task comes.
+const LOOK: Duration = Duration::from_millis(300);
 
 /// How many names may be kept at once before somebody waits for longer to be told so.
 const KEPT: usize = 256;
@@ -62,19 +63,12 @@ impl Node {
             waiting: Mutex::default(),
             kept: broadcast::channel(KEPT).0,
             health: Health::default(),
-            is_over: watch::Sender::new(false),
         }
     }
 
-    /// Ends all tasks.
+    /// Ends what the relay has going on.
     pub(in crate::registry) fn end(&self) {
-        self.is_over.send_replace(true);
         self.relay.end();
-    }
-
-    /// Ends when the registry has shut down.
-    pub(super) async fn ended(&self) {
-        _ = self.is_over.subscribe().wait_for(|is_over| *is_over).await;
     }
 
     /// What this registry is called in a room that it enters: anew each time, so that nothing counts
@@ -153,8 +147,17 @@ impl Node {
         if !room.change(|state, _| state.wish(*ticket, wish)) {
             return Err(RelayError("the room is gone".into()));
         }
-        let answer = timeout(self.relay.timeout(), came).await;
-        let answer = answer.ok().and_then(Result::ok).ok_or_else(RelayError::late)?;
+        let late = sleep(self.relay.timeout());
+        tokio::pin!(late, came);
+        let answer = loop {
+            tokio::select! {
+                answer = &mut came => break answer.ok(),
+                () = &mut late => break None,
+                // If the room's task does not come, another begins.
+                () = sleep(LOOK) => room.change(|_, _| ()),
+            }
+        };
+        let answer = answer.ok_or_else(RelayError::late)?;
         given_up.is_over = !is_join;
         Ok((answer, given_up))
     }

@@ -17,48 +17,56 @@ use crate::{
     room::{Heard, Progress, Shared, Step},
 };
 
-/// Starts the task; it ends when the room is gone.
+/// Starts the task, instead of another if there was one; it ends when the room is gone. Without
+/// messages, the room is read.
 pub(super) fn begin(
     node: &Arc<Node>,
     registry: &Arc<Inner>,
     room: &Arc<Shared>,
-    messages: RelayMessages,
+    messages: Option<RelayMessages>,
 ) {
-    let Some(runtime) = room.runtime() else { return };
+    // Without a runtime, this is left to whoever joins next.
+    let Some(runtime) = registry.tasks.runtime(room.runtime().as_ref()) else { return };
+    let Some(driver) = room.change(|state, now| state.begin_driver(now)) else { return };
+    let end = End { registry: Arc::downgrade(registry), room: Arc::downgrade(room), driver };
     let task = SyncTask {
         node: node.clone(),
         registry: Arc::downgrade(registry),
         room: Arc::downgrade(room),
         id: room.id().clone(),
-        messages,
+        driver,
+        messages: messages.unwrap_or_else(|| stream::pending().boxed()),
         asking: None,
         subscribing: None,
         is_waiting: false,
     };
-    let end = End(Arc::downgrade(room));
-    runtime.spawn(async move {
-        let node = task.node.clone();
-        tokio::select! {
-            () = task.run() => {}
-            () = node.ended() => {}
-        }
+    registry.tasks.spawn_on(&runtime, async move {
+        task.run().await;
         end.means_to();
     });
 }
 
-/// If the task ends otherwise, as with its runtime, whoever joins next begins another.
-struct End(Weak<Shared>);
+/// If the task ends otherwise, as with its runtime, another begins.
+struct End {
+    registry: Weak<Inner>,
+    room: Weak<Shared>,
+    driver: u64,
+}
 
 impl End {
     fn means_to(mut self) {
-        self.0 = Weak::new();
+        self.room = Weak::new();
     }
 }
 
 impl Drop for End {
     fn drop(&mut self) {
-        if let Some(room) = self.0.upgrade() {
-            room.change(|state, now| state.interrupted(now));
+        if let Some(room) = self.room.upgrade()
+            && let Some(registry) = self.registry.upgrade()
+            && room.read(|state| state.is_driven_by(self.driver))
+            && let Some(node) = &registry.node
+        {
+            begin(node, &registry, &room, None);
         }
     }
 }
@@ -68,6 +76,8 @@ struct SyncTask {
     registry: Weak<Inner>,
     room: Weak<Shared>,
     id: Arc<str>,
+    /// Another one may have begun, because this one did not come.
+    driver: u64,
     messages: RelayMessages,
     /// The request under way.
     asking: Option<BoxFuture<'static, Result<RelayAnswer, RelayError>>>,
@@ -88,11 +98,13 @@ const LONG: Duration = Duration::from_secs(3_600);
 impl SyncTask {
     async fn run(mut self) {
         while let Some(room) = self.room.upgrade() {
-            let (progress, step, listens) = room.change(|state, now| {
+            let driver = self.driver;
+            let next = room.change(|state, now| {
                 // A step may be that the room is over.
-                let step = state.next_step(now);
-                (state.progress(), step, state.listens())
+                let step = state.is_driven_by(driver).then(|| state.next_step(now))?;
+                Some((state.progress(), step, state.listens()))
             });
+            let Some((progress, step, listens)) = next else { return };
             self.report(&room, progress);
             match step {
                 Step::Ask(node, request) => self.ask(node, request),
@@ -131,13 +143,17 @@ impl SyncTask {
 
     /// Waits for the next answer or message, and hands it in.
     async fn go_on(&mut self, listens: bool) {
-        let Self { asking, subscribing, messages, room, .. } = self;
+        let Self { asking, subscribing, messages, room, driver, .. } = self;
         tokio::select! {
             biased;
             answer = under_way(asking) => {
                 *asking = None;
                 if let Some(room) = room.upgrade() {
-                    room.change(|state, now| state.answered(answer.ok(), now));
+                    room.change(|state, now| {
+                        if state.is_driven_by(*driver) {
+                            state.answered(answer.ok(), now);
+                        }
+                    });
                 }
             }
             subscribed = under_way(subscribing) => {
@@ -145,16 +161,27 @@ impl SyncTask {
                 let is_done = subscribed.is_ok();
                 *messages = subscribed.unwrap_or_else(|_| stream::pending().boxed());
                 if let Some(room) = room.upgrade() {
-                    room.change(|state, now| state.subscribed(is_done, now));
+                    room.change(|state, now| {
+                        if state.is_driven_by(*driver) {
+                            state.subscribed(is_done, now);
+                        }
+                    });
                 }
             }
             message = messages.next(), if listens => {
                 let Some(room) = room.upgrade() else { return };
                 let Some(message) = message else {
                     *messages = stream::pending().boxed();
-                    return room.change(|state, now| state.unsubscribed(now));
+                    return room.change(|state, now| {
+                        if state.is_driven_by(*driver) {
+                            state.unsubscribed(now);
+                        }
+                    });
                 };
-                if let Heard::News(news) = room.change(|state, now| state.hear(message, now))
+                let heard = room.change(|state, now| {
+                    state.is_driven_by(*driver).then(|| state.hear(message, now))
+                });
+                if let Some(Heard::News(news)) = heard
                     && let Some(registry) = self.registry.upgrade()
                 {
                     registry.hear_news(&room, news);

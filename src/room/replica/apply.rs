@@ -169,21 +169,23 @@ impl State {
         }
     }
 
-    /// The task between the room and its broker has ended with its runtime. What was under way is in
-    /// doubt, and another task has to begin.
-    pub(crate) fn interrupted(&mut self, now: Instant) {
-        if let Some(replica) = &mut self.replica {
+    /// A new driver begins: its number. What was under way is in doubt, and messages may be missing.
+    pub(crate) fn begin_driver(&mut self, now: Instant) -> Option<u64> {
+        let replica = self.replica.as_mut()?;
+        if replica.driver > 0 {
             if let Some(asking) = replica.asking.take() {
                 replica.put_back(asking);
             }
             replica.stream = super::Stream::Ended(now);
-            replica.is_alone = true;
         }
+        replica.waits_since = None;
+        replica.driver += 1;
+        Some(replica.driver)
     }
 
-    /// Whether another task has to begin; true once.
-    pub(crate) fn take_alone(&mut self) -> bool {
-        self.replica.as_mut().is_some_and(|replica| std::mem::take(&mut replica.is_alone))
+    /// Whether this driver is the last that began.
+    pub(crate) fn is_driven_by(&self, driver: u64) -> bool {
+        self.replica.as_ref().is_some_and(|replica| replica.driver == driver)
     }
 
     /// Takes the answer to the request under way; `None` if none came.

@@ -148,7 +148,7 @@ impl World {
     /// Sees to it that the room is advanced when something is due.
     pub(super) fn arm(&mut self) {
         let mut state = self.room.state.write();
-        _ = state.alarm();
+        _ = state.alarm(self.instant());
         let due = state.alarm.map(|due| (due - self.start).as_micros().div_ceil(1000) as u64);
         drop(state);
         if let Some(due) = due

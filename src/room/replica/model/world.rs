@@ -328,7 +328,7 @@ impl World {
             state.advance(now);
             let step = state.next_step(now);
             let progress = state.progress();
-            it.vacated = state.take_aftermath().vacated.or(it.vacated);
+            it.vacated = state.take_aftermath(now).vacated.or(it.vacated);
             let lens = state.replica.as_ref().unwrap().pending.lens();
             if lens.iter().any(|len| *len > MOST_PENDING) {
                 self.faults.push(format!("node {node} has {lens:?} waiting"));

@@ -1,0 +1,105 @@
+//! The end of a registry: everyone is told, what is left is saved, and no task stays.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Inner, RoomRegistry};
+use crate::{
+    close::{Close, CloseCode},
+    policy::Judging,
+    room::{Shared, State},
+};
+
+/// How many sessions are told at once, and how long the pause is behind them.
+const AT_ONCE: usize = 64;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Members may go on writing for half of this at most: no moment lies so far ahead as some graces.
+const LONGEST_GRACE: Duration = Duration::from_secs(60);
+
+/// Between two attempts to save.
+const AGAIN: Duration = Duration::from_millis(200);
+/// How long it is tried to save what is not saved yet, at least.
+const SAVING: Duration = Duration::from_secs(1);
+
+impl RoomRegistry {
+    /// Closes every session with 1001 and refuses new ones; ends when all are gone, and the store
+    /// has all values, or `grace` is over. Returns whether all went well in time.
+    ///
+    /// In either case no task of the registry is left: a session that has not ended when `grace` is over
+    /// is sent what its socket takes at once of its close, and dropped. Saving still gets a second then.
+    /// Once begun, the shutdown goes on if this future is dropped.
+    ///
+    /// Sessions are told in no order, and, if there are many, over some time (at most a quarter
+    /// of `grace`), so that their clients do not come back in one instant.
+    ///
+    /// axum's graceful shutdown does not wait for upgraded connections (HTTP/1), or waits for them
+    /// for ever (HTTP/2): call this on the same signal.
+    ///
+    /// # Panics
+    ///
+    /// If it is called outside a tokio runtime.
+    pub async fn shutdown(&self, grace: Duration) -> bool {
+        Judging::refuse();
+        // A task of its own, as this future may be dropped.
+        tokio::spawn(self.inner.clone().shut_down(grace)).await.unwrap_or(false)
+    }
+}
+
+impl Inner {
+    async fn shut_down(self: Arc<Self>, grace: Duration) -> bool {
+        let begun = Instant::now();
+        let left = || grace.saturating_sub(begun.elapsed());
+        // Half of the time is for the rest: the broker and the store.
+        let last_words_until = begun + LONGEST_GRACE.min(grace) / 2;
+        let rooms: Vec<_> = {
+            // Under the lock, so that no room is created after it; a join looks at it once more.
+            let rooms = self.rooms.write();
+            self.drain.begin(last_words_until);
+            rooms.values().cloned().collect()
+        };
+        tell_everyone(&rooms, grace).await;
+        let mut is_done = timeout(left(), self.drain.empty()).await.is_ok();
+        is_done &= timeout(left().max(SAVING), told(&rooms)).await.is_ok();
+        if let Some(keeper) = &self.rules.keeper {
+            let left = left().max(SAVING);
+            let saved = async {
+                while keeper.flush(left).await.is_err() {
+                    sleep(AGAIN).await;
+                }
+            };
+            is_done &= timeout(left, saved).await.is_ok();
+        }
+        self.tasks.end();
+        is_done &= self.tasks.ended().await;
+        self.emptied.close();
+        if let Some(node) = &self.node {
+            node.end();
+        }
+        is_done
+    }
+}
+
+pub(crate) fn shutting_down() -> Close {
+    Close::new(CloseCode::GoingAway, "the server is shutting down")
+}
+
+async fn tell_everyone(rooms: &[Arc<Shared>], grace: Duration) {
+    let links: Vec<_> = rooms.iter().flat_map(|room| room.links()).collect();
+    let groups = links.chunks(AT_ONCE);
+    let pause = PAUSE.min(grace / (4 * u32::try_from(groups.len()).unwrap_or(u32::MAX / 4).max(1)));
+    for group in groups {
+        group.iter().for_each(|link| link.stop(shutting_down()));
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
+    }
+}
+
+/// Ends when the broker has what was written last, and knows who has left.
+async fn told(rooms: &[Arc<Shared>]) {
+    while rooms.iter().any(|room| room.read(State::is_untold)) {
+        sleep(PAUSE).await;
+    }
+}

@@ -1,0 +1,165 @@
+//! Every task of a registry: where it runs, and how all end.
+
+use std::{
+    collections::HashSet,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    runtime::{Handle, Id},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::room::Task;
+
+/// The one place that spawns. A task runs where the host has said, or else where connections are
+/// served, and never on a runtime that is known to have ended.
+#[derive(Debug)]
+pub(crate) struct Tasks {
+    /// The host's choice.
+    chosen: Option<Handle>,
+    runtimes: Mutex<Runtimes>,
+    tracker: TaskTracker,
+    over: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Runtimes {
+    /// Those that serve connections, the latest last.
+    serving: Vec<Handle>,
+    /// Those that dropped a task of the registry's.
+    ended: HashSet<Id>,
+}
+
+/// How many runtimes are remembered: more than a machine has cores are an unlikely way to serve.
+const MOST: usize = 64;
+/// How long tasks that were told to end may take. They do so as soon as they run.
+const ENDING: Duration = Duration::from_secs(1);
+
+impl Tasks {
+    pub(super) fn new(chosen: Option<Handle>) -> Arc<Self> {
+        Arc::new(Self {
+            chosen,
+            runtimes: Mutex::default(),
+            tracker: TaskTracker::new(),
+            over: CancellationToken::new(),
+        })
+    }
+
+    /// Spawns the task of a connection, which belongs where its socket is, and ends by itself when all
+    /// are [over](Self::over).
+    pub(crate) fn serve(self: &Arc<Self>, session: impl Future<Output = ()> + Send + 'static) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        self.note_serving(&runtime);
+        self.run_on(&runtime, Box::pin(session));
+    }
+
+    fn note_serving(&self, runtime: &Handle) {
+        let mut runtimes = self.runtimes.lock();
+        if runtimes.serving.last().is_some_and(|last| last.id() == runtime.id()) {
+            return;
+        }
+        runtimes.serving.retain(|there| there.id() != runtime.id());
+        if runtimes.serving.len() == MOST {
+            runtimes.serving.remove(0);
+        }
+        runtimes.serving.push(runtime.clone());
+    }
+
+    /// Spawns a task, if there is a runtime for it.
+    pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = self.runtime(None) {
+            self.spawn_on(&runtime, task);
+        }
+    }
+
+    pub(crate) fn spawn_on(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let over = self.over.clone();
+        self.run_on(
+            runtime,
+            Box::pin(async move {
+                _ = over.run_until_cancelled_owned(task).await;
+            }),
+        );
+    }
+
+    fn run_on(self: &Arc<Self>, runtime: &Handle, task: Task) {
+        let end = End { tasks: self.clone(), runtime: runtime.id(), is_done: false };
+        runtime.spawn(self.tracker.track_future(Owned { end, task }));
+    }
+
+    /// Where a task runs, on the preferred runtime if there is a choice. `None` if there is none, or all
+    /// tasks are to end.
+    pub(crate) fn runtime(&self, preferred: Option<&Handle>) -> Option<Handle> {
+        if self.over.is_cancelled() {
+            return None;
+        }
+        let current = Handle::try_current().ok();
+        let runtimes = self.runtimes.lock();
+        let candidates = self.chosen.iter().chain(preferred);
+        let candidates = candidates.chain(runtimes.serving.iter().rev()).chain(&current);
+        let mut there = candidates.filter(|runtime| !runtimes.ended.contains(&runtime.id()));
+        there.next().cloned()
+    }
+
+    /// All tasks are to end, now.
+    pub(super) fn end(&self) {
+        self.over.cancel();
+    }
+
+    /// Waits until all have ended. False if some have not, because their runtime does not run them.
+    pub(super) async fn ended(&self) -> bool {
+        self.tracker.close();
+        timeout(ENDING, self.tracker.wait()).await.is_ok()
+    }
+
+    /// Ends when all tasks are to end.
+    pub(crate) fn over(&self) -> &CancellationToken {
+        &self.over
+    }
+}
+
+/// A task, and what happens if it is dropped before it is done.
+struct Owned {
+    // Dropped first, so that what the task's own drop starts does not come to this runtime again.
+    end: End,
+    task: Task,
+}
+
+impl Future for Owned {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let done = self.task.as_mut().poll(cx);
+        self.end.is_done = done.is_ready();
+        done
+    }
+}
+
+/// Nothing drops a task of the registry's before it is done, except its runtime when it ends.
+struct End {
+    tasks: Arc<Tasks>,
+    runtime: Id,
+    is_done: bool,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // A task that panics is done too.
+        if !self.is_done && !std::thread::panicking() {
+            let mut runtimes = self.tasks.runtimes.lock();
+            runtimes.serving.retain(|there| there.id() != self.runtime);
+            runtimes.ended.insert(self.runtime);
+        }
+    }
+}
