@@ -115,20 +115,23 @@ const columns = [
 ];
 const wanted = { search: "", sort: "members", page: 0 };
 
+// Made once, because a button that is replaced loses the focus.
+const heads = new Map(columns.map(([sort, label]) => [sort,
+  make("th", { scope: "col" }, button(label, "Sort by " + label, () => {
+    Object.assign(wanted, { sort, page: 0 });
+    list();
+  }))]));
+at("sorts").replaceChildren(...heads.values());
+
 function list() {
   const isShown = !at("list").hidden;
   at("list").hidden = false;
   at("room").hidden = true;
   document.title = "Rooms";
-  at("sorts").replaceChildren(...columns.map(([sort, label]) => {
-    const column = make("th", { scope: "col" }, button(label, "Sort by " + label, () => {
-      Object.assign(wanted, { sort, page: 0 });
-      list();
-      at("sorts").querySelector("[aria-sort] button").focus();
-    }));
-    if (wanted.sort === sort) column.setAttribute("aria-sort", sort === "id" ? "ascending" : "descending");
-    return column;
-  }));
+  for (const [sort, head] of heads) {
+    if (wanted.sort === sort) head.setAttribute("aria-sort", sort === "id" ? "ascending" : "descending");
+    else head.removeAttribute("aria-sort");
+  }
   watch(api("rooms/live", wanted), showList);
   if (!isShown) at("title").focus();
 }
