@@ -13,7 +13,10 @@ mod real {
 
     use tokio::{sync::Notify, task::unconstrained, time::sleep_until};
 
-    pub(crate) use tokio::{runtime::Handle, task::yield_now};
+    pub(crate) use tokio::{
+        runtime::{Handle, Id},
+        task::yield_now,
+    };
 
     /// The task is to yield by itself: tokio's budget would let a socket seem blocked to it.
     pub(crate) fn spawn(runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
@@ -37,6 +40,14 @@ mod shuttled {
 
     pub(crate) use shuttle::future::yield_now;
 
+    pub(crate) type Id = u8;
+
+    impl From<tokio::runtime::Handle> for Handle {
+        fn from(_: tokio::runtime::Handle) -> Self {
+            Self
+        }
+    }
+
     /// Stands for a runtime, of which there is one here.
     #[derive(Debug, Clone)]
     pub(crate) struct Handle;
@@ -46,8 +57,12 @@ mod shuttled {
             Ok(Self)
         }
 
-        pub(crate) fn id(&self) -> u8 {
+        pub(crate) fn id(&self) -> Id {
             0
+        }
+
+        pub(crate) fn spawn(&self, _: impl Future) {
+            unreachable!("the registry is not raced")
         }
     }
 
@@ -74,6 +89,6 @@ pub(crate) async fn wait_for<T>(notify: &Notify, there: impl Fn() -> Option<T>) 
 
 pub(crate) use lock::{Held, RwLock, drop_unlocked};
 #[cfg(not(shuttle))]
-pub(crate) use real::{Handle, spawn, wait, yield_now};
+pub(crate) use real::{Handle, Id, spawn, wait, yield_now};
 #[cfg(shuttle)]
-pub(crate) use shuttled::{Handle, spawn, wait, yield_now};
+pub(crate) use shuttled::{Handle, Id, spawn, wait, yield_now};

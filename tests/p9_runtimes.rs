@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
-use axum_cloud_variables::{RoomRegistry, RoomRegistryBuilder};
-use common::{Client, ShakyBroker, eventually, unlimited_rate, within};
+use axum_cloud_variables::{RedisRelay, RoomRegistry, RoomRegistryBuilder};
+use common::{Client, Redis, ShakyBroker, eventually, unlimited_rate, within};
 use futures_util::future::join_all;
 use tokio::{
     runtime::{Builder, Runtime},
@@ -116,6 +116,38 @@ fn a_room_opened_on_a_runtime_that_stands_still_is_played_in() {
         serving.shutdown_background();
         drop(setup);
     }
+}
+
+/// So do the connections to the broker that were made there.
+#[test]
+fn connections_of_a_runtime_that_stands_still_are_left() {
+    let redis = Redis::start("idle-runtime");
+    let relay = RedisRelay::new(redis.url()).unwrap();
+    let rooms = builder().relay(relay).build().unwrap();
+    let (setup, serving) = (idle_runtime(), runtime());
+    let room = setup.block_on(async { rooms.open("arena").variables(X.iter().copied()).await });
+    room.unwrap();
+    let url = serve_on(&serving, &rooms);
+    block_on(async {
+        for id in ["arena", "other"] {
+            let join = async {
+                loop {
+                    let mut ann = Client::connect(&url).await;
+                    ann.handshake(id, "ann", X).await;
+                    ann.ping().await;
+                    if ann.next_is_close().await.is_none() {
+                        break ann;
+                    }
+                }
+            };
+            let mut ann = within("it is let in", join).await;
+            ann.set("x", "1").await;
+            let room = rooms.room(id).unwrap();
+            eventually("it is set", || room.get("x").as_deref() == Some("1")).await;
+        }
+    });
+    serving.shutdown_background();
+    drop(setup);
 }
 
 /// Its request was with the broker when its runtime ended.

@@ -6,8 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::runtime::Handle;
-
 use super::{Admission, RoomRegistry, cluster::Node, tasks::Tasks};
 use crate::{
     limits::Limits,
@@ -16,6 +14,7 @@ use crate::{
     relay::Relay,
     room::{Rules, Schema},
     store::{Expiry, Keeper, RoomStore},
+    sync::Handle,
     wire::{Dialect, ScratchValues},
 };
 
@@ -205,8 +204,9 @@ impl RoomRegistryBuilder {
     /// The runtime on which the registry's tasks run, except those of connections, which run where they
     /// are served. Default: one that serves connections, or until there is one, that of the caller. If it
     /// ends or does not run them, another does.
-    pub fn runtime(mut self, runtime: Handle) -> Self {
-        self.runtime = Some(runtime);
+    #[cfg_attr(not(shuttle), expect(clippy::useless_conversion, reason = "a stand-in has one"))]
+    pub fn runtime(mut self, runtime: tokio::runtime::Handle) -> Self {
+        self.runtime = Some(runtime.into());
         self
     }
 

@@ -10,13 +10,13 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{
-    runtime::{Handle, Id},
-    time::timeout,
-};
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::room::Task;
+use crate::{
+    room::Task,
+    sync::{Handle, Id},
+};
 
 /// The one place that spawns. A task runs where the host has said, or else where connections are
 /// served, and never on a runtime that is known to have ended.

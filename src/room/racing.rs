@@ -166,7 +166,7 @@ fn nobody_joins_an_evicted_room() {
             let room = room();
             let Ok(first) = Member::join(&room) else { panic!("the room is there") };
             room.leave(first.id);
-            let since = Instant::now().into_std();
+            let since = Instant::now();
             let joining = {
                 let room = room.clone();
                 spawn(async move { Member::join(&room).is_ok() })

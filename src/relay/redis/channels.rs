@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     future::poll_fn,
     pin::{Pin, pin},
-    sync::{Arc, Weak},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::Poll,
     time::Duration,
 };
@@ -31,23 +34,48 @@ use crate::relay::{
 /// Messages of a room that wait for its task; with more, the room is read again.
 const WAITING: usize = 256;
 
-/// Who hears what comes over one connection, by channel; gone with the connection.
-type Hearers = Mutex<HashMap<String, Vec<mpsc::Sender<RelayMessage>>>>;
+/// Who hears what comes over one connection, by channel.
+#[derive(Debug, Default)]
+struct Hearers {
+    by_channel: Mutex<HashMap<String, Vec<mpsc::Sender<RelayMessage>>>>,
+    /// The connection is gone, or given up.
+    is_over: AtomicBool,
+}
+
+impl Hearers {
+    /// Ends all messages.
+    fn end(&self) {
+        let mut by_channel = self.by_channel.lock();
+        // Set under the lock, so that nobody is added to those who hear no more.
+        self.is_over.store(true, Relaxed);
+        by_channel.clear();
+    }
+
+    /// False if the connection is gone.
+    fn add(&self, channel: &str, hearer: mpsc::Sender<RelayMessage>) -> bool {
+        let mut by_channel = self.by_channel.lock();
+        if self.is_over.load(Relaxed) {
+            return false;
+        }
+        by_channel.entry(channel.into()).or_default().push(hearer);
+        true
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Channels {
     client: Client,
     /// One connects at a time.
     connection: AsyncMutex<Option<Connection>>,
-    /// Who hears; all messages end with it.
-    hearing: Mutex<Option<AbortHandle>>,
+    /// The task that hears, and for whom.
+    hearing: Mutex<Option<(AbortHandle, Arc<Hearers>)>>,
     /// Channels that somebody has stopped to hear.
     left: Arc<Mutex<Vec<String>>>,
 }
 
 struct Connection {
     sink: PubSubSink,
-    hearers: Weak<Hearers>,
+    hearers: Arc<Hearers>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -70,8 +98,10 @@ impl Channels {
 
     /// Has the next who subscribes connect anew, and everyone subscribe again.
     pub(super) fn give_up(&self) {
-        if let Some(hearing) = self.hearing.lock().take() {
+        if let Some((hearing, hearers)) = self.hearing.lock().take() {
             hearing.abort();
+            // The task's runtime may not run, so that the task does not see it.
+            hearers.end();
         }
     }
 
@@ -102,7 +132,8 @@ impl Channels {
         let mut slot = self.connection.lock().await;
         let there = slot
             .as_ref()
-            .and_then(|connection| Some((connection.sink.clone(), connection.hearers.upgrade()?)));
+            .filter(|connection| !connection.hearers.is_over.load(Relaxed))
+            .map(|connection| (connection.sink.clone(), connection.hearers.clone()));
         let (sink, hearers) = match there {
             Some(there) => there,
             None => {
@@ -111,9 +142,12 @@ impl Channels {
                 let connected = connecting.map_err(|_| RelayError::late())?;
                 let (sink, messages) = connected?.split();
                 let hearers = Arc::new(Hearers::default());
-                *slot = Some(Connection { sink: sink.clone(), hearers: Arc::downgrade(&hearers) });
-                let hearing = tokio::spawn(hear(messages, hearers.clone()));
-                *self.hearing.lock() = Some(hearing.abort_handle());
+                *slot = Some(Connection { sink: sink.clone(), hearers: hearers.clone() });
+                let hearing = tokio::spawn({
+                    let end = EndOf(hearers.clone());
+                    async move { hear(messages, &end).await }
+                });
+                *self.hearing.lock() = Some((hearing.abort_handle(), hearers.clone()));
                 (sink, hearers)
             }
         };
@@ -124,7 +158,9 @@ impl Channels {
             send(pin!(sink.unsubscribe(&unheard))).await;
         }
         let (hearer, messages) = mpsc::channel(WAITING);
-        hearers.lock().entry(channel.into()).or_default().push(hearer);
+        if !hearers.add(channel, hearer) {
+            return Err(RelayError("the connection is gone".into()));
+        }
         let (name, mut sink) = (channel.to_owned(), sink);
         let mut asked = Box::pin(maybe_done(async move { sink.subscribe(name).await }));
         send(asked.as_mut()).await;
@@ -138,7 +174,8 @@ impl Channels {
 
     /// Those that nobody hears any more.
     fn unheard(&self, hearers: &Hearers) -> Vec<String> {
-        let (mut left, mut hearers) = (std::mem::take(&mut *self.left.lock()), hearers.lock());
+        let (mut left, mut hearers) =
+            (std::mem::take(&mut *self.left.lock()), hearers.by_channel.lock());
         left.retain(|channel| {
             let Some(there) = hearers.get_mut(channel) else { return false };
             there.retain(|hearer| !hearer.is_closed());
@@ -172,13 +209,22 @@ impl Drop for Hearing {
     }
 }
 
-/// Until the connection ends, and with it everyone's messages.
-async fn hear(mut messages: PubSubStream, hearers: Arc<Hearers>) {
+/// Ends everyone's messages when it is dropped.
+struct EndOf(Arc<Hearers>);
+
+impl Drop for EndOf {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Until the connection ends.
+async fn hear(mut messages: PubSubStream, EndOf(hearers): &EndOf) {
     while let Some(message) = messages.next().await {
         let channel = message.get_channel_name();
         let Ok(payload) = message.get_payload::<String>() else { continue };
         let Some(decoded) = decode(&payload) else { continue };
-        if let Some(there) = hearers.lock().get_mut(channel) {
+        if let Some(there) = hearers.by_channel.lock().get_mut(channel) {
             // Of whoever is too slow the messages end, so it knows.
             there.retain(|hearer| hearer.try_send(decoded.clone()).is_ok());
         }

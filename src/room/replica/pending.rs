@@ -366,7 +366,7 @@ impl Pending {
         }))
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(shuttle)))]
     pub(super) fn lens(&self) -> [usize; 3] {
         [self.entries.len(), self.sent.len(), self.leaves.len()]
     }

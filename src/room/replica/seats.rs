@@ -75,7 +75,7 @@ impl Seats {
         closed
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(shuttle)))]
     pub(super) fn sessions(&self) -> Vec<u64> {
         self.by_session.keys().copied().collect()
     }
