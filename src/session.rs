@@ -13,7 +13,7 @@ mod writer;
 
 use std::{future::poll_fn, panic::AssertUnwindSafe, sync::Arc, task::Poll, time::Duration};
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::Abortable};
 use hyper::upgrade::Upgraded;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Instrument, debug, debug_span, field};
@@ -67,8 +67,9 @@ async fn talk(upgraded: Upgraded, registry: Arc<Inner>, caller: Caller, session:
         let end = talked.catch_unwind().await.unwrap_or_else(|_| End::Close(fault()));
         conclude(&socket, &mut reader, end, limits.close_timeout).await;
     };
+    let (registration, _registered) = registry.tasks.register();
     // Its member has left with it.
-    if registry.tasks.over().run_until_cancelled(played).await.is_none() {
+    if Abortable::new(played, registration).await.is_err() {
         let close = shutting_down();
         socket.with(|writer| {
             if !writer.is_closed() {

@@ -1,7 +1,7 @@
 //! Every task of a registry: where it runs, and how all end.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::{AbortHandle, AbortRegistration, Abortable};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -26,7 +27,15 @@ pub(crate) struct Tasks {
     chosen: Option<Handle>,
     runtimes: Mutex<Runtimes>,
     tracker: TaskTracker,
+    handles: Mutex<Handles>,
     over: CancellationToken,
+}
+
+/// How to end what is there.
+#[derive(Debug, Default)]
+struct Handles {
+    there: HashMap<u64, AbortHandle>,
+    last: u64,
 }
 
 #[derive(Debug, Default)]
@@ -48,12 +57,13 @@ impl Tasks {
             chosen,
             runtimes: Mutex::default(),
             tracker: TaskTracker::new(),
+            handles: Mutex::default(),
             over: CancellationToken::new(),
         })
     }
 
-    /// Spawns the task of a connection, which belongs where its socket is, and ends by itself when all
-    /// are [over](Self::over).
+    /// Spawns the task of a connection, which belongs where its socket is. It has itself
+    /// [registered](Self::register), because it has last words.
     pub(crate) fn serve(self: &Arc<Self>, session: impl Future<Output = ()> + Send + 'static) {
         let Ok(runtime) = Handle::try_current() else { return };
         self.note_serving(&runtime);
@@ -84,16 +94,35 @@ impl Tasks {
         runtime: &Handle,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
-        let over = self.over.clone();
-        self.run_on(
-            runtime,
-            Box::pin(async move {
-                _ = over.run_until_cancelled_owned(task).await;
-            }),
-        );
+        let (registration, registered) = self.register();
+        let task = Box::pin(async move {
+            // Known for as long as it is there.
+            let _known = registered;
+            task.await;
+        });
+        self.run_on(runtime, Abortable::new(task as Task, registration));
     }
 
-    fn run_on(self: &Arc<Self>, runtime: &Handle, task: Task) {
+    /// Has a future end when all tasks are to end. Cheaper, for one that is polled often, than to
+    /// wait for that beside it.
+    pub(crate) fn register(self: &Arc<Self>) -> (AbortRegistration, Registered) {
+        let (handle, registration) = AbortHandle::new_pair();
+        let mut handles = self.handles.lock();
+        // Under the lock, so that none is missed.
+        if self.over.is_cancelled() {
+            handle.abort();
+        }
+        handles.last += 1;
+        let number = handles.last;
+        handles.there.insert(number, handle);
+        (registration, Registered { tasks: self.clone(), number })
+    }
+
+    fn run_on<F>(self: &Arc<Self>, runtime: &Handle, task: F)
+    where
+        F: Future + Unpin + Send + 'static,
+        F::Output: Send,
+    {
         let end = End { tasks: self.clone(), runtime: runtime.id(), is_done: false };
         runtime.spawn(self.tracker.track_future(Owned { end, task }));
     }
@@ -115,6 +144,7 @@ impl Tasks {
     /// All tasks are to end, now.
     pub(super) fn end(&self) {
         self.over.cancel();
+        self.handles.lock().there.values().for_each(AbortHandle::abort);
     }
 
     /// Waits until all have ended. False if some have not, because their runtime does not run them.
@@ -130,19 +160,32 @@ impl Tasks {
 }
 
 /// A task, and what happens if it is dropped before it is done.
-struct Owned {
+struct Owned<F> {
     // Dropped first, so that what the task's own drop starts does not come to this runtime again.
     end: End,
-    task: Task,
+    task: F,
 }
 
-impl Future for Owned {
+impl<F: Future + Unpin> Future for Owned<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let done = self.task.as_mut().poll(cx);
+        let done = Pin::new(&mut self.task).poll(cx);
         self.end.is_done = done.is_ready();
-        done
+        done.map(drop)
+    }
+}
+
+/// A future that ends when all tasks are to end.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    tasks: Arc<Tasks>,
+    number: u64,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.tasks.handles.lock().there.remove(&self.number);
     }
 }
 
