@@ -78,7 +78,9 @@ async fn talk(upgraded: Upgraded, registry: Arc<Inner>, caller: Caller, session:
             }
         });
         // As far as the socket takes it at once.
-        poll_fn(|cx| Poll::Ready(_ = socket.poll_written(cx))).await;
+        // What has come is read, because a socket that is dropped with it is reset, and its client may not
+        // see the close.
+        poll_fn(|cx| Poll::Ready((socket.poll_written(cx), socket.poll_forget(cx)))).await;
     }
 }
 

@@ -18,6 +18,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Members may go on writing for half of this at most: no moment lies so far ahead as some graces.
 const LONGEST_GRACE: Duration = Duration::from_secs(60);
 
+/// How long sessions have at least to say goodbye.
+const GOODBYE: Duration = Duration::from_millis(250);
+
 /// Between two attempts to save.
 const AGAIN: Duration = Duration::from_millis(200);
 /// How long it is tried to save what is not saved yet, at least.
@@ -28,7 +31,8 @@ impl RoomRegistry {
     /// has all values, or `grace` is over. Returns whether all went well in time.
     ///
     /// In either case no task of the registry is left: a session that has not ended when `grace` is over
-    /// is sent what its socket takes at once of its close, and dropped. Saving still gets a second then.
+    /// is sent what its socket takes at once of its close, and dropped. A grace of less than 250 ms counts
+    /// as that for sessions, and saving gets a second at least.
     /// Once begun, the shutdown goes on if this future is dropped.
     ///
     /// Sessions are told in no order, and, if there are many, over some time (at most a quarter
@@ -60,7 +64,7 @@ impl Inner {
             rooms.values().cloned().collect()
         };
         tell_everyone(&rooms, grace).await;
-        let mut is_done = timeout(left(), self.drain.empty()).await.is_ok();
+        let mut is_done = timeout(left().max(GOODBYE), self.drain.empty()).await.is_ok();
         is_done &= timeout(left().max(SAVING), told(&rooms)).await.is_ok();
         if let Some(keeper) = &self.rules.keeper {
             let left = left().max(SAVING);
