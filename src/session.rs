@@ -80,7 +80,11 @@ async fn talk(upgraded: Upgraded, registry: Arc<Inner>, caller: Caller, session:
         // As far as the socket takes it at once.
         // What has come is read, because a socket that is dropped with it is reset, and its client may not
         // see the close.
-        poll_fn(|cx| Poll::Ready((socket.poll_written(cx), socket.poll_forget(cx)))).await;
+        poll_fn(|cx| {
+            _ = (socket.poll_written(cx), socket.poll_forget(cx));
+            Poll::Ready(())
+        })
+        .await;
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 mod real {
     use std::time::Instant;
 
-    use tokio::{sync::Notify, task::unconstrained, time::sleep_until};
+    use tokio::{sync::Notify, time::sleep_until};
 
     pub(crate) use tokio::{
         runtime::{Handle, Id},
@@ -19,8 +19,9 @@ mod real {
     };
 
     /// The task is to yield by itself: tokio's budget would let a socket seem blocked to it.
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn spawn(runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
-        drop(runtime.spawn(unconstrained(task)));
+        drop(runtime.spawn(tokio::task::unconstrained(task)));
     }
 
     /// Ends at `time`, or when it is to be sooner.
@@ -88,7 +89,9 @@ pub(crate) async fn wait_for<T>(notify: &Notify, there: impl Fn() -> Option<T>) 
 }
 
 pub(crate) use lock::{Held, RwLock, drop_unlocked};
+#[cfg(all(not(shuttle), any(test, feature = "internals")))]
+pub(crate) use real::spawn;
 #[cfg(not(shuttle))]
-pub(crate) use real::{Handle, Id, spawn, wait, yield_now};
+pub(crate) use real::{Handle, Id, wait, yield_now};
 #[cfg(shuttle)]
 pub(crate) use shuttled::{Handle, Id, spawn, wait, yield_now};
