@@ -126,7 +126,7 @@ fn rules(epoch: Instant, limits: Limits) -> Rules {
         settle: Some(Duration::from_millis(500)),
         limits,
         policy: None,
-        keeper: None,
+        is_stored: false,
         history: 0,
     }
 }

@@ -37,8 +37,8 @@ pub use mount::{Mount, MountLayer, MountService, Origins};
 pub use names::{Alphabet, DuplicateNames, UsernameRules};
 pub use policy::{Join, Policy, Rejection, Rights, Verdict, Write};
 pub use registry::{
-    BuildError, Creators, Imported, Lead, OpenError, OpenRoom, RelayStats, RoomRegistry,
-    RoomRegistryBuilder, RoomSummary, Stats, TransferError,
+    BuildError, Creators, Imported, Lead, OpenError, OpenRoom, RelayStats, Room, RoomError,
+    RoomRegistry, RoomRegistryBuilder, Stats, TransferError,
 };
 #[cfg(feature = "redis")]
 pub use relay::RedisRelay;
@@ -47,7 +47,7 @@ pub use relay::{
     RelayRequest, RelayRevision, RelayRoom, RelaySession, RelayWrite, RelayWrites,
 };
 pub use room::{
-    Activity, Events, MemberId, MemberInfo, PastWrite, Room, RoomError, RoomEvent, Schema, SetError,
+    Activity, Events, MemberId, MemberInfo, PastWrite, RoomEvent, RoomSummary, Schema, SetError,
 };
 #[cfg(feature = "redb")]
 pub use store::RedbStore;

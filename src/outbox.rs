@@ -243,7 +243,7 @@ mod tests {
             settle: None,
             limits: Limits::default(),
             policy: None,
-            keeper: None,
+            is_stored: false,
             history: 0,
         };
         let text = Json::from_plain;

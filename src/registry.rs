@@ -6,6 +6,7 @@ mod cluster;
 mod drain;
 mod emptied;
 mod enter;
+mod handle;
 mod host;
 mod open;
 mod recall;
@@ -26,7 +27,7 @@ pub use builder::{BuildError, Creators, RoomRegistryBuilder};
 pub use cluster::{Lead, RelayStats};
 pub(crate) use drain::{Drain, Session};
 pub(crate) use enter::EnterError;
-pub use host::RoomSummary;
+pub use handle::{Room, RoomError};
 pub use open::{OpenError, OpenRoom};
 pub(crate) use seat::Seat;
 pub(crate) use shutdown::shutting_down;
@@ -37,7 +38,7 @@ use crate::{
     names::{DuplicateNames, UsernameRules},
     policy::Judging,
     room::{Activity, Caretaker, Rules, Shared, Task, Watchers},
-    store::StoreStats,
+    store::{Keeper, StoreStats},
     sync::{Handle, RwLock},
     wire::{Dialect, ScratchValues},
 };
@@ -77,6 +78,8 @@ pub(crate) struct Inner {
     /// What rooms did that are no more.
     gone: Mutex<Activity>,
     pub(crate) tasks: Arc<Tasks>,
+    /// If there is a store.
+    keeper: Option<Arc<Keeper>>,
     /// If there is a broker.
     node: Option<Arc<Node>>,
     itself: Weak<Self>,
@@ -127,13 +130,13 @@ impl RoomRegistry {
     /// A registry with every setting at its default; needs no runtime.
     #[must_use]
     pub fn new() -> Self {
-        RoomRegistryBuilder::default().make()
+        RoomRegistryBuilder::default().make(None)
     }
 
     fn with(
         rules: Rules,
         admission: Admission,
-        node: Option<Arc<Node>>,
+        (keeper, node): (Option<Arc<Keeper>>, Option<Arc<Node>>),
         tasks: Arc<Tasks>,
     ) -> Self {
         let budget = Budget::new(rules.limits.state_bytes);
@@ -148,6 +151,7 @@ impl RoomRegistry {
             budget,
             gone: Mutex::default(),
             tasks,
+            keeper,
             node,
             itself: inner.clone(),
         });
@@ -195,7 +199,7 @@ impl RoomRegistry {
     #[must_use]
     pub fn store_stats(&self) -> Option<StoreStats> {
         Judging::refuse();
-        self.inner.rules.keeper.as_ref().map(|keeper| keeper.stats())
+        self.inner.keeper.as_ref().map(|keeper| keeper.stats())
     }
 
     /// How the relay's broker does; `None` where there is none. One node's view.
@@ -231,6 +235,12 @@ impl Caretaker for Inner {
         self.emptied.push(since, room);
     }
 
+    fn unsaved(&self, room: &Arc<Shared>) {
+        if let Some(keeper) = &self.keeper {
+            keeper.list(room.clone());
+        }
+    }
+
     fn stalled(&self, room: &Arc<Shared>) {
         if let Some(registry) = self.itself.upgrade() {
             registry.begin_sync(room, None);
@@ -249,7 +259,7 @@ impl Caretaker for Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some(keeper) = &self.rules.keeper {
+        if let Some(keeper) = &self.keeper {
             keeper.end();
         }
         self.tasks.end();

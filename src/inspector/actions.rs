@@ -15,7 +15,8 @@ use tracing::info;
 use super::{Site, Which};
 use crate::{
     close::CloseCode,
-    room::{MemberId, Room, RoomError},
+    registry::{Room, RoomError},
+    room::MemberId,
 };
 
 /// The header that brings the page's token: no form of another site's has headers of its own.

@@ -14,8 +14,8 @@ use tokio::{
 };
 
 use crate::{
-    registry::{Inner, RoomRegistry, RoomSummary},
-    room::Activity,
+    registry::{Inner, RoomRegistry},
+    room::{Activity, RoomSummary},
 };
 
 /// Seconds of a plot's step, and how many a plot has: ten minutes.

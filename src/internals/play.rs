@@ -138,7 +138,8 @@ impl Play {
     /// The room's values, which [`leave`](Self::leave) does not change.
     #[must_use]
     pub fn values(&self) -> BTreeMap<String, String> {
-        self.room.read(State::values).into_iter().collect()
+        let values = self.room.read(State::values).into_iter();
+        values.map(|(name, value)| (name.lossy(), value.lossy())).collect()
     }
 
     /// Bytes of the budget in use.

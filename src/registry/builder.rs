@@ -98,7 +98,7 @@ impl Default for RoomRegistryBuilder {
                 settle: Some(Duration::from_millis(500)),
                 limits: Limits::default(),
                 policy: None,
-                keeper: None,
+                is_stored: false,
                 history: 0,
             },
             admission: Admission::default(),
@@ -274,11 +274,11 @@ impl RoomRegistryBuilder {
                 return Err(BuildError::RelayTime);
             }
         }
-        let Some(store) = self.store.take() else { return Ok(self.make()) };
+        let Some(store) = self.store.take() else { return Ok(self.make(None)) };
         let keeper = Keeper::new(store, LONGEST.min(self.flush_interval));
         let ttl = self.stored_room_ttl;
-        self.rules.keeper = Some(keeper.clone());
-        let registry = self.make();
+        self.rules.is_stored = true;
+        let registry = self.make(Some(keeper.clone()));
         let expiry = ttl.map(|ttl| {
             let inner = Arc::downgrade(registry.inner());
             let is_live = move |id: &str| inner.upgrade().is_none_or(|inner| inner.is_in_use(id));
@@ -288,7 +288,7 @@ impl RoomRegistryBuilder {
         Ok(registry)
     }
 
-    pub(super) fn make(mut self) -> RoomRegistry {
+    pub(super) fn make(mut self, keeper: Option<Arc<Keeper>>) -> RoomRegistry {
         // `Duration::MAX` is what one writes for 'never', but no moment lies so far ahead.
         let limits = &mut self.rules.limits;
         for time in [
@@ -305,6 +305,7 @@ impl RoomRegistryBuilder {
         }
         self.rules.settle = self.rules.settle.map(|settle| LONGEST.min(settle));
         let node = self.relay.map(|relay| Arc::new(Node::new(relay)));
-        RoomRegistry::with(self.rules, self.admission, node, Tasks::new(self.runtime))
+        let tasks = Tasks::new(self.runtime);
+        RoomRegistry::with(self.rules, self.admission, (keeper, node), tasks)
     }
 }

@@ -235,7 +235,7 @@ impl Inner {
             }
         }
         kept.iter().for_each(|(since, room)| self.emptied.push(*since, room));
-        if let Some(keeper) = self.rules.keeper.as_ref().filter(|_| !evicted && !kept.is_empty()) {
+        if let Some(keeper) = self.keeper.as_ref().filter(|_| !evicted && !kept.is_empty()) {
             // Then there will be one that can go.
             keeper.hurry();
         }

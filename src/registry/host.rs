@@ -6,35 +6,14 @@ use std::{
     time::Duration,
 };
 
-use super::{Inner, RoomRegistry};
+use super::{Inner, Room, RoomError, RoomRegistry};
 use crate::{
     close::{Close, CloseCode},
     policy::Judging,
     relay::RelayChange,
-    room::{Activity, Events, MemberId, Room, RoomError, RoomEvent, Shared, State, Wish, ban_keys},
+    room::{Events, MemberId, RoomEvent, RoomSummary, Shared, State, Wish, ban_keys},
     store::Change,
 };
-
-/// A room in a list of rooms.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RoomSummary {
-    /// Its id.
-    pub id: Arc<str>,
-    /// How many members are there.
-    pub members: usize,
-    /// How many there may be.
-    pub max_members: usize,
-    /// Whether it is [locked](Room::lock).
-    pub locked: bool,
-    /// How many variables it has.
-    pub variables: usize,
-    /// Bytes that its variables count towards
-    /// [`Limits::state_bytes`](crate::Limits#structfield.state_bytes).
-    pub bytes: usize,
-    /// What it has done since it is in memory.
-    pub activity: Activity,
-}
 
 impl RoomRegistry {
     /// The room of this id, if it is there.
@@ -102,7 +81,7 @@ impl Inner {
     }
 
     #[cfg(feature = "inspector")]
-    pub(crate) fn activity_of_gone(&self) -> Activity {
+    pub(crate) fn activity_of_gone(&self) -> crate::room::Activity {
         *self.gone.lock()
     }
 
@@ -174,7 +153,7 @@ impl Inner {
     }
 
     pub(crate) async fn remove(self: &Arc<Self>, room: &Arc<Shared>) -> Result<(), RoomError> {
-        let turn = match &self.rules.keeper {
+        let turn = match &self.keeper {
             Some(keeper) => Some((keeper, keeper.turn(room.id()).await)),
             None => None,
         };

@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use super::{EnterError, Inner, RoomRegistry, recall::Recalled};
+use super::{EnterError, Inner, Room, RoomRegistry, recall::Recalled};
 use crate::{
     policy::Judging,
     relay::RelayChange,
-    room::{Opening, Room, Schema, Shared, State, Wish, entries},
+    room::{Opening, Schema, Shared, State, Wish, entries},
 };
 
 /// A room that is being opened: settings, and then `.await`. See [`RoomRegistry::open`].
@@ -163,7 +163,7 @@ impl Inner {
             let places = (&self.budget, &self.watchers);
             let mut state = State::new(&self.rules, &id, Some(variables), places, now);
             if let Some(state) = &mut state {
-                state.settings(opening);
+                state.settings(opening, now);
             }
             let Some(kept) = self.keep(turn, state.as_mut()).await? else { continue };
             if let Some((room, ())) = self.insert(id, state, |state| state.tell_created())? {

@@ -44,7 +44,7 @@ impl Inner {
         if let Some(node) = &self.node {
             return self.recall_relayed(node, id).await;
         }
-        let Some(keeper) = &self.rules.keeper else { return Ok(Recalled::Nowhere(None)) };
+        let Some(keeper) = &self.keeper else { return Ok(Recalled::Nowhere(None)) };
         let recall = async {
             let turn = keeper.turn(id).await;
             // Whoever had the turn may have brought it.
@@ -109,7 +109,7 @@ impl Inner {
         if let Some(node) = &self.node {
             return self.keep_relayed(node, turn, state).await;
         }
-        let (Some(keeper), Some(turn)) = (&self.rules.keeper, turn) else {
+        let (Some(keeper), Some(turn)) = (&self.keeper, turn) else {
             return Ok(Some(Kept::default()));
         };
         let creation = state.creation(seconds_since_1970());

@@ -66,7 +66,7 @@ impl Inner {
         tell_everyone(&rooms, grace).await;
         let mut is_done = timeout(left().max(GOODBYE), self.drain.empty()).await.is_ok();
         is_done &= timeout(left().max(SAVING), told(&rooms)).await.is_ok();
-        if let Some(keeper) = &self.rules.keeper {
+        if let Some(keeper) = &self.keeper {
             let left = left().max(SAVING);
             let saved = async {
                 while keeper.flush(left).await.is_err() {

@@ -96,7 +96,7 @@ impl RoomRegistry {
     /// [`TransferError`].
     pub async fn export(&self, mut to: impl AsyncWrite + Unpin) -> Result<u64, TransferError> {
         Judging::refuse();
-        let keeper = self.inner.rules.keeper.as_ref().ok_or(TransferError::NoStore)?;
+        let keeper = self.inner.keeper.as_ref().ok_or(TransferError::NoStore)?;
         keeper.flush(PATIENCE).await?;
         let mut line = String::new();
         let (mut count, mut after) = (0, String::new());
@@ -124,7 +124,7 @@ impl RoomRegistry {
     /// [`TransferError`]; rooms of lines before may have been created, and be skipped another time.
     pub async fn import(&self, from: impl AsyncBufRead + Unpin) -> Result<Imported, TransferError> {
         Judging::refuse();
-        let keeper = self.inner.rules.keeper.as_ref().ok_or(TransferError::NoStore)?;
+        let keeper = self.inner.keeper.as_ref().ok_or(TransferError::NoStore)?;
         let mut lines = from.lines();
         let (mut imported, mut number) = (Imported::default(), 0);
         let mut under_way = FuturesUnordered::new();

@@ -91,7 +91,7 @@ mod tests {
                 settle: Some(Duration::from_millis(500)),
                 limits: Limits::default(),
                 policy: None,
-                keeper: None,
+                is_stored: false,
                 history: 0,
             };
             let places = (&Budget::new(usize::MAX), &Arc::default());

@@ -77,7 +77,7 @@ impl<T: Clone + Send + 'static> Events<T> {
         Self(events.boxed())
     }
 
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self(stream::empty().boxed())
     }
 

@@ -12,7 +12,7 @@ use crate::{
     close::Close,
     identity::Identity,
     names::NameKey,
-    wire::{self, Json},
+    wire::{self, Json, Text},
 };
 
 /// Why a value of the host's did not become the room's.
@@ -106,13 +106,12 @@ impl State {
         true
     }
 
-    pub(crate) fn value(&self, name: &Json<'_>) -> Option<String> {
-        self.variables.get(name.as_json()).map(|variable| variable.value.lossy())
+    pub(crate) fn value(&self, name: &Json<'_>) -> Option<Text> {
+        self.variables.get(name.as_json()).map(|variable| variable.value.clone())
     }
 
-    pub(crate) fn values(&self) -> Vec<(String, String)> {
-        let values = self.variables.values();
-        values.iter().map(|(name, value)| (name.lossy(), value.lossy())).collect()
+    pub(crate) fn values(&self) -> Vec<(Text, Text)> {
+        self.variables.values()
     }
 
     /// Puts everyone out, and lets the room be forgotten as any other is.

@@ -6,11 +6,11 @@ use std::{
 };
 
 use super::{
-    MemberInfo, Shared,
+    MemberInfo, RoomSummary, Shared,
     link::{Link, Outlet},
     state::State,
 };
-use crate::{registry::RoomSummary, wire::Text};
+use crate::wire::Text;
 
 #[derive(Debug)]
 pub(crate) struct Look {

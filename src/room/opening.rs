@@ -49,7 +49,7 @@ impl State {
         if self.is_gone() {
             return Ok(false);
         }
-        self.settings(opening);
+        self.settings(opening, now);
         if let Some(variables) = &opening.variables {
             self.rename(variables, now)?;
         }
@@ -57,7 +57,7 @@ impl State {
     }
 
     /// Makes a room the host's.
-    pub(crate) fn settings(&mut self, opening: &Opening) {
+    pub(crate) fn settings(&mut self, opening: &Opening, now: Instant) {
         self.life = Life::Kept;
         if let Some(schema) = opening.schema {
             self.schema = schema;
@@ -68,7 +68,7 @@ impl State {
             self.max_members = max_members;
         }
         if let Some(tick) = opening.tick {
-            self.outgoing.set_tick(tick);
+            self.outgoing.set_tick(tick, now);
         }
     }
 
@@ -112,5 +112,47 @@ impl State {
         }
         self.outgoing.depart(now);
         Ok(())
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        budget::Budget,
+        room::{Newcomer, Rules, Write},
+    };
+
+    #[test]
+    fn a_shorter_tick_holds_at_once() {
+        let now = Instant::now();
+        let rules = Rules {
+            epoch: now,
+            schema: Schema::Fixed,
+            tick: Duration::from_secs(60),
+            coalesce: false,
+            settle: None,
+            limits: Limits::default(),
+            policy: None,
+            is_stored: false,
+            history: 0,
+        };
+        let places = (&Budget::new(usize::MAX), &Arc::default());
+        let state = State::new(&Arc::new(rules), &"room".into(), None, places, now);
+        let mut state = state.expect("there is memory");
+        let newcomer = Newcomer::guest(Dialect::Scratch, None, now);
+        let member = state.join(newcomer, now).expect("there is a place").id;
+        let (name, value) = (Json::from_plain("\u{2601} x"), Json::from_plain("1"));
+        for _ in 0..2 {
+            let write = Write { member, base: 0, name: &name, value: Some(&value) };
+            state.submit(&write, now).expect("a member");
+        }
+        assert!(state.outgoing.has_left(), "the first left at once");
+        assert!(state.outgoing.due() > Some(now + Duration::from_secs(30)));
+        let tick = Some(Duration::from_millis(16));
+        state.settings(&Opening { tick, ..Opening::default() }, now);
+        assert!(state.outgoing.due() <= Some(now + Duration::from_millis(16)));
     }
 }

@@ -63,8 +63,10 @@ impl Outgoing {
         }
     }
 
-    pub(super) fn set_tick(&mut self, tick: Duration) {
+    pub(super) fn set_tick(&mut self, tick: Duration, now: Instant) {
         self.tick = tick;
+        // What is open need not wait for the beat of a longer tick.
+        self.next = self.next.min(self.beat_before(now + tick));
     }
 
     /// Notes how many dialects are spoken in the room.

@@ -39,7 +39,7 @@ fn room() -> Arc<Shared> {
         settle: Some(Duration::ZERO),
         limits: Limits::default().backlog_batches(1),
         policy: None,
-        keeper: None,
+        is_stored: false,
         history: 0,
     });
     let budget = Budget::new(usize::MAX);

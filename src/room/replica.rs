@@ -4,10 +4,12 @@
 //! [`Step`], and hands in answers, messages and the time.
 
 mod apply;
+mod drive;
 #[cfg(all(test, not(shuttle)))]
 mod model;
 mod pending;
 mod seats;
+mod submit;
 
 use std::{
     sync::Arc,

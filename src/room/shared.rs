@@ -18,12 +18,11 @@ use tokio::{
 };
 
 use super::{
-    Eviction, JoinError, Joined, Link, MemberId, Newcomer, RoomEvent, Start, State, Taken, Write,
-    WriteError,
+    Eviction, JoinError, Joined, Link, MemberId, Newcomer, RoomEvent, RoomSummary, Start, State,
+    Taken, Write, WriteError,
     duty::{Alarm, Due},
 };
 use crate::{
-    registry::RoomSummary,
     store::Change,
     sync::{self, Handle, RwLock},
 };
@@ -35,6 +34,9 @@ const PUSHED_AT_ONCE: usize = 64;
 pub(crate) trait Caretaker: fmt::Debug + Send + Sync {
     /// The room is vacant since this moment.
     fn vacated(&self, room: &Arc<Shared>, since: std::time::Instant);
+
+    /// The store lacks something of the room.
+    fn unsaved(&self, room: &Arc<Shared>);
 
     /// The task between the room and its broker has not come.
     fn stalled(&self, room: &Arc<Shared>);
@@ -55,6 +57,8 @@ struct Nobody;
 #[cfg(any(test, feature = "internals"))]
 impl Caretaker for Nobody {
     fn vacated(&self, _: &Arc<Shared>, _: std::time::Instant) {}
+
+    fn unsaved(&self, _: &Arc<Shared>) {}
 
     fn stalled(&self, _: &Arc<Shared>) {}
 
@@ -221,13 +225,13 @@ impl Shared {
         change: impl FnOnce(&mut State, std::time::Instant) -> T,
     ) -> T {
         let now = Instant::now().into_std();
-        let (result, alarm, keeper, aftermath) = {
+        let (result, alarm, is_unsaved, aftermath) = {
             let mut state = self.state.write();
             let result = change(&mut state, now);
             (result, state.alarm(now), state.list(), state.take_aftermath(now))
         };
-        if let Some(keeper) = keeper {
-            keeper.list(self.clone());
+        if is_unsaved && let Some(caretaker) = self.caretaker.upgrade() {
+            caretaker.unsaved(self);
         }
         if let Some(since) = aftermath.vacated
             && let Some(caretaker) = self.caretaker.upgrade()

@@ -28,7 +28,6 @@ use crate::{
     budget::{Budget, Charge},
     limits::Limits,
     policy::AnyPolicy,
-    store::Keeper,
     wire::{self, Dialect, Json, Text},
 };
 
@@ -58,8 +57,8 @@ pub(crate) struct Rules {
     pub(crate) settle: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) policy: Option<Arc<dyn AnyPolicy>>,
-    /// Where there is a store.
-    pub(crate) keeper: Option<Arc<Keeper>>,
+    /// Whether there is a store.
+    pub(crate) is_stored: bool,
     /// How many writes of the past a room knows.
     pub(crate) history: usize,
 }
@@ -172,7 +171,7 @@ impl State {
             snapshot: Weak::new(),
             charge,
             budget: budget.clone(),
-            unsaved: rules.keeper.as_ref().map(Unsaved::new),
+            unsaved: rules.is_stored.then(Unsaved::default),
             replica: None,
             history: (rules.history > 0).then(|| History::new(rules.history, budget.open())),
             activity: Activity::default(),

@@ -1,20 +1,19 @@
 //! What of a room its store does not have yet.
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{collections::HashSet, time::Instant};
 
 use super::{
     event::RoomEvent,
     state::{Schema, State},
 };
 use crate::{
-    store::{Change, Keeper, StoredRoom, StoredSchema},
+    store::{Change, StoredRoom, StoredSchema},
     wire::Text,
 };
 
 /// Noted by name: what is saved is the value of the moment when it is taken.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Unsaved {
-    keeper: Arc<Keeper>,
     names: HashSet<Text>,
     /// The room's schema, or that it is in use.
     is_touched: bool,
@@ -29,16 +28,6 @@ pub(super) struct Unsaved {
 pub(crate) struct Taken(HashSet<Text>);
 
 impl Unsaved {
-    pub(super) fn new(keeper: &Arc<Keeper>) -> Self {
-        Self {
-            keeper: keeper.clone(),
-            names: HashSet::new(),
-            is_touched: false,
-            is_listed: false,
-            is_under_way: false,
-        }
-    }
-
     pub(super) fn insert(&mut self, name: Text) {
         self.names.insert(name);
     }
@@ -58,10 +47,9 @@ impl Unsaved {
 }
 
 impl State {
-    /// To be asked after each change: whom to tell that there is something to save.
-    pub(crate) fn list(&mut self) -> Option<Arc<Keeper>> {
-        let unsaved = self.unsaved.as_mut()?;
-        unsaved.list().then(|| unsaved.keeper.clone())
+    /// To be asked after each change: whether there is something to save that nobody knows of.
+    pub(super) fn list(&mut self) -> bool {
+        self.unsaved.as_mut().is_some_and(Unsaved::list)
     }
 
     /// Notes a write of a variable.

@@ -12,9 +12,9 @@ use tokio::{
 
 use super::Node;
 use crate::{
-    registry::Inner,
+    registry::{Inner, RoomError},
     relay::RelayAnswer,
-    room::{RoomError, Shared, Wish},
+    room::{Shared, Wish},
 };
 
 /// This node leads a room, until this is dropped or [`lost`](Self::lost). See

@@ -7,9 +7,9 @@ use tokio::time::timeout;
 use super::node::Holder;
 use crate::{
     close::Close,
-    registry::Inner,
+    registry::{Inner, RoomError},
     relay::RelayNews,
-    room::{Challenged, Link, MemberId, RoomError, Shared, Wish},
+    room::{Challenged, Link, MemberId, Shared, Wish},
 };
 
 impl Inner {

@@ -10,6 +10,8 @@ pub(crate) struct Expiry {
     ttl: Duration,
     /// Whether a room is in memory, and so in use.
     is_live: IsLive,
+    /// When it began, by both clocks: the time of day may be set, and then no room is old for that.
+    began: (Instant, u64),
     /// When to look at the next page.
     due: Instant,
     /// The last id of the page before.
@@ -26,11 +28,18 @@ const OFTEN: Duration = Duration::from_secs(3_600);
 impl Expiry {
     /// Forgets what was not used for so long.
     pub(crate) fn new(ttl: Duration, is_live: IsLive) -> Self {
-        Self { ttl, is_live, due: Instant::now() + pause(ttl), after: String::new() }
+        let began = (Instant::now(), seconds_since_1970());
+        Self { ttl, is_live, began, due: began.0 + pause(ttl), after: String::new() }
     }
 
     pub(super) fn due(&self) -> Instant {
         self.due
+    }
+
+    /// In seconds since 1970: what was used before it is old.
+    fn oldest(&self) -> u64 {
+        let (began, then) = self.began;
+        (then + began.elapsed().as_secs()).saturating_sub(self.ttl.as_secs())
     }
 }
 
@@ -57,7 +66,7 @@ impl Keeper {
         let page = self.with_store(Use::Load, |store| store.rooms(&expiry.after, PAGE))?;
         let Some((last, _)) = page.last() else { return Ok(false) };
         expiry.after.clone_from(last);
-        let oldest = seconds_since_1970().saturating_sub(expiry.ttl.as_secs());
+        let oldest = expiry.oldest();
         let is_old = |(id, used): (String, u64)| (used < oldest).then_some(id);
         // Nobody loads or creates those whose turn this has; whoever has one uses the room.
         let turns = page.into_iter().filter_map(is_old).filter_map(|id| self.turns.try_take(&id));

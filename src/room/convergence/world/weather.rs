@@ -78,7 +78,7 @@ impl Weather {
                     .messages_per_second(*rng.choice(&[0, 0, 1, 4, 20]).unwrap())
                     .message_burst(rng.u32(1..4)),
                 policy: None,
-                keeper: None,
+                is_stored: false,
                 history: 0,
             },
         }

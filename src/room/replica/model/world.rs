@@ -102,7 +102,7 @@ impl World {
             settle: None,
             limits: Limits::default().members_per_room(rng.usize(3..12)),
             policy: None,
-            keeper: None,
+            is_stored: false,
             history: 0,
         });
         let nodes = (0..rng.usize(1..4)).map(|_| Node::new(rules.clone(), rng.usize(1..5), start));

@@ -1,0 +1,306 @@
+//! A room as the host has it: read, written and watched from outside any request.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+use super::{Inner, Lead};
+#[cfg(feature = "inspector")]
+use crate::room::Look;
+use crate::{
+    close::{Close, CloseCode},
+    policy::Judging,
+    room::{
+        Events, MemberId, MemberInfo, PastEntry, PastWrite, RoomEvent, SetError, Shared, State,
+        entries,
+    },
+    wire::Json,
+};
+
+/// The host's handle on a room. Cheap to clone; keeps no room alive: where the room is gone, reading
+/// finds nothing and all else is an error.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use axum_cloud_variables::{RoomEvent, RoomRegistry};
+///
+/// let rooms = RoomRegistry::new();
+/// let arena = rooms.open("arena").variables([("ball", "0"), ("score", "0")]).await?;
+/// let mut events = arena.subscribe();
+/// arena.set("ball", 42.5)?;
+/// arena.set_all([("ball", "0"), ("score", "1")])?; // nobody sees half of it
+/// assert_eq!(arena.get("score").as_deref(), Some("1"));
+/// let Some(RoomEvent::Wrote { name, value, by: None }) = events.next().await else { panic!() };
+/// assert_eq!((&*name, &*value), ("ball", "42.5"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Room {
+    id: Arc<str>,
+    shared: Weak<Shared>,
+    /// Outlives the room, which may only have left the memory.
+    was_removed: Arc<AtomicBool>,
+    registry: Weak<Inner>,
+}
+
+/// The room is no more: it was removed, or it was empty for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RoomError {
+    /// The room is no more.
+    Gone,
+    /// The room has no such member any more.
+    NoSuchMember,
+    /// The room is gone, but the store failed and still keeps it: it will be there again for whoever
+    /// joins or opens it, and can be removed then.
+    Kept,
+    /// The relay's broker does not answer: nothing has changed here, and perhaps there.
+    Unreachable,
+}
+
+impl fmt::Display for RoomError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "the room is gone",
+            Self::NoSuchMember => "the room has no such member",
+            Self::Kept => "the store failed to forget the room",
+            Self::Unreachable => "the broker does not answer",
+        })
+    }
+}
+
+impl std::error::Error for RoomError {}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Room").field(&self.id).finish()
+    }
+}
+
+impl Room {
+    pub(crate) fn new(shared: &Arc<Shared>, registry: &Arc<Inner>) -> Self {
+        Self {
+            id: shared.id().clone(),
+            shared: Arc::downgrade(shared),
+            was_removed: shared.was_removed().clone(),
+            registry: Arc::downgrade(registry),
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// A variable's value; `None` where there is no such variable, or the room is gone. A lone
+    /// surrogate, which no Rust string can hold, is replaced.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<String> {
+        let name = Json::from_plain(name);
+        // Read under the lock, converted behind it.
+        Some(self.there()?.read(|state| state.value(&name))?.lossy())
+    }
+
+    /// All variables, names and values, of one moment; none where the room is gone.
+    #[must_use]
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let values = self.there().map_or_else(Vec::new, |room| room.read(State::values));
+        values.iter().map(|(name, value)| (name.lossy(), value.lossy())).collect()
+    }
+
+    /// Who is there, in the order in which they came.
+    #[must_use]
+    pub fn members(&self) -> Vec<MemberInfo> {
+        self.there().map_or_else(Vec::new, |room| room.read(State::member_infos))
+    }
+
+    /// How many members are there.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.there().map_or(0, |room| room.member_count())
+    }
+
+    /// Whether nobody is there.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Gives a variable a value, as a member's `set` would, and sends it to every member. Never
+    /// waits. In a room that grows a variable that is not there is created.
+    ///
+    /// # Errors
+    ///
+    /// [`SetError`], and nothing has changed.
+    pub fn set(&self, name: &str, value: impl fmt::Display) -> Result<(), SetError> {
+        self.set_all([(name, value)])
+    }
+
+    /// As [`set`](Self::set), for several: members get them in one frame, if they fit 64 KiB.
+    ///
+    /// # Errors
+    ///
+    /// [`SetError`], and nothing has changed; but with [`SetError::NoMemory`] those before the one
+    /// for which there was no memory stand.
+    pub fn set_all<I, N, V>(&self, values: I) -> Result<(), SetError>
+    where
+        I: IntoIterator<Item = (N, V)>,
+        N: AsRef<str>,
+        V: fmt::Display,
+    {
+        let values = entries(values);
+        self.there().ok_or(SetError::Gone)?.change(|state, now| state.set_all(&values, now))
+    }
+
+    /// Who wrote what when, the oldest first: as many writes as
+    /// [`RoomRegistryBuilder::history`](crate::RoomRegistryBuilder::history) says, or none.
+    #[must_use]
+    pub fn history(&self) -> Vec<PastWrite> {
+        let now = (Instant::now().into_std(), SystemTime::now());
+        self.past(usize::MAX).iter().map(|entry| entry.look(now)).collect()
+    }
+
+    /// What happens in the room from now on. Up to 256 events wait for an observer; one that is
+    /// slower is told how many it missed.
+    #[must_use]
+    pub fn subscribe(&self) -> Events<RoomEvent> {
+        match self.there().and_then(|room| room.subscribe()) {
+            Some(receiver) => Events::new(receiver, RoomEvent::Missed),
+            None => Events::none(),
+        }
+    }
+
+    /// Puts a member out, with this code and a sentence for the player. Its name is free at once.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError`] where there is no such room or member any more.
+    pub async fn kick(
+        &self,
+        member: MemberId,
+        code: CloseCode,
+        reason: impl Into<String>,
+    ) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        let close = Close::new(code, reason.into());
+        let put_out = registry.put_out(&room, member, &close);
+        put_out.then_some(()).ok_or(RoomError::NoSuchMember)
+    }
+
+    /// Puts a member out with 4002, and lets it into this room no more for so long: whoever has its
+    /// [`Identity::id`](crate::Identity::id), or, if it has none, its username. Kept in memory, also
+    /// when the room is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`kick`](Self::kick), and [`RoomError::Unreachable`].
+    pub async fn ban(&self, member: MemberId, time: Duration) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        registry.ban(&room, member, time).await
+    }
+
+    /// Whether newcomers are refused with 4003 (1013 in [`Dialect::Scratch`](crate::Dialect)).
+    /// Default `false`. Members stay.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
+    pub async fn lock(&self, locked: bool) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        registry.lock(&room, locked).await
+    }
+
+    /// Puts all members out with 1001. The room's variables stay, as those of any emptied room; one
+    /// that the host opened is kept no longer than that.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
+    pub async fn close(&self) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        registry.close(&room).await
+    }
+
+    /// Puts all members out with 1001, and forgets the room; with a store or a relay, so do they, also
+    /// if the room has left the memory meanwhile because it was empty for long.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::Gone`], [`RoomError::Kept`] and [`RoomError::Unreachable`].
+    pub async fn remove(&self) -> Result<(), RoomError> {
+        Judging::refuse();
+        let registry = self.registry.upgrade().ok_or(RoomError::Gone)?;
+        loop {
+            let room = match self.there() {
+                Some(room) => room,
+                None if self.was_removed.load(Relaxed) => return Err(RoomError::Gone),
+                None => registry.load(&self.id).await?,
+            };
+            match registry.remove(&room).await {
+                // It has left the memory in between.
+                Err(RoomError::Gone) if room.read(State::is_unloaded) => {}
+                done => {
+                    // The next of its id is another, also if this one was loaded again meanwhile.
+                    self.was_removed.fetch_or(done.is_ok(), Relaxed);
+                    return done;
+                }
+            }
+        }
+    }
+
+    /// Waits until this node leads the room, which one at a time does: at once where there is no relay.
+    /// A game that the server runs moves its ball on the node that leads.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::Gone`].
+    ///
+    /// ```no_run
+    /// use axum_cloud_variables::{Room, RoomError};
+    ///
+    /// async fn run(room: Room) -> Result<(), RoomError> {
+    ///     loop {
+    ///         let lead = room.lead().await?;
+    ///         tokio::select! {
+    ///             () = lead.lost() => {} // another node goes on
+    ///             () = play(&room) => return Ok(()),
+    ///         }
+    ///     }
+    /// }
+    /// # async fn play(_: &Room) {}
+    /// ```
+    pub async fn lead(&self) -> Result<Lead, RoomError> {
+        let (room, registry) = self.both()?;
+        registry.lead(&room).await
+    }
+
+    /// As [`history`](Self::history), of the newest so many at most.
+    pub(crate) fn past(&self, most: usize) -> Vec<PastEntry> {
+        self.there().map_or_else(Vec::new, |room| room.read(|state| state.history(most)))
+    }
+
+    /// All there is to see.
+    #[cfg(feature = "inspector")]
+    pub(crate) fn look(&self, now: std::time::Instant) -> Option<Look> {
+        Some(self.there()?.look(now))
+    }
+
+    fn there(&self) -> Option<Arc<Shared>> {
+        Judging::refuse();
+        self.shared.upgrade().filter(|room| !room.is_evicted())
+    }
+
+    fn both(&self) -> Result<(Arc<Shared>, Arc<Inner>), RoomError> {
+        self.there().zip(self.registry.upgrade()).ok_or(RoomError::Gone)
+    }
+}

@@ -1,0 +1,261 @@
+//! What the driver of a room's end of the broker asks and hands in: steps, answers, subscriptions.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{
+    Asking, Cause, Phase, Progress, Replica, Step, Stream, What, Wish, apply::closed, pending::Ask,
+};
+use crate::{
+    close::{Close, CloseCode},
+    relay::{RelayAnswer, RelayRequest, RelayRevision, RelayRoom},
+    room::{join::another_tab, members::MemberId, state::State},
+};
+
+impl State {
+    /// What is to be done next at the broker.
+    pub(crate) fn next_step(&mut self, now: Instant) -> Step {
+        let most = self.rules.limits.variables_per_room as u64;
+        self.replica.as_mut().map_or(Step::Over, |replica| replica.next(most, now))
+    }
+
+    /// Whether messages may be handed in.
+    pub(crate) fn listens(&self) -> bool {
+        self.replica.as_ref().is_some_and(Replica::listens)
+    }
+
+    pub(crate) fn progress(&mut self) -> Progress {
+        self.replica.as_mut().map_or_else(Progress::default, Replica::progress)
+    }
+
+    /// Whether the broker may not have all that happened here.
+    pub(crate) fn is_untold(&self) -> bool {
+        self.replica.as_ref().is_some_and(Replica::is_behind)
+    }
+
+    /// What the room's node is called.
+    pub(crate) fn node(&self) -> Option<&Arc<str>> {
+        self.replica.as_ref().map(Replica::node)
+    }
+
+    pub(crate) fn wish(&mut self, ticket: u64, wish: Wish) -> bool {
+        self.replica.as_mut().is_some_and(|replica| replica.wish(ticket, wish))
+    }
+
+    /// Nobody waits for a wish any more, or acts on it.
+    pub(crate) fn give_up(&mut self, ticket: u64, now: Instant) {
+        if let Some(replica) = &mut self.replica {
+            replica.give_up(ticket);
+        }
+        self.give_back(ticket, now);
+    }
+
+    /// Gives back the seat of a session that has not become a member. Those whose places it took have
+    /// lost them.
+    fn give_back(&mut self, session: u64, now: Instant) {
+        let is_member = self.members.iter().any(|(_, member)| member.session == Some(session));
+        if is_member {
+            return;
+        }
+        for member in self.replaced(session) {
+            self.put_out(member, &another_tab(), now);
+        }
+        if let Some(replica) = &mut self.replica {
+            replica.end(session);
+        }
+    }
+
+    /// The members whose places the session took.
+    pub(in crate::room) fn replaced(&self, session: u64) -> Vec<MemberId> {
+        let replaced = self.replica.as_ref().map(|replica| replica.seats.replaced(session));
+        self.members_of(replaced.unwrap_or_default())
+    }
+
+    /// They are put out.
+    pub(in crate::room) fn forget_replaced(&mut self, session: u64) {
+        if let Some(replica) = &mut self.replica {
+            replica.seats.forget_replaced(session);
+        }
+    }
+
+    fn members_of(&self, sessions: &[u64]) -> Vec<MemberId> {
+        let is_of = |session: Option<u64>| session.is_some_and(|it| sessions.contains(&it));
+        let members = self.members.iter();
+        members.filter_map(|(id, member)| is_of(member.session).then_some(id)).collect()
+    }
+
+    pub(super) fn put_sessions_out(&mut self, sessions: &[u64], close: &Close, now: Instant) {
+        for member in self.members_of(sessions) {
+            self.put_out(member, close, now);
+        }
+    }
+
+    /// Has the node enter the room again under this name: the request.
+    pub(crate) fn enter_again(
+        &mut self,
+        node: &Arc<str>,
+        epoch: String,
+        now: Instant,
+    ) -> Option<RelayRequest> {
+        let create = Some(self.as_relayed(now));
+        let replica = self.replica.as_mut()?;
+        replica.begin(What::Enter(node.clone()));
+        let known = Some(replica.revision.clone());
+        let was = Some(replica.node.to_string());
+        Some(RelayRequest::Enter { create, epoch, known, was })
+    }
+
+    pub(crate) fn subscribed(&mut self, is_done: bool, now: Instant) {
+        if let Some(replica) = &mut self.replica {
+            if is_done {
+                replica.subscribed();
+            } else {
+                replica.ended(now);
+            }
+        }
+    }
+
+    /// The stream of messages has ended.
+    pub(crate) fn unsubscribed(&mut self, now: Instant) {
+        if let Some(replica) = &mut self.replica {
+            replica.ended(now);
+        }
+    }
+
+    /// A new driver begins: its number. What was under way is in doubt, and messages may be missing.
+    pub(crate) fn begin_driver(&mut self, now: Instant) -> Option<u64> {
+        let replica = self.replica.as_mut()?;
+        if replica.driver > 0 {
+            if let Some(asking) = replica.asking.take() {
+                replica.put_back(asking);
+            }
+            replica.stream = Stream::Ended(now);
+        }
+        replica.waits_since = None;
+        replica.driver += 1;
+        Some(replica.driver)
+    }
+
+    /// Whether this driver is the last that began.
+    pub(crate) fn is_driven_by(&self, driver: u64) -> bool {
+        self.replica.as_ref().is_some_and(|replica| replica.driver == driver)
+    }
+
+    /// Takes the answer to the request under way; `None` if none came.
+    pub(crate) fn answered(&mut self, answer: Option<RelayAnswer>, now: Instant) {
+        let Some(replica) = &mut self.replica else { return };
+        let Some(asking) = replica.asking.take() else { return };
+        let Some(answer) = answer else { return replica.failed(asking, now) };
+        replica.away = None;
+        match answer {
+            RelayAnswer::Done { revision, before } => self.done(asking, &revision, before, now),
+            RelayAnswer::Room { revision, room, is_new, taken } => {
+                self.read(asking, (&revision, &room), (is_new, taken), now);
+            }
+            RelayAnswer::Fenced | RelayAnswer::Nowhere => match asking.what {
+                // The room was removed, and this node did not hear of it.
+                What::Enter(_) => replica.over(closed()),
+                _ => {
+                    replica.phase = Phase::Entering(Cause::Fenced);
+                    replica.put_back(asking);
+                }
+            },
+            refusal => self.refused(asking, refusal, now),
+        }
+    }
+
+    fn done(&mut self, asking: Asking, revision: &RelayRevision, before: u64, now: Instant) {
+        let Some(replica) = &mut self.replica else { return };
+        if asking.at.is_later_than(revision) || before < replica.acknowledged {
+            replica.phase = Phase::Entering(Cause::Lost);
+            return replica.put_back(asking);
+        }
+        if !matches!(asking.what, What::Renew | What::Ask(Ask { wish: Wish::Tell(_), .. })) {
+            replica.acknowledged = replica.numbered;
+        }
+        let unwanted = match &asking.what {
+            What::Ask(ask) if asking.is_given_up => Some(ask.ticket),
+            _ => None,
+        };
+        let changed = match &asking.what {
+            What::Ask(Ask { wish: Wish::Change(change), attempt: Some(number), .. }) => {
+                Some((change.clone(), *number))
+            }
+            _ => None,
+        };
+        replica.done(asking, revision, now);
+        if let Some(ticket) = unwanted {
+            self.give_back(ticket, now);
+        }
+        // Whoever asked for it need not wait for its message. If there are others before it, the room
+        // is read.
+        if let Some((change, number)) = changed
+            && self.is_next(revision)
+            && let Some(node) = self.node().cloned()
+        {
+            self.apply_change(revision, change, now);
+            self.came_back(&node, number);
+        }
+    }
+
+    /// Takes a refusal. It takes a number too.
+    fn refused(&mut self, asking: Asking, refusal: RelayAnswer, now: Instant) {
+        let Some(replica) = &mut self.replica else { return };
+        match asking.what {
+            What::Ask(ask) if !asking.is_given_up => replica.outcomes.push((ask.ticket, refusal)),
+            What::Rejoin(session) => {
+                replica.seats.remove(session);
+                let close = match refusal {
+                    RelayAnswer::Full => Close::new(CloseCode::Overloaded, "the room is full"),
+                    _ => Close::new(CloseCode::Restart, "the server was away: come back"),
+                };
+                self.put_sessions_out(&[session], &close, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes the whole room.
+    fn read(
+        &mut self,
+        asking: Asking,
+        there: (&RelayRevision, &RelayRoom),
+        (is_new, taken): (bool, u64),
+        now: Instant,
+    ) {
+        let Some(replica) = &mut self.replica else { return };
+        let revision = there.0;
+        let (is_room, is_epoch) =
+            (revision.room == asking.at.room, revision.epoch == asking.at.epoch);
+        match asking.what {
+            What::Enter(_)
+                if replica.phase == Phase::Entering(Cause::Fenced) && is_epoch && !is_new =>
+            {
+                // Names and places are others' by now.
+                replica.over(Close::new(CloseCode::Restart, "the server was away: come back"));
+            }
+            What::Enter(node) => {
+                replica.node = node;
+                (replica.numbered, replica.acknowledged) = (taken, taken);
+                replica.renew_at = now + replica.pace.renewal();
+                replica.renewed = None;
+                replica.pending.renumber();
+                replica.seats.rejoin_all();
+                replica.phase = Phase::Live;
+                self.take_over(there, taken, now);
+            }
+            What::Read if !is_room || !is_epoch || asking.at.is_later_than(revision) => {
+                replica.phase = Phase::Entering(Cause::Lost);
+            }
+            What::Read if taken < replica.acknowledged => {
+                // The broker has lost something, or the node is out, which it tells who renews.
+                replica.phase = Phase::Live;
+                replica.renew_at = now;
+            }
+            What::Read => {
+                replica.phase = Phase::Live;
+                self.take_over(there, taken, now);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What a room hands to its broker instead of applying it at once.
+
+use std::collections::HashSet;
+
+use super::PendingWrite;
+use crate::{
+    room::{order::Author, state::State},
+    wire::{Json, Text},
+};
+
+impl State {
+    /// Hands a write to the broker, if there is one. False if there is no memory for it.
+    pub(in crate::room) fn hand_over(
+        &mut self,
+        author: Option<Author>,
+        name: &Json<'_>,
+        value: &Json<'_>,
+    ) -> Option<bool> {
+        let replica = self.replica.as_mut()?;
+        let known = self.variables.key(name.as_json()).cloned();
+        let creates = self.grows || known.is_none();
+        let (name, value) = (known.unwrap_or_else(|| name.to_text()), Some(value.to_text()));
+        Some(replica.submit(PendingWrite { author, name, value, creates, is_more: false }))
+    }
+
+    /// Has the broker give variables these values of the host's, all at once. `None` if there is no
+    /// broker; false if there is no memory for all.
+    pub(in crate::room) fn hand_over_all(
+        &mut self,
+        values: &[(Json<'_>, Json<'_>)],
+    ) -> Option<bool> {
+        self.replica.as_ref()?;
+        for (name, value) in values {
+            if !self.hand_over(None, name, value)? {
+                return Some(false);
+            }
+            self.mark_last(|last| last.is_more = true);
+        }
+        self.mark_last(|last| last.is_more = false);
+        Some(true)
+    }
+
+    fn mark_last(&mut self, mark: impl FnOnce(&mut PendingWrite)) {
+        let last = self.replica.as_mut().and_then(|replica| replica.pending.last_write());
+        if let Some(last) = last {
+            mark(last);
+        }
+    }
+
+    /// Has the broker drop all other variables. False if there is no broker.
+    pub(in crate::room) fn hand_over_names(&mut self, stays: impl Fn(&str) -> bool) -> bool {
+        let Some(replica) = &mut self.replica else { return false };
+        let here = self.variables.values().into_iter().map(|(name, _)| name);
+        let coming: Vec<_> = replica.pending.writes().map(|write| write.name.clone()).collect();
+        for name in here.chain(coming).collect::<HashSet<_>>() {
+            if !stays(name.as_json()) {
+                let (author, value, creates, is_more) = (None, None, false, false);
+                _ = replica.submit(PendingWrite { author, name, value, creates, is_more });
+            }
+        }
+        true
+    }
+
+    /// The write that was handed over last creates its variable, also if that is here still: its
+    /// removal waits.
+    pub(in crate::room) fn have_created(&mut self) {
+        self.mark_last(|last| last.creates = true);
+    }
+
+    /// Whether a variable will be there when all that waits is in the order.
+    pub(in crate::room) fn will_have(&self, name: &str) -> bool {
+        let mut pending = self.replica.iter().flat_map(|replica| replica.pending.writes().rev());
+        let last = pending
+            .find(|write| write.name.as_json() == name && (write.value.is_none() || write.creates));
+        last.map_or_else(|| self.variables.contains(name), |write| write.value.is_some())
+    }
+
+    /// How many variables there will be beside this one, with those that wait.
+    pub(in crate::room) fn count_beside(&self, name: &str) -> usize {
+        let pending = self.replica.iter().flat_map(|replica| replica.pending.writes());
+        let names = pending.filter(|write| write.creates).map(|write| &write.name);
+        let is_new =
+            |other: &&Text| other.as_json() != name && !self.variables.contains(other.as_json());
+        self.variables.len() + names.filter(is_new).collect::<HashSet<_>>().len()
+    }
+
+    /// Tells the broker of a session that is over.
+    pub(in crate::room) fn hand_over_end(&mut self, session: Option<u64>) {
+        if let Some((replica, session)) = self.replica.as_mut().zip(session) {
+            replica.end(session);
+        }
+    }
+}

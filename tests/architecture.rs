@@ -1,0 +1,94 @@
+//! The picture in `ARCHITECTURE.md`: which module knows which.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::{fs, path::Path};
+
+/// What a module and those below it must not name.
+const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
+    ("room", &["registry", "session", "mount", "admission"]),
+    ("wire", &["registry", "session", "mount", "admission", "room", "relay", "store"]),
+    ("names", &["registry", "session", "mount", "admission", "room", "relay", "store"]),
+    ("relay", &["registry", "session", "mount", "admission", "room"]),
+    ("session", &["mount", "relay", "store"]),
+];
+
+fn sources(path: &Path, found: &mut Vec<(String, String)>) {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            sources(&entry.unwrap().path(), found);
+        }
+    } else if path.extension().is_some_and(|extension| extension == "rs") {
+        found.push((path.display().to_string(), fs::read_to_string(path).unwrap()));
+    }
+}
+
+/// The names of this crate's modules that a source imports or names.
+fn known(source: &str) -> Vec<String> {
+    let code: String = source.lines().map(|line| line.split("//").next().unwrap_or("")).collect();
+    let paths = code.match_indices("crate::").map(|(at, start)| &code[at + start.len()..]);
+    let names = paths.flat_map(|path| match path.strip_prefix('{') {
+        Some(group) => members(group),
+        None => vec![first_name(path)],
+    });
+    names.collect()
+}
+
+/// The first name of each path in a group of imports.
+fn members(group: &str) -> Vec<String> {
+    let (mut names, mut depth, mut is_first) = (Vec::new(), 0, true);
+    for (at, letter) in group.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => is_first = true,
+            letter if is_first && !letter.is_whitespace() => {
+                names.push(first_name(&group[at..]));
+                is_first = false;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn first_name(path: &str) -> String {
+    path.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect()
+}
+
+/// Tests may know more.
+fn is_test(path: &str) -> bool {
+    ["convergence", "model", "racing"].iter().any(|test| path.contains(test))
+}
+
+#[test]
+fn modules_know_what_the_picture_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    for (module, others) in MUST_NOT_KNOW {
+        let mut found = Vec::new();
+        for path in [root.join(module), root.join(format!("{module}.rs"))] {
+            if path.exists() {
+                sources(&path, &mut found);
+            }
+        }
+        assert!(!found.is_empty(), "{module}");
+        for (path, source) in found.into_iter().filter(|(path, _)| !is_test(path)) {
+            let known = known(&source);
+            wrong.extend(
+                others
+                    .iter()
+                    .filter(|other| known.iter().any(|it| it == **other))
+                    .map(|other| format!("{path} knows {other}")),
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn what_a_source_knows_is_found() {
+    let source = "use crate::{\n    close::Close, // registry::no\n    room::{self, Shared},\n    wire,\n};\nfn f() { crate::relay::x() }";
+    assert_eq!(known(source), ["close", "room", "wire", "relay"]);
+}
