@@ -58,7 +58,8 @@ pub(crate) async fn admit(
     };
     let name = identity.name(&name)?;
     identity.check_room(&room)?;
-    check_variables(variables.unwrap_or_default(), limits)?;
+    let brought = limits.check_variables(variables.unwrap_or_default());
+    brought.map_err(|over| Close::protocol(over.to_string()))?;
 
     let mut newcomer = Newcomer {
         dialect,
@@ -163,24 +164,6 @@ fn room_id<'a>(id: &'a Json<'_>, dialect: Dialect, limits: &Limits) -> Result<Co
         return Err(Close::new(code, format!("'{field}' must have 1 to {most} characters")));
     }
     Ok(plain)
-}
-
-fn check_variables(variables: &[(Json<'_>, Json<'_>)], limits: &Limits) -> Result<(), Close> {
-    if variables.len() > limits.variables_per_room {
-        let most = limits.variables_per_room;
-        return Err(Close::protocol(format!("too many variables: a room has at most {most}")));
-    }
-    for (name, value) in variables {
-        if !(1..=limits.name_bytes).contains(&name.byte_len()) {
-            let most = limits.name_bytes;
-            return Err(Close::protocol(format!("a variable's name must have 1 to {most} bytes")));
-        }
-        if value.byte_len() > limits.value_bytes {
-            let most = limits.value_bytes;
-            return Err(Close::protocol(format!("a value must have at most {most} bytes")));
-        }
-    }
-    Ok(())
 }
 
 fn refusal(error: EnterError) -> Close {

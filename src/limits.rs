@@ -1,6 +1,8 @@
 //! Every number that bounds what a client can cost.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
+
+use crate::wire::Json;
 
 macro_rules! limits {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
@@ -118,5 +120,42 @@ impl Limits {
     /// Whether a room may have this id.
     pub(crate) fn allow_room_id(&self, id: &str) -> bool {
         (1..=self.room_id_chars).contains(&id.chars().count())
+    }
+
+    /// Whether a room may have these variables.
+    pub(crate) fn check_variables(
+        &self,
+        variables: &[(Json<'_>, Json<'_>)],
+    ) -> Result<(), OverLimit> {
+        if variables.len() > self.variables_per_room {
+            return Err(OverLimit::Variables(self.variables_per_room));
+        }
+        for (name, value) in variables {
+            if !(1..=self.name_bytes).contains(&name.byte_len()) {
+                return Err(OverLimit::Name(self.name_bytes));
+            }
+            if value.byte_len() > self.value_bytes {
+                return Err(OverLimit::Value(self.value_bytes));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which limit variables are over, and what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OverLimit {
+    Variables(usize),
+    Name(usize),
+    Value(usize),
+}
+
+impl fmt::Display for OverLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Variables(most) => write!(f, "too many variables: a room has at most {most}"),
+            Self::Name(most) => write!(f, "a variable's name must have 1 to {most} bytes"),
+            Self::Value(most) => write!(f, "a value must have at most {most} bytes"),
+        }
     }
 }

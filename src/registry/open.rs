@@ -139,7 +139,8 @@ impl Inner {
         if !self.rules.limits.allow_room_id(id) {
             return Err(OpenError::InvalidId);
         }
-        opening.check(&self.rules.limits).map_err(|()| OpenError::TooLarge)?;
+        let variables = opening.variables.as_deref().unwrap_or_default();
+        self.rules.limits.check_variables(variables).map_err(|_| OpenError::TooLarge)?;
         loop {
             let found = self.find(id)?;
             if let Some(room) = found {

@@ -121,7 +121,8 @@ impl RoomRegistry {
     ///
     /// # Errors
     ///
-    /// [`TransferError`]; rooms of lines before may have been created, and be skipped another time.
+    /// [`TransferError`], also for a room that is over this registry's [`Limits`]; rooms of lines before
+    /// may have been created, and be skipped another time.
     pub async fn import(&self, from: impl AsyncBufRead + Unpin) -> Result<Imported, TransferError> {
         Judging::refuse();
         let keeper = self.inner.keeper.as_ref().ok_or(TransferError::NoStore)?;
@@ -199,10 +200,8 @@ fn parse(line: &str, limits: &Limits) -> Result<(String, Change), String> {
     if !limits.allow_room_id(&line.room) {
         return Err(format!("'room' must have 1 to {} characters", limits.room_id_chars));
     }
-    let is_name = |name: &Json<'_>| (1..=limits.name_bytes).contains(&name.byte_len());
-    if !variables.iter().all(|(name, _)| is_name(name)) {
-        return Err(format!("a variable's name must have 1 to {} bytes", limits.name_bytes));
-    }
+    // A room that is over a limit is one that nobody can join.
+    limits.check_variables(&variables).map_err(|over| over.to_string())?;
     let stored = |json: &Json<'_>| json.to_text().as_stored().to_owned();
     let change = Change::Put {
         room: line.room.clone(),
@@ -245,5 +244,16 @@ mod tests {
         ] {
             assert!(parse(line, &Limits::default()).is_err(), "{line}");
         }
+        // Nobody could join them.
+        let limits = Limits::default().variables_per_room(1).value_bytes(2);
+        let room = |variables: &str| {
+            parse(
+                &format!(r#"{{"room":"a","schema":"fixed","variables":{{{variables}}}}}"#),
+                &limits,
+            )
+        };
+        assert!(room(r#""x":"12""#).is_ok());
+        assert!(room(r#""x":"123""#).is_err());
+        assert!(room(r#""x":"1","y":"1""#).is_err());
     }
 }

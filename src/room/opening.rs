@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     close::{Close, CloseCode},
-    limits::Limits,
     wire::{Dialect, Json},
 };
 
@@ -23,19 +22,6 @@ pub(crate) struct Opening {
     pub(crate) schema: Option<Schema>,
     pub(crate) max_members: Option<usize>,
     pub(crate) tick: Option<Duration>,
-}
-
-impl Opening {
-    /// Whether a room may have these variables.
-    pub(crate) fn check(&self, limits: &Limits) -> Result<(), ()> {
-        let variables = self.variables.as_deref().unwrap_or_default();
-        let fits = |(name, value): &(Json<'_>, Json<'_>)| {
-            (1..=limits.name_bytes).contains(&name.byte_len())
-                && value.byte_len() <= limits.value_bytes
-        };
-        let is_small = variables.len() <= limits.variables_per_room && variables.iter().all(fits);
-        if is_small { Ok(()) } else { Err(()) }
-    }
 }
 
 impl State {
@@ -122,6 +108,7 @@ mod tests {
     use super::*;
     use crate::{
         budget::Budget,
+        limits::Limits,
         room::{Newcomer, Rules, Write},
     };
 
