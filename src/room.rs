@@ -40,7 +40,7 @@ pub use event::{Events, MemberInfo, RoomEvent};
 pub(crate) use history::Entry as PastEntry;
 pub use history::PastWrite;
 pub use host::SetError;
-pub(crate) use host::entries;
+pub(crate) use host::{closed, entries};
 pub(crate) use join::{Challenged, JoinError, Joined, Newcomer, Refusal, ban_keys};
 pub(crate) use link::{Link, Outlet};
 #[cfg(feature = "inspector")]

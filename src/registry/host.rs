@@ -11,7 +11,7 @@ use crate::{
     close::{Close, CloseCode},
     policy::Judging,
     relay::RelayChange,
-    room::{Events, MemberId, RoomEvent, RoomSummary, Shared, State, Wish, ban_keys},
+    room::{Events, MemberId, RoomEvent, RoomSummary, Shared, State, Wish, ban_keys, closed},
     store::Change,
 };
 
@@ -192,8 +192,4 @@ impl Inner {
         }
         is_there
     }
-}
-
-pub(super) fn closed() -> Close {
-    Close::new(CloseCode::GoingAway, "the room was closed")
 }

@@ -9,7 +9,7 @@ use super::{
     state::State,
 };
 use crate::{
-    close::Close,
+    close::{Close, CloseCode},
     identity::Identity,
     names::NameKey,
     wire::{self, Json, Text},
@@ -57,6 +57,10 @@ where
         (Json::from_plain(name.as_ref()), Json::from_plain(&value.to_string()))
     };
     values.into_iter().map(entry).collect()
+}
+
+pub(crate) fn closed() -> Close {
+    Close::new(CloseCode::GoingAway, "the room was closed")
 }
 
 impl State {

@@ -459,8 +459,7 @@ impl Replica {
                 _ => self.undo(ask),
             }
         } else {
-            let (revision, before) = (revision.clone(), self.acknowledged);
-            self.outcomes.push((ask.ticket, RelayAnswer::Done { revision, before }));
+            self.fulfil(ask.ticket);
         }
     }
 

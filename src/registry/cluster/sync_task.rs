@@ -14,7 +14,7 @@ use super::{Node, node::unique};
 use crate::{
     registry::Inner,
     relay::{RelayAnswer, RelayError, RelayMessages, RelayRequest},
-    room::{Heard, Progress, Shared, Step},
+    room::{Heard, Progress, Shared, State, Step},
 };
 
 /// Starts the task, instead of another if there was one; it ends when the room is gone. Without
@@ -143,51 +143,41 @@ impl SyncTask {
 
     /// Waits for the next answer or message, and hands it in.
     async fn go_on(&mut self, listens: bool) {
-        let Self { asking, subscribing, messages, room, driver, .. } = self;
+        let Self { asking, subscribing, messages, .. } = self;
         tokio::select! {
             biased;
             answer = under_way(asking) => {
                 *asking = None;
-                if let Some(room) = room.upgrade() {
-                    room.change(|state, now| {
-                        if state.is_driven_by(*driver) {
-                            state.answered(answer.ok(), now);
-                        }
-                    });
-                }
+                self.hand_in(|state, now| state.answered(answer.ok(), now));
             }
             subscribed = under_way(subscribing) => {
                 *subscribing = None;
                 let is_done = subscribed.is_ok();
                 *messages = subscribed.unwrap_or_else(|_| stream::pending().boxed());
-                if let Some(room) = room.upgrade() {
-                    room.change(|state, now| {
-                        if state.is_driven_by(*driver) {
-                            state.subscribed(is_done, now);
-                        }
-                    });
-                }
+                self.hand_in(|state, now| state.subscribed(is_done, now));
             }
-            message = messages.next(), if listens => {
-                let Some(room) = room.upgrade() else { return };
-                let Some(message) = message else {
+            message = messages.next(), if listens => match message {
+                Some(message) => {
+                    let heard = self.hand_in(|state, now| state.hear(message, now));
+                    if let Some(Heard::News(news)) = heard
+                        && let Some((room, registry)) = self.room.upgrade().zip(self.registry.upgrade())
+                    {
+                        registry.hear_news(&room, news);
+                    }
+                }
+                None => {
                     *messages = stream::pending().boxed();
-                    return room.change(|state, now| {
-                        if state.is_driven_by(*driver) {
-                            state.unsubscribed(now);
-                        }
-                    });
-                };
-                let heard = room.change(|state, now| {
-                    state.is_driven_by(*driver).then(|| state.hear(message, now))
-                });
-                if let Some(Heard::News(news)) = heard
-                    && let Some(registry) = self.registry.upgrade()
-                {
-                    registry.hear_news(&room, news);
+                    self.hand_in(|state, now| state.unsubscribed(now));
                 }
             }
         }
+    }
+
+    /// Changes the room, unless it is gone or has another driver by now.
+    fn hand_in<T>(&self, change: impl FnOnce(&mut State, std::time::Instant) -> T) -> Option<T> {
+        self.room
+            .upgrade()?
+            .change(|state, now| state.is_driven_by(self.driver).then(|| change(state, now)))
     }
 
     fn report(&mut self, room: &Arc<Shared>, progress: Progress) {

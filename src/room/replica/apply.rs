@@ -4,12 +4,11 @@ use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use super::{Pace, PendingWrite, Phase, Replica, What, pending::Sent};
 use crate::{
-    close::{Close, CloseCode},
     relay::{
         RelayAnswer, RelayChange, RelayMessage, RelayNews, RelayRevision, RelayRoom, RelayWrite,
         RelayWrites,
     },
-    room::{order::Author, state::State},
+    room::{host::closed, order::Author, state::State},
     wire::{self, Json, Text},
 };
 
@@ -19,10 +18,6 @@ pub(crate) enum Heard {
     Applied,
     /// It is not of the room's order.
     News(RelayNews),
-}
-
-pub(super) fn closed() -> Close {
-    Close::new(CloseCode::GoingAway, "the room was closed")
 }
 
 impl State {
@@ -36,14 +31,25 @@ impl State {
         now: Instant,
     ) {
         let charge = self.budget.open();
-        let mut replica = Replica::new(node, (revision, taken), pace, charge, now);
-        for ban in &room.bans {
-            replica.ban(ban.who.clone(), ban.millis, now);
-        }
-        self.replica = Some(replica);
-        self.is_locked = room.is_locked;
-        self.max_members = usize::try_from(room.max_members).unwrap_or(usize::MAX);
+        self.replica = Some(Replica::new(node, (revision, taken), pace, charge, now));
+        self.adopt_settings(room, now);
         self.closed = room.closed;
+    }
+
+    /// Takes what all nodes have in common beside variables, and a close, which has to be applied.
+    fn adopt_settings(&mut self, room: &RelayRoom, now: Instant) {
+        if let Some(replica) = &mut self.replica {
+            for ban in &room.bans {
+                replica.ban(ban.who.clone(), ban.millis, now);
+            }
+        }
+        self.adopt(room.stored.schema);
+        self.is_locked = room.is_locked;
+        self.set_max_members(room.max_members);
+    }
+
+    fn set_max_members(&mut self, count: u64) {
+        self.max_members = usize::try_from(count).unwrap_or(usize::MAX);
     }
 
     /// The room as a broker keeps it.
@@ -74,12 +80,7 @@ impl State {
                 Sent::Change(ask) => replica.fulfil(ask.ticket),
             }
         }
-        for ban in &room.bans {
-            replica.ban(ban.who.clone(), ban.millis, now);
-        }
-        self.adopt(room.stored.schema);
-        self.is_locked = room.is_locked;
-        self.max_members = usize::try_from(room.max_members).unwrap_or(usize::MAX);
+        self.adopt_settings(room, now);
         if room.closed > self.closed {
             self.close_before(room.closed, now);
         }
@@ -183,9 +184,7 @@ impl State {
     ) {
         match change {
             RelayChange::Locked(is_locked) => self.is_locked = is_locked,
-            RelayChange::MaxMembers(count) => {
-                self.max_members = usize::try_from(count).unwrap_or(usize::MAX);
-            }
+            RelayChange::MaxMembers(count) => self.set_max_members(count),
             RelayChange::Schema(schema) => self.adopt(schema),
             RelayChange::Ban { who, millis } => {
                 if let Some(replica) = &mut self.replica {
@@ -247,7 +246,7 @@ impl State {
 }
 
 impl Replica {
-    fn fulfil(&mut self, ticket: u64) {
+    pub(super) fn fulfil(&mut self, ticket: u64) {
         let (revision, before) = (self.revision.clone(), self.acknowledged);
         self.outcomes.push((ticket, RelayAnswer::Done { revision, before }));
     }

@@ -2,14 +2,16 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{
-    Asking, Cause, Phase, Progress, Replica, Step, Stream, What, Wish, apply::closed, pending::Ask,
-};
+use super::{Asking, Cause, Phase, Progress, Replica, Step, Stream, What, Wish, pending::Ask};
 use crate::{
     close::{Close, CloseCode},
     relay::{RelayAnswer, RelayRequest, RelayRevision, RelayRoom},
-    room::{join::another_tab, members::MemberId, state::State},
+    room::{host::closed, join::another_tab, members::MemberId, state::State},
 };
+
+fn was_away() -> Close {
+    Close::new(CloseCode::Restart, "the server was away: come back")
+}
 
 impl State {
     /// What is to be done next at the broker.
@@ -206,7 +208,7 @@ impl State {
                 replica.seats.remove(session);
                 let close = match refusal {
                     RelayAnswer::Full => Close::new(CloseCode::Overloaded, "the room is full"),
-                    _ => Close::new(CloseCode::Restart, "the server was away: come back"),
+                    _ => was_away(),
                 };
                 self.put_sessions_out(&[session], &close, now);
             }
@@ -231,7 +233,7 @@ impl State {
                 if replica.phase == Phase::Entering(Cause::Fenced) && is_epoch && !is_new =>
             {
                 // Names and places are others' by now.
-                replica.over(Close::new(CloseCode::Restart, "the server was away: come back"));
+                replica.over(was_away());
             }
             What::Enter(node) => {
                 replica.node = node;

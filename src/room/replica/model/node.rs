@@ -10,13 +10,13 @@ use tokio::sync::broadcast;
 
 use crate::{
     budget::Budget,
-    close::{Close, CloseCode},
+    close::Close,
     identity::Identity,
     names::{DuplicateNames, NameKey},
     relay::{RelayAnswer, RelayRevision, RelayRoom},
     room::{
         Link, MemberId, Newcomer, Pace, RoomEvent, Rules, State, Wish, event::Watchers,
-        join::Looked,
+        host::closed, join::Looked,
     },
     wire::{Dialect, Json},
 };
@@ -172,10 +172,6 @@ impl Node {
             }
         }
     }
-}
-
-fn closed() -> Close {
-    Close::new(CloseCode::GoingAway, "the room was closed")
 }
 
 pub(super) fn duplicates(player: usize) -> DuplicateNames {
