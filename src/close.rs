@@ -1,5 +1,7 @@
 //! Why a connection ends: every close code, what it means and whether clients come back.
 
+mod reasons;
+
 use std::{borrow::Cow, fmt};
 
 use crate::wire::Dialect;

@@ -4,10 +4,7 @@ use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use axum::http::Extensions;
 
-use crate::{
-    close::{Close, CloseCode},
-    sync,
-};
+use crate::{close::Close, sync};
 
 /// What the host's auth layer knows about a player, put into the request's extensions before it
 /// reaches the mount; or what [`Policy::admit`](crate::Policy::admit) says about them.
@@ -158,10 +155,7 @@ impl Identity {
     /// What a player is called that claims this name.
     pub(crate) fn name<'a>(&'a self, claimed: &'a str) -> Result<Cow<'a, str>, Close> {
         match self.claim() {
-            Some(Username::Required(name)) if name != claimed => Err(Close::new(
-                CloseCode::Username,
-                "that username is not the one you logged in by",
-            )),
+            Some(Username::Required(name)) if name != claimed => Err(Close::another_name()),
             Some(Username::Given(name)) => Ok(name.into()),
             Some(Username::Required(_)) | None => Ok(claimed.into()),
         }
@@ -169,9 +163,7 @@ impl Identity {
 
     pub(crate) fn check_room(&self, id: &str) -> Result<(), Close> {
         match self.0.as_ref().and_then(|known| known.rooms.as_ref()) {
-            Some(rooms) if !rooms.contains(id) => {
-                Err(Close::new(CloseCode::Incompatible, "you may not join that room"))
-            }
+            Some(rooms) if !rooms.contains(id) => Err(Close::another_room()),
             _ => Ok(()),
         }
     }

@@ -21,9 +21,8 @@ use crate::{
     identity::Identity,
     mount::upgrade,
     names::{DuplicateNames, NameKey},
-    outbox::{Item, Outbox},
-    room::{Due, Link, MemberId, Newcomer, Outlet, Rules, Schema, Shared, State, Write},
-    session::{self, Submission},
+    room::{Due, MemberId, Newcomer, Outlet, Rules, SessionHandle, Shared, State, Write},
+    session::{self, Item, Outbox, Submission},
     wire::{self, ClientMessage, Handshake, Json},
 };
 
@@ -93,11 +92,11 @@ pub fn visit(rooms: &RoomRegistry, room: &str, name: &str, sets: usize) {
     let variables = [(Json::from_plain("v"), Json::from_plain("0"))];
     let newcomer = newcomer(name, &variables);
     let entered = rooms.inner().enter(room, &newcomer).now_or_never().expect("without a store");
-    let (seat, _) = entered.expect("a place");
+    let (membership, _) = entered.expect("a place");
     for n in 0..sets {
         let value = Some(Json::from_plain(&n.to_string()));
         let name = variables[0].0.clone();
-        seat.write(&Submission { base: u64::MAX, name, value }).expect("a member");
+        membership.write(&Submission { base: u64::MAX, name, value }).expect("a member");
     }
 }
 
@@ -110,7 +109,7 @@ fn newcomer<'a>(name: &'a str, variables: &'a [(Json<'a>, Json<'a>)]) -> Newcome
         duplicates: DuplicateNames::Reject,
         identity: Identity::new(),
         session: None,
-        link: Arc::new(Link::new(Instant::now())),
+        handle: Arc::new(SessionHandle::new(Instant::now())),
         outlet: Arc::new(Silent),
         outlived: None,
     }
@@ -118,17 +117,7 @@ fn newcomer<'a>(name: &'a str, variables: &'a [(Json<'a>, Json<'a>)]) -> Newcome
 
 /// Those of a registry, but for its limits.
 fn rules(epoch: Instant, limits: Limits) -> Rules {
-    Rules {
-        epoch,
-        schema: Schema::Fixed,
-        tick: Duration::from_millis(16),
-        coalesce: false,
-        settle: Some(Duration::from_millis(500)),
-        limits,
-        policy: None,
-        is_stored: false,
-        history: 0,
-    }
+    Rules { tick: Duration::from_millis(16), limits, ..Rules::new(epoch) }
 }
 
 /// A server that answers every text and binary message with itself, over WebSockets upgraded, read,
@@ -174,8 +163,14 @@ impl Bench {
         let names: Vec<_> = (0..variables).map(|i| Json::from_plain(&format!("☁ {i}"))).collect();
         let value = Json::from_plain(&"v".repeat(bytes));
         let initial: Vec<_> = names.iter().map(|name| (name.clone(), value.clone())).collect();
-        let places = (&Budget::new(usize::MAX), &Arc::default());
-        let state = State::new(&Arc::new(rules), &"room".into(), Some(&initial), places, now);
+        let state = State::new(
+            &Arc::new(rules),
+            &"room".into(),
+            Some(&initial),
+            &Budget::new(usize::MAX),
+            &Arc::default(),
+            now,
+        );
         let room = Arc::new(Shared::alone(state.expect("there is memory")));
         let members = (0..members).map(|i| {
             let name = format!("player{i}");

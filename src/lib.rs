@@ -4,7 +4,6 @@
 #[cfg(all(test, not(shuttle)))]
 extern crate self as axum_cloud_variables;
 
-mod admission;
 mod budget;
 mod close;
 mod identity;
@@ -17,7 +16,6 @@ mod limits;
 mod metrics;
 mod mount;
 mod names;
-mod outbox;
 mod policy;
 mod registry;
 mod relay;
@@ -25,7 +23,6 @@ mod room;
 mod session;
 mod store;
 mod sync;
-mod turns;
 mod wire;
 
 pub use close::CloseCode;
@@ -38,7 +35,7 @@ pub use names::{Alphabet, DuplicateNames, UsernameRules};
 pub use policy::{Join, Policy, Rejection, Rights, Verdict, Write};
 pub use registry::{
     BuildError, Creators, Imported, Lead, OpenError, OpenRoom, RelayStats, Room, RoomError,
-    RoomRegistry, RoomRegistryBuilder, Stats, TransferError,
+    RoomRegistry, RoomRegistryBuilder, Stats, StoreStats, TransferError,
 };
 #[cfg(feature = "redis")]
 pub use relay::RedisRelay;
@@ -51,7 +48,7 @@ pub use room::{
 };
 #[cfg(feature = "redb")]
 pub use store::RedbStore;
-pub use store::{Change, RoomStore, StoreError, StoreStats, StoredRoom, StoredSchema};
+pub use store::{Change, RoomStore, StoreError, StoredRoom, StoredSchema};
 pub use wire::{Dialect, ScratchFraming, ScratchValues};
 
 /// Compiles the README's examples.

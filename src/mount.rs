@@ -18,7 +18,11 @@ use axum::{
 pub use gate::Origins;
 pub use layer::{MountLayer, MountService};
 
-use crate::{admission::Caller, registry::RoomRegistry, session, wire::ScratchFraming};
+use crate::{
+    registry::RoomRegistry,
+    session::{self, Caller},
+    wire::ScratchFraming,
+};
 use gate::Gate;
 
 /// A door to a registry's rooms at one path of the host's app. What belongs to a door is set here,

@@ -4,13 +4,14 @@ mod bans;
 mod builder;
 mod cluster;
 mod drain;
-mod emptied;
 mod enter;
+mod eviction;
 mod handle;
 mod host;
+mod id_locks;
+mod membership;
 mod open;
-mod recall;
-mod seat;
+mod persistence;
 mod shutdown;
 mod tasks;
 mod transfer;
@@ -28,9 +29,9 @@ pub use cluster::{Lead, RelayStats};
 pub(crate) use drain::{Drain, Session};
 pub(crate) use enter::EnterError;
 pub use handle::{Room, RoomError};
+pub(crate) use membership::Membership;
 pub use open::{OpenError, OpenRoom};
-pub(crate) use seat::Seat;
-pub(crate) use shutdown::shutting_down;
+pub use persistence::StoreStats;
 pub use transfer::{Imported, TransferError};
 
 use crate::{
@@ -38,13 +39,15 @@ use crate::{
     names::{DuplicateNames, UsernameRules},
     policy::Judging,
     room::{Activity, Caretaker, Rules, Shared, Task, Watchers},
-    store::{Keeper, StoreStats},
     sync::{Handle, RwLock},
     wire::{Dialect, ScratchValues},
 };
 use bans::Bans;
 use cluster::Node;
-use emptied::Emptied;
+use eviction::EvictionQueue;
+use persistence::Persister;
+#[cfg(feature = "inspector")]
+pub(crate) use tasks::Spawned;
 use tasks::Tasks;
 
 /// All rooms of a host, behind any number of mounts. Cheap to clone; each clone is a handle on the
@@ -71,7 +74,7 @@ pub(crate) struct Inner {
     pub(crate) drain: Arc<Drain>,
     /// Taken before a room's lock, never after it. Synchronous: a look-up or an insertion.
     rooms: RwLock<HashMap<Arc<str>, Arc<Shared>>>,
-    emptied: Emptied,
+    evictions: EvictionQueue,
     bans: Bans,
     watchers: Arc<Watchers>,
     budget: Budget,
@@ -79,7 +82,7 @@ pub(crate) struct Inner {
     gone: Mutex<Activity>,
     pub(crate) tasks: Arc<Tasks>,
     /// If there is a store.
-    keeper: Option<Arc<Keeper>>,
+    persister: Option<Arc<Persister>>,
     /// If there is a broker.
     node: Option<Arc<Node>>,
     itself: Weak<Self>,
@@ -136,7 +139,8 @@ impl RoomRegistry {
     fn with(
         rules: Rules,
         admission: Admission,
-        (keeper, node): (Option<Arc<Keeper>>, Option<Arc<Node>>),
+        persister: Option<Arc<Persister>>,
+        node: Option<Arc<Node>>,
         tasks: Arc<Tasks>,
     ) -> Self {
         let budget = Budget::new(rules.limits.state_bytes);
@@ -145,13 +149,13 @@ impl RoomRegistry {
             admission,
             drain: Arc::default(),
             rooms: RwLock::default(),
-            emptied: Emptied::new(inner.clone()),
+            evictions: EvictionQueue::new(inner.clone()),
             bans: Bans::default(),
             watchers: Arc::default(),
             budget,
             gone: Mutex::default(),
             tasks,
-            keeper,
+            persister,
             node,
             itself: inner.clone(),
         });
@@ -199,7 +203,7 @@ impl RoomRegistry {
     #[must_use]
     pub fn store_stats(&self) -> Option<StoreStats> {
         Judging::refuse();
-        self.inner.keeper.as_ref().map(|keeper| keeper.stats())
+        self.inner.persister.as_ref().map(|persister| persister.stats())
     }
 
     /// How the relay's broker does; `None` where there is none. One node's view.
@@ -232,12 +236,12 @@ impl Inner {
 
 impl Caretaker for Inner {
     fn vacated(&self, room: &Arc<Shared>, since: std::time::Instant) {
-        self.emptied.push(since, room);
+        self.evictions.push(since, room);
     }
 
     fn unsaved(&self, room: &Arc<Shared>) {
-        if let Some(keeper) = &self.keeper {
-            keeper.list(room.clone());
+        if let Some(persister) = &self.persister {
+            persister.list(room.clone());
         }
     }
 
@@ -259,8 +263,8 @@ impl Caretaker for Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some(keeper) = &self.keeper {
-            keeper.end();
+        if let Some(persister) = &self.persister {
+            persister.end();
         }
         self.tasks.end();
     }

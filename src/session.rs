@@ -3,11 +3,14 @@
 mod conflation;
 #[cfg(feature = "internals")]
 mod echo;
+mod handshake;
 mod liveness;
+mod outbox;
 mod rate;
 mod reader;
 mod receipt;
 mod socket;
+mod takeover;
 mod upkeep;
 mod writer;
 
@@ -21,17 +24,21 @@ use tracing::{Instrument, debug, debug_span, field};
 pub(crate) use conflation::{Conflation, Submission};
 #[cfg(feature = "internals")]
 pub(crate) use echo::echo;
+pub(crate) use handshake::Caller;
 pub(crate) use liveness::Liveness;
+#[cfg(any(all(test, not(shuttle)), feature = "internals"))]
+pub(crate) use outbox::Item;
+pub(crate) use outbox::Outbox;
+pub(crate) use takeover::{Probe, Probed};
 
 use crate::{
-    admission::{Caller, Line, admit},
     close::{Close, CloseCode},
     metrics,
-    outbox::Outbox,
-    registry::{Inner, Seat, Session, shutting_down},
-    room::Link,
+    registry::{Inner, Membership, Session},
+    room::SessionHandle,
     wire::{ClientMessage, Dialect, Frame},
 };
+use handshake::{Line, admit};
 use reader::{End, Reader};
 use socket::Socket;
 use upkeep::Upkeep;
@@ -51,12 +58,12 @@ pub(crate) async fn serve(
 }
 
 async fn talk(upgraded: Upgraded, registry: Arc<Inner>, caller: Caller, session: Session) {
-    let link = Arc::new(Link::new(Instant::now().into_std()));
-    let socket = Arc::new(Socket::new(upgraded, &link));
+    let handle = Arc::new(SessionHandle::new(Instant::now().into_std()));
+    let socket = Arc::new(Socket::new(upgraded, &handle));
     let limits = &registry.rules.limits;
     let (budget, values) = (registry.budget(), registry.admission.scratch_values);
-    let mut reader = Reader::new(&socket, &link, limits, budget, values).await;
-    let talk = Talk { registry: &registry, link: &link, socket: &socket };
+    let mut reader = Reader::new(&socket, &handle, limits, budget, values).await;
+    let talk = Talk { registry: &registry, handle: &handle, socket: &socket };
     let played = async {
         let talked = AssertUnwindSafe(async {
             match session.ordinal > limits.sessions {
@@ -64,13 +71,13 @@ async fn talk(upgraded: Upgraded, registry: Arc<Inner>, caller: Caller, session:
                 false => talk.run(&mut reader, caller).await,
             }
         });
-        let end = talked.catch_unwind().await.unwrap_or_else(|_| End::Close(fault()));
+        let end = talked.catch_unwind().await.unwrap_or_else(|_| End::Close(Close::fault()));
         conclude(&socket, &mut reader, end, limits.close_timeout).await;
     };
     let (registration, _registered) = registry.tasks.register();
     // Its member has left with it.
     if Abortable::new(played, registration).await.is_err() {
-        let close = shutting_down();
+        let close = Close::shutting_down();
         socket.with(|writer| {
             if !writer.is_closed() {
                 // Its code is the same in all dialects.
@@ -91,7 +98,7 @@ async fn talk(upgraded: Upgraded, registry: Arc<Inner>, caller: Caller, session:
 /// What a session and its room share.
 struct Talk<'a> {
     registry: &'a Arc<Inner>,
-    link: &'a Arc<Link>,
+    handle: &'a Arc<SessionHandle>,
     socket: &'a Arc<Socket>,
 }
 
@@ -100,20 +107,20 @@ impl Talk<'_> {
     /// learns that it is out.
     async fn run(&self, reader: &mut Reader, caller: Caller) -> End {
         // Boxed, so that its place is free again while the member plays.
-        let (seat, outbox, behind) = match Box::pin(self.handshake(reader, caller)).await {
+        let (membership, outbox, behind) = match Box::pin(self.handshake(reader, caller)).await {
             Ok(joined) => joined,
             Err(end) => return end,
         };
         self.socket.with(|writer| writer.open(outbox));
-        let upkeep = Upkeep::new(self.socket, self.link, &self.registry.rules.limits);
+        let upkeep = Upkeep::new(self.socket, self.handle, &self.registry.rules.limits);
         let end = tokio::select! {
             end = upkeep.run() => end,
-            end = reader.play(&seat, behind) => end,
+            end = reader.play(&membership, behind) => end,
         };
-        reader.conclude(&seat);
+        reader.conclude(&membership);
         match end {
             End::Close(close) if close.code == CloseCode::GoingAway => {
-                self.part(reader, &seat, &close).await
+                self.part(reader, &membership, &close).await
             }
             end => end,
         }
@@ -122,11 +129,11 @@ impl Talk<'_> {
     /// Closes the session of a member because the server shuts down. What is under way meanwhile is
     /// still taken, so that a deploy costs no input; no longer than the shutdown has time for, because the
     /// member must have left by then.
-    async fn part(&self, reader: &mut Reader, seat: &Seat, close: &Close) -> End {
+    async fn part(&self, reader: &mut Reader, membership: &Membership, close: &Close) -> End {
         let patience = Instant::now() + self.registry.rules.limits.close_timeout;
         let goodbye = Box::pin(async {
             say(self.socket, reader, close).await;
-            reader.last_words(seat).await;
+            reader.last_words(membership).await;
         });
         _ = timeout_at(patience.min(self.registry.drain.last_words_until()), goodbye).await;
         End::Told(patience)
@@ -137,17 +144,17 @@ impl Talk<'_> {
         &self,
         reader: &mut Reader,
         caller: Caller,
-    ) -> Result<(Seat, Outbox, String), End> {
+    ) -> Result<(Membership, Outbox, String), End> {
         let deadline = Instant::now() + self.registry.rules.limits.handshake_timeout;
         loop {
             let first = tokio::select! {
                 biased;
                 first = timeout_at(deadline, reader.first_text()) => first,
                 () = self.registry.drain.begun() => {
-                    return Err(End::Close(shutting_down()));
+                    return Err(End::Close(Close::shutting_down()));
                 }
             };
-            let frame = first.map_err(|_| End::Close(Close::protocol("no handshake came")))??;
+            let frame = first.map_err(|_| End::Close(Close::no_handshake()))??;
             let dialect = Dialect::detect(&frame)?;
             reader.speak(dialect);
             let mut messages = dialect.messages(&frame);
@@ -157,16 +164,16 @@ impl Talk<'_> {
                         if handshake.acknowledge {
                             reader.acknowledge();
                         }
-                        let line = Line { link: self.link.clone(), outlet: self.socket.clone() };
+                        let line =
+                            Line { handle: self.handle.clone(), outlet: self.socket.clone() };
                         let admission = admit(self.registry, dialect, handshake, caller, line);
-                        let (seat, outbox) = admission.await.map_err(End::Close)?;
-                        return Ok((seat, outbox, messages.collect::<Vec<_>>().join("\n")));
+                        let (membership, outbox) = admission.await.map_err(End::Close)?;
+                        return Ok((membership, outbox, messages.collect::<Vec<_>>().join("\n")));
                     }
                     // Scratch clients may delete and rename at any time, without effect.
                     ClientMessage::Ignored => {}
                     ClientMessage::Set { .. } => {
-                        let reason = "the first message must be a handshake";
-                        return Err(End::Close(Close::protocol(reason)));
+                        return Err(End::Close(Close::set_before_handshake()));
                     }
                 }
             }
@@ -182,7 +189,7 @@ impl Talk<'_> {
         {
             reader.speak(dialect);
         }
-        Close::new(CloseCode::Overloaded, "the server is full: try again later")
+        Close::server_full()
     }
 }
 
@@ -216,8 +223,4 @@ async fn say(socket: &Socket, reader: &Reader, close: &Close) {
     metrics::closed(code);
     socket.with(|writer| writer.close(Frame::close(code, close.reason())));
     poll_fn(|cx| socket.poll_written(cx)).await;
-}
-
-fn fault() -> Close {
-    Close::new(CloseCode::Internal, "a fault of the server's")
 }

@@ -1,6 +1,5 @@
 //! What keeps rooms beyond the process.
 
-mod keeper;
 #[cfg(feature = "redb")]
 mod redb;
 
@@ -10,8 +9,6 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "redb")]
 pub use self::redb::RedbStore;
-pub use keeper::StoreStats;
-pub(crate) use keeper::{Expiry, Keeper, seconds_since_1970};
 
 /// Keeps rooms. Called from threads of its own, never from a runtime's worker and never under a lock,
 /// so it may block; by several threads at once. (Only [`bytes`](Self::bytes) is asked for once when a
@@ -144,7 +141,7 @@ pub enum Change {
 
 impl Change {
     /// How many bytes its values have.
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Put { values, .. } => {
                 values.iter().map(|(name, value)| name.len() + value.len()).sum()

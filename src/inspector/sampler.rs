@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    registry::{Inner, RoomRegistry},
+    registry::{Inner, RoomRegistry, Spawned},
     room::{Activity, RoomSummary},
 };
 
@@ -28,8 +28,8 @@ pub(super) const PACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Sampler {
     registry: Weak<Inner>,
-    /// Held by the task that looks.
-    running: Mutex<Weak<()>>,
+    /// The task that looks.
+    task: Mutex<Spawned>,
     seen: RwLock<Seen>,
 }
 
@@ -67,27 +67,20 @@ pub(super) struct Plots {
 impl Sampler {
     pub(super) fn new(rooms: &RoomRegistry) -> Arc<Self> {
         let registry = Arc::downgrade(rooms.inner());
-        let sampler =
-            Arc::new(Self { registry, running: Mutex::default(), seen: RwLock::default() });
+        let sampler = Arc::new(Self { registry, task: Mutex::default(), seen: RwLock::default() });
         sampler.begin();
         sampler
     }
 
     /// From the first call on that comes from a runtime, and again if that has ended.
     fn begin(self: &Arc<Self>) {
-        let mut running = self.running.lock();
-        if running.strong_count() == 0
+        let mut task = self.task.lock();
+        if !task.is_alive()
             && let Some(registry) = self.registry.upgrade()
             && Handle::try_current().is_ok()
         {
             self.look(None);
-            let is_running = Arc::new(());
-            *running = Arc::downgrade(&is_running);
-            let looking = run(Arc::downgrade(self));
-            registry.tasks.spawn(async move {
-                looking.await;
-                drop(is_running);
-            });
+            *task = registry.tasks.spawn(run(Arc::downgrade(self)));
         }
     }
 

@@ -12,7 +12,7 @@ use super::{
     sampler::{Plots, Row},
 };
 use crate::{
-    room::{Look, PastWrite, Writer},
+    room::{Look, PastEntry, PastWrite, Writer},
     wire::Dialect,
 };
 
@@ -244,7 +244,7 @@ impl Site {
                 .collect(),
             plots: self.sampler.plots(id),
             history: (room.past(PAST).iter().rev())
-                .map(|past| Past::new(&past.look((now, today)), SHOWN))
+                .map(|past| Past::new(&past.look(now, today), SHOWN))
                 .collect(),
             allows_actions: self.page.allows_actions(),
         };
@@ -253,9 +253,11 @@ impl Site {
 
     /// A line for each write of the past, the oldest first; each is made when it is asked for.
     pub(super) fn history(&self, id: &str) -> Option<impl Iterator<Item = String> + use<>> {
-        let (past, now) =
-            (self.rooms.room(id)?.past(usize::MAX), (Instant::now(), SystemTime::now()));
-        Some(past.into_iter().map(move |past| text(&Past::new(&past.look(now), usize::MAX)) + "\n"))
+        let past = self.rooms.room(id)?.past(usize::MAX);
+        let (now, today) = (Instant::now(), SystemTime::now());
+        let line =
+            move |past: PastEntry| text(&Past::new(&past.look(now, today), usize::MAX)) + "\n";
+        Some(past.into_iter().map(line))
     }
 }
 

@@ -12,9 +12,9 @@ use crate::{
     budget::Budget,
     close::Close,
     names::DuplicateNames,
-    outbox::{Item, Outbox},
     policy::AnyPolicy,
     room::{Due, MemberId, Newcomer, Rules, Shared, State, Write},
+    session::{Item, Outbox},
     wire::Json,
 };
 
@@ -38,7 +38,7 @@ impl Play {
         let initial = plain(variables);
         let initial = (!initial.is_empty()).then_some(&*initial);
         let state =
-            State::new(&Arc::new(rules), &"room".into(), initial, (&budget, &Arc::default()), now)?;
+            State::new(&Arc::new(rules), &"room".into(), initial, &budget, &Arc::default(), now)?;
         let room = Arc::new(Shared::alone(state));
         Some(Self { room, budget, now, members: Vec::new() })
     }

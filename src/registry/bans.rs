@@ -26,7 +26,8 @@ impl Bans {
     pub(super) fn add(
         &self,
         room: &Arc<str>,
-        (identity, key): (&Identity, &NameKey),
+        identity: &Identity,
+        key: &NameKey,
         now: Instant,
         until: Instant,
     ) {
@@ -42,7 +43,8 @@ impl Bans {
     pub(super) fn holds(
         &self,
         room: &Arc<str>,
-        (identity, key): (&Identity, &NameKey),
+        identity: &Identity,
+        key: &NameKey,
         now: Instant,
     ) -> bool {
         let bans = self.0.lock();
@@ -67,14 +69,14 @@ mod tests {
         let (arena, lobby): (Arc<str>, Arc<str>) = ("arena".into(), "lobby".into());
         let (guest, ann, ben) = (Identity::new(), NameKey::new("ann"), NameKey::new("ben"));
         let person = Identity::new().id("7");
-        bans.add(&arena, (&guest, &ann), now, until);
-        bans.add(&arena, (&person, &ben), now, until);
-        assert!(bans.holds(&arena, (&guest, &NameKey::new("ANN")), now));
-        assert!(bans.holds(&arena, (&person, &NameKey::new("else")), now));
-        assert!(!bans.holds(&arena, (&guest, &ben), now));
-        assert!(!bans.holds(&lobby, (&guest, &ann), now));
-        assert!(!bans.holds(&arena, (&guest, &ann), until));
-        bans.add(&lobby, (&guest, &ben), until, until + Duration::from_secs(1));
+        bans.add(&arena, &guest, &ann, now, until);
+        bans.add(&arena, &person, &ben, now, until);
+        assert!(bans.holds(&arena, &guest, &NameKey::new("ANN"), now));
+        assert!(bans.holds(&arena, &person, &NameKey::new("else"), now));
+        assert!(!bans.holds(&arena, &guest, &ben, now));
+        assert!(!bans.holds(&lobby, &guest, &ann, now));
+        assert!(!bans.holds(&arena, &guest, &ann, until));
+        bans.add(&lobby, &guest, &ben, until, until + Duration::from_secs(1));
         assert_eq!(bans.0.lock().len(), 1, "what is over is forgotten");
     }
 }

@@ -6,14 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Admission, RoomRegistry, cluster::Node, tasks::Tasks};
+use super::{
+    Admission, RoomRegistry,
+    cluster::Node,
+    persistence::{Expiry, Persister},
+    tasks::Tasks,
+};
 use crate::{
     limits::Limits,
     names::{DuplicateNames, UsernameRules},
     policy::Policy,
     relay::Relay,
     room::{Rules, Schema},
-    store::{Expiry, Keeper, RoomStore},
+    store::RoomStore,
     sync::Handle,
     wire::{Dialect, ScratchValues},
 };
@@ -90,17 +95,7 @@ impl std::error::Error for BuildError {}
 impl Default for RoomRegistryBuilder {
     fn default() -> Self {
         Self {
-            rules: Rules {
-                epoch: Instant::now(),
-                schema: Schema::default(),
-                tick: Duration::from_micros(1_000_000 / 60),
-                coalesce: false,
-                settle: Some(Duration::from_millis(500)),
-                limits: Limits::default(),
-                policy: None,
-                is_stored: false,
-                history: 0,
-            },
+            rules: Rules::new(Instant::now()),
             admission: Admission::default(),
             store: None,
             relay: None,
@@ -275,20 +270,20 @@ impl RoomRegistryBuilder {
             }
         }
         let Some(store) = self.store.take() else { return Ok(self.make(None)) };
-        let keeper = Keeper::new(store, LONGEST.min(self.flush_interval));
+        let persister = Persister::new(store, LONGEST.min(self.flush_interval));
         let ttl = self.stored_room_ttl;
         self.rules.is_stored = true;
-        let registry = self.make(Some(keeper.clone()));
+        let registry = self.make(Some(persister.clone()));
         let expiry = ttl.map(|ttl| {
             let inner = Arc::downgrade(registry.inner());
             let is_live = move |id: &str| inner.upgrade().is_none_or(|inner| inner.is_in_use(id));
             Expiry::new(LONGEST.min(ttl), Box::new(is_live))
         });
-        keeper.start(expiry).map_err(|_| BuildError::NoThread)?;
+        persister.start(expiry).map_err(|_| BuildError::NoThread)?;
         Ok(registry)
     }
 
-    pub(super) fn make(mut self, keeper: Option<Arc<Keeper>>) -> RoomRegistry {
+    pub(super) fn make(mut self, persister: Option<Arc<Persister>>) -> RoomRegistry {
         // `Duration::MAX` is what one writes for 'never', but no moment lies so far ahead.
         let limits = &mut self.rules.limits;
         for time in [
@@ -306,6 +301,6 @@ impl RoomRegistryBuilder {
         self.rules.settle = self.rules.settle.map(|settle| LONGEST.min(settle));
         let node = self.relay.map(|relay| Arc::new(Node::new(relay)));
         let tasks = Tasks::new(self.runtime);
-        RoomRegistry::with(self.rules, self.admission, (keeper, node), tasks)
+        RoomRegistry::with(self.rules, self.admission, persister, node, tasks)
     }
 }

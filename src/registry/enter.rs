@@ -5,11 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Creators, Inner, Seat, recall::Recalled};
-use crate::{
-    room::{Eviction, JoinError, Joined, Newcomer, Refusal, Shared, State},
-    turns::Turn,
-};
+use super::{Creators, Inner, Membership, id_locks::IdLock, persistence::Loaded};
+use crate::room::{Eviction, JoinError, Joined, Newcomer, Refusal, Shared, State};
 
 /// Why the registry has no room for a newcomer.
 #[derive(Debug)]
@@ -34,7 +31,7 @@ impl Inner {
         self: &Arc<Self>,
         id: &str,
         newcomer: &Newcomer<'_>,
-    ) -> Result<(Seat, Joined), EnterError> {
+    ) -> Result<(Membership, Joined), EnterError> {
         let mut is_creator = false;
         loop {
             // Boxed, as every session has the place for it.
@@ -44,7 +41,7 @@ impl Inner {
                     Box::pin(self.join_relayed(node, room, newcomer, is_creator)).await?
                 }
                 (Some(room), None) => self.join(room, newcomer)?,
-                (None, _) => Box::pin(self.recall_or_create(id, newcomer, &mut is_creator)).await?,
+                (None, _) => Box::pin(self.load_or_create(id, newcomer, &mut is_creator)).await?,
             };
             if let Some(entered) = entered {
                 return Ok(entered);
@@ -53,15 +50,15 @@ impl Inner {
     }
 
     /// `None` where the room is there now, or another had to go first.
-    async fn recall_or_create(
+    async fn load_or_create(
         self: &Arc<Self>,
         id: &str,
         newcomer: &Newcomer<'_>,
         is_creator: &mut bool,
-    ) -> Result<Option<(Seat, Joined)>, EnterError> {
-        match self.recall(id).await? {
-            Recalled::Here => Ok(None),
-            Recalled::Nowhere(turn) => self.create(id, turn, newcomer, is_creator).await,
+    ) -> Result<Option<(Membership, Joined)>, EnterError> {
+        match self.load_room(id).await? {
+            Loaded::Here => Ok(None),
+            Loaded::Nowhere(id_lock) => self.create(id, id_lock, newcomer, is_creator).await,
         }
     }
 
@@ -70,25 +67,25 @@ impl Inner {
         self: &Arc<Self>,
         room: Arc<Shared>,
         newcomer: &Newcomer<'_>,
-    ) -> Result<Option<(Seat, Joined)>, EnterError> {
+    ) -> Result<Option<(Membership, Joined)>, EnterError> {
         self.check_ban(room.id(), newcomer)?;
         match room.join(newcomer.clone()) {
-            Ok(joined) => self.seated(room, joined),
+            Ok(joined) => self.entered(room, joined),
             Err(error) => self.refused(&room, error),
         }
     }
 
-    pub(super) fn seated(
+    pub(super) fn entered(
         self: &Arc<Self>,
         room: Arc<Shared>,
         joined: Joined,
-    ) -> Result<Option<(Seat, Joined)>, EnterError> {
-        let seat = Seat::new(room, joined.id);
+    ) -> Result<Option<(Membership, Joined)>, EnterError> {
+        let membership = Membership::new(room, joined.id);
         // Draining may have begun since the look-up, and have passed this room.
         if self.drain.is_draining() {
             return Err(EnterError::Draining);
         }
-        Ok(Some((seat, joined)))
+        Ok(Some((membership, joined)))
     }
 
     /// `None` where the room is gone, or another had to go first.
@@ -107,7 +104,7 @@ impl Inner {
 
     fn check_ban(&self, room: &Arc<str>, newcomer: &Newcomer<'_>) -> Result<(), EnterError> {
         let now = tokio::time::Instant::now().into_std();
-        let is_banned = self.bans.holds(room, (&newcomer.identity, &newcomer.key), now);
+        let is_banned = self.bans.holds(room, &newcomer.identity, &newcomer.key, now);
         if is_banned { Err(EnterError::Banned) } else { Ok(()) }
     }
 
@@ -142,10 +139,10 @@ impl Inner {
     async fn create(
         self: &Arc<Self>,
         id: &str,
-        turn: Option<Turn>,
+        id_lock: Option<IdLock>,
         creator: &Newcomer<'_>,
         is_creator: &mut bool,
-    ) -> Result<Option<(Seat, Joined)>, EnterError> {
+    ) -> Result<Option<(Membership, Joined)>, EnterError> {
         if self.admission.creators == Creators::Host {
             return Err(EnterError::NoSuchRoom);
         }
@@ -153,9 +150,9 @@ impl Inner {
         self.check_ban(&id, creator)?;
         self.make_place()?;
         let now = tokio::time::Instant::now().into_std();
-        let places = (&self.budget, &self.watchers);
-        let mut state = State::new(&self.rules, &id, creator.variables, places, now);
-        let Some(kept) = self.keep(turn, state.as_mut()).await? else { return Ok(None) };
+        let mut state =
+            State::new(&self.rules, &id, creator.variables, &self.budget, &self.watchers, now);
+        let Some(kept) = self.keep(id_lock, state.as_mut()).await? else { return Ok(None) };
         if self.node.is_some() {
             // Its creator joins it as everyone does: the broker decides.
             if let Some((room, ())) = self.insert(id, state, |state| state.found_empty(now))? {
@@ -167,7 +164,7 @@ impl Inner {
         let created = self.insert(id, state, |state| state.found(creator.clone()))?;
         let Some((room, joined)) = created else { return Ok(None) };
         kept.begin(self, &room);
-        Ok(Some((Seat::new(room, joined.id), joined)))
+        Ok(Some((Membership::new(room, joined.id), joined)))
     }
 
     /// Puts a room into the map, after what is first to be done in it; as
@@ -223,7 +220,7 @@ impl Inner {
         let mut evicted = false;
         while !evicted
             && kept.len() < LOOKED_AT
-            && let Some((since, room)) = self.emptied.pop()
+            && let Some((since, room)) = self.evictions.pop()
         {
             let Some(room) = room.upgrade() else { continue };
             let is_joined = joined.is_some_and(|joined| Arc::ptr_eq(joined, &room));
@@ -234,10 +231,10 @@ impl Inner {
                 Eviction::EmptiedLater(_) | Eviction::InUse => {}
             }
         }
-        kept.iter().for_each(|(since, room)| self.emptied.push(*since, room));
-        if let Some(keeper) = self.keeper.as_ref().filter(|_| !evicted && !kept.is_empty()) {
+        kept.iter().for_each(|(since, room)| self.evictions.push(*since, room));
+        if let Some(persister) = self.persister.as_ref().filter(|_| !evicted && !kept.is_empty()) {
             // Then there will be one that can go.
-            keeper.hurry();
+            persister.hurry();
         }
         evicted
     }
@@ -248,7 +245,7 @@ impl Inner {
         let eviction = room.evict(since);
         match eviction {
             Eviction::Evicted => self.take_out(&mut rooms, room),
-            Eviction::EmptiedLater(since) => self.emptied.push(since, room),
+            Eviction::EmptiedLater(since) => self.evictions.push(since, room),
             Eviction::Unsaved | Eviction::InUse => {}
         }
         eviction

@@ -166,8 +166,8 @@ impl Room {
     /// [`RoomRegistryBuilder::history`](crate::RoomRegistryBuilder::history) says, or none.
     #[must_use]
     pub fn history(&self) -> Vec<PastWrite> {
-        let now = (Instant::now().into_std(), SystemTime::now());
-        self.past(usize::MAX).iter().map(|entry| entry.look(now)).collect()
+        let (now, today) = (Instant::now().into_std(), SystemTime::now());
+        self.past(usize::MAX).iter().map(|entry| entry.look(now, today)).collect()
     }
 
     /// What happens in the room from now on. Up to 256 events wait for an observer; one that is

@@ -8,10 +8,10 @@ use std::{
 
 use super::{Inner, Room, RoomError, RoomRegistry};
 use crate::{
-    close::{Close, CloseCode},
+    close::Close,
     policy::Judging,
     relay::RelayChange,
-    room::{Events, MemberId, RoomEvent, RoomSummary, Shared, State, Wish, ban_keys, closed},
+    room::{Events, MemberId, RoomEvent, RoomSummary, Shared, State, Wish, ban_keys},
     store::Change,
 };
 
@@ -121,8 +121,8 @@ impl Inner {
         let now = tokio::time::Instant::now().into_std();
         let until = now + time;
         // First, so that it cannot come back in between.
-        self.bans.add(room.id(), (&identity, &key), now, until);
-        let close = Close::new(CloseCode::Username, "you are banned from this room");
+        self.bans.add(room.id(), &identity, &key, now, until);
+        let close = Close::banned();
         self.put_out(room, member, &close).then_some(()).ok_or(RoomError::NoSuchMember)
     }
 
@@ -131,7 +131,7 @@ impl Inner {
             // Done here when it has come back in the room's order.
             return self.at_broker(room, Wish::Change(RelayChange::Closed)).await;
         }
-        room.change(|state, now| state.close(&closed(), now));
+        room.change(|state, now| state.close(&Close::room_closed(), now));
         Ok(())
     }
 
@@ -153,8 +153,8 @@ impl Inner {
     }
 
     pub(crate) async fn remove(self: &Arc<Self>, room: &Arc<Shared>) -> Result<(), RoomError> {
-        let turn = match &self.keeper {
-            Some(keeper) => Some((keeper, keeper.turn(room.id()).await)),
+        let id_lock = match &self.persister {
+            Some(persister) => Some((persister, persister.id_lock(room.id()).await)),
             None => None,
         };
         match self.at_broker(room, Wish::Remove).await {
@@ -163,13 +163,13 @@ impl Inner {
             done => done?,
         }
         // Another of this id may be there since.
-        if !self.forget(room, &closed()) && self.node.is_none() {
+        if !self.forget(room, &Close::room_closed()) && self.node.is_none() {
             return Err(RoomError::Gone);
         }
-        if let Some((keeper, turn)) = turn {
+        if let Some((persister, id_lock)) = id_lock {
             let remove = Change::Remove { room: (&**room.id()).into() };
             let patience = self.rules.limits.admit_timeout;
-            keeper.order(turn, remove, patience).await.map_err(|_| RoomError::Kept)?;
+            persister.order(id_lock, remove, patience).await.map_err(|_| RoomError::Kept)?;
         }
         Ok(())
     }
@@ -177,7 +177,7 @@ impl Inner {
     /// What it has done still counts.
     pub(super) fn take_out(&self, rooms: &mut HashMap<Arc<str>, Arc<Shared>>, room: &Arc<Shared>) {
         rooms.remove(room.id());
-        self.emptied.take_out(room.id());
+        self.evictions.take_out(room.id());
         *self.gone.lock() += room.read(State::activity);
     }
 

@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use super::{EnterError, Inner, Room, RoomRegistry, recall::Recalled};
+use super::{EnterError, Inner, Room, RoomRegistry, persistence::Loaded};
 use crate::{
     policy::Judging,
     relay::RelayChange,
-    room::{Opening, Schema, Shared, State, Wish, entries},
+    room::{Opening, ReopenError, Schema, Shared, State, Wish, entries},
 };
 
 /// A room that is being opened: settings, and then `.await`. See [`RoomRegistry::open`].
@@ -146,27 +146,24 @@ impl Inner {
             if let Some(room) = found {
                 let opened = room.change(|state, now| state.reopen(opening, now));
                 match opened {
-                    Ok(true) => {
-                        return self.opened(room, opening).await;
-                    }
-                    // Evicted meanwhile.
-                    Ok(false) => {}
-                    Err(()) if self.evict_longest_empty(Some(&room)) => {}
-                    Err(()) => return Err(OpenError::Full),
+                    Ok(()) => return self.opened(room, opening).await,
+                    Err(ReopenError::Evicted) => {}
+                    Err(ReopenError::NoMemory) if self.evict_longest_empty(Some(&room)) => {}
+                    Err(ReopenError::NoMemory) => return Err(OpenError::Full),
                 }
                 continue;
             }
-            let Recalled::Nowhere(turn) = self.recall(id).await? else { continue };
+            let Loaded::Nowhere(id_lock) = self.load_room(id).await? else { continue };
             self.make_place()?;
             let now = tokio::time::Instant::now().into_std();
             let variables = opening.variables.as_deref().unwrap_or_default();
             let id: Arc<str> = id.into();
-            let places = (&self.budget, &self.watchers);
-            let mut state = State::new(&self.rules, &id, Some(variables), places, now);
+            let mut state =
+                State::new(&self.rules, &id, Some(variables), &self.budget, &self.watchers, now);
             if let Some(state) = &mut state {
                 state.settings(opening, now);
             }
-            let Some(kept) = self.keep(turn, state.as_mut()).await? else { continue };
+            let Some(kept) = self.keep(id_lock, state.as_mut()).await? else { continue };
             if let Some((room, ())) = self.insert(id, state, |state| state.tell_created())? {
                 kept.begin(self, &room);
                 return Ok(room);
@@ -176,7 +173,7 @@ impl Inner {
 
     /// Has a broker know of what else the host has asked for.
     async fn opened(&self, room: Arc<Shared>, opening: &Opening) -> Result<Arc<Shared>, OpenError> {
-        let schema = opening.schema.map(|_| RelayChange::Schema(room.read(State::stored_schema)));
+        let schema = opening.schema.map(|schema| RelayChange::Schema(schema.into()));
         let most = opening.max_members.map(|count| RelayChange::MaxMembers(count as u64));
         for change in schema.into_iter().chain(most) {
             let done = self.at_broker(&room, Wish::Change(change)).await;

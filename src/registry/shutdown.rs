@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Inner, RoomRegistry};
 use crate::{
-    close::{Close, CloseCode},
+    close::Close,
     policy::Judging,
     room::{Shared, State},
 };
@@ -66,10 +66,10 @@ impl Inner {
         tell_everyone(&rooms, grace).await;
         let mut is_done = timeout(left().max(GOODBYE), self.drain.empty()).await.is_ok();
         is_done &= timeout(left().max(SAVING), told(&rooms)).await.is_ok();
-        if let Some(keeper) = &self.keeper {
+        if let Some(persister) = &self.persister {
             let left = left().max(SAVING);
             let saved = async {
-                while keeper.flush(left).await.is_err() {
+                while persister.flush(left).await.is_err() {
                     sleep(AGAIN).await;
                 }
             };
@@ -77,7 +77,7 @@ impl Inner {
         }
         self.tasks.end();
         is_done &= self.tasks.ended().await;
-        self.emptied.close();
+        self.evictions.close();
         if let Some(node) = &self.node {
             node.end();
         }
@@ -85,16 +85,12 @@ impl Inner {
     }
 }
 
-pub(crate) fn shutting_down() -> Close {
-    Close::new(CloseCode::GoingAway, "the server is shutting down")
-}
-
 async fn tell_everyone(rooms: &[Arc<Shared>], grace: Duration) {
-    let links: Vec<_> = rooms.iter().flat_map(|room| room.links()).collect();
-    let groups = links.chunks(AT_ONCE);
+    let handles: Vec<_> = rooms.iter().flat_map(|room| room.handles()).collect();
+    let groups = handles.chunks(AT_ONCE);
     let pause = PAUSE.min(grace / (4 * u32::try_from(groups.len()).unwrap_or(u32::MAX / 4).max(1)));
     for group in groups {
-        group.iter().for_each(|link| link.stop(shutting_down()));
+        group.iter().for_each(|handle| handle.stop(Close::shutting_down()));
         if !pause.is_zero() {
             sleep(pause).await;
         }

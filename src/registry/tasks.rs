@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -83,10 +83,18 @@ impl Tasks {
     }
 
     /// Spawns a task, if there is a runtime for it.
-    pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = self.runtime(None) {
-            self.spawn_on(&runtime, task);
-        }
+    pub(crate) fn spawn(
+        self: &Arc<Self>,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> Spawned {
+        let Some(runtime) = self.runtime(None) else { return Spawned::default() };
+        let alive = Arc::new(());
+        let spawned = Spawned(Arc::downgrade(&alive));
+        self.spawn_on(&runtime, async move {
+            let _alive = alive;
+            task.await;
+        });
+        spawned
     }
 
     pub(crate) fn spawn_on(
@@ -156,6 +164,17 @@ impl Tasks {
     /// Ends when all tasks are to end.
     pub(crate) fn over(&self) -> &CancellationToken {
         &self.over
+    }
+}
+
+/// Tells whether a task is still there; by default, none is.
+#[derive(Debug, Default)]
+pub(crate) struct Spawned(Weak<()>);
+
+impl Spawned {
+    /// False once it is done, or was dropped with its runtime.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 

@@ -7,11 +7,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{Inner, RoomRegistry};
+use super::{
+    Inner, RoomRegistry,
+    persistence::{Persister, seconds_since_1970},
+};
 use crate::{
     limits::Limits,
     policy::Judging,
-    store::{Change, Keeper, StoreError, StoredRoom, StoredSchema, seconds_since_1970},
+    store::{Change, StoreError, StoredRoom, StoredSchema},
     wire::{self, Json},
 };
 
@@ -96,16 +99,16 @@ impl RoomRegistry {
     /// [`TransferError`].
     pub async fn export(&self, mut to: impl AsyncWrite + Unpin) -> Result<u64, TransferError> {
         Judging::refuse();
-        let keeper = self.inner.keeper.as_ref().ok_or(TransferError::NoStore)?;
-        keeper.flush(PATIENCE).await?;
+        let persister = self.inner.persister.as_ref().ok_or(TransferError::NoStore)?;
+        persister.flush(PATIENCE).await?;
         let mut line = String::new();
         let (mut count, mut after) = (0, String::new());
         loop {
-            let page = keeper.read(move |store| store.rooms(&after, AT_ONCE)).await?;
+            let page = persister.read(move |store| store.rooms(&after, AT_ONCE)).await?;
             let Some((last, _)) = page.last() else { break };
             after = last.clone();
             for (id, used) in page {
-                let Some(room) = keeper.load(&id).await? else { continue };
+                let Some(room) = persister.load(&id).await? else { continue };
                 line.clear();
                 write(&mut line, &id, used, &room);
                 to.write_all(line.as_bytes()).await?;
@@ -125,7 +128,7 @@ impl RoomRegistry {
     /// may have been created, and be skipped another time.
     pub async fn import(&self, from: impl AsyncBufRead + Unpin) -> Result<Imported, TransferError> {
         Judging::refuse();
-        let keeper = self.inner.keeper.as_ref().ok_or(TransferError::NoStore)?;
+        let persister = self.inner.persister.as_ref().ok_or(TransferError::NoStore)?;
         let mut lines = from.lines();
         let (mut imported, mut number) = (Imported::default(), 0);
         let mut under_way = FuturesUnordered::new();
@@ -134,7 +137,7 @@ impl RoomRegistry {
             false => imported.skipped += 1,
         };
         loop {
-            // What is under way goes on while the input pauses: it holds turns.
+            // What is under way goes on while the input pauses: it holds locks of ids.
             let line = tokio::select! {
                 biased;
                 Some(created) = under_way.next() => {
@@ -150,7 +153,7 @@ impl RoomRegistry {
             }
             let parsed = parse(&line, &self.inner.rules.limits);
             let (id, change) = parsed.map_err(|what| TransferError::Line(number, what))?;
-            under_way.push(self.inner.create_stored(keeper, id, change));
+            under_way.push(self.inner.create_stored(persister, id, change));
         }
         while let Some(created) = under_way.next().await {
             count(created?);
@@ -163,15 +166,15 @@ impl Inner {
     /// False where the room is there.
     async fn create_stored(
         &self,
-        keeper: &Arc<Keeper>,
+        persister: &Arc<Persister>,
         id: String,
         change: Change,
     ) -> Result<bool, StoreError> {
-        let turn = keeper.turn(&id).await;
-        if self.is_live(&id) || keeper.load(&id).await?.is_some() {
+        let id_lock = persister.id_lock(&id).await;
+        if self.is_live(&id) || persister.load(&id).await?.is_some() {
             return Ok(false);
         }
-        keeper.order(turn, change, PATIENCE).await?;
+        persister.order(id_lock, change, PATIENCE).await?;
         Ok(true)
     }
 }

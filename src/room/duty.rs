@@ -42,8 +42,8 @@ impl State {
                 None => {}
             }
         }
-        self.outgoing.flush(now);
-        if self.outgoing.has_left() {
+        self.broadcast.flush(now);
+        if self.broadcast.has_left() {
             self.alarm = Some(now);
             return Some(Due::Push);
         }
@@ -83,6 +83,6 @@ impl State {
     }
 
     fn due(&self) -> Option<Instant> {
-        [self.outgoing.due(), self.settle.next()].into_iter().flatten().min()
+        [self.broadcast.due(), self.settle.next()].into_iter().flatten().min()
     }
 }

@@ -50,7 +50,7 @@ impl Entry {
 
     /// As it is shown, with what the clocks say now. Not to be asked under the room's lock: values may
     /// be long.
-    pub(crate) fn look(&self, (now, today): (Instant, SystemTime)) -> PastWrite {
+    pub(crate) fn look(&self, now: Instant, today: SystemTime) -> PastWrite {
         PastWrite {
             at: today - now.saturating_duration_since(self.at),
             name: self.name.lossy(),

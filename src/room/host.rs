@@ -9,7 +9,7 @@ use super::{
     state::State,
 };
 use crate::{
-    close::{Close, CloseCode},
+    close::Close,
     identity::Identity,
     names::NameKey,
     wire::{self, Json, Text},
@@ -59,10 +59,6 @@ where
     values.into_iter().map(entry).collect()
 }
 
-pub(crate) fn closed() -> Close {
-    Close::new(CloseCode::GoingAway, "the room was closed")
-}
-
 impl State {
     /// Gives variables values of the host's, in one batch where that fits a frame. Where one is not
     /// possible, none counts; but the last bytes may be gone before the last of them.
@@ -77,7 +73,7 @@ impl State {
         let mut created = HashSet::new();
         for (name, value) in values {
             let is_new = !self.variables.contains(name.as_json());
-            if is_new && !self.grows {
+            if is_new && !self.grows() {
                 return Err(SetError::UnknownVariable);
             }
             self.fits(name, value)?;
@@ -89,23 +85,23 @@ impl State {
         if !created.is_empty() && count > self.rules.limits.variables_per_room {
             return Err(SetError::RoomFull);
         }
-        if let Some(is_taken) = self.hand_over_all(values) {
-            return is_taken.then_some(()).ok_or(SetError::NoMemory);
+        if let Some(handed) = self.hand_over_all(values) {
+            return handed;
         }
         let len =
             values.iter().map(|(name, value)| wire::set_len(name.as_json(), value.as_json())).sum();
-        self.outgoing.make_room(len, now);
+        self.broadcast.make_room(len, now);
         for (name, value) in values {
             self.accept(None, name, value, now)?;
         }
-        self.outgoing.depart(now);
+        self.broadcast.depart(now);
         Ok(())
     }
 
     /// Puts a member out, which is told why. False if there is no such member.
     pub(crate) fn put_out(&mut self, id: MemberId, close: &Close, now: Instant) -> bool {
         let Some(member) = self.members.get(id) else { return false };
-        member.link.stop(close.clone());
+        member.handle.stop(close.clone());
         self.leave(id, now);
         true
     }

@@ -5,18 +5,20 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use super::{
     event::RoomEvent,
     life::Life,
-    link::{Link, Outlet},
     members::{Member, MemberId},
     order::Author,
     replica::Wish,
-    state::{Schema, Start, State},
+    session_handle::{Outlet, SessionHandle},
+    state::{Start, State},
+    takeover::{Holder, Ousted, Outlived, yields_name},
 };
 use crate::{
-    close::{Close, CloseCode},
+    close::Close,
     identity::Identity,
     names::{DuplicateNames, NameKey},
     policy::Verdict,
     relay::RelaySession,
+    store::StoredSchema,
     wire::{Dialect, Json},
 };
 
@@ -33,10 +35,10 @@ pub(crate) struct Newcomer<'a> {
     pub(crate) identity: Identity,
     /// Its number at the broker, where there is one.
     pub(crate) session: Option<u64>,
-    pub(crate) link: Arc<Link>,
+    pub(crate) handle: Arc<SessionHandle>,
     pub(crate) outlet: Arc<dyn Outlet>,
-    /// The holders of the name that were asked then, and did not answer.
-    pub(crate) outlived: Option<(Vec<Arc<Link>>, Instant)>,
+    /// The holders of the name that were asked before, and did not answer.
+    pub(crate) outlived: Option<Outlived>,
 }
 
 /// The outlet of a member that looks into its outbox by itself.
@@ -65,7 +67,7 @@ impl<'a> Newcomer<'a> {
             duplicates: DuplicateNames::Allow,
             identity: Identity::new(),
             session: None,
-            link: Arc::new(Link::new(now)),
+            handle: Arc::new(SessionHandle::new(now)),
             outlet: Arc::new(Looked),
             outlived: None,
         }
@@ -88,23 +90,13 @@ pub(crate) enum JoinError {
     Refused(Refusal),
 }
 
-/// What came of a challenge to a member's name.
-#[derive(Debug)]
-pub(crate) enum Challenged {
-    /// Nobody has it here, or it is being found out already.
-    Nobody,
-    Yielded,
-    /// The member is asked whether it still answers.
-    Asked(MemberId, Arc<Link>),
-}
-
 /// Why a room does not let a newcomer in.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     NamesDiffer,
     TooManyVariables,
     /// By these members; none if one of them is known to be there.
-    NameInUse(Vec<(MemberId, Arc<Link>)>),
+    NameInUse(Vec<Holder>),
     /// Another newcomer waits already whether its holders answer.
     NameInDoubt,
     Full,
@@ -132,7 +124,7 @@ impl State {
         if self.members.len() - ousted.len() >= self.max_members {
             return Err(Refusal::Full.into());
         }
-        self.seat(newcomer, ousted, now)
+        self.admit(newcomer, ousted, now)
     }
 
     /// What the broker is to be asked for a newcomer. Nothing has changed by it: whether the room is
@@ -143,7 +135,7 @@ impl State {
         session: u64,
     ) -> Result<Wish, JoinError> {
         let ousted = self.check(newcomer)?;
-        let session_of = |(id, _): &(MemberId, Close)| self.members.get(*id)?.session;
+        let session_of = |ousted: &Ousted| self.members.get(ousted.member)?.session;
         let replaces = ousted.iter().filter_map(session_of).collect();
         let session = RelaySession {
             number: session,
@@ -159,10 +151,11 @@ impl State {
     pub(crate) fn join_reserved(
         &mut self,
         newcomer: Newcomer<'_>,
-        (session, is_creator): (u64, bool),
+        session: u64,
+        is_creator: bool,
         now: Instant,
     ) -> Result<Joined, JoinError> {
-        if !self.replica.as_ref().is_some_and(|replica| replica.has_seat(session)) {
+        if !self.replica.as_ref().is_some_and(|replica| replica.has_session(session)) {
             // Everyone was put out since.
             return Err(JoinError::Evicted);
         }
@@ -175,18 +168,18 @@ impl State {
             return Ok(Joined { id, start: self.start(), created: true });
         }
         let replaced = self.replaced(session).into_iter();
-        let ousted = replaced.map(|id| {
-            let close = self.members.get(id).and_then(|holder| yields_name(holder, &newcomer));
-            (id, close.unwrap_or_else(another_tab))
+        let ousted = replaced.map(|member| {
+            let close = self.members.get(member).and_then(|holder| yields_name(holder, &newcomer));
+            Ousted { member, close: close.unwrap_or_else(Close::another_tab) }
         });
         let ousted = ousted.collect();
-        let joined = self.seat(newcomer, ousted, now)?;
+        let joined = self.admit(newcomer, ousted, now)?;
         self.forget_replaced(session);
         Ok(joined)
     }
 
     /// Whether a newcomer may join as far as is known here, and whom it takes the name from.
-    fn check(&mut self, newcomer: &Newcomer<'_>) -> Result<Vec<(MemberId, Close)>, JoinError> {
+    fn check(&mut self, newcomer: &Newcomer<'_>) -> Result<Vec<Ousted>, JoinError> {
         if self.is_gone() {
             return Err(JoinError::Evicted);
         }
@@ -196,10 +189,10 @@ impl State {
         Ok(self.check_name(newcomer)?)
     }
 
-    fn seat(
+    fn admit(
         &mut self,
         newcomer: Newcomer<'_>,
-        ousted: Vec<(MemberId, Close)>,
+        ousted: Vec<Ousted>,
         now: Instant,
     ) -> Result<Joined, JoinError> {
         let snapshot = match self.variables.len() {
@@ -211,41 +204,16 @@ impl State {
         let cost = created.iter().map(|(name, value, _)| self.cost(name, value)).sum();
         // Given back at once: nobody takes it meanwhile but another room.
         drop(self.budget.charge(cost).ok_or(JoinError::NoBudget)?);
-        for (ousted, close) in ousted {
-            if let Some(member) = self.members.remove(ousted) {
-                member.link.stop(close);
-                self.observers.tell(|| RoomEvent::Left(member.info(ousted)));
+        for Ousted { member: id, close } in ousted {
+            if let Some(member) = self.members.remove(id) {
+                member.handle.stop(close);
+                self.observers.tell(|| RoomEvent::Left(member.info(id)));
             }
         }
         let id = self.enter(newcomer, snapshot.is_some());
         let start = Start { snapshot, ..self.start() };
         self.create(id, created, now);
         Ok(Joined { id, start, created: false })
-    }
-
-    /// What becomes of a member whose name somebody on another node wants: it yields it to the same
-    /// person, or to one that gets it in any case; otherwise it is asked whether it still answers.
-    pub(crate) fn challenge(
-        &mut self,
-        session: u64,
-        (person, replaces): (Option<&str>, bool),
-        now: Instant,
-    ) -> Challenged {
-        let is_it = |(_, member): &(_, &Member)| member.session == Some(session);
-        let Some((id, member)) = self.members.iter().find(is_it) else { return Challenged::Nobody };
-        if person.is_some() && person == member.identity.person() {
-            self.put_out(id, &another_tab(), now);
-            return Challenged::Yielded;
-        }
-        if replaces {
-            self.put_out(id, &replaced(), now);
-            return Challenged::Yielded;
-        }
-        let Some(member) = self.members.get_mut(id) else { return Challenged::Nobody };
-        if std::mem::replace(&mut member.challenged, true) {
-            return Challenged::Nobody;
-        }
-        Challenged::Asked(id, member.link.clone())
     }
 
     fn create(&mut self, id: MemberId, created: Vec<(&Json<'_>, Json<'_>, bool)>, now: Instant) {
@@ -257,7 +225,7 @@ impl State {
                 self.correct(id, &name, now);
             }
         }
-        self.outgoing.depart(now);
+        self.broadcast.depart(now);
     }
 
     /// Begins a room that its creator is about to join.
@@ -276,7 +244,7 @@ impl State {
     /// The variables that a newcomer brings and the room does not have, as the host's rules leave
     /// them: with their value, and whether that is the newcomer's own.
     fn created_by<'a>(&self, newcomer: &Newcomer<'a>) -> Vec<(&'a Json<'a>, Json<'a>, bool)> {
-        if self.schema == Schema::Fixed {
+        if self.schema != StoredSchema::Growing {
             return Vec::new();
         }
         let brought = newcomer.variables.unwrap_or_default().iter();
@@ -303,24 +271,21 @@ impl State {
             dialect: newcomer.dialect,
             identity: newcomer.identity,
             session: newcomer.session,
-            link: newcomer.link,
+            handle: newcomer.handle,
             outlet: newcomer.outlet,
             joined,
             snapshot: if informed { self.position } else { 0 },
             told: HashMap::new(),
             challenged: false,
         });
-        self.outgoing.speak(self.members.dialects());
+        self.broadcast.speak(self.members.dialects());
         self.tell_joined(id);
         id
     }
 
     fn check_variables(&self, brought: &[(Json<'_>, Json<'_>)]) -> Result<(), Refusal> {
         match self.schema {
-            // A room that Scratch clients made grows, but what is there must match.
-            Schema::Fixed if self.variables.same_names(brought) => Ok(()),
-            Schema::Fixed => Err(Refusal::NamesDiffer),
-            Schema::Growing => {
+            StoredSchema::Growing => {
                 let is_new = |(name, _): &&(Json<'_>, _)| !self.variables.contains(name.as_json());
                 let count = self.variables.len() + brought.iter().filter(is_new).count();
                 if count > self.rules.limits.variables_per_room {
@@ -328,39 +293,8 @@ impl State {
                 }
                 Ok(())
             }
-        }
-    }
-
-    /// Whom the newcomer takes the name from, and what those members are told.
-    fn check_name(&mut self, newcomer: &Newcomer<'_>) -> Result<Vec<(MemberId, Close)>, Refusal> {
-        if newcomer.duplicates == DuplicateNames::Allow {
-            return Ok(Vec::new());
-        }
-        let (mut ousted, mut asked) = (Vec::new(), Vec::new());
-        for id in self.members.holders(&newcomer.key) {
-            let Some(holder) = self.members.get(id) else { continue };
-            match yields_name(holder, newcomer) {
-                Some(close) => ousted.push((id, close)),
-                None if holder.challenged => return Err(Refusal::NameInDoubt),
-                None => asked.push((id, holder.link.clone())),
-            }
-        }
-        if asked.is_empty() {
-            return Ok(ousted);
-        }
-        for (id, _) in &asked {
-            if let Some(holder) = self.members.get_mut(*id) {
-                holder.challenged = true;
-            }
-        }
-        Err(Refusal::NameInUse(asked))
-    }
-
-    /// Ends what a refused newcomer began by asking whether the holder of its name still answers.
-    pub(crate) fn unchallenge(&mut self, holder: MemberId) {
-        if let Some(member) = self.members.get_mut(holder) {
-            member.challenged = false;
-            member.link.end_probe();
+            _ if self.variables.same_names(brought) => Ok(()),
+            StoredSchema::Fixed | StoredSchema::Scratch => Err(Refusal::NamesDiffer),
         }
     }
 }
@@ -369,27 +303,4 @@ impl State {
 pub(crate) fn ban_keys(identity: &Identity, key: &NameKey) -> Vec<String> {
     let person = identity.person().map(|person| format!("person:{person}"));
     person.into_iter().chain([format!("name:{}", key.as_str())]).collect()
-}
-
-pub(super) fn another_tab() -> Close {
-    Close::new(CloseCode::Username, "you went on in another tab")
-}
-
-fn replaced() -> Close {
-    Close::new(CloseCode::Username, "somebody else took your username")
-}
-
-/// What a member is told that gives its name to a newcomer; `None` where it keeps it.
-fn yields_name(holder: &Member, newcomer: &Newcomer<'_>) -> Option<Close> {
-    if holder.identity.is_same_person(&newcomer.identity) {
-        return Some(another_tab());
-    }
-    if newcomer.duplicates == DuplicateNames::Replace {
-        return Some(replaced());
-    }
-    let (links, asked) = newcomer.outlived.as_ref()?;
-    let link = &holder.link;
-    let is_silent =
-        links.iter().any(|outlived| Arc::ptr_eq(outlived, link)) && link.is_silent(*asked);
-    is_silent.then(|| Close::protocol("you gave no sign of life"))
 }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     MemberInfo, RoomSummary, Shared,
-    link::{Link, Outlet},
+    session_handle::{Outlet, SessionHandle},
     state::State,
 };
 use crate::wire::Text;
@@ -22,7 +22,7 @@ pub(crate) struct Look {
 #[derive(Debug)]
 pub(crate) struct MemberLook {
     pub(crate) info: MemberInfo,
-    link: Arc<Link>,
+    handle: Arc<SessionHandle>,
     outlet: Arc<dyn Outlet>,
 }
 
@@ -55,12 +55,12 @@ impl VariableLook {
 impl MemberLook {
     /// How long ago it connected.
     pub(crate) fn age(&self, now: Instant) -> Duration {
-        self.link.age(now)
+        self.handle.age(now)
     }
 
     /// How long its last answer to a ping took.
     pub(crate) fn round_trip(&self) -> Option<Duration> {
-        self.link.round_trip()
+        self.handle.round_trip()
     }
 
     /// Batches that wait for it. Not to be asked under the room's lock.
@@ -81,7 +81,7 @@ impl State {
     fn look(&self, now: Instant) -> (Vec<MemberLook>, Vec<VariableLook>) {
         let members = self.members.iter().map(|(id, member)| MemberLook {
             info: member.info(id),
-            link: member.link.clone(),
+            handle: member.handle.clone(),
             outlet: member.outlet.clone(),
         });
         let variables = self.variables.iter().map(|(name, variable)| VariableLook {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     event::MemberInfo,
-    link::{Link, Outlet},
+    session_handle::{Outlet, SessionHandle},
     variables::Told,
 };
 use crate::{
@@ -40,7 +40,7 @@ pub(super) struct Member {
     pub(super) identity: Identity,
     /// Its number at the broker, where there is one.
     pub(super) session: Option<u64>,
-    pub(super) link: Arc<Link>,
+    pub(super) handle: Arc<SessionHandle>,
     pub(super) outlet: Arc<dyn Outlet>,
     /// The position at which it came: what was ordered before that, it was never sent as such.
     pub(super) joined: u64,
@@ -112,7 +112,7 @@ impl Members {
 
     pub(super) fn remove(&mut self, id: MemberId) -> Option<Member> {
         let member = self.by_id.remove(&id)?;
-        member.link.leave();
+        member.handle.leave();
         self.by_key.remove(&(member.key.clone(), id));
         self.by_dialect[member.dialect.index()] -= 1;
         Some(member)

@@ -7,11 +7,12 @@ use std::{
 
 use super::{
     event::RoomEvent,
+    host::SetError,
     life::Life,
     state::{Schema, State},
 };
 use crate::{
-    close::{Close, CloseCode},
+    close::Close,
     wire::{Dialect, Json},
 };
 
@@ -24,37 +25,44 @@ pub(crate) struct Opening {
     pub(crate) tick: Option<Duration>,
 }
 
+/// Why a room does not become what the host wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReopenError {
+    /// It is gone: start over at the registry.
+    Evicted,
+    NoMemory,
+}
+
 impl State {
     pub(crate) fn tell_created(&self) {
         self.observers.tell(|| RoomEvent::Created);
     }
 
-    /// Makes a room that is there what the host wants. False where it is evicted; an error where
-    /// there is no memory for it, and then it is the host's already, but for some variables.
-    pub(crate) fn reopen(&mut self, opening: &Opening, now: Instant) -> Result<bool, ()> {
+    /// Makes a room that is there what the host wants. If there is no memory for it, it is the host's
+    /// already, but for some variables.
+    pub(crate) fn reopen(&mut self, opening: &Opening, now: Instant) -> Result<(), ReopenError> {
         if self.is_gone() {
-            return Ok(false);
+            return Err(ReopenError::Evicted);
         }
         self.settings(opening, now);
         if let Some(variables) = &opening.variables {
-            self.rename(variables, now)?;
+            self.rename(variables, now).map_err(|_| ReopenError::NoMemory)?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Makes a room the host's.
     pub(crate) fn settings(&mut self, opening: &Opening, now: Instant) {
         self.life = Life::Kept;
         if let Some(schema) = opening.schema {
-            self.schema = schema;
+            self.schema = schema.into();
             self.touch();
-            self.grows = schema == Schema::Growing;
         }
         if let Some(max_members) = opening.max_members {
             self.max_members = max_members;
         }
         if let Some(tick) = opening.tick {
-            self.outgoing.set_tick(tick, now);
+            self.broadcast.set_tick(tick, now);
         }
     }
 
@@ -67,7 +75,7 @@ impl State {
         }
         self.charge.shrink(freed);
         self.snapshot = Weak::new();
-        let close = Close::new(CloseCode::Incompatible, "the game was updated: reload it");
+        let close = Close::game_updated();
         for id in self.member_ids() {
             let knows_names =
                 self.members.get(id).is_some_and(|member| member.dialect != Dialect::Scratch);
@@ -81,9 +89,9 @@ impl State {
         &mut self,
         variables: &[(Json<'static>, Json<'static>)],
         now: Instant,
-    ) -> Result<(), ()> {
+    ) -> Result<(), SetError> {
         // What waits for a broker may be of other names than those that are here.
-        if !self.grows && (self.replica.is_some() || !self.variables.same_names(variables)) {
+        if !self.grows() && (self.replica.is_some() || !self.variables.same_names(variables)) {
             let is_given = |name: &str| variables.iter().any(|(given, _)| given.as_json() == name);
             if !self.hand_over_names(is_given) {
                 // The room is the host's, so it need not be queued as an empty one.
@@ -92,11 +100,11 @@ impl State {
         }
         for (name, value) in variables {
             if !self.will_have(name.as_json()) {
-                self.accept(None, name, value, now).map_err(|_| ())?;
+                self.accept(None, name, value, now)?;
                 self.have_created();
             }
         }
-        self.outgoing.depart(now);
+        self.broadcast.depart(now);
         Ok(())
     }
 }
@@ -108,26 +116,21 @@ mod tests {
     use super::*;
     use crate::{
         budget::Budget,
-        limits::Limits,
         room::{Newcomer, Rules, Write},
     };
 
     #[test]
     fn a_shorter_tick_holds_at_once() {
         let now = Instant::now();
-        let rules = Rules {
-            epoch: now,
-            schema: Schema::Fixed,
-            tick: Duration::from_secs(60),
-            coalesce: false,
-            settle: None,
-            limits: Limits::default(),
-            policy: None,
-            is_stored: false,
-            history: 0,
-        };
-        let places = (&Budget::new(usize::MAX), &Arc::default());
-        let state = State::new(&Arc::new(rules), &"room".into(), None, places, now);
+        let rules = Rules { tick: Duration::from_secs(60), settle: None, ..Rules::new(now) };
+        let state = State::new(
+            &Arc::new(rules),
+            &"room".into(),
+            None,
+            &Budget::new(usize::MAX),
+            &Arc::default(),
+            now,
+        );
         let mut state = state.expect("there is memory");
         let newcomer = Newcomer::guest(Dialect::Scratch, None, now);
         let member = state.join(newcomer, now).expect("there is a place").id;
@@ -136,10 +139,10 @@ mod tests {
             let write = Write { member, base: 0, name: &name, value: Some(&value) };
             state.submit(&write, now).expect("a member");
         }
-        assert!(state.outgoing.has_left(), "the first left at once");
-        assert!(state.outgoing.due() > Some(now + Duration::from_secs(30)));
+        assert!(state.broadcast.has_left(), "the first left at once");
+        assert!(state.broadcast.due() > Some(now + Duration::from_secs(30)));
         let tick = Some(Duration::from_millis(16));
         state.settings(&Opening { tick, ..Opening::default() }, now);
-        assert!(state.outgoing.due() <= Some(now + Duration::from_millis(16)));
+        assert!(state.broadcast.due() <= Some(now + Duration::from_millis(16)));
     }
 }

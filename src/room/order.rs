@@ -89,7 +89,7 @@ impl State {
         if self.members.get(write.member).is_none() {
             return Err(WriteError::Gone);
         }
-        if !self.grows && !self.variables.contains(write.name.as_json()) {
+        if !self.grows() && !self.variables.contains(write.name.as_json()) {
             return Err(WriteError::UnknownVariable);
         }
         // A policy may panic: up to here nothing has changed.
@@ -108,7 +108,7 @@ impl State {
         };
         let name = self.variables.key(write.name.as_json()).filter(|_| !stands).cloned();
         let healed = name.map_or(0, |name| self.correct(write.member, &name, now));
-        self.outgoing.depart(now);
+        self.broadcast.depart(now);
         Ok(healed)
     }
 
@@ -123,7 +123,7 @@ impl State {
         if self.variables.contains(name.as_json()) {
             return Ok(if is_taken { Outlook::Known } else { Outlook::Refused });
         }
-        if !self.grows {
+        if !self.grows() {
             return Err(WriteError::UnknownVariable);
         }
         let has_place = self.variables.len() + created < self.rules.limits.variables_per_room;
@@ -178,8 +178,8 @@ impl State {
         now: Instant,
     ) -> Result<(), SetError> {
         self.fits(name, value)?;
-        if let Some(is_taken) = self.hand_over(author, name, value) {
-            return is_taken.then_some(()).ok_or(SetError::NoMemory);
+        if let Some(handed) = self.hand_over(author, name, value) {
+            return handed;
         }
         let change = self.change(name, value);
         let cost = self.pay(&change, now).ok_or(SetError::NoMemory)?;
@@ -197,7 +197,7 @@ impl State {
     ) {
         let change = self.change(name, value);
         self.charge.force(change.growth);
-        let cost = self.outgoing.pay_anyway(&change.name, &change.value, now);
+        let cost = self.broadcast.pay_anyway(&change.name, &change.value, now);
         self.apply(author, change, cost, now);
     }
 
@@ -228,7 +228,7 @@ impl State {
     fn pay(&mut self, change: &Change, now: Instant) -> Option<usize> {
         loop {
             if self.charge.grow(change.growth) {
-                let cost = self.outgoing.pay(&change.name, &change.value, now);
+                let cost = self.broadcast.pay(&change.name, &change.value, now);
                 if cost.is_some() {
                     return cost;
                 }
@@ -256,7 +256,7 @@ impl State {
         };
         // A fixed room must stay one that a handshake can join.
         let (old, new) = (variable.value.as_json().len(), value.as_json().len());
-        let is_joinable = self.grows
+        let is_joinable = self.grows()
             || new <= old
             || self.variables.handshake_len() + (new - old) <= limits.message_bytes;
         if is_joinable { Ok(()) } else { Err(SetError::RoomFull) }
@@ -280,7 +280,7 @@ impl State {
             by: writer.zip(member).map(|(id, member)| member.info(id)),
         });
         let position = self.position;
-        let hides_other = self.outgoing.supersede(&name, writer);
+        let hides_other = self.broadcast.supersede(&name, writer);
         let written = Written { value: value.clone(), writer, position, now, hides_other };
         if let Some(author) = author {
             self.remember_snapshot(author, &name);
@@ -294,7 +294,7 @@ impl State {
             self.contest(author, &name);
         }
         self.note_unsaved(&name);
-        self.outgoing.push(Part { position, name, value, from: writer, to: None, cost });
+        self.broadcast.push(Part { position, name, value, from: writer, to: None, cost });
     }
 
     /// Sends one member the room's value of a variable, in its place in the order; once a batch. The
@@ -307,7 +307,7 @@ impl State {
         };
         // Of a batch that is open since before its snapshot, the member is sent no more.
         let since = variable.last.max(corrected.snapshot);
-        if self.outgoing.corrects(member, name, since) {
+        if self.broadcast.corrects(member, name, since) {
             return 0;
         }
         self.position += 1;
@@ -315,10 +315,10 @@ impl State {
         let told = Told { position, value: Some(self.variables.fingerprint(&value)) };
         corrected.told.insert(name.clone(), told);
         self.activity.corrections += 1;
-        let cost = self.outgoing.pay_anyway(&name, &value, now);
+        let cost = self.broadcast.pay_anyway(&name, &value, now);
         let part = Part { position, name, value, from: None, to: Some(member), cost };
         let bytes = part.len();
-        self.outgoing.push(part);
+        self.broadcast.push(part);
         bytes
     }
 }

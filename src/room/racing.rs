@@ -14,11 +14,11 @@ use shuttle::{
     sync::atomic::{AtomicBool, Ordering::SeqCst},
 };
 
-use super::{Eviction, JoinError, MemberId, Newcomer, Outlet, Rules, Schema, Shared, State, Write};
+use super::{Eviction, JoinError, MemberId, Newcomer, Outlet, Rules, Shared, State, Write};
 use crate::{
     budget::Budget,
     limits::Limits,
-    outbox::{Item, Outbox},
+    session::{Item, Outbox},
     wire::{self, ClientMessage, Dialect, Json, ScratchValues},
 };
 
@@ -32,22 +32,18 @@ fn variables() -> Vec<(Json<'static>, Json<'static>)> {
 
 fn room() -> Arc<Shared> {
     let rules = Arc::new(Rules {
-        epoch: Instant::now(),
-        schema: Schema::Fixed,
         tick: Duration::ZERO,
-        coalesce: false,
         settle: Some(Duration::ZERO),
         limits: Limits::default().backlog_batches(1),
-        policy: None,
-        is_stored: false,
-        history: 0,
+        ..Rules::new(Instant::now())
     });
     let budget = Budget::new(usize::MAX);
     let state = State::new(
         &rules,
         &"room".into(),
         Some(&variables()),
-        (&budget, &Arc::default()),
+        &budget,
+        &Arc::default(),
         Instant::now(),
     )
     .unwrap();
@@ -56,9 +52,9 @@ fn room() -> Arc<Shared> {
 
 /// Notes that its member was pushed.
 #[derive(Debug, Default)]
-struct Bell(AtomicBool);
+struct Pushed(AtomicBool);
 
-impl Outlet for Bell {
+impl Outlet for Pushed {
     fn push(&self) {
         self.0.store(true, SeqCst);
     }
@@ -66,7 +62,7 @@ impl Outlet for Bell {
 
 struct Member {
     room: Arc<Shared>,
-    bell: Arc<Bell>,
+    pushed: Arc<Pushed>,
     id: MemberId,
     outbox: Outbox,
     view: View,
@@ -74,14 +70,14 @@ struct Member {
 
 impl Member {
     fn join(room: &Arc<Shared>) -> Result<Self, JoinError> {
-        let (variables, bell) = (variables(), Arc::new(Bell::default()));
+        let (variables, pushed) = (variables(), Arc::new(Pushed::default()));
         let guest = Newcomer::guest(Dialect::Spec, Some(&variables), Instant::now());
-        let joined = room.join(Newcomer { outlet: bell.clone(), ..guest })?;
+        let joined = room.join(Newcomer { outlet: pushed.clone(), ..guest })?;
         let id = joined.id;
         let outbox = Outbox::new(room.clone(), Dialect::Spec, joined);
         // Its snapshot is there without a push.
-        bell.push();
-        Ok(Self { room: room.clone(), bell, id, outbox, view: View::new() })
+        pushed.push();
+        Ok(Self { room: room.clone(), pushed, id, outbox, view: View::new() })
     }
 
     fn write(&mut self, name: &str, value: String) {
@@ -98,7 +94,7 @@ impl Member {
 
     /// Applies what is there, if it was pushed.
     fn read(&mut self) {
-        if !self.bell.0.swap(false, SeqCst) {
+        if !self.pushed.0.swap(false, SeqCst) {
             return;
         }
         while let Some(Item::Frame(frame)) = self.outbox.next(false) {

@@ -8,7 +8,7 @@ mod drive;
 #[cfg(all(test, not(shuttle)))]
 mod model;
 mod pending;
-mod seats;
+mod sessions;
 mod submit;
 
 use std::{
@@ -23,10 +23,10 @@ pub(crate) use pending::Wish;
 use crate::{
     budget::Charge,
     close::Close,
-    relay::{RelayAnswer, RelayBan, RelayRequest, RelayRevision},
+    relay::{RelayAnswer, RelayBan, RelayRequest, RelayRevision, RelayRoom},
 };
 use pending::{Ask, Pending, Taken};
-use seats::Seats;
+use sessions::Sessions;
 
 /// What a room's end of the broker waits for, or wants to have done.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ pub(crate) struct Replica {
     /// The highest number that the broker has said that it has taken.
     acknowledged: u64,
     pending: Pending,
-    seats: Seats,
+    sessions: Sessions,
     phase: Phase,
     stream: Stream,
     asking: Option<Asking>,
@@ -157,6 +157,15 @@ impl Pace {
     }
 }
 
+/// A room as the broker has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AtBroker<'a> {
+    pub(crate) revision: &'a RelayRevision,
+    pub(crate) room: &'a RelayRoom,
+    /// The number that it has taken last of this node.
+    pub(crate) taken: u64,
+}
+
 /// What has become of a room's end of the broker since it was looked at last.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
@@ -170,18 +179,18 @@ pub(crate) struct Progress {
 impl Replica {
     pub(super) fn new(
         node: &Arc<str>,
-        (revision, taken): (RelayRevision, u64),
+        there: AtBroker<'_>,
         pace: Pace,
         charge: Charge,
         now: Instant,
     ) -> Self {
         Self {
             node: node.clone(),
-            revision,
-            numbered: taken,
-            acknowledged: taken,
+            revision: there.revision.clone(),
+            numbered: there.taken,
+            acknowledged: there.taken,
             pending: Pending::new(charge),
-            seats: Seats::default(),
+            sessions: Sessions::default(),
             phase: Phase::Live,
             stream: Stream::Flows,
             asking: None,
@@ -283,13 +292,13 @@ impl Replica {
 
     /// A session is over.
     pub(super) fn end(&mut self, session: u64) {
-        if self.seats.remove(session) {
+        if self.sessions.remove(session) {
             self.leave_at_broker(session);
         }
     }
 
-    pub(super) fn has_seat(&self, session: u64) -> bool {
-        self.seats.has(session)
+    pub(super) fn has_session(&self, session: u64) -> bool {
+        self.sessions.has(session)
     }
 
     pub(super) fn ban(&mut self, who: String, millis: u64, now: Instant) {
@@ -349,7 +358,7 @@ impl Replica {
     }
 
     fn next_request(&mut self, most: u64, now: Instant) -> Option<RelayRequest> {
-        let (what, request) = if let Some(session) = self.seats.next_rejoining() {
+        let (what, request) = if let Some(session) = self.sessions.next_rejoining() {
             self.numbered += 1;
             let (number, replaces) = (self.numbered, Vec::new());
             let what = What::Rejoin(session.number);
@@ -432,7 +441,7 @@ impl Replica {
                 self.pending.answered();
                 self.write_at = now + self.pace.tick;
             }
-            What::Rejoin(session) => self.seats.rejoined(session, revision.number),
+            What::Rejoin(session) => self.sessions.rejoined(session, revision.number),
             What::Ask(ask) => self.fulfilled(ask, asking.is_given_up, revision),
             What::Leave(_) | What::Enter(_) | What::Read | What::Settled => {}
         }
@@ -441,7 +450,7 @@ impl Replica {
     fn fulfilled(&mut self, ask: Ask, is_given_up: bool, revision: &RelayRevision) {
         match &ask.wish {
             Wish::Join { session, replaces } => {
-                self.seats.insert(session.clone(), revision.number, replaces.clone());
+                self.sessions.insert(session.clone(), revision.number, replaces.clone());
             }
             Wish::Change(_) => {
                 // It is done here when it has come back.
@@ -454,7 +463,7 @@ impl Replica {
         }
         if is_given_up {
             match ask.wish {
-                // Its seat is given back with it.
+                // Its membership is given back with it.
                 Wish::Join { .. } => {}
                 _ => self.undo(ask),
             }

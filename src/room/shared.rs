@@ -18,8 +18,8 @@ use tokio::{
 };
 
 use super::{
-    Eviction, JoinError, Joined, Link, MemberId, Newcomer, RoomEvent, RoomSummary, Start, State,
-    Taken, Write, WriteError,
+    Eviction, JoinError, Joined, MemberId, Newcomer, RoomEvent, RoomSummary, SessionHandle, Start,
+    State, Taken, Write, WriteError,
     duty::{Alarm, Due},
 };
 use crate::{
@@ -185,8 +185,8 @@ impl Shared {
     }
 
     /// What to stop the sessions of its members by.
-    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
-        self.state.read().links()
+    pub(crate) fn handles(&self) -> Vec<Arc<SessionHandle>> {
+        self.state.read().handles()
     }
 
     pub(crate) fn member_count(&self) -> usize {

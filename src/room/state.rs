@@ -12,14 +12,14 @@ use tokio::sync::broadcast;
 use super::{
     activity::Activity,
     batch::Batch,
+    broadcast::Broadcast,
+    convergence::Settle,
     event::{Observers, RoomEvent, Watchers},
     history::History,
     life::{End, Life},
-    link::Link,
     members::{MemberId, Members},
-    outgoing::Outgoing,
     replica::Replica,
-    settle::Settle,
+    session_handle::SessionHandle,
     snapshot::Snapshot,
     unsaved::Unsaved,
     variables::{self, Variables},
@@ -28,6 +28,7 @@ use crate::{
     budget::{Budget, Charge},
     limits::Limits,
     policy::AnyPolicy,
+    store::StoredSchema,
     wire::{self, Dialect, Json, Text},
 };
 
@@ -46,6 +47,15 @@ pub enum Schema {
     Growing,
 }
 
+impl From<Schema> for StoredSchema {
+    fn from(schema: Schema) -> Self {
+        match schema {
+            Schema::Fixed => Self::Fixed,
+            Schema::Growing => Self::Growing,
+        }
+    }
+}
+
 /// How the rooms of a registry behave.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
@@ -61,6 +71,23 @@ pub(crate) struct Rules {
     pub(crate) is_stored: bool,
     /// How many writes of the past a room knows.
     pub(crate) history: usize,
+}
+
+impl Rules {
+    /// Those of a registry without settings, whose beats are counted from this moment.
+    pub(crate) fn new(epoch: Instant) -> Self {
+        Self {
+            epoch,
+            schema: Schema::default(),
+            tick: Duration::from_micros(1_000_000 / 60),
+            coalesce: false,
+            settle: Some(Duration::from_millis(500)),
+            limits: Limits::default(),
+            policy: None,
+            is_stored: false,
+            history: 0,
+        }
+    }
 }
 
 /// What a receiver that starts at a position needs besides.
@@ -89,19 +116,18 @@ const ROOM_COST: usize = 3_000;
 pub(crate) struct State {
     pub(super) id: Arc<str>,
     pub(super) observers: Observers,
-    pub(super) schema: Schema,
+    /// Which names the room may get.
+    pub(super) schema: StoredSchema,
     pub(super) max_members: usize,
     pub(super) is_locked: bool,
     /// The number of the broker's revision at which everyone was put out last.
     pub(super) closed: u64,
     pub(super) rules: Arc<Rules>,
-    /// Whether a set creates a variable that is not there.
-    pub(super) grows: bool,
     pub(super) variables: Variables,
     pub(super) members: Members,
     /// The position of what was ordered last: a write, a snapshot or a correction.
     pub(super) position: u64,
-    pub(super) outgoing: Outgoing,
+    pub(super) broadcast: Broadcast,
     pub(super) settle: Settle,
     /// The snapshot that somebody is being sent, for the next who needs it, until a write makes it
     /// old.
@@ -139,10 +165,14 @@ impl State {
         rules: &Arc<Rules>,
         id: &Arc<str>,
         initial: Option<&[(Json<'_>, Json<'_>)]>,
-        (budget, watchers): (&Budget, &Arc<Watchers>),
+        budget: &Budget,
+        watchers: &Arc<Watchers>,
         now: Instant,
     ) -> Option<Self> {
-        let grows = initial.is_none() || rules.schema == Schema::Growing;
+        let schema = match rules.schema {
+            Schema::Fixed if initial.is_none() => StoredSchema::Scratch,
+            schema => schema.into(),
+        };
         let initial = initial.unwrap_or_default();
         let cost =
             |(name, value): &(Json<'_>, Json<'_>)| variables::cost(name.as_json(), value.as_json());
@@ -153,20 +183,19 @@ impl State {
             variables.insert(name.to_text(), value.to_text(), now);
         }
         let limits = &rules.limits;
-        let outgoing = Outgoing::new(rules, budget, now);
+        let broadcast = Broadcast::new(rules, budget, now);
         Some(Self {
             id: id.clone(),
             observers: Observers::new(id.clone(), watchers),
-            schema: rules.schema,
+            schema,
             max_members: limits.members_per_room,
             is_locked: false,
             closed: 0,
             rules: rules.clone(),
-            grows,
             variables,
             members: Members::default(),
             position: 0,
-            outgoing,
+            broadcast,
             settle: Settle::new(rules.settle),
             snapshot: Weak::new(),
             charge,
@@ -181,8 +210,13 @@ impl State {
         })
     }
 
+    /// Whether a set creates a variable that is not there.
+    pub(super) fn grows(&self) -> bool {
+        self.schema != StoredSchema::Fixed
+    }
+
     pub(super) fn start(&self) -> Start {
-        Start { receiver: self.outgoing.subscribe(), position: self.position, snapshot: None }
+        Start { receiver: self.broadcast.subscribe(), position: self.position, snapshot: None }
     }
 
     /// A fresh start for a member that lagged; `None` where the budget has no snapshot now, or the
@@ -219,7 +253,7 @@ impl State {
         let Some(member) = self.members.remove(id) else { return };
         self.hand_over_end(member.session);
         self.observers.tell(|| RoomEvent::Left(member.info(id)));
-        self.outgoing.speak(self.members.dialects());
+        self.broadcast.speak(self.members.dialects());
         if self.members.len() == 0 {
             self.observers.tell(|| RoomEvent::Emptied);
             // The store learns when it was last used.
@@ -281,7 +315,7 @@ impl State {
         self.aftermath = Aftermath { is_stirred: true, ..Aftermath::default() };
         self.history = None;
         self.settle.clear();
-        self.outgoing.clear();
+        self.broadcast.clear();
         self.charge = self.budget.open();
     }
 
@@ -302,8 +336,8 @@ impl State {
         &self.id
     }
 
-    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
-        self.members.iter().map(|(_, member)| member.link.clone()).collect()
+    pub(crate) fn handles(&self) -> Vec<Arc<SessionHandle>> {
+        self.members.iter().map(|(_, member)| member.handle.clone()).collect()
     }
 
     pub(crate) fn activity(&self) -> Activity {

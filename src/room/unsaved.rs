@@ -2,12 +2,9 @@
 
 use std::{collections::HashSet, time::Instant};
 
-use super::{
-    event::RoomEvent,
-    state::{Schema, State},
-};
+use super::{event::RoomEvent, state::State};
 use crate::{
-    store::{Change, StoredRoom, StoredSchema},
+    store::{Change, StoredRoom},
     wire::Text,
 };
 
@@ -17,13 +14,13 @@ pub(super) struct Unsaved {
     names: HashSet<Text>,
     /// The room's schema, or that it is in use.
     is_touched: bool,
-    /// The keeper knows that there is something to save.
+    /// The persister knows that there is something to save.
     is_listed: bool,
     /// Something was taken, and is not saved yet.
     is_under_way: bool,
 }
 
-/// The names of what the keeper took out of a room to save it.
+/// The names of what the persister took out of a room to save it.
 #[derive(Debug)]
 pub(crate) struct Taken(HashSet<Text>);
 
@@ -40,7 +37,7 @@ impl Unsaved {
         self.names.is_empty() && !self.is_touched
     }
 
-    /// True once, until the keeper took what there is.
+    /// True once, until the persister took what there is.
     fn list(&mut self) -> bool {
         !self.is_empty() && !std::mem::replace(&mut self.is_listed, true)
     }
@@ -82,7 +79,7 @@ impl State {
     /// What is to be saved, stamped with the time in seconds since 1970; to be answered with
     /// [`saved`](Self::saved).
     pub(crate) fn take_unsaved(&mut self, used: u64) -> Option<(Change, Taken)> {
-        let schema = self.stored_schema();
+        let schema = self.schema;
         let unsaved = self.unsaved.as_mut()?;
         unsaved.is_listed = false;
         if unsaved.is_empty() {
@@ -106,7 +103,7 @@ impl State {
     }
 
     /// What came of the wish to save what was taken. True where that is to be tried again, and the
-    /// keeper is not listing the room already.
+    /// persister is not listing the room already.
     pub(crate) fn saved(&mut self, taken: Taken, is_done: bool) -> bool {
         // A room that is gone has none.
         let Some(unsaved) = &mut self.unsaved else { return false };
@@ -124,21 +121,12 @@ impl State {
         unsaved.list()
     }
 
-    /// How a store keeps the room as it is now.
-    pub(crate) fn stored_schema(&self) -> StoredSchema {
-        match (self.schema, self.grows) {
-            (Schema::Growing, _) => StoredSchema::Growing,
-            (Schema::Fixed, true) => StoredSchema::Scratch,
-            (Schema::Fixed, false) => StoredSchema::Fixed,
-        }
-    }
-
     /// The room as a store or a broker keeps it.
     pub(crate) fn stored(&self) -> StoredRoom {
         let owned = |text: &Text| text.as_stored().to_owned();
         let values = self.variables.values();
         StoredRoom {
-            schema: self.stored_schema(),
+            schema: self.schema,
             variables: values.iter().map(|(name, value)| (owned(name), owned(value))).collect(),
         }
     }
@@ -152,16 +140,7 @@ impl State {
     /// Makes a new room with the variables of a stored one what it was: one that was emptied.
     pub(crate) fn revive(&mut self, stored: &StoredRoom, now: Instant) {
         self.observers.tell(|| RoomEvent::Created);
-        self.adopt(stored.schema);
+        self.schema = stored.schema;
         self.vacate(now);
-    }
-
-    /// Gets the names that a stored room may get.
-    pub(crate) fn adopt(&mut self, schema: StoredSchema) {
-        (self.schema, self.grows) = match schema {
-            StoredSchema::Fixed => (Schema::Fixed, false),
-            StoredSchema::Scratch => (Schema::Fixed, true),
-            StoredSchema::Growing => (Schema::Growing, true),
-        };
     }
 }

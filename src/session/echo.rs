@@ -17,17 +17,17 @@ use super::{Reader, Socket, conclude};
 use crate::{
     budget::Budget,
     limits::Limits,
-    room::{Link, Outlet},
+    room::{Outlet, SessionHandle},
     wire::{Frame, ScratchValues},
 };
 
 /// Serves one connection.
 pub(crate) async fn echo(upgraded: Upgraded, message_bytes: usize) {
-    let link = Arc::new(Link::new(Instant::now().into_std()));
-    let socket = Arc::new(Socket::new(upgraded, &link));
+    let handle = Arc::new(SessionHandle::new(Instant::now().into_std()));
+    let socket = Arc::new(Socket::new(upgraded, &handle));
     let limits = Limits::default().message_bytes(message_bytes);
     let (budget, values) = (Budget::new(0), ScratchValues::default());
-    let mut reader = Reader::new(&socket, &link, &limits, &budget, values).await;
+    let mut reader = Reader::new(&socket, &handle, &limits, &budget, values).await;
     let end = loop {
         let frame = match reader.message().await {
             Ok(Message::Text(text)) => Frame::text(&text).bytes().clone(),

@@ -23,8 +23,8 @@ use crate::{
     close::{Close, CloseCode},
     limits::Limits,
     metrics,
-    registry::Seat,
-    room::{Link, Outlet, WriteError},
+    registry::Membership,
+    room::{Outlet, SessionHandle, WriteError},
     wire::{self, ClientMessage, Dialect, Frame, Malformed, ScratchValues},
 };
 
@@ -62,7 +62,7 @@ pub(super) struct Reader {
     conflation: Conflation,
     /// What the client is told of its sets, if it asked for that.
     receipt: Option<Receipt>,
-    link: Arc<Link>,
+    handle: Arc<SessionHandle>,
     socket: Arc<Socket>,
     /// The liveness' base, which moves with its pongs.
     base: u64,
@@ -76,7 +76,7 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) async fn new(
         socket: &Arc<Socket>,
-        link: &Arc<Link>,
+        handle: &Arc<SessionHandle>,
         limits: &Limits,
         budget: &Budget,
         values: ScratchValues,
@@ -94,7 +94,7 @@ impl Reader {
             bytes: Bucket::new(limits.bytes_per_second, limits.byte_burst, now),
             conflation: Conflation::new(limits, budget, now),
             receipt: None,
-            link: link.clone(),
+            handle: handle.clone(),
             socket: socket.clone(),
             base: 0,
             dialect: Dialect::default(),
@@ -156,7 +156,7 @@ impl Reader {
         let message = self.message().await?;
         let now = now();
         if !matches!(message, Message::Close(_)) {
-            self.link.heard(now);
+            self.handle.heard(now);
         }
         self.bytes.take(FRAME_COST + message.len(), now);
         match message {
@@ -164,18 +164,17 @@ impl Reader {
             Message::Pong(payload) => {
                 self.base = self.socket.with(|writer| {
                     if let Some(time) = writer.liveness().pong(&payload, now) {
-                        self.link.answer(time, now);
+                        self.handle.answer(time, now);
                         metrics::answered(time);
                     }
                     writer.liveness().base()
                 });
-                self.link.prod();
+                self.handle.prod();
             }
             // As Scratch's servers do.
             Message::Binary(_) if self.dialect == Dialect::Scratch => {}
             Message::Binary(_) => {
-                let reason = "binary frames are not part of the protocol: send text";
-                return Err(End::Close(Close::new(CloseCode::Unsupported, reason)));
+                return Err(End::Close(Close::binary()));
             }
             // The answer to a close goes out with the next look at the stream, which is its end.
             // Raw frames are given to those who write them.
@@ -191,41 +190,45 @@ impl Reader {
     }
 
     async fn pause(&self, until: Instant) {
-        self.link.pause(true);
+        self.handle.pause(true);
         // Boxed, because few members ever pause: the others need no place for it.
         Box::pin(sleep_until(until.into())).await;
-        self.link.pause(false);
-        self.link.heard(now());
+        self.handle.pause(false);
+        self.handle.heard(now());
     }
 
     /// Takes the writes of a member until its session ends; first those that came in one frame
     /// behind its handshake.
-    pub(super) async fn play(&mut self, seat: &Seat, behind: String) -> End {
-        let Err(end) = self.play_on(seat, behind).await;
+    pub(super) async fn play(&mut self, membership: &Membership, behind: String) -> End {
+        let Err(end) = self.play_on(membership, behind).await;
         end
     }
 
-    async fn play_on(&mut self, seat: &Seat, behind: String) -> Result<Infallible, End> {
+    async fn play_on(
+        &mut self,
+        membership: &Membership,
+        behind: String,
+    ) -> Result<Infallible, End> {
         if !behind.is_empty() {
-            self.take(seat, &behind).await?;
+            self.take(membership, &behind).await?;
         }
         drop(behind);
         loop {
-            self.rest(seat).await?;
+            self.rest(membership).await?;
             let text = match self.due() {
                 None => self.text().await?,
                 Some(due) => tokio::select! {
                     // A flood has something to read at any time: what is due comes first.
                     biased;
                     () = Box::pin(sleep_until(due.into())) => {
-                        self.do_due(seat)?;
+                        self.do_due(membership)?;
                         continue;
                     }
                     text = self.text() => text?,
                 },
             };
             if let Some(text) = text {
-                self.take(seat, &text).await?;
+                self.take(membership, &text).await?;
             }
         }
     }
@@ -237,10 +240,10 @@ impl Reader {
         held.or_else(|| self.receipt.as_ref().and_then(Receipt::due))
     }
 
-    fn do_due(&mut self, seat: &Seat) -> Result<(), End> {
+    fn do_due(&mut self, membership: &Membership) -> Result<(), End> {
         let now = now();
         if self.conflation.due(now).is_some() {
-            return self.release(seat);
+            return self.release(membership);
         }
         if let Some(sets) = self.receipt.as_mut().and_then(|receipt| receipt.take(now)) {
             self.notify(wire::taken(sets));
@@ -249,12 +252,12 @@ impl Reader {
     }
 
     /// Waits while the rate of bytes has reading pause; what is held and due leaves meanwhile.
-    async fn rest(&mut self, seat: &Seat) -> Result<(), End> {
+    async fn rest(&mut self, membership: &Membership) -> Result<(), End> {
         while let Some(until) = self.paused_until() {
             match self.due().filter(|due| *due < until) {
                 Some(due) => {
                     self.pause(due).await;
-                    self.do_due(seat)?;
+                    self.do_due(membership)?;
                 }
                 None => self.pause(until).await,
             }
@@ -263,21 +266,21 @@ impl Reader {
     }
 
     /// Takes the messages of a frame.
-    async fn take(&mut self, seat: &Seat, frame: &str) -> Result<(), End> {
+    async fn take(&mut self, membership: &Membership, frame: &str) -> Result<(), End> {
         for message in self.dialect.messages(frame) {
-            self.take_message(seat, message).await?;
+            self.take_message(membership, message).await?;
             // What heals the view of a client is that client's doing: one frame may cause many.
-            self.rest(seat).await?;
+            self.rest(membership).await?;
         }
         Ok(())
     }
 
-    async fn take_message(&mut self, seat: &Seat, message: &str) -> Result<(), End> {
+    async fn take_message(&mut self, membership: &Membership, message: &str) -> Result<(), End> {
         let (name, value) = match self.decode(message)? {
             ClientMessage::Set { name, value } => (name, value),
             ClientMessage::Ignored => return Ok(()),
             ClientMessage::Handshake(_) => {
-                return Err(End::Close(Close::protocol("you have joined a room already")));
+                return Err(End::Close(Close::second_handshake()));
             }
         };
         let write = Submission { base: self.base, name, value };
@@ -285,49 +288,49 @@ impl Reader {
             receipt.note(now());
         }
         if self.conflation.due(now()).is_some_and(|due| due <= now()) {
-            self.release(seat)?;
+            self.release(membership)?;
         }
         if self.conflation.lets_pass(now()) {
-            return self.submit(seat, &write);
+            return self.submit(membership, &write);
         }
-        let outlook = seat.outlook(&write, &self.conflation).map_err(|e| self.end(e))?;
+        let outlook = membership.outlook(&write, &self.conflation).map_err(|e| self.end(e))?;
         if self.conflation.hold(&write, outlook) {
             return Ok(());
         }
         // There is no memory to hold it, so it waits here for its turn.
         let turn = self.conflation.turn(now());
         self.pause(turn).await;
-        self.release(seat)?;
-        self.submit(seat, &write)
+        self.release(membership)?;
+        self.submit(membership, &write)
     }
 
     /// Submits all that is held.
-    fn release(&mut self, seat: &Seat) -> Result<(), End> {
+    fn release(&mut self, membership: &Membership) -> Result<(), End> {
         let held = self.conflation.release(now());
-        held.iter().try_for_each(|write| self.submit(seat, write))
+        held.iter().try_for_each(|write| self.submit(membership, write))
     }
 
     /// Takes the writes that were under way when the client was told that its session ends, until it has
     /// closed.
-    pub(super) async fn last_words(&mut self, seat: &Seat) {
+    pub(super) async fn last_words(&mut self, membership: &Membership) {
         while let Ok(text) = self.text().await {
             if let Some(text) = text
-                && self.take(seat, &text).await.is_err()
+                && self.take(membership, &text).await.is_err()
             {
                 break;
             }
         }
-        self.conclude(seat);
+        self.conclude(membership);
     }
 
     /// Submits what is held of a member that leaves: the last value of each variable arrives.
-    pub(super) fn conclude(&mut self, seat: &Seat) {
+    pub(super) fn conclude(&mut self, membership: &Membership) {
         // It may have been put out: then it writes no more.
-        _ = self.release(seat);
+        _ = self.release(membership);
     }
 
-    fn submit(&mut self, seat: &Seat, write: &Submission<'_>) -> Result<(), End> {
-        let healed = seat.write(write).map_err(|error| self.end(error))?;
+    fn submit(&mut self, membership: &Membership, write: &Submission<'_>) -> Result<(), End> {
+        let healed = membership.write(write).map_err(|error| self.end(error))?;
         // Otherwise a short message would buy a long one.
         self.bytes.take(healed, now());
         Ok(())
@@ -335,12 +338,10 @@ impl Reader {
 
     fn end(&self, error: WriteError) -> End {
         match error {
-            WriteError::UnknownVariable => {
-                End::Close(Close::protocol("the room has no variable of that name"))
-            }
+            WriteError::UnknownVariable => End::Close(Close::unknown_variable()),
             WriteError::Rejected(close) => End::Close(close),
             // It was put out, and told so before.
-            WriteError::Gone => self.link.stop_told().cloned().map_or(End::Gone, End::Close),
+            WriteError::Gone => self.handle.stop_told().cloned().map_or(End::Gone, End::Close),
         }
     }
 

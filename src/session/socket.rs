@@ -13,11 +13,11 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Writer, writer::Flow};
-use crate::room::{Link, Outlet};
+use crate::room::{Outlet, SessionHandle};
 
 #[derive(Debug)]
 pub(super) struct Socket {
-    link: Arc<Link>,
+    handle: Arc<SessionHandle>,
     /// Held for as long as a socket takes what it takes at once.
     shared: Mutex<Shared>,
 }
@@ -29,9 +29,9 @@ struct Shared {
 }
 
 impl Socket {
-    pub(super) fn new(upgraded: Upgraded, link: &Arc<Link>) -> Self {
+    pub(super) fn new(upgraded: Upgraded, handle: &Arc<SessionHandle>) -> Self {
         let shared = Shared { io: TokioIo::new(upgraded), writer: Writer::default() };
-        Self { link: link.clone(), shared: Mutex::new(shared) }
+        Self { handle: handle.clone(), shared: Mutex::new(shared) }
     }
 
     /// Changes what is to be written.
@@ -83,7 +83,7 @@ impl Socket {
         // Where it flows not, its session is at it already.
         let flows = writer.flow() == Flow::Open;
         if flows && writer.write(io, &mut Context::from_waker(Waker::noop())) != Flow::Open {
-            self.link.prod();
+            self.handle.prod();
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{Socket, reader::End, writer::Flow};
-use crate::{close::Close, limits::Limits, room::Link};
+use crate::{close::Close, limits::Limits, room::SessionHandle};
 
 /// After this long a reader that has stopped holds no batches of the room any more.
 const STALLED: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ const RETRY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Upkeep<'a> {
     socket: &'a Socket,
-    link: &'a Link,
+    handle: &'a SessionHandle,
     ping_interval: Duration,
     idle_timeout: Duration,
     next_ping: Instant,
@@ -35,10 +35,10 @@ pub(super) struct Upkeep<'a> {
 }
 
 impl<'a> Upkeep<'a> {
-    pub(super) fn new(socket: &'a Socket, link: &'a Link, limits: &Limits) -> Self {
+    pub(super) fn new(socket: &'a Socket, handle: &'a SessionHandle, limits: &Limits) -> Self {
         Self {
             socket,
-            link,
+            handle,
             ping_interval: limits.ping_interval,
             idle_timeout: limits.idle_timeout,
             next_ping: Instant::now() + limits.ping_interval,
@@ -52,7 +52,7 @@ impl<'a> Upkeep<'a> {
         loop {
             let now = Instant::now();
             let due = self.keep_alive(now);
-            if let Some(close) = self.link.stop_told() {
+            if let Some(close) = self.handle.stop_told() {
                 return End::Close(close.clone());
             }
             let due = match poll_fn(|cx| Poll::Ready(self.socket.write(cx))).await {
@@ -77,14 +77,14 @@ impl<'a> Upkeep<'a> {
     fn keep_alive(&mut self, now: Instant) -> Instant {
         let silent = self.silent_at(now);
         if now >= silent {
-            self.link.stop(Close::protocol("no sign of life: neither a frame nor a pong came"));
+            self.handle.stop(Close::no_sign_of_life());
         }
         self.socket.with(|writer| {
             let due = writer.liveness().due().map_or(self.next_ping, |due| due.into());
             if now >= self.next_ping {
                 self.next_ping = now + self.ping_interval;
                 writer.ping();
-            } else if now >= due || self.link.is_probed() {
+            } else if now >= due || self.handle.is_probed() {
                 writer.ping();
             }
             let due = writer.liveness().due().map_or(silent, |due| silent.min(due.into()));
@@ -95,7 +95,7 @@ impl<'a> Upkeep<'a> {
     /// When the session will have shown no sign of life for too long. One that is not read cannot
     /// be heard.
     fn silent_at(&self, now: Instant) -> Instant {
-        let heard = if self.link.is_paused() { now } else { self.link.heard_at().into() };
+        let heard = if self.handle.is_paused() { now } else { self.handle.heard_at().into() };
         heard + self.idle_timeout
     }
 
@@ -124,14 +124,14 @@ impl<'a> Upkeep<'a> {
     /// What a blocked socket takes, the other side has read before: a sign of life.
     fn flows_again(&mut self, now: Instant) {
         if self.blocked.take().is_some() {
-            self.link.heard(now.into_std());
+            self.handle.heard(now.into_std());
         }
     }
 
     /// Until something is asked of the session, a blocked socket takes something, or it is time.
     async fn wait(&self, mut timer: Pin<&mut Sleep>) {
         poll_fn(|cx| {
-            let is_due = self.link.poll_prodded(cx).is_ready()
+            let is_due = self.handle.poll_prodded(cx).is_ready()
                 || timer.as_mut().poll(cx).is_ready()
                 || self
                     .blocked

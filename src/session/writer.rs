@@ -10,11 +10,11 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::{io::AsyncWrite, time::Instant};
 
-use super::Liveness;
-use crate::{
+use super::{
+    Liveness,
     outbox::{Item, Outbox},
-    wire::Frame,
 };
+use crate::wire::Frame;
 
 /// How far the last attempt to write came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,25 +35,36 @@ pub(super) enum Flow {
 pub(super) struct Writer {
     /// What is left of the frame under way, and the one behind it: nothing comes in between.
     frames: [Bytes; 2],
-    ping: Option<Frame>,
     /// The WebSocket layer's answer to a ping or a close. A newer one takes the place of one that
     /// waits (RFC 6455, section 5.5.3).
     reply: Option<Bytes>,
     /// What the client asked to be told of its join or its sets. A newer one takes the place of one
     /// that waits.
     notice: Option<Frame>,
-    outbox: Option<Outbox>,
+    phase: Phase,
     liveness: Liveness,
-    /// Nothing goes behind a close.
-    is_closed: bool,
     flow: Flow,
     written: u64,
+}
+
+/// How far the session is, for what is written.
+#[derive(Debug, Default)]
+enum Phase {
+    #[default]
+    Joining,
+    Open {
+        outbox: Outbox,
+        /// One that waits to be written.
+        ping: Option<Frame>,
+    },
+    /// Nothing goes behind a close.
+    Closed,
 }
 
 impl Writer {
     /// From now on the outbox's frames are written.
     pub(super) fn open(&mut self, outbox: Outbox) {
-        self.outbox = Some(outbox);
+        self.phase = Phase::Open { outbox, ping: None };
     }
 
     /// Ends what is written with this frame, behind the one under way.
@@ -62,9 +73,9 @@ impl Writer {
     }
 
     fn end(&mut self, close: Bytes) {
-        (self.outbox, self.ping, self.notice) = (None, None, None);
+        self.notice = None;
         self.reply = Some(close);
-        self.is_closed = true;
+        self.phase = Phase::Closed;
     }
 
     /// Tells the client something, instead of what waits to be told.
@@ -77,7 +88,7 @@ impl Writer {
         const CLOSE: u8 = 8;
         let reply = Bytes::copy_from_slice(frame);
         match frame.first() {
-            _ if self.is_closed => {}
+            _ if self.is_closed() => {}
             Some(start) if start & 0x0f == CLOSE => self.end(reply),
             _ => self.reply = Some(reply),
         }
@@ -85,21 +96,24 @@ impl Writer {
 
     /// Whether nothing goes behind what is there.
     pub(super) fn is_closed(&self) -> bool {
-        self.is_closed
+        matches!(self.phase, Phase::Closed)
     }
 
     /// Pings behind all that was sent, unless a ping is outstanding: then its answer serves.
     pub(super) fn ping(&mut self) {
-        if let Some(outbox) = &mut self.outbox
+        if let Phase::Open { outbox, ping } = &mut self.phase
             && !self.liveness.is_outstanding()
         {
             let position = outbox.prove();
-            self.ping = self.liveness.ping(position, false, now()).map(Frame::ping);
+            *ping = self.liveness.ping(position, false, now()).map(Frame::ping);
         }
     }
 
     pub(super) fn outbox(&mut self) -> Option<&mut Outbox> {
-        self.outbox.as_mut()
+        match &mut self.phase {
+            Phase::Open { outbox, .. } => Some(outbox),
+            Phase::Joining | Phase::Closed => None,
+        }
     }
 
     pub(super) fn liveness(&mut self) -> &mut Liveness {
@@ -184,13 +198,16 @@ impl Writer {
     }
 
     fn next(&mut self) -> Result<Option<Bytes>, Flow> {
-        let control = self.ping.take().map(|ping| ping.bytes().clone());
-        let control = control.or_else(|| self.reply.take());
+        let ping = match &mut self.phase {
+            Phase::Open { ping, .. } => ping.take(),
+            Phase::Joining | Phase::Closed => None,
+        };
+        let control = ping.map(|ping| ping.bytes().clone()).or_else(|| self.reply.take());
         let first = control.or_else(|| self.notice.take().map(|notice| notice.bytes().clone()));
         if first.is_some() {
             return Ok(first);
         }
-        let Some(outbox) = &mut self.outbox else { return Ok(None) };
+        let Phase::Open { outbox, .. } = &mut self.phase else { return Ok(None) };
         match outbox.next(!self.liveness.is_outstanding()) {
             Some(Item::Frame(frame)) => Ok(Some(frame.bytes().clone())),
             Some(Item::Barrier(position)) => {

@@ -12,12 +12,12 @@ use super::{
 use crate::{
     names::DuplicateNames,
     registry::{
-        EnterError, Inner, Seat,
-        recall::{Kept, Recalled},
+        EnterError, Inner, Membership,
+        id_locks::IdLock,
+        persistence::{Kept, Loaded},
     },
     relay::{RelayAnswer, RelayError, RelayMessages, RelayNews, RelayRequest, RelayRoom},
-    room::{Joined, Newcomer, Refusal, Shared, State, Wish},
-    turns::Turn,
+    room::{AtBroker, Joined, Newcomer, Refusal, Shared, State, Wish},
 };
 
 impl From<RelayError> for EnterError {
@@ -31,14 +31,14 @@ const YIELDING: Duration = Duration::from_secs(1);
 
 impl Inner {
     /// Looks at the broker for a room that is not here.
-    pub(in crate::registry) async fn recall_relayed(
+    pub(in crate::registry) async fn load_relayed(
         self: &Arc<Self>,
         node: &Arc<Node>,
         id: &str,
-    ) -> Result<Recalled, EnterError> {
-        let turn = node.turn(id).await?;
+    ) -> Result<Loaded, EnterError> {
+        let id_lock = node.id_lock(id).await?;
         if self.find(id)?.is_some() {
-            return Ok(Recalled::Here);
+            return Ok(Loaded::Here);
         }
         // Before the room is read, so that nothing is missed in between.
         let messages = node.subscribe(id).await?;
@@ -47,23 +47,23 @@ impl Inner {
         let name = node.name();
         let answer = node.request(id, &name, &enter).await?;
         let RelayAnswer::Room { revision, room, taken, .. } = answer else {
-            return Ok(Recalled::Nowhere(Some(turn)));
+            return Ok(Loaded::Nowhere(Some(id_lock)));
         };
         let pace = node.pace(self.rules.tick);
         let replicate = |state: &mut State| {
             let now = Instant::now().into_std();
-            state.replicate(&name, (revision, taken), &room, pace, now);
+            state.replicate(&name, AtBroker { revision: &revision, room: &room, taken }, pace, now);
         };
-        let kept = Kept { turn: Some(turn), messages: Some(messages) };
+        let kept = Kept { id_lock: Some(id_lock), messages: Some(messages) };
         self.revive(id, &room.stored, replicate, kept)?;
-        Ok(Recalled::Here)
+        Ok(Loaded::Here)
     }
 
     /// Has the broker create a room; `None` if another node did.
     pub(in crate::registry) async fn keep_relayed(
         &self,
         node: &Node,
-        turn: Option<Turn>,
+        id_lock: Option<IdLock>,
         state: &mut State,
     ) -> Result<Option<Kept>, EnterError> {
         let id = state.id().clone();
@@ -74,8 +74,13 @@ impl Inner {
         match node.request(&id, &name, &enter).await? {
             RelayAnswer::Room { revision, room, is_new: true, taken } => {
                 let (now, pace) = (Instant::now().into_std(), node.pace(self.rules.tick));
-                state.replicate(&name, (revision, taken), &room, pace, now);
-                Ok(Some(Kept { turn, messages: Some(messages) }))
+                state.replicate(
+                    &name,
+                    AtBroker { revision: &revision, room: &room, taken },
+                    pace,
+                    now,
+                );
+                Ok(Some(Kept { id_lock, messages: Some(messages) }))
             }
             _ => Ok(None),
         }
@@ -102,7 +107,7 @@ impl Inner {
         room: Arc<Shared>,
         newcomer: &Newcomer<'_>,
         is_creator: bool,
-    ) -> Result<Option<(Seat, Joined)>, EnterError> {
+    ) -> Result<Option<(Membership, Joined)>, EnterError> {
         let session = node.number();
         let mut kept = node.kept.subscribe();
         // Who has the name, and until when it may show that it is alive.
@@ -116,12 +121,12 @@ impl Inner {
             match answer {
                 RelayAnswer::Done { .. } => {
                     let join = |state: &mut State, now| {
-                        state.join_reserved(newcomer.clone(), (session, is_creator), now)
+                        state.join_reserved(newcomer.clone(), session, is_creator, now)
                     };
                     return match room.change(join) {
                         Ok(joined) => {
                             reservation.keep();
-                            self.seated(room.clone(), joined)
+                            self.entered(room.clone(), joined)
                         }
                         Err(error) => self.refused(&room, error),
                     };

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use tokio::time::timeout;
-
 use super::node::Holder;
 use crate::{
     close::Close,
-    registry::{Inner, RoomError},
+    registry::Inner,
     relay::RelayNews,
-    room::{Challenged, Link, MemberId, Shared, Wish},
+    room::{Challenged, MemberId, Shared, Wanted, Wish},
+    session::{Probe, Probed},
 };
 
 impl Inner {
@@ -19,13 +18,18 @@ impl Inner {
             RelayNews::Wanted { node, session, person, replaces } => {
                 let challenged = room.change(|state, now| {
                     let is_here = state.node().is_some_and(|here| **here == *node);
-                    is_here.then(|| state.challenge(session, (person.as_deref(), replaces), now))
+                    let wanted = Wanted { person: person.as_deref(), replaces };
+                    is_here.then(|| state.challenge(session, &wanted, now))
                 });
-                if let Some(Challenged::Asked(member, link)) = challenged {
-                    let holder = Holder { room: room.id().clone(), node, session };
-                    let probe = Probe { room: room.clone(), member, link };
-                    let answering = yield_or_answer(self.clone(), holder, probe);
-                    self.tasks.spawn(answering);
+                if let Some(Challenged::Asked(holder)) = challenged {
+                    let member = holder.member;
+                    let asking = Asking {
+                        room: room.clone(),
+                        member,
+                        probe: Probe::new(room.clone(), vec![holder]),
+                        kept: RelayNews::Kept { node, session },
+                    };
+                    self.tasks.spawn(yield_or_answer(self.clone(), asking));
                 }
             }
             RelayNews::Kept { node, session } => {
@@ -36,50 +40,26 @@ impl Inner {
             RelayNews::Removed { .. } => {}
         }
     }
-
-    /// Has the broker of a room do something, if there is one.
-    pub(in crate::registry) async fn at_broker(
-        &self,
-        room: &Arc<Shared>,
-        wish: Wish,
-    ) -> Result<(), RoomError> {
-        let Some(node) = &self.node else { return Ok(()) };
-        match node.wish(room, wish).await {
-            Ok(crate::relay::RelayAnswer::Done { .. }) => Ok(()),
-            Ok(crate::relay::RelayAnswer::Nowhere) => Err(RoomError::Gone),
-            _ => Err(RoomError::Unreachable),
-        }
-    }
 }
 
-/// Whether a member still answers is being asked; that ends with this.
-struct Probe {
+/// A member here whose name somebody on another node wants.
+struct Asking {
     room: Arc<Shared>,
     member: MemberId,
-    link: Arc<Link>,
-}
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        self.room.unchallenge(self.member);
-    }
+    probe: Probe,
+    /// What other nodes are told if it keeps its name.
+    kept: RelayNews,
 }
 
 /// Puts a member out that gives no sign of life; otherwise says that it keeps its name.
-async fn yield_or_answer(registry: Arc<Inner>, holder: Holder, probe: Probe) {
-    let Probe { room, member, link } = &probe;
-    let asked = tokio::time::Instant::now().into_std();
-    match timeout(registry.rules.limits.takeover_probe, link.probe(asked)).await {
-        Err(_) if link.is_silent(asked) => {
-            registry.put_out(room, *member, &Close::protocol("you gave no sign of life"));
+async fn yield_or_answer(registry: Arc<Inner>, asking: Asking) {
+    let Asking { room, member, probe, kept } = asking;
+    match probe.ask(registry.rules.limits.takeover_probe).await {
+        Probed::Outlived(_) => {
+            registry.put_out(&room, member, &Close::name_outlived());
         }
-        // It has left; or what came may have been on its way from a connection that is gone, and then
-        // whoever wants the name is to try again.
-        Ok(false) | Err(_) => {}
-        Ok(true) => {
-            let Holder { node, session, .. } = holder;
-            let news = RelayNews::Kept { node, session };
-            _ = registry.at_broker(room, Wish::Tell(news)).await;
-        }
+        // Whoever wants the name is to try again.
+        Probed::Left | Probed::InDoubt => {}
+        Probed::Answered => _ = registry.at_broker(&room, Wish::Tell(kept)).await,
     }
 }

@@ -19,9 +19,12 @@ use tokio::{
 use super::{RelayStats, health::Health};
 use crate::{
     metrics,
+    registry::{
+        Inner, RoomError,
+        id_locks::{IdLock, IdLocks},
+    },
     relay::{Relay, RelayAnswer, RelayError, RelayMessages, RelayRequest},
     room::{Pace, Shared, Wish},
-    turns::{Turn, Turns},
 };
 
 #[derive(Debug)]
@@ -29,7 +32,7 @@ pub(in crate::registry) struct Node {
     relay: Box<dyn Relay>,
     /// No other registry has this name.
     name: String,
-    turns: Turns,
+    id_locks: IdLocks,
     /// What was numbered last: a ticket, or the entering of a room.
     numbered: AtomicU64,
     /// Who waits for the outcome of a wish, by its ticket.
@@ -58,7 +61,7 @@ impl Node {
         Self {
             relay,
             name: unique(),
-            turns: Turns::default(),
+            id_locks: IdLocks::default(),
             numbered: AtomicU64::new(0),
             waiting: Mutex::default(),
             kept: broadcast::channel(KEPT).0,
@@ -171,12 +174,28 @@ impl Node {
 
     /// Waits until nobody else here loads or creates the room of this id, but no longer than for an
     /// answer: those before wait for the broker.
-    pub(super) async fn turn(&self, id: &str) -> Result<Turn, RelayError> {
-        timeout(self.relay.timeout(), self.turns.take(id)).await.map_err(|_| RelayError::late())
+    pub(super) async fn id_lock(&self, id: &str) -> Result<IdLock, RelayError> {
+        timeout(self.relay.timeout(), self.id_locks.take(id)).await.map_err(|_| RelayError::late())
     }
 
     pub(super) fn number(&self) -> u64 {
         self.numbered.fetch_add(1, Relaxed) + 1
+    }
+}
+
+impl Inner {
+    /// Has the broker of a room do something, if there is one.
+    pub(in crate::registry) async fn at_broker(
+        &self,
+        room: &Arc<Shared>,
+        wish: Wish,
+    ) -> Result<(), RoomError> {
+        let Some(node) = &self.node else { return Ok(()) };
+        match node.wish(room, wish).await {
+            Ok(RelayAnswer::Done { .. }) => Ok(()),
+            Ok(RelayAnswer::Nowhere) => Err(RoomError::Gone),
+            _ => Err(RoomError::Unreachable),
+        }
     }
 }
 

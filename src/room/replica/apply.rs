@@ -2,13 +2,14 @@
 
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
-use super::{Pace, PendingWrite, Phase, Replica, What, pending::Sent};
+use super::{AtBroker, Pace, PendingWrite, Phase, Replica, What, pending::Sent};
 use crate::{
+    close::Close,
     relay::{
         RelayAnswer, RelayChange, RelayMessage, RelayNews, RelayRevision, RelayRoom, RelayWrite,
         RelayWrites,
     },
-    room::{host::closed, order::Author, state::State},
+    room::{order::Author, state::State},
     wire::{self, Json, Text},
 };
 
@@ -25,15 +26,14 @@ impl State {
     pub(crate) fn replicate(
         &mut self,
         node: &Arc<str>,
-        (revision, taken): (RelayRevision, u64),
-        room: &RelayRoom,
+        there: AtBroker<'_>,
         pace: Pace,
         now: Instant,
     ) {
         let charge = self.budget.open();
-        self.replica = Some(Replica::new(node, (revision, taken), pace, charge, now));
-        self.adopt_settings(room, now);
-        self.closed = room.closed;
+        self.replica = Some(Replica::new(node, there, pace, charge, now));
+        self.adopt_settings(there.room, now);
+        self.closed = there.room.closed;
     }
 
     /// Takes what all nodes have in common beside variables, and a close, which has to be applied.
@@ -43,7 +43,7 @@ impl State {
                 replica.ban(ban.who.clone(), ban.millis, now);
             }
         }
-        self.adopt(room.stored.schema);
+        self.schema = room.stored.schema;
         self.is_locked = room.is_locked;
         self.set_max_members(room.max_members);
     }
@@ -67,8 +67,7 @@ impl State {
     /// they wrote something that came into the order unseen.
     pub(super) fn take_over(
         &mut self,
-        (revision, room): (&RelayRevision, &RelayRoom),
-        taken: u64,
+        AtBroker { revision, room, taken }: AtBroker<'_>,
         now: Instant,
     ) {
         let Some(replica) = &mut self.replica else { return };
@@ -86,13 +85,13 @@ impl State {
         }
         for (name, value) in &room.stored.variables {
             let here = self.variables.get(name);
-            let is_same = here.is_some_and(|here| here.value.as_stored() == value);
-            if !is_same || unseen.contains(&**name) {
+            let is_same = here.is_some_and(|here| here.value.as_stored() == *value);
+            if !is_same || unseen.contains(name.as_str()) {
                 self.apply_anyway(None, name, value, now);
             }
         }
         self.resolve_missing(&room.stored.variables, now);
-        self.outgoing.depart(now);
+        self.broadcast.depart(now);
     }
 
     /// Nobody drops variables of a room that grows, so the broker has lost those that are here alone.
@@ -103,7 +102,7 @@ impl State {
         if missing.is_empty() {
             return;
         }
-        if self.grows && self.restore(missing) {
+        if self.grows() && self.restore(missing) {
             return;
         }
         self.drop_names(|name| there.contains(name), now);
@@ -124,7 +123,7 @@ impl State {
         match message {
             RelayMessage::Told(RelayNews::Removed { room }) => {
                 if room == replica.revision.room {
-                    replica.over(closed());
+                    replica.over(Close::room_closed());
                 }
             }
             RelayMessage::Told(news) => return Heard::News(news),
@@ -185,7 +184,7 @@ impl State {
         match change {
             RelayChange::Locked(is_locked) => self.is_locked = is_locked,
             RelayChange::MaxMembers(count) => self.set_max_members(count),
-            RelayChange::Schema(schema) => self.adopt(schema),
+            RelayChange::Schema(schema) => self.schema = schema,
             RelayChange::Ban { who, millis } => {
                 if let Some(replica) = &mut self.replica {
                     replica.ban(who, millis, now);
@@ -199,8 +198,8 @@ impl State {
     fn close_before(&mut self, revision: u64, now: Instant) {
         self.closed = revision;
         let Some(replica) = &mut self.replica else { return };
-        let sessions = replica.seats.close(revision);
-        self.put_sessions_out(&sessions, &closed(), now);
+        let sessions = replica.sessions.close(revision);
+        self.put_sessions_out(&sessions, &Close::room_closed(), now);
         self.let_go(now);
     }
 
@@ -208,7 +207,7 @@ impl State {
         let len = |write: &RelayWrite| {
             wire::set_len(&write.name, write.value.as_deref().unwrap_or_default())
         };
-        self.outgoing.make_room(message.writes.iter().map(len).sum(), now);
+        self.broadcast.make_room(message.writes.iter().map(len).sum(), now);
         let is_ours = self.node().is_some_and(|node| **node == *message.node);
         let mut gone = HashSet::new();
         for (number, RelayWrite { name, value, creates }) in (message.first..).zip(&message.writes)
@@ -234,7 +233,7 @@ impl State {
         if !gone.is_empty() {
             self.drop_names(|name| !gone.contains(name), now);
         }
-        self.outgoing.depart(now);
+        self.broadcast.depart(now);
     }
 
     /// As [`accept`](Self::accept), of what is the room's value already.

@@ -1,17 +1,15 @@
 //! What the driver of a room's end of the broker asks and hands in: steps, answers, subscriptions.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
-use super::{Asking, Cause, Phase, Progress, Replica, Step, Stream, What, Wish, pending::Ask};
-use crate::{
-    close::{Close, CloseCode},
-    relay::{RelayAnswer, RelayRequest, RelayRevision, RelayRoom},
-    room::{host::closed, join::another_tab, members::MemberId, state::State},
+use super::{
+    Asking, AtBroker, Cause, Phase, Progress, Replica, Step, Stream, What, Wish, pending::Ask,
 };
-
-fn was_away() -> Close {
-    Close::new(CloseCode::Restart, "the server was away: come back")
-}
+use crate::{
+    close::Close,
+    relay::{RelayAnswer, RelayRequest, RelayRevision},
+    room::{members::MemberId, state::State},
+};
 
 impl State {
     /// What is to be done next at the broker.
@@ -51,7 +49,7 @@ impl State {
         self.give_back(ticket, now);
     }
 
-    /// Gives back the seat of a session that has not become a member. Those whose places it took have
+    /// Gives back the membership of a session that has not become a member. Those whose places it took have
     /// lost them.
     fn give_back(&mut self, session: u64, now: Instant) {
         let is_member = self.members.iter().any(|(_, member)| member.session == Some(session));
@@ -59,7 +57,7 @@ impl State {
             return;
         }
         for member in self.replaced(session) {
-            self.put_out(member, &another_tab(), now);
+            self.put_out(member, &Close::another_tab(), now);
         }
         if let Some(replica) = &mut self.replica {
             replica.end(session);
@@ -68,18 +66,19 @@ impl State {
 
     /// The members whose places the session took.
     pub(in crate::room) fn replaced(&self, session: u64) -> Vec<MemberId> {
-        let replaced = self.replica.as_ref().map(|replica| replica.seats.replaced(session));
+        let replaced = self.replica.as_ref().map(|replica| replica.sessions.replaced(session));
         self.members_of(replaced.unwrap_or_default())
     }
 
     /// They are put out.
     pub(in crate::room) fn forget_replaced(&mut self, session: u64) {
         if let Some(replica) = &mut self.replica {
-            replica.seats.forget_replaced(session);
+            replica.sessions.forget_replaced(session);
         }
     }
 
     fn members_of(&self, sessions: &[u64]) -> Vec<MemberId> {
+        let sessions: HashSet<_> = sessions.iter().copied().collect();
         let is_of = |session: Option<u64>| session.is_some_and(|it| sessions.contains(&it));
         let members = self.members.iter();
         members.filter_map(|(id, member)| is_of(member.session).then_some(id)).collect()
@@ -151,11 +150,16 @@ impl State {
         match answer {
             RelayAnswer::Done { revision, before } => self.done(asking, &revision, before, now),
             RelayAnswer::Room { revision, room, is_new, taken } => {
-                self.read(asking, (&revision, &room), (is_new, taken), now);
+                self.read(
+                    asking,
+                    AtBroker { revision: &revision, room: &room, taken },
+                    is_new,
+                    now,
+                );
             }
             RelayAnswer::Fenced | RelayAnswer::Nowhere => match asking.what {
                 // The room was removed, and this node did not hear of it.
-                What::Enter(_) => replica.over(closed()),
+                What::Enter(_) => replica.over(Close::room_closed()),
                 _ => {
                     replica.phase = Phase::Entering(Cause::Fenced);
                     replica.put_back(asking);
@@ -205,10 +209,10 @@ impl State {
         match asking.what {
             What::Ask(ask) if !asking.is_given_up => replica.outcomes.push((ask.ticket, refusal)),
             What::Rejoin(session) => {
-                replica.seats.remove(session);
+                replica.sessions.remove(session);
                 let close = match refusal {
-                    RelayAnswer::Full => Close::new(CloseCode::Overloaded, "the room is full"),
-                    _ => was_away(),
+                    RelayAnswer::Full => Close::room_full(),
+                    _ => Close::was_away(),
                 };
                 self.put_sessions_out(&[session], &close, now);
             }
@@ -217,15 +221,9 @@ impl State {
     }
 
     /// Takes the whole room.
-    fn read(
-        &mut self,
-        asking: Asking,
-        there: (&RelayRevision, &RelayRoom),
-        (is_new, taken): (bool, u64),
-        now: Instant,
-    ) {
+    fn read(&mut self, asking: Asking, there: AtBroker<'_>, is_new: bool, now: Instant) {
         let Some(replica) = &mut self.replica else { return };
-        let revision = there.0;
+        let AtBroker { revision, taken, .. } = there;
         let (is_room, is_epoch) =
             (revision.room == asking.at.room, revision.epoch == asking.at.epoch);
         match asking.what {
@@ -233,7 +231,7 @@ impl State {
                 if replica.phase == Phase::Entering(Cause::Fenced) && is_epoch && !is_new =>
             {
                 // Names and places are others' by now.
-                replica.over(was_away());
+                replica.over(Close::was_away());
             }
             What::Enter(node) => {
                 replica.node = node;
@@ -241,9 +239,9 @@ impl State {
                 replica.renew_at = now + replica.pace.renewal();
                 replica.renewed = None;
                 replica.pending.renumber();
-                replica.seats.rejoin_all();
+                replica.sessions.rejoin_all();
                 replica.phase = Phase::Live;
-                self.take_over(there, taken, now);
+                self.take_over(there, now);
             }
             What::Read if !is_room || !is_epoch || asking.at.is_later_than(revision) => {
                 replica.phase = Phase::Entering(Cause::Lost);
@@ -255,7 +253,7 @@ impl State {
             }
             What::Read => {
                 replica.phase = Phase::Live;
-                self.take_over(there, taken, now);
+                self.take_over(there, now);
             }
             _ => {}
         }

@@ -4,40 +4,43 @@ use std::collections::HashSet;
 
 use super::PendingWrite;
 use crate::{
-    room::{order::Author, state::State},
+    room::{host::SetError, order::Author, state::State},
     wire::{Json, Text},
 };
 
 impl State {
-    /// Hands a write to the broker, if there is one. False if there is no memory for it.
+    /// Hands a write to the broker, if there is one; an error if there is no memory for it.
     pub(in crate::room) fn hand_over(
         &mut self,
         author: Option<Author>,
         name: &Json<'_>,
         value: &Json<'_>,
-    ) -> Option<bool> {
-        let replica = self.replica.as_mut()?;
+    ) -> Option<Result<(), SetError>> {
+        self.replica.as_ref()?;
         let known = self.variables.key(name.as_json()).cloned();
-        let creates = self.grows || known.is_none();
+        let creates = self.grows() || known.is_none();
+        let replica = self.replica.as_mut()?;
         let (name, value) = (known.unwrap_or_else(|| name.to_text()), Some(value.to_text()));
-        Some(replica.submit(PendingWrite { author, name, value, creates, is_more: false }))
+        let write = PendingWrite { author, name, value, creates, is_more: false };
+        Some(replica.submit(write).then_some(()).ok_or(SetError::NoMemory))
     }
 
     /// Has the broker give variables these values of the host's, all at once. `None` if there is no
-    /// broker; false if there is no memory for all.
+    /// broker; an error if there is no memory for all.
     pub(in crate::room) fn hand_over_all(
         &mut self,
         values: &[(Json<'_>, Json<'_>)],
-    ) -> Option<bool> {
+    ) -> Option<Result<(), SetError>> {
         self.replica.as_ref()?;
         for (name, value) in values {
-            if !self.hand_over(None, name, value)? {
-                return Some(false);
+            let handed = self.hand_over(None, name, value)?;
+            if handed.is_err() {
+                return Some(handed);
             }
             self.mark_last(|last| last.is_more = true);
         }
         self.mark_last(|last| last.is_more = false);
-        Some(true)
+        Some(Ok(()))
     }
 
     fn mark_last(&mut self, mark: impl FnOnce(&mut PendingWrite)) {

@@ -13,10 +13,10 @@ use crate::{
     close::Close,
     identity::Identity,
     names::{DuplicateNames, NameKey},
-    relay::{RelayAnswer, RelayRevision, RelayRoom},
+    relay::RelayAnswer,
     room::{
-        Link, MemberId, Newcomer, Pace, RoomEvent, Rules, State, Wish, event::Watchers,
-        host::closed, join::Looked,
+        AtBroker, MemberId, Newcomer, Pace, RoomEvent, Rules, SessionHandle, State, Wish,
+        event::Watchers, join::Looked,
     },
     wire::{Dialect, Json},
 };
@@ -30,7 +30,7 @@ pub(super) enum Player {
     Joining,
     Playing {
         member: MemberId,
-        link: Arc<Link>,
+        handle: Arc<SessionHandle>,
         /// The node's name when it joined, and its session.
         session: (Arc<str>, u64),
     },
@@ -39,7 +39,7 @@ pub(super) enum Player {
 /// Who waits for the outcome of a wish.
 #[derive(Debug)]
 pub(super) enum Waiting {
-    Player(usize, Arc<Link>),
+    Player(usize, Arc<SessionHandle>),
     Host(Wish),
 }
 
@@ -86,36 +86,30 @@ impl Node {
     }
 
     /// The room has come from the broker.
-    pub(super) fn load(
-        &mut self,
-        name: &Arc<str>,
-        (revision, room, taken): (RelayRevision, RelayRoom, u64),
-        pace: Pace,
-        now: Instant,
-    ) {
-        let stored = room.stored.variables.iter();
+    pub(super) fn load(&mut self, name: &Arc<str>, there: AtBroker<'_>, pace: Pace, now: Instant) {
+        let stored = there.room.stored.variables.iter();
         let variables: Vec<_> = stored
             .map(|(name, value)| (Json::stored(name).unwrap(), Json::stored(value).unwrap()))
             .collect();
         let watchers = Arc::new(Watchers::default());
-        let places = (&self.budget, &watchers);
         let mut state =
-            State::new(&self.rules, &"room".into(), Some(&variables), places, now).unwrap();
-        state.replicate(name, (revision, taken), &room, pace, now);
-        state.revive(&room.stored, now);
+            State::new(&self.rules, &"room".into(), Some(&variables), &self.budget, &watchers, now)
+                .unwrap();
+        state.replicate(name, there, pace, now);
+        state.revive(&there.room.stored, now);
         self.seen = Some(state.observers.subscribe());
         self.state = Some(state);
     }
 
     /// Asks for a place for a player: what the broker is to be asked.
     pub(super) fn reserve(&mut self, player: usize, session: u64, now: Instant) -> bool {
-        let link = Arc::new(Link::new(now));
-        let newcomer = newcomer(player, &link);
+        let handle = Arc::new(SessionHandle::new(now));
+        let newcomer = newcomer(player, &handle);
         let Some(state) = &mut self.state else { return false };
         let Ok(wish) = state.reserve(&newcomer, session) else { return false };
         assert!(state.wish(session, wish));
         self.players[player] = Player::Joining;
-        self.waiting.insert(session, Waiting::Player(player, link));
+        self.waiting.insert(session, Waiting::Player(player, handle));
         true
     }
 
@@ -125,17 +119,17 @@ impl Node {
         let Some(state) = &mut self.state else { return };
         let is_done = matches!(outcome, RelayAnswer::Done { .. });
         match waiting {
-            Waiting::Player(player, link) => {
+            Waiting::Player(player, handle) => {
                 self.players[player] = Player::Away;
-                let newcomer = newcomer(player, &link);
-                if is_done && let Ok(joined) = state.join_reserved(newcomer, (ticket, false), now) {
+                let newcomer = newcomer(player, &handle);
+                if is_done && let Ok(joined) = state.join_reserved(newcomer, ticket, false, now) {
                     let session = (state.node().unwrap().clone(), ticket);
-                    self.players[player] = Player::Playing { member: joined.id, link, session };
+                    self.players[player] = Player::Playing { member: joined.id, handle, session };
                 } else {
                     state.give_up(ticket, now);
                 }
             }
-            Waiting::Host(Wish::Remove) if is_done => self.forget(closed(), now),
+            Waiting::Host(Wish::Remove) if is_done => self.forget(Close::room_closed(), now),
             Waiting::Host(_) => {}
         }
     }
@@ -183,7 +177,7 @@ pub(super) fn duplicates(player: usize) -> DuplicateNames {
 }
 
 /// Some are the same person in two tabs, some do not mind who else has their name.
-fn newcomer(player: usize, link: &Arc<Link>) -> Newcomer<'static> {
+fn newcomer(player: usize, handle: &Arc<SessionHandle>) -> Newcomer<'static> {
     let name = NAMES[player % NAMES.len()];
     let identity = match player % 3 {
         0 => Identity::new().id(name),
@@ -197,7 +191,7 @@ fn newcomer(player: usize, link: &Arc<Link>) -> Newcomer<'static> {
         duplicates: duplicates(player),
         identity,
         session: None,
-        link: link.clone(),
+        handle: handle.clone(),
         outlet: Arc::new(Looked),
         outlived: None,
     }

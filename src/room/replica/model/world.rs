@@ -1,5 +1,8 @@
 //! Nodes, their broker and what lies between them, in simulated time.
 
+mod host;
+mod rest;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
@@ -18,7 +21,7 @@ use crate::{
     limits::Limits,
     names::DuplicateNames,
     relay::{RelayAnswer, RelayChange, RelayMessage, RelayRequest, RelayRoom},
-    room::{Eviction, Heard, Opening, Pace, Rules, Schema, Step, Wish, Write, entries},
+    room::{AtBroker, Eviction, Heard, Opening, Pace, Rules, Schema, Step, Wish, Write, entries},
     store::{StoredRoom, StoredSchema},
     wire::Json,
 };
@@ -95,15 +98,11 @@ impl World {
         };
         let start = Instant::now();
         let rules = Arc::new(Rules {
-            epoch: start,
             schema: if weather.grows { Schema::Growing } else { Schema::Fixed },
             tick: Duration::from_millis(16),
-            coalesce: false,
             settle: None,
             limits: Limits::default().members_per_room(rng.usize(3..12)),
-            policy: None,
-            is_stored: false,
-            history: 0,
+            ..Rules::new(start)
         });
         let nodes = (0..rng.usize(1..4)).map(|_| Node::new(rules.clone(), rng.usize(1..5), start));
         let nodes: Vec<_> = nodes.collect();
@@ -300,7 +299,8 @@ impl World {
         if std::mem::take(&mut it.is_entering) {
             if let Some(RelayAnswer::Room { revision, room, taken, .. }) = answer.map(|it| *it) {
                 let pace = Pace { tick: it.rules.tick, lease: LEASE };
-                it.load(name, (revision, room, taken), pace, now);
+                let there = AtBroker { revision: &revision, room: &room, taken };
+                it.load(name, there, pace, now);
             }
         } else if let Some(state) = &mut it.state {
             state.answered(answer.map(|answer| *answer), now);
@@ -428,8 +428,8 @@ impl World {
     /// A player that was put out because the room was closed must have joined before it was.
     fn check_closed(&mut self, node: usize, player: usize) {
         let it = &mut self.nodes[node];
-        let Player::Playing { link, session, .. } = &it.players[player] else { return };
-        let Some(close) = link.stop_told() else { return };
+        let Player::Playing { handle, session, .. } = &it.players[player] else { return };
+        let Some(close) = handle.stop_told() else { return };
         if close.reason() == "the room was closed" && !self.weather.loses_memory {
             let key = (session.0.to_string(), session.1);
             let joined = self.broker.joined.get(&key);
@@ -463,61 +463,6 @@ impl World {
         self.ask(node, format!("n{node}.{number}").into(), enter);
     }
 
-    fn host(&mut self, node: usize) {
-        if !self.is_troubled() {
-            return self.unlock(node);
-        }
-        let pause = self.rng.u64(500..5_000);
-        self.at(pause, Event::Host(node));
-        let (now, ticket) = (self.now, self.next());
-        let wish = match self.rng.u8(0..12) {
-            0 => Wish::Remove,
-            1 | 2 => Wish::Change(RelayChange::Closed),
-            3 | 4 => Wish::Change(RelayChange::Locked(self.rng.bool())),
-            5 => Wish::Change(RelayChange::MaxMembers(self.rng.u64(1..12))),
-            6 => Wish::Change(RelayChange::Ban { who: "name:eve".into(), millis: 3_000 }),
-            7 => Wish::Lead { lead: ticket, is_renewal: false },
-            8 if !self.weather.grows => return self.reopen(node),
-            _ => return self.set(node),
-        };
-        let Some(state) = &mut self.nodes[node].state else { return };
-        if state.wish(ticket, wish.clone()) {
-            self.nodes[node].waiting.insert(ticket, Waiting::Host(wish));
-            self.at_time(now + TIMEOUT, Event::GiveUp(node, ticket));
-        }
-        self.drive(node);
-    }
-
-    fn set(&mut self, node: usize) {
-        let now = self.now;
-        self.written += 1;
-        let Some(state) = &mut self.nodes[node].state else { return };
-        let room = &state.replica.as_ref().unwrap().revision.room;
-        let value = format!("{room}|{}", self.written);
-        let values = VERSIONS[self.version].map(|name| (name, value.clone()));
-        _ = state.set_all(&entries(values), now);
-        self.drive(node);
-    }
-
-    /// The game's next version has other variables.
-    fn reopen(&mut self, node: usize) {
-        let now = self.now;
-        self.version = 1 - self.version;
-        let variables = VERSIONS[self.version].map(|name| (name, "0"));
-        let opening = Opening { variables: Some(entries(variables)), ..Opening::default() };
-        let Some(state) = &mut self.nodes[node].state else { return };
-        _ = state.reopen(&opening, now);
-        self.drive(node);
-    }
-
-    fn unlock(&mut self, node: usize) {
-        let (ticket, wish) = (self.next(), Wish::Change(RelayChange::Locked(false)));
-        if let Some(state) = &mut self.nodes[node].state {
-            _ = state.wish(ticket, wish);
-        }
-        self.drive(node);
-    }
-
     fn trouble(&mut self) {
         if !self.is_troubled() {
             return;
@@ -548,106 +493,5 @@ impl World {
             }
             _ => {}
         }
-    }
-
-    /// What does not hold now that all is at rest.
-    pub(super) fn wrongs(&mut self) -> Vec<String> {
-        let mut wrongs = std::mem::take(&mut self.faults);
-        let there = self.broker.room(self.now);
-        let sessions = self.broker.sessions();
-        let mut seated = BTreeSet::new();
-        for (number, node) in self.nodes.iter_mut().enumerate() {
-            node.observe();
-            let Some(state) = &node.state else { continue };
-            let Some((revision, room)) = &there else {
-                wrongs.push(format!("node {number} has a room that is nowhere"));
-                continue;
-            };
-            let replica = state.replica.as_ref().unwrap();
-            if replica.revision != *revision {
-                wrongs
-                    .push(format!("node {number} is at {:?}, not {revision:?}", replica.revision));
-            }
-            let here = state.as_relayed(self.now);
-            let sorted = |room: &RelayRoom| {
-                let variables: BTreeMap<_, _> = room.stored.variables.iter().cloned().collect();
-                (variables, room.stored.schema, room.max_members, room.is_locked)
-            };
-            if sorted(&here) != sorted(room) {
-                wrongs.push(format!("node {number} has {here:?}, not {room:?}"));
-            }
-            if replica.pending.lens() != [0; 3] {
-                wrongs.push(format!("node {number} has {:?} waiting", replica.pending.lens()));
-            }
-            let members = state.members.iter().filter_map(|(_, member)| member.session);
-            let members: BTreeSet<_> = members.collect();
-            let name = replica.node.to_string();
-            let at_broker = sessions.keys().filter(|(node, _)| *node == name);
-            let at_broker: BTreeSet<_> = at_broker.map(|(_, session)| *session).collect();
-            if members != at_broker || replica.seats.sessions() != Vec::from_iter(members.clone()) {
-                let seats = replica.seats.sessions();
-                wrongs.push(format!("node {number}: {members:?}, {seats:?}, {at_broker:?} there"));
-            }
-            seated.extend(members.into_iter().map(|session| (name.clone(), session)));
-        }
-        let ghosts: Vec<_> = sessions.keys().filter(|session| !seated.contains(session)).collect();
-        if !ghosts.is_empty() {
-            wrongs.push(format!("ghosts: {ghosts:?}"));
-        }
-        if !self.weather.loses_memory {
-            wrongs.extend(self.wrong_names());
-            wrongs.extend(self.wrong_order());
-        }
-        self.end();
-        for (number, node) in self.nodes.iter().enumerate() {
-            if node.budget.used() != 0 {
-                wrongs.push(format!("node {number} has {} bytes left", node.budget.used()));
-            }
-        }
-        wrongs
-    }
-
-    /// A name that somebody has for itself is nobody else's who came later.
-    fn wrong_names(&self) -> Option<String> {
-        let mut names = BTreeMap::<_, Vec<_>>::new();
-        for node in &self.nodes {
-            let Some(state) = &node.state else { continue };
-            for (_, member) in state.members.iter() {
-                names.entry(member.key.as_str().to_owned()).or_default().push(member.session);
-            }
-        }
-        // Those who share a name may have come after one who has it for itself; but of others, the last
-        // has found it free.
-        let own = |session: &Option<u64>| self.is_own(*session);
-        let twice = names.into_iter().find(|(_, all)| all.iter().filter(|it| own(it)).count() > 1);
-        twice.map(|(name, all)| format!("{name} is {all:?}"))
-    }
-
-    fn is_own(&self, session: Option<u64>) -> bool {
-        self.nodes.iter().any(|node| {
-            node.players.iter().enumerate().any(|(player, it)| match it {
-                Player::Playing { session: (_, number), .. } => {
-                    Some(*number) == session
-                        && super::node::duplicates(player) != DuplicateNames::Allow
-                }
-                _ => false,
-            })
-        })
-    }
-
-    /// What a node's members are sent of a variable never goes back.
-    fn wrong_order(&self) -> Option<String> {
-        for (number, node) in self.nodes.iter().enumerate() {
-            for (name, seen) in &node.history {
-                let mut at = &0;
-                for value in seen.iter().filter(|value| value.contains('|')) {
-                    match self.broker.order.get(value) {
-                        Some(here) if here >= at => at = here,
-                        _ => return Some(format!("node {number} goes back to {name}={value}")),
-                    }
-                }
-            }
-        }
-        None
     }
 }

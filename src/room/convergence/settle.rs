@@ -10,8 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::variables::Variable;
-use crate::wire::Text;
+use crate::{room::variables::Variable, wire::Text};
 
 /// How long a client may take to handle what its network side has received, and how long it may
 /// queue what it sends: the one assumption about clients.
@@ -23,7 +22,7 @@ pub(crate) const CLIENT_LAG: Duration = Duration::from_secs(10);
 const STEADY: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
-pub(super) struct Settle {
+pub(in crate::room) struct Settle {
     /// How long a variable must be quiet; `None` switches the rule off.
     quiet: Option<Duration>,
     /// At most one entry a variable, at or before its `due`.
@@ -32,13 +31,13 @@ pub(super) struct Settle {
 }
 
 impl Settle {
-    pub(super) fn new(quiet: Option<Duration>) -> Self {
+    pub(in crate::room) fn new(quiet: Option<Duration>) -> Self {
         Self { quiet, queue: BTreeSet::new(), queued: HashMap::new() }
     }
 
     /// Notes that the last write of this variable is contested. A steady writer is not corrected
     /// between two of its own writes: it is waited for, for twice its pause.
-    pub(super) fn contest(&mut self, name: &Text, variable: &mut Variable) {
+    pub(in crate::room) fn contest(&mut self, name: &Text, variable: &mut Variable) {
         let Some(quiet) = self.quiet else { return };
         let patience = match variable.pause {
             pause if pause < STEADY => STEADY.min(pause * 2),
@@ -50,24 +49,24 @@ impl Settle {
     }
 
     /// When [`pop`](Self::pop) has something to do.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(in crate::room) fn next(&self) -> Option<Instant> {
         self.queue.first().map(|(due, _)| *due)
     }
 
     /// A variable to look at: its `due` is over, or was put off, or withdrawn.
-    pub(super) fn pop(&mut self, now: Instant) -> Option<Text> {
+    pub(in crate::room) fn pop(&mut self, now: Instant) -> Option<Text> {
         self.next().filter(|due| *due <= now)?;
         let (_, name) = self.queue.pop_first()?;
         self.queued.remove(&name);
         Some(name)
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(in crate::room) fn clear(&mut self) {
         self.queue.clear();
         self.queued.clear();
     }
 
-    pub(super) fn enqueue(&mut self, name: &Text, due: Instant) {
+    pub(in crate::room) fn enqueue(&mut self, name: &Text, due: Instant) {
         match self.queued.get(name) {
             Some(earlier) if *earlier <= due => return,
             Some(later) => _ = self.queue.remove(&(*later, name.clone())),

@@ -7,34 +7,34 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 type Locks = Arc<Mutex<HashMap<Arc<str>, Arc<AsyncMutex<()>>>>>;
 
-/// The ids that somebody has the turn of, or waits for.
+/// The ids of which somebody has the lock, or waits for it.
 #[derive(Debug, Default)]
-pub(crate) struct Turns(Locks);
+pub(crate) struct IdLocks(Locks);
 
 /// Others wait while this is held.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct IdLock {
     id: Arc<str>,
     locks: Locks,
     guard: Option<OwnedMutexGuard<()>>,
 }
 
-impl Turns {
-    pub(crate) async fn take(&self, id: &str) -> Turn {
-        let (mut turn, lock) = self.waiting(id);
-        turn.guard = Some(lock.lock_owned().await);
-        turn
+impl IdLocks {
+    pub(crate) async fn take(&self, id: &str) -> IdLock {
+        let (mut id_lock, lock) = self.waiting(id);
+        id_lock.guard = Some(lock.lock_owned().await);
+        id_lock
     }
 
     /// `None` where somebody has it.
-    pub(crate) fn try_take(&self, id: &str) -> Option<Turn> {
-        let (mut turn, lock) = self.waiting(id);
-        turn.guard = Some(lock.try_lock_owned().ok()?);
-        Some(turn)
+    pub(crate) fn try_take(&self, id: &str) -> Option<IdLock> {
+        let (mut id_lock, lock) = self.waiting(id);
+        id_lock.guard = Some(lock.try_lock_owned().ok()?);
+        Some(id_lock)
     }
 
     /// So that the id is forgotten also where nobody waits any more.
-    fn waiting(&self, id: &str) -> (Turn, Arc<AsyncMutex<()>>) {
+    fn waiting(&self, id: &str) -> (IdLock, Arc<AsyncMutex<()>>) {
         let mut locks = self.0.lock();
         let (id, lock) = match locks.get_key_value(id) {
             Some((id, lock)) => (id.clone(), lock.clone()),
@@ -44,17 +44,17 @@ impl Turns {
                 (id, lock)
             }
         };
-        (Turn { id, locks: self.0.clone(), guard: None }, lock)
+        (IdLock { id, locks: self.0.clone(), guard: None }, lock)
     }
 }
 
-impl Turn {
+impl IdLock {
     pub(crate) fn id(&self) -> &str {
         &self.id
     }
 }
 
-impl Drop for Turn {
+impl Drop for IdLock {
     fn drop(&mut self) {
         self.guard = None;
         let mut locks = self.locks.lock();
@@ -75,16 +75,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_at_a_time_for_an_id() {
-        let turns = Turns::default();
-        let a = turns.take("a").await;
-        let _b = turns.take("b").await;
-        assert!(turns.try_take("a").is_none());
+        let id_locks = IdLocks::default();
+        let a = id_locks.take("a").await;
+        let _b = id_locks.take("b").await;
+        assert!(id_locks.try_take("a").is_none());
         let soon = Duration::from_secs(1);
-        assert!(timeout(soon, turns.take("a")).await.is_err());
+        assert!(timeout(soon, id_locks.take("a")).await.is_err());
         drop(a);
-        let a = timeout(soon, turns.take("a")).await.unwrap();
-        assert_eq!(turns.0.lock().len(), 2);
+        let a = timeout(soon, id_locks.take("a")).await.unwrap();
+        assert_eq!(id_locks.0.lock().len(), 2);
         drop(a);
-        assert_eq!(turns.0.lock().len(), 1, "nobody has it");
+        assert_eq!(id_locks.0.lock().len(), 1, "nobody has it");
     }
 }

@@ -4,43 +4,43 @@ use std::{sync::mpsc, time::Duration};
 
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
-use super::Keeper;
+use super::Persister;
 use crate::{
+    registry::id_locks::IdLock,
     store::{Change, StoreError},
-    turns::Turn,
 };
 
-/// Has the id's turn until it is done, also where nobody waits for it any more.
+/// Has the id's lock until it is done, also where nobody waits for it any more.
 #[derive(Debug)]
 pub(super) struct Order {
     change: Change,
-    turn: Turn,
+    id_lock: IdLock,
     /// Orders that wait are bounded, also where nobody waits for them any more.
     _place: OwnedSemaphorePermit,
-    done: mpsc::SyncSender<Result<Turn, StoreError>>,
+    done: mpsc::SyncSender<Result<IdLock, StoreError>>,
 }
 
 impl Order {
     fn answer(self, result: Result<(), StoreError>) {
-        _ = self.done.send(result.map(|()| self.turn));
+        _ = self.done.send(result.map(|()| self.id_lock));
     }
 }
 
-impl Keeper {
-    /// Commits a change of the room whose turn it is; gives the turn back.
+impl Persister {
+    /// Commits a change of the room whose lock it is; gives the lock back.
     pub(crate) async fn order(
         &self,
-        turn: Turn,
+        id_lock: IdLock,
         change: Change,
         patience: Duration,
-    ) -> Result<Turn, StoreError> {
+    ) -> Result<IdLock, StoreError> {
         let place = timeout(patience, self.places.clone().acquire_owned()).await;
         let Ok(Ok(place)) = place else { return Err(self.late()) };
         let (done, answer) = mpsc::sync_channel(1);
         {
             let mut queue = self.queue.lock();
             if !queue.is_over {
-                queue.orders.push(Order { change, turn, _place: place, done });
+                queue.orders.push(Order { change, id_lock, _place: place, done });
             }
         }
         self.changed.notify_one();

@@ -34,7 +34,7 @@ pub(crate) trait Outlet: fmt::Debug + Send + Sync {
 
 /// Shared by a session and its room.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct SessionHandle {
     opened: Instant,
     /// Milliseconds from `opened` to the last sign of life.
     alive: AtomicU64,
@@ -55,7 +55,7 @@ pub(crate) struct Link {
     session: AtomicWaker,
 }
 
-impl Link {
+impl SessionHandle {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             opened: now,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Keeper, Use, seconds_since_1970};
+use super::{Persister, Use, seconds_since_1970};
 use crate::store::{Change, StoreError};
 
 /// Where the thread is in looking for them.
@@ -47,7 +47,7 @@ fn pause(ttl: Duration) -> Duration {
     OFTEN.min(ttl / 10).max(Duration::from_millis(10))
 }
 
-impl Keeper {
+impl Persister {
     /// Looks at the next page, if it is time; after the last, pauses. A store that fails is asked again
     /// then.
     pub(super) fn expire(&self, expiry: &mut Expiry) {
@@ -68,12 +68,13 @@ impl Keeper {
         expiry.after.clone_from(last);
         let oldest = expiry.oldest();
         let is_old = |(id, used): (String, u64)| (used < oldest).then_some(id);
-        // Nobody loads or creates those whose turn this has; whoever has one uses the room.
-        let turns = page.into_iter().filter_map(is_old).filter_map(|id| self.turns.try_take(&id));
-        let turns: Vec<_> = turns.filter(|turn| !(expiry.is_live)(turn.id())).collect();
-        if !turns.is_empty() {
+        // Nobody loads or creates those whose lock this has; whoever has one uses the room.
+        let id_locks =
+            page.into_iter().filter_map(is_old).filter_map(|id| self.id_locks.try_take(&id));
+        let id_locks: Vec<_> = id_locks.filter(|id_lock| !(expiry.is_live)(id_lock.id())).collect();
+        if !id_locks.is_empty() {
             let remove = |id: &str| Change::Remove { room: id.into() };
-            let changes: Vec<_> = turns.iter().map(|turn| remove(turn.id())).collect();
+            let changes: Vec<_> = id_locks.iter().map(|id_lock| remove(id_lock.id())).collect();
             self.commit(&changes)?;
         }
         Ok(true)

@@ -227,29 +227,24 @@ mod tests {
     use super::*;
     use crate::{
         budget::Budget,
-        limits::Limits,
-        room::{Newcomer, Rules, Schema, State},
+        room::{Newcomer, Rules, State},
         wire::Json,
     };
 
     /// A room of three values that take a frame each, and the outbox of who joins it.
     fn outbox(dialect: Dialect) -> Outbox {
         let (now, budget) = (Instant::now(), Budget::new(usize::MAX));
-        let rules = Rules {
-            epoch: now,
-            schema: Schema::Fixed,
-            tick: Default::default(),
-            coalesce: false,
-            settle: None,
-            limits: Limits::default(),
-            policy: None,
-            is_stored: false,
-            history: 0,
-        };
+        let rules = Rules { tick: Default::default(), settle: None, ..Rules::new(now) };
         let text = Json::from_plain;
         let values = ["a", "b", "c"].map(|name| (text(name), text(&"v".repeat(50_000))));
-        let places = (&budget, &Arc::default());
-        let state = State::new(&Arc::new(rules), &"room".into(), Some(&values), places, now);
+        let state = State::new(
+            &Arc::new(rules),
+            &"room".into(),
+            Some(&values),
+            &budget,
+            &Arc::default(),
+            now,
+        );
         let state = state.expect("there is memory");
         let room = Arc::new(Shared::alone(state));
         let newcomer = Newcomer::guest(dialect, Some(&values), now);

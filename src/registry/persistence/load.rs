@@ -4,21 +4,21 @@ use std::sync::Arc;
 
 use tokio::time::timeout;
 
-use super::{EnterError, Inner};
+use super::persister::seconds_since_1970;
 use crate::{
+    registry::{EnterError, Inner, id_locks::IdLock},
     relay::RelayMessages,
     room::{Shared, State},
-    store::{StoreError, StoredRoom, seconds_since_1970},
-    turns::Turn,
+    store::{StoreError, StoredRoom},
     wire::Json,
 };
 
 /// Where a room is, after the store was asked.
-pub(super) enum Recalled {
+pub(in crate::registry) enum Loaded {
     /// Here now, or it was a moment ago.
     Here,
-    /// Nowhere. Until the turn is given up nobody else creates it.
-    Nowhere(Option<Turn>),
+    /// Nowhere. Until the lock is given up nobody else creates it.
+    Nowhere(Option<IdLock>),
 }
 
 impl From<StoreError> for EnterError {
@@ -35,34 +35,37 @@ impl Inner {
     pub(crate) async fn has(self: &Arc<Self>, id: &str) -> Result<bool, EnterError> {
         Ok(match self.find(id)? {
             Some(_) => true,
-            None => matches!(self.recall(id).await?, Recalled::Here),
+            None => matches!(self.load_room(id).await?, Loaded::Here),
         })
     }
 
     /// Looks for a room that is not here.
-    pub(super) async fn recall(self: &Arc<Self>, id: &str) -> Result<Recalled, EnterError> {
+    pub(in crate::registry) async fn load_room(
+        self: &Arc<Self>,
+        id: &str,
+    ) -> Result<Loaded, EnterError> {
         if let Some(node) = &self.node {
-            return self.recall_relayed(node, id).await;
+            return self.load_relayed(node, id).await;
         }
-        let Some(keeper) = &self.keeper else { return Ok(Recalled::Nowhere(None)) };
-        let recall = async {
-            let turn = keeper.turn(id).await;
-            // Whoever had the turn may have brought it.
+        let Some(persister) = &self.persister else { return Ok(Loaded::Nowhere(None)) };
+        let load_room = async {
+            let id_lock = persister.id_lock(id).await;
+            // Whoever had the lock may have brought it.
             if self.find(id)?.is_some() {
-                return Ok(Recalled::Here);
+                return Ok(Loaded::Here);
             }
-            let Some(stored) = keeper.load(id).await? else {
-                return Ok(Recalled::Nowhere(Some(turn)));
+            let Some(stored) = persister.load(id).await? else {
+                return Ok(Loaded::Nowhere(Some(id_lock)));
             };
             self.revive(id, &stored, |_| (), Kept::default())?;
-            Ok(Recalled::Here)
+            Ok(Loaded::Here)
         };
-        let too_late = |_| Err(keeper.late().into());
-        timeout(self.rules.limits.admit_timeout, recall).await.unwrap_or_else(too_late)
+        let too_late = |_| Err(persister.late().into());
+        timeout(self.rules.limits.admit_timeout, load_room).await.unwrap_or_else(too_late)
     }
 
     /// Puts a stored room among those that are empty.
-    pub(super) fn revive(
+    pub(in crate::registry) fn revive(
         self: &Arc<Self>,
         id: &str,
         stored: &StoredRoom,
@@ -76,11 +79,11 @@ impl Inner {
             .collect();
         let variables = variables.ok_or(EnterError::Unreachable)?;
         let id: Arc<str> = id.into();
-        let places = (&self.budget, &self.watchers);
         let mut relay = Some(relay);
         loop {
             let now = tokio::time::Instant::now().into_std();
-            let state = State::new(&self.rules, &id, Some(&variables), places, now);
+            let state =
+                State::new(&self.rules, &id, Some(&variables), &self.budget, &self.watchers, now);
             let first = |state: &mut State| {
                 if let Some(relay) = relay.take() {
                     relay(state);
@@ -99,40 +102,40 @@ impl Inner {
 
     /// Has the store or the broker keep a new room, before anybody learns of it; `None` where somebody
     /// else has created it.
-    pub(super) async fn keep(
+    pub(in crate::registry) async fn keep(
         &self,
-        turn: Option<Turn>,
+        id_lock: Option<IdLock>,
         state: Option<&mut State>,
     ) -> Result<Option<Kept>, EnterError> {
         // Without memory there is no room, as will be found.
         let Some(state) = state else { return Ok(Some(Kept::default())) };
         if let Some(node) = &self.node {
-            return self.keep_relayed(node, turn, state).await;
+            return self.keep_relayed(node, id_lock, state).await;
         }
-        let (Some(keeper), Some(turn)) = (&self.keeper, turn) else {
+        let (Some(persister), Some(id_lock)) = (&self.persister, id_lock) else {
             return Ok(Some(Kept::default()));
         };
         let creation = state.creation(seconds_since_1970());
-        let turn = keeper.order(turn, creation, self.rules.limits.admit_timeout).await?;
-        Ok(Some(Kept { turn: Some(turn), messages: None }))
+        let id_lock = persister.order(id_lock, creation, self.rules.limits.admit_timeout).await?;
+        Ok(Some(Kept { id_lock: Some(id_lock), messages: None }))
     }
 }
 
 /// What a new room has beside its state until it is there.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(in crate::registry) struct Kept {
     /// Until then nobody else creates it.
-    pub(super) turn: Option<Turn>,
-    pub(super) messages: Option<RelayMessages>,
+    pub(in crate::registry) id_lock: Option<IdLock>,
+    pub(in crate::registry) messages: Option<RelayMessages>,
 }
 
 impl Kept {
     /// The room is there.
-    pub(super) fn begin(self, registry: &Arc<Inner>, room: &Arc<Shared>) {
-        let Self { turn, messages } = self;
+    pub(in crate::registry) fn begin(self, registry: &Arc<Inner>, room: &Arc<Shared>) {
+        let Self { id_lock, messages } = self;
         if messages.is_some() {
             registry.begin_sync(room, messages);
         }
-        drop(turn);
+        drop(id_lock);
     }
 }

@@ -6,7 +6,7 @@ use crate::relay::RelaySession;
 
 /// A session that the broker has taken in: its newcomer is a member, or about to be one.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct Membership {
     session: RelaySession,
     /// The number of the revision at which it began: a close before it does not end it.
     joined: u64,
@@ -15,16 +15,16 @@ pub(super) struct Seat {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Seats {
-    by_session: BTreeMap<u64, Seat>,
+pub(super) struct Sessions {
+    by_session: BTreeMap<u64, Membership>,
     /// Those that the broker has to be told of again.
     rejoining: VecDeque<u64>,
 }
 
-impl Seats {
+impl Sessions {
     pub(super) fn insert(&mut self, session: RelaySession, joined: u64, replaced: Vec<u64>) {
         replaced.iter().for_each(|old| _ = self.remove(*old));
-        self.by_session.insert(session.number, Seat { session, joined, replaced });
+        self.by_session.insert(session.number, Membership { session, joined, replaced });
     }
 
     pub(super) fn has(&self, session: u64) -> bool {
@@ -39,12 +39,12 @@ impl Seats {
 
     /// The sessions whose places a newcomer took.
     pub(super) fn replaced(&self, session: u64) -> &[u64] {
-        self.by_session.get(&session).map_or(&[], |seat| &seat.replaced)
+        self.by_session.get(&session).map_or(&[], |membership| &membership.replaced)
     }
 
     pub(super) fn forget_replaced(&mut self, session: u64) {
-        if let Some(seat) = self.by_session.get_mut(&session) {
-            seat.replaced = Vec::new();
+        if let Some(membership) = self.by_session.get_mut(&session) {
+            membership.replaced = Vec::new();
         }
     }
 
@@ -55,21 +55,22 @@ impl Seats {
 
     /// The next session that the broker is to be told of again. It had its name beside others' before.
     pub(super) fn next_rejoining(&self) -> Option<RelaySession> {
-        let seat = self.by_session.get(self.rejoining.front()?)?;
-        Some(RelaySession { shares: true, ..seat.session.clone() })
+        let membership = self.by_session.get(self.rejoining.front()?)?;
+        Some(RelaySession { shares: true, ..membership.session.clone() })
     }
 
     pub(super) fn rejoined(&mut self, session: u64, revision: u64) {
         self.rejoining.retain(|waiting| *waiting != session);
-        if let Some(seat) = self.by_session.get_mut(&session) {
-            seat.joined = revision;
+        if let Some(membership) = self.by_session.get_mut(&session) {
+            membership.joined = revision;
         }
     }
 
     /// Takes out the sessions that began before this revision.
     pub(super) fn close(&mut self, revision: u64) -> Vec<u64> {
-        let is_before =
-            |(session, seat): (&u64, &Seat)| (seat.joined < revision).then_some(*session);
+        let is_before = |(session, membership): (&u64, &Membership)| {
+            (membership.joined < revision).then_some(*session)
+        };
         let closed: Vec<_> = self.by_session.iter().filter_map(is_before).collect();
         closed.iter().for_each(|session| _ = self.remove(*session));
         closed

@@ -5,11 +5,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use super::VALUE_BYTES;
-use crate::{
-    limits::Limits,
-    room::{Rules, Schema},
-    wire::Dialect,
-};
+use crate::{limits::Limits, room::Rules, wire::Dialect};
 
 /// The misery of one run.
 #[derive(Debug)]
@@ -67,8 +63,6 @@ impl Weather {
             },
             grows: rng.u64(0..6) == 0,
             rules: Rules {
-                epoch: Instant::now(),
-                schema: Schema::Fixed,
                 tick: Duration::from_millis(*rng.choice(&[0, 16, 16, 900]).unwrap()),
                 coalesce: rng.u64(0..4) == 0,
                 settle: settle.map(|settle| if rng.u64(0..4) == 0 { settle / 100 } else { settle }),
@@ -77,9 +71,7 @@ impl Weather {
                     .backlog_batches(*rng.choice(&[1, 4, 64]).unwrap())
                     .messages_per_second(*rng.choice(&[0, 0, 1, 4, 20]).unwrap())
                     .message_burst(rng.u32(1..4)),
-                policy: None,
-                is_stored: false,
-                history: 0,
+                ..Rules::new(Instant::now())
             },
         }
     }

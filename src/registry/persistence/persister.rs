@@ -1,7 +1,6 @@
 //! The thread that saves what changed in rooms, many changes in one commit.
 
 mod expiry;
-mod health;
 mod orders;
 
 use std::{
@@ -18,25 +17,24 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Semaphore;
 
-use super::{Change, RoomStore, StoreError, StoredRoom};
+use super::health::{Health, StoreStats, Use};
 use crate::{
     metrics,
+    registry::id_locks::{IdLock, IdLocks},
     room::{Shared, Taken},
-    turns::{Turn, Turns},
+    store::{Change, RoomStore, StoreError, StoredRoom},
 };
-pub(crate) use expiry::Expiry;
-pub use health::StoreStats;
-use health::{Health, Use};
+pub(in crate::registry) use expiry::Expiry;
 use orders::Order;
 
 /// What stands between the rooms of a registry and its store.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(crate) struct Persister {
     store: Box<dyn RoomStore>,
     interval: Duration,
     queue: Mutex<Queue>,
     changed: Condvar,
-    turns: Turns,
+    id_locks: IdLocks,
     /// Threads that load at once; the host wants some for itself.
     loads: Arc<Semaphore>,
     /// For orders.
@@ -76,7 +74,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const LOADS: usize = 16;
 const ORDERS: usize = 256;
 
-impl Keeper {
+impl Persister {
     pub(crate) fn new(store: Box<dyn RoomStore>, interval: Duration) -> Arc<Self> {
         let stats = StoreStats { bytes: store.bytes(), ..StoreStats::default() };
         Arc::new(Self {
@@ -84,7 +82,7 @@ impl Keeper {
             interval,
             queue: Mutex::default(),
             changed: Condvar::new(),
-            turns: Turns::default(),
+            id_locks: IdLocks::default(),
             loads: Arc::new(Semaphore::new(LOADS)),
             places: Arc::new(Semaphore::new(ORDERS)),
             health: Health::new(stats),
@@ -93,9 +91,9 @@ impl Keeper {
 
     /// Starts the thread, once.
     pub(crate) fn start(self: &Arc<Self>, expiry: Option<Expiry>) -> io::Result<()> {
-        let keeper = self.clone();
+        let persister = self.clone();
         let thread = thread::Builder::new().name("cloud-variables".into());
-        thread.spawn(move || keeper.run(expiry))?;
+        thread.spawn(move || persister.run(expiry))?;
         Ok(())
     }
 
@@ -154,10 +152,10 @@ impl Keeper {
         read: impl FnOnce(&dyn RoomStore) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let permit = self.loads.clone().acquire_owned().await;
-        let keeper = self.clone();
+        let persister = self.clone();
         let reading = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            keeper.with_store(Use::Load, read)
+            persister.with_store(Use::Load, read)
         });
         reading.await.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
     }
@@ -170,8 +168,8 @@ impl Keeper {
     }
 
     /// Waits until nobody else loads, creates or removes the room of this id.
-    pub(crate) async fn turn(&self, id: &str) -> Turn {
-        self.turns.take(id).await
+    pub(crate) async fn id_lock(&self, id: &str) -> IdLock {
+        self.id_locks.take(id).await
     }
 
     pub(crate) fn stats(&self) -> StoreStats {

@@ -1,22 +1,24 @@
 //! Who may play: the checks of a handshake, in the order in which a client learns of them.
 
-use std::{borrow::Cow, future::ready, pin::pin, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
 use axum::http::request::Parts;
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, timeout};
 use tracing::{Span, debug};
 
+use super::{
+    Outbox,
+    takeover::{Probe, Probed},
+};
 use crate::{
     close::{Close, CloseCode},
     identity::Identity,
     limits::Limits,
     metrics,
     names::NameKey,
-    outbox::Outbox,
     policy::{self, AnyPolicy},
-    registry::{EnterError, Inner, Seat},
-    room::{Link, MemberId, Newcomer, Outlet, Refusal, Shared},
+    registry::{EnterError, Inner, Membership},
+    room::{Newcomer, Outlet, Refusal, SessionHandle},
     wire::{self, Dialect, Handshake, Json, ScratchFraming},
 };
 
@@ -28,7 +30,7 @@ pub(crate) async fn admit(
     handshake: Handshake<'_>,
     caller: Caller,
     line: Line,
-) -> Result<(Seat, Outbox), Close> {
+) -> Result<(Membership, Outbox), Close> {
     let limits = &registry.rules.limits;
     let framing = caller.scratch_framing;
     let room = room_id(&handshake.room, dialect, limits)?;
@@ -69,44 +71,38 @@ pub(crate) async fn admit(
         duplicates: registry.admission.duplicate_names(dialect),
         identity: identity.clone(),
         session: None,
-        link: line.link,
+        handle: line.handle,
         outlet: line.outlet,
         outlived: None,
     };
     loop {
         match registry.enter(&room, &newcomer).await {
-            Ok((seat, joined)) => {
-                metrics::joined(newcomer.link.age(Instant::now().into_std()));
+            Ok((membership, joined)) => {
+                metrics::joined(newcomer.handle.age(Instant::now().into_std()));
                 let span = Span::current();
                 span.record("username", &*name).record("dialect", tracing::field::debug(dialect));
                 debug!("joined");
                 let greeting = handshake.acknowledge.then(|| wire::joined(joined.created));
-                let outbox = Outbox::new(seat.room().clone(), dialect, joined).framed(framing);
+                let outbox =
+                    Outbox::new(membership.room().clone(), dialect, joined).framed(framing);
                 let outbox = match greeting {
                     Some(greeting) => outbox.greeting(greeting),
                     None => outbox,
                 };
-                return Ok((seat, outbox));
+                return Ok((membership, outbox));
             }
             Err(EnterError::Room(room, Refusal::NameInUse(holders))) if !holders.is_empty() => {
-                let (holders, links): (_, Vec<_>) = holders.into_iter().unzip();
-                let probe = Probe { room, holders };
+                let probe = Probe::new(room, holders);
                 // A second time, one has come back to life meanwhile.
                 if newcomer.outlived.is_some() {
-                    return Err(name_in_doubt());
+                    return Err(Close::name_in_doubt());
                 }
-                let asked = Instant::now().into_std();
-                match timeout(limits.takeover_probe, any_answers(&links, asked)).await {
-                    Ok(true) => return Err(name_in_use()),
-                    // What came may have been on its way from a connection that is gone.
-                    Err(_) if !links.iter().all(|link| link.is_silent(asked)) => {
-                        return Err(name_in_doubt());
-                    }
-                    // They have left: who comes first has the name.
-                    Ok(false) => {}
-                    Err(_) => newcomer.outlived = Some((links, asked)),
+                match probe.ask(limits.takeover_probe).await {
+                    Probed::Answered => return Err(Close::name_in_use()),
+                    Probed::InDoubt => return Err(Close::name_in_doubt()),
+                    Probed::Left => {}
+                    Probed::Outlived(outlived) => newcomer.outlived = Some(outlived),
                 }
-                drop(probe);
             }
             Err(error) => return Err(refusal(error)),
         }
@@ -127,7 +123,7 @@ pub(crate) struct Caller {
 /// How a room and a session reach each other.
 #[derive(Debug)]
 pub(crate) struct Line {
-    pub(crate) link: Arc<Link>,
+    pub(crate) handle: Arc<SessionHandle>,
     pub(crate) outlet: Arc<dyn Outlet>,
 }
 
@@ -140,10 +136,7 @@ async fn ask(
     tokio::select! {
         answer = timeout(registry.rules.limits.admit_timeout, policy.admit(join)) => match answer {
             Ok(answer) => answer.map_err(|rejection| rejection.0),
-            Err(_) => {
-                let reason = "the server did not decide in time whether you may join";
-                Err(Close::new(CloseCode::Internal, reason))
-            }
+            Err(_) => Err(Close::undecided()),
         },
         () = registry.drain.begun() => Err(refusal(EnterError::Draining)),
     }
@@ -168,57 +161,18 @@ fn room_id<'a>(id: &'a Json<'_>, dialect: Dialect, limits: &Limits) -> Result<Co
 
 fn refusal(error: EnterError) -> Close {
     match error {
-        EnterError::Draining => Close::new(CloseCode::Unavailable, "the server is shutting down"),
-        EnterError::NoSuchRoom => Close::new(CloseCode::Incompatible, "there is no such room"),
-        EnterError::Banned => Close::new(CloseCode::Username, "you are banned from this room"),
-        EnterError::Unreachable => {
-            let reason = "the server cannot reach its rooms: try again later";
-            Close::new(CloseCode::Unavailable, reason)
-        }
-        EnterError::Full => {
-            Close::new(CloseCode::Overloaded, "the server is full: try again later")
-        }
-        EnterError::Room(_, Refusal::Full) => {
-            Close::new(CloseCode::Overloaded, "the room is full: try again later")
-        }
-        EnterError::Room(_, Refusal::Locked) => {
-            Close::new(CloseCode::Unavailable, "the room is locked: try again later")
-        }
-        EnterError::Room(_, Refusal::NamesDiffer) => Close::new(
-            CloseCode::Incompatible,
-            "your variables do not match those of the room: reload the game",
-        ),
-        EnterError::Room(_, Refusal::TooManyVariables) => {
-            Close::protocol("the room has no place for your variables")
-        }
-        EnterError::Room(_, Refusal::NameInUse(_)) => name_in_use(),
-        EnterError::Room(_, Refusal::NameInDoubt) => name_in_doubt(),
-    }
-}
-
-fn name_in_use() -> Close {
-    Close::new(CloseCode::Username, "that username is in use: choose another one")
-}
-
-fn name_in_doubt() -> Close {
-    let reason = "your username's last connection may still be there: try again in a moment";
-    Close::new(CloseCode::Unavailable, reason)
-}
-
-/// Ends with the first of these members that answers a ping, or when all have left.
-async fn any_answers(links: &[Arc<Link>], now: std::time::Instant) -> bool {
-    let answers: FuturesUnordered<_> = links.iter().map(|link| link.probe(now)).collect();
-    pin!(answers.any(ready)).await
-}
-
-/// One newcomer at a time asks whether members still answer; it ends with this.
-struct Probe {
-    room: Arc<Shared>,
-    holders: Vec<MemberId>,
-}
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        self.holders.iter().for_each(|holder| self.room.unchallenge(*holder));
+        EnterError::Draining => Close::draining(),
+        EnterError::NoSuchRoom => Close::no_such_room(),
+        EnterError::Banned => Close::banned(),
+        EnterError::Unreachable => Close::unreachable(),
+        EnterError::Full => Close::server_full(),
+        EnterError::Room(_, refusal) => match refusal {
+            Refusal::Full => Close::room_full(),
+            Refusal::Locked => Close::room_locked(),
+            Refusal::NamesDiffer => Close::names_differ(),
+            Refusal::TooManyVariables => Close::too_many_variables(),
+            Refusal::NameInUse(_) => Close::name_in_use(),
+            Refusal::NameInDoubt => Close::name_in_doubt(),
+        },
     }
 }

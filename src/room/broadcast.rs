@@ -24,7 +24,7 @@ const BEATS: u32 = 4;
 
 /// Collects the writes of a tick. The first write in a quiet room leaves at once.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(super) struct Broadcast {
     tick: Duration,
     /// When a beat was.
     epoch: Instant,
@@ -45,7 +45,7 @@ pub(super) struct Outgoing {
     backlog: Backlog,
 }
 
-impl Outgoing {
+impl Broadcast {
     pub(super) fn new(rules: &Rules, budget: &Budget, now: Instant) -> Self {
         Self {
             tick: rules.tick,

@@ -9,12 +9,12 @@ use crate::{
 
 /// The member leaves when this is dropped, however its session ends.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Membership {
     room: Arc<Shared>,
     member: MemberId,
 }
 
-impl Seat {
+impl Membership {
     pub(super) fn new(room: Arc<Shared>, member: MemberId) -> Self {
         Self { room, member }
     }
@@ -41,7 +41,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Membership {
     fn drop(&mut self) {
         self.room.leave(self.member);
     }

@@ -9,13 +9,13 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::sleep_until;
 
-use super::Inner;
+use super::{Inner, tasks::Spawned};
 use crate::room::{Eviction, Shared, State};
 
 /// Each room stands here at most once, and not after it is gone. It may have members again, or have
 /// been emptied once more: that is looked at when its turn comes.
 #[derive(Debug)]
-pub(super) struct Emptied {
+pub(super) struct EvictionQueue {
     queue: Mutex<Queue>,
     registry: Weak<Inner>,
 }
@@ -25,8 +25,8 @@ struct Queue {
     rooms: BTreeMap<Ticket, Weak<Shared>>,
     tickets: HashMap<Arc<str>, Ticket>,
     last: u64,
-    /// Held by the task that forgets them, which runs while there are any.
-    janitor: Weak<()>,
+    /// The task that forgets them, which runs while there are any.
+    task: Spawned,
     /// The registry has shut down, and no task of it is to be left.
     is_closed: bool,
 }
@@ -48,12 +48,12 @@ impl Queue {
     }
 }
 
-impl Emptied {
+impl EvictionQueue {
     pub(super) fn new(registry: Weak<Inner>) -> Self {
         Self { queue: Mutex::default(), registry }
     }
 
-    /// Queues a room, and has the janitor come when its time is over.
+    /// Queues a room, to be forgotten when its time is over.
     pub(super) fn push(&self, since: Instant, room: &Arc<Shared>) {
         let mut queue = self.queue.lock();
         // Looked at under this lock: a room that is gone is taken out after that.
@@ -66,16 +66,11 @@ impl Emptied {
         queue.rooms.insert(ticket, Arc::downgrade(room));
         queue.tickets.insert(room.id().clone(), ticket);
         // One may also have died with its runtime.
-        if queue.janitor.strong_count() == 0
+        if !queue.task.is_alive()
             && let Some(registry) = self.registry.upgrade()
         {
-            let is_running = Arc::new(());
-            queue.janitor = Arc::downgrade(&is_running);
             let forgetting = forget(self.registry.clone(), registry.empty_room_ttl());
-            registry.tasks.spawn(async move {
-                forgetting.await;
-                drop(is_running);
-            });
+            queue.task = registry.tasks.spawn(forgetting);
         }
     }
 
@@ -97,7 +92,7 @@ impl Emptied {
         self.queue.lock().pop()
     }
 
-    /// The first room if its time is over; else when to come again, or `None` and the janitor ends.
+    /// The first room if its time is over; else when to come again, or `None` and the task ends.
     fn pop_due(
         &self,
         now: Instant,
@@ -105,7 +100,7 @@ impl Emptied {
     ) -> Result<(Instant, Weak<Shared>), Option<Instant>> {
         let mut queue = self.queue.lock();
         let Some(((since, _), _)) = queue.rooms.first_key_value() else {
-            queue.janitor = Weak::new();
+            queue.task = Spawned::default();
             return Err(None);
         };
         match *since + ttl {
@@ -124,11 +119,11 @@ async fn forget(registry: Weak<Inner>, ttl: Duration) {
             let Some(registry) = registry.upgrade() else { return };
             loop {
                 let now = tokio::time::Instant::now().into_std();
-                match registry.emptied.pop_due(now, ttl) {
+                match registry.evictions.pop_due(now, ttl) {
                     Ok((since, room)) => {
                         let Some(room) = room.upgrade() else { continue };
                         if registry.evict(since, &room) == Eviction::Unsaved {
-                            registry.emptied.push(now + AGAIN - ttl, &room);
+                            registry.evictions.push(now + AGAIN - ttl, &room);
                         }
                     }
                     Err(Some(next)) => break next,
@@ -151,10 +146,10 @@ mod tests {
             let room = rooms.open(format!("match {n}")).variables([("x", "0")]).await.unwrap();
             room.close().await.unwrap();
             room.close().await.unwrap();
-            assert_eq!(rooms.inner().emptied.queue.lock().rooms.len(), 1);
+            assert_eq!(rooms.inner().evictions.queue.lock().rooms.len(), 1);
             room.remove().await.unwrap();
         }
-        let queue = rooms.inner().emptied.queue.lock();
+        let queue = rooms.inner().evictions.queue.lock();
         assert_eq!((queue.rooms.len(), queue.tickets.len()), (0, 0));
     }
 }

@@ -5,7 +5,7 @@
 //! write, a value of its snapshot, or a correction. Links keep their order, so it is no older one. If
 //! that newest value equals the write, every interleaving ends with the room's value.
 
-use super::{
+use crate::room::{
     order::Author,
     state::State,
     variables::{Told, Variable},
@@ -15,7 +15,7 @@ use crate::wire::Text;
 impl State {
     /// To be called before a member's write is applied: remembers the value of the variable that the
     /// member's snapshot had, because the write replaces it.
-    pub(super) fn remember_snapshot(&mut self, author: Author, name: &Text) {
+    pub(in crate::room) fn remember_snapshot(&mut self, author: Author, name: &Text) {
         let (Some(member), Some(variable)) =
             (self.members.get_mut(author.member), self.variables.get(name.as_json()))
         else {
@@ -34,7 +34,7 @@ impl State {
 
     /// To be called after a member's write was applied: has the member corrected once the variable is
     /// quiet, if it may see another value then.
-    pub(super) fn contest(&mut self, author: Author, name: &Text) {
+    pub(in crate::room) fn contest(&mut self, author: Author, name: &Text) {
         let Some(member) = self.members.get_mut(author.member) else { return };
         let Some(variable) = self.variables.get(name.as_json()) else { return };
         // The writes of a member are applied in the order of their bases, so none needs these.
@@ -67,8 +67,7 @@ mod tests {
     use super::*;
     use crate::{
         budget::Budget,
-        limits::Limits,
-        room::{MemberId, Newcomer, Rules, Schema, Write},
+        room::{MemberId, Newcomer, Rules, Write},
         wire::{Dialect, Json},
     };
 
@@ -83,19 +82,15 @@ mod tests {
         /// One that grows.
         fn new(coalesce: bool) -> Self {
             let now = Instant::now();
-            let rules = Rules {
-                epoch: now,
-                schema: Schema::Fixed,
-                tick: Duration::from_secs(1),
-                coalesce,
-                settle: Some(Duration::from_millis(500)),
-                limits: Limits::default(),
-                policy: None,
-                is_stored: false,
-                history: 0,
-            };
-            let places = (&Budget::new(usize::MAX), &Arc::default());
-            let state = State::new(&Arc::new(rules), &"room".into(), None, places, now);
+            let rules = Rules { tick: Duration::from_secs(1), coalesce, ..Rules::new(now) };
+            let state = State::new(
+                &Arc::new(rules),
+                &"room".into(),
+                None,
+                &Budget::new(usize::MAX),
+                &Arc::default(),
+                now,
+            );
             Self { state: state.expect("there is memory"), now }
         }
 

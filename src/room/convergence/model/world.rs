@@ -17,9 +17,9 @@ use fastrand::Rng;
 
 use crate::{
     budget::Budget,
-    outbox::{Item, Outbox},
     room::{Due, MemberId, Newcomer, Shared, State, Write},
     session::{Conflation, Liveness, Submission},
+    session::{Item, Outbox},
     wire::{self, ClientMessage, Dialect, Json, ScratchValues, Text},
 };
 
@@ -134,7 +134,7 @@ impl World {
         let rules = Arc::new(weather.rules.clone());
         let initial = (!weather.grows).then_some(&initial[..]);
         let state =
-            State::new(&rules, &"room".into(), initial, (&budget, &Arc::default()), start).unwrap();
+            State::new(&rules, &"room".into(), initial, &budget, &Arc::default(), start).unwrap();
         let clients = (0..weather.clients).map(|_| Client {
             dialect: match weather.grows {
                 true => Dialect::Scratch,

@@ -1,0 +1,126 @@
+//! Every reason that a player reads, but for those of names, limits and messages, which are with their
+//! checks. Short: what happened, and what to do.
+
+use super::{Close, CloseCode};
+
+impl Close {
+    // A handshake is refused.
+
+    pub(crate) fn no_handshake() -> Self {
+        Self::protocol("no handshake came")
+    }
+
+    pub(crate) fn set_before_handshake() -> Self {
+        Self::protocol("the first message must be a handshake")
+    }
+
+    pub(crate) fn second_handshake() -> Self {
+        Self::protocol("you have joined a room already")
+    }
+
+    pub(crate) fn undecided() -> Self {
+        Self::new(CloseCode::Internal, "the server did not decide in time whether you may join")
+    }
+
+    pub(crate) fn another_name() -> Self {
+        Self::new(CloseCode::Username, "that username is not the one you logged in by")
+    }
+
+    pub(crate) fn another_room() -> Self {
+        Self::new(CloseCode::Incompatible, "you may not join that room")
+    }
+
+    pub(crate) fn name_in_use() -> Self {
+        Self::new(CloseCode::Username, "that username is in use: choose another one")
+    }
+
+    pub(crate) fn name_in_doubt() -> Self {
+        let reason = "your username's last connection may still be there: try again in a moment";
+        Self::new(CloseCode::Unavailable, reason)
+    }
+
+    pub(crate) fn no_such_room() -> Self {
+        Self::new(CloseCode::Incompatible, "there is no such room")
+    }
+
+    pub(crate) fn names_differ() -> Self {
+        let reason = "your variables do not match those of the room: reload the game";
+        Self::new(CloseCode::Incompatible, reason)
+    }
+
+    pub(crate) fn too_many_variables() -> Self {
+        Self::protocol("the room has no place for your variables")
+    }
+
+    pub(crate) fn banned() -> Self {
+        Self::new(CloseCode::Username, "you are banned from this room")
+    }
+
+    pub(crate) fn room_locked() -> Self {
+        Self::new(CloseCode::Unavailable, "the room is locked: try again later")
+    }
+
+    pub(crate) fn room_full() -> Self {
+        Self::new(CloseCode::Overloaded, "the room is full: try again later")
+    }
+
+    pub(crate) fn server_full() -> Self {
+        Self::new(CloseCode::Overloaded, "the server is full: try again later")
+    }
+
+    pub(crate) fn unreachable() -> Self {
+        Self::new(CloseCode::Unavailable, "the server cannot reach its rooms: try again later")
+    }
+
+    /// In the middle of a handshake: the client is to try again, at another server perhaps.
+    pub(crate) fn draining() -> Self {
+        Self::new(CloseCode::Unavailable, "the server is shutting down")
+    }
+
+    // A member, or a connection, is put out.
+
+    pub(crate) fn shutting_down() -> Self {
+        Self::new(CloseCode::GoingAway, "the server is shutting down")
+    }
+
+    pub(crate) fn room_closed() -> Self {
+        Self::new(CloseCode::GoingAway, "the room was closed")
+    }
+
+    pub(crate) fn game_updated() -> Self {
+        Self::new(CloseCode::Incompatible, "the game was updated: reload it")
+    }
+
+    pub(crate) fn was_away() -> Self {
+        Self::new(CloseCode::Restart, "the server was away: come back")
+    }
+
+    pub(crate) fn another_tab() -> Self {
+        Self::new(CloseCode::Username, "you went on in another tab")
+    }
+
+    pub(crate) fn name_taken() -> Self {
+        Self::new(CloseCode::Username, "somebody else took your username")
+    }
+
+    pub(crate) fn name_outlived() -> Self {
+        Self::protocol("you gave no sign of life")
+    }
+
+    pub(crate) fn no_sign_of_life() -> Self {
+        Self::protocol("no sign of life: neither a frame nor a pong came")
+    }
+
+    pub(crate) fn unknown_variable() -> Self {
+        Self::protocol("the room has no variable of that name")
+    }
+
+    pub(crate) fn binary() -> Self {
+        let reason = "binary frames are not part of the protocol: send text";
+        Self::new(CloseCode::Unsupported, reason)
+    }
+
+    pub(crate) fn fault() -> Self {
+        Self::new(CloseCode::Internal, "a fault of the server's")
+    }
+}
