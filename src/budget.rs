@@ -1,9 +1,13 @@
-//! The byte budget that all rooms of a registry share.
+//! The byte budget that all rooms of a registry share, and the share of each.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
+
+/// What every share may have, also when most of the budget is used: no room, however large, keeps
+/// small ones from working.
+pub(crate) const ASSURED: usize = 64 << 10;
 
 /// A count of bytes with a limit; cheap to clone.
 #[derive(Debug, Clone)]
@@ -24,36 +28,66 @@ impl Budget {
         self.0.used.load(Relaxed)
     }
 
-    /// A charge of nothing, to grow.
-    pub(crate) fn open(&self) -> Charge {
-        Charge { budget: self.clone(), bytes: 0, ahead: 0 }
+    /// The share of a room, or of a session that is in none.
+    pub(crate) fn share(&self) -> Share {
+        Share(Arc::new(Part { budget: self.clone(), used: AtomicUsize::new(0) }))
+    }
+}
+
+/// What one room, or one session, has of a budget; cheap to clone. The last quarter of the budget is
+/// for shares of no more than [`ASSURED`] bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct Share(Arc<Part>);
+
+#[derive(Debug)]
+struct Part {
+    budget: Budget,
+    used: AtomicUsize,
+}
+
+impl Share {
+    /// How many bytes it has.
+    pub(crate) fn used(&self) -> usize {
+        self.0.used.load(Relaxed)
     }
 
-    /// `None` where the budget does not have these bytes.
+    /// A charge of nothing, to grow.
+    pub(crate) fn open(&self) -> Charge {
+        Charge { share: self.clone(), bytes: 0, ahead: 0 }
+    }
+
+    /// `None` if the budget does not have these bytes for this share.
     pub(crate) fn charge(&self, bytes: usize) -> Option<Charge> {
         let mut charge = self.open();
         charge.grow(bytes).then_some(charge)
     }
 
     fn take(&self, bytes: usize) -> bool {
-        self.take_within(bytes, self.0.limit)
+        let Inner { limit, .. } = *self.0.budget.0;
+        let is_small = self.used().saturating_add(bytes) <= ASSURED;
+        self.take_within(bytes, if is_small { limit } else { limit - limit / 4 })
     }
 
-    /// Takes bytes where all that is taken then is no more than this.
+    /// Takes bytes if all that is taken of the budget then is no more than this.
     fn take_within(&self, bytes: usize, limit: usize) -> bool {
-        let used = &self.0.used;
+        let used = &self.0.budget.0.used;
         // All rooms' threads meet at this count: not for nothing.
-        bytes == 0
+        let is_taken = bytes == 0
             || used
                 .fetch_update(Relaxed, Relaxed, |used| {
                     used.checked_add(bytes).filter(|total| *total <= limit)
                 })
-                .is_ok()
+                .is_ok();
+        if is_taken {
+            self.0.used.fetch_add(bytes, Relaxed);
+        }
+        is_taken
     }
 
     fn give_back(&self, bytes: usize) {
         if bytes > 0 {
             self.0.used.fetch_sub(bytes, Relaxed);
+            self.0.budget.0.used.fetch_sub(bytes, Relaxed);
         }
     }
 }
@@ -61,7 +95,7 @@ impl Budget {
 /// Bytes taken from a budget, given back on drop.
 #[derive(Debug)]
 pub(crate) struct Charge {
-    budget: Budget,
+    share: Share,
     bytes: usize,
     /// Taken, and not needed yet.
     ahead: usize,
@@ -71,20 +105,19 @@ pub(crate) struct Charge {
 const BLOCK: usize = 4_096;
 
 impl Charge {
-    /// Takes more bytes; false, and nothing taken, where the budget does not have them.
+    /// Takes more bytes; false, and nothing taken, if the budget does not have them for this share.
     #[must_use]
     pub(crate) fn grow(&mut self, more: usize) -> bool {
-        self.grow_within(more, self.budget.0.limit)
+        let is_taken = self.share.take(more);
+        self.bytes += if is_taken { more } else { 0 };
+        is_taken
     }
 
     /// As [`grow`](Self::grow), where half of the budget is left for others.
     #[must_use]
     pub(crate) fn grow_to_half(&mut self, more: usize) -> bool {
-        self.grow_within(more, self.budget.0.limit / 2)
-    }
-
-    fn grow_within(&mut self, more: usize, limit: usize) -> bool {
-        let is_taken = self.budget.take_within(more, limit);
+        let limit = self.share.0.budget.0.limit / 2;
+        let is_taken = self.share.take_within(more, limit);
         self.bytes += if is_taken { more } else { 0 };
         is_taken
     }
@@ -93,7 +126,7 @@ impl Charge {
     /// long as it has one.
     #[must_use]
     pub(crate) fn step(&mut self, more: usize) -> bool {
-        if more > self.ahead && self.budget.take(BLOCK) {
+        if more > self.ahead && self.share.take(BLOCK) {
             self.ahead += BLOCK;
         }
         if more > self.ahead {
@@ -110,19 +143,20 @@ impl Charge {
 
     /// Gives back what was taken for steps that have not come.
     pub(crate) fn settle(&mut self) {
-        self.budget.give_back(std::mem::take(&mut self.ahead));
+        self.share.give_back(std::mem::take(&mut self.ahead));
     }
 
     /// Takes more bytes, over the limit if need be.
     pub(crate) fn force(&mut self, more: usize) {
-        self.budget.0.used.fetch_add(more, Relaxed);
+        self.share.0.used.fetch_add(more, Relaxed);
+        self.share.0.budget.0.used.fetch_add(more, Relaxed);
         self.bytes += more;
     }
 
     pub(crate) fn shrink(&mut self, less: usize) {
         let less = less.min(self.bytes);
         self.bytes -= less;
-        self.budget.give_back(less);
+        self.share.give_back(less);
     }
 }
 
@@ -140,21 +174,37 @@ mod tests {
     #[test]
     fn a_charge_is_given_back() {
         let budget = Budget::new(100);
-        let mut a = budget.charge(60).unwrap();
-        assert!(budget.charge(41).is_none());
+        let share = budget.share();
+        let mut a = share.charge(60).unwrap();
+        assert!(share.charge(41).is_none());
         assert!(!a.grow(41));
         assert!(a.grow(40));
-        assert_eq!(budget.used(), 100);
+        assert_eq!((budget.used(), share.used()), (100, 100));
         a.shrink(90);
-        assert_eq!(budget.used(), 10);
+        assert_eq!((budget.used(), share.used()), (10, 10));
         drop(a);
-        assert_eq!(budget.used(), 0);
+        assert_eq!((budget.used(), share.used()), (0, 0));
+    }
+
+    #[test]
+    fn the_last_quarter_is_for_small_shares() {
+        let budget = Budget::new(8 * ASSURED);
+        let (large, small, other) = (budget.share(), budget.share(), budget.share());
+        let mut all = large.open();
+        assert!(all.grow(6 * ASSURED));
+        assert!(!all.grow(1), "three quarters are used");
+        let mut few = small.open();
+        assert!(few.grow(ASSURED) && !few.grow(1));
+        assert!(other.charge(ASSURED).is_some());
+        all.force(3 * ASSURED);
+        assert!(other.charge(1).is_none(), "all is used");
     }
 
     #[test]
     fn steps_take_blocks_while_there_are_any() {
         let budget = Budget::new(2 * BLOCK + 10);
-        let mut a = budget.open();
+        let share = budget.share();
+        let mut a = share.open();
         assert!(a.step(100) && a.step(100));
         assert_eq!(budget.used(), BLOCK);
         assert!(a.step(BLOCK));
@@ -164,9 +214,9 @@ mod tests {
         assert!(a.step(10));
         assert_eq!(budget.used(), 2 * BLOCK + 10);
         drop(a);
-        let mut b = budget.open();
+        let mut b = share.open();
         assert!(b.step(1));
         b.settle();
-        assert_eq!(budget.used(), 1);
+        assert_eq!((budget.used(), share.used()), (1, 1));
     }
 }

@@ -74,10 +74,16 @@ limits! {
     backlog_batches: usize = 64;
     /// Bytes of those batches and their encodings. Default 3 MiB. Over it the oldest go first.
     backlog_bytes: usize = 3 * 1024 * 1024;
-    /// Bytes of all rooms together: values, names, batches that wait, and snapshots
-    /// that are being sent or kept for the next who joins.
-    /// Default 256 MiB. A set that would pass it is ignored; a join that would pass it evicts the
-    /// longest-empty room, or gets 4003.
+    /// Bytes of one room's names and values, as JSON spells them, and 200 for each variable. Default
+    /// 1 MiB; [`OpenRoom::max_bytes`](crate::OpenRoom::max_bytes) sets another for one room. Over it: as
+    /// [`variables_per_room`](Self#structfield.variables_per_room).
+    room_bytes: usize = 1024 * 1024;
+    /// Bytes of all rooms together: values, names, batches that wait, and snapshots that are being sent.
+    /// Default 256 MiB. The last quarter is for rooms of up to 64 KiB, so that no room, however large,
+    /// keeps small ones from working. A set that makes the room larger, and does not fit, evicts empty
+    /// rooms, the largest and least used first; if there are none, it is ignored and its sender gets the
+    /// room's value back. One that does not make it larger is always taken. A join that does not fit
+    /// gets 4003.
     state_bytes: usize = 256 * 1024 * 1024;
     /// Sets a second that one client may write. Default 1,000: a TurboWarp player sends every
     /// variable that has changed once a frame, so ten variables at 60 frames a second are 600. 0 is
@@ -138,8 +144,20 @@ impl Limits {
                 return Err(OverLimit::Value(self.value_bytes));
             }
         }
+        let cost = |(name, value): &(Json<'_>, Json<'_>)| cost(name.as_json(), value.as_json());
+        if variables.iter().map(cost).sum::<usize>() > self.room_bytes {
+            return Err(OverLimit::Room(self.room_bytes));
+        }
         Ok(())
     }
+}
+
+/// What a variable costs beside its name and value: the map's entry and two allocations.
+const OVERHEAD: usize = 200;
+
+/// What a variable counts in its room and in the budget.
+pub(crate) fn cost(name: &str, value: &str) -> usize {
+    OVERHEAD + name.len() + value.len()
 }
 
 /// Which limit variables are over, and what it is.
@@ -148,6 +166,7 @@ pub(crate) enum OverLimit {
     Variables(usize),
     Name(usize),
     Value(usize),
+    Room(usize),
 }
 
 impl fmt::Display for OverLimit {
@@ -156,6 +175,7 @@ impl fmt::Display for OverLimit {
             Self::Variables(most) => write!(f, "too many variables: a room has at most {most}"),
             Self::Name(most) => write!(f, "a variable's name must have 1 to {most} bytes"),
             Self::Value(most) => write!(f, "a value must have at most {most} bytes"),
+            Self::Room(most) => write!(f, "the variables of a room must have at most {most} bytes"),
         }
     }
 }

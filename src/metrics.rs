@@ -25,6 +25,12 @@ pub(crate) fn closed(code: u16) {
     _ = code;
 }
 
+/// There was no memory for a write.
+pub(crate) fn starved() {
+    #[cfg(feature = "metrics")]
+    counter!("cloud_variables_memory_refusals_total").increment(1);
+}
+
 /// A ping was answered.
 pub(crate) fn answered(time: Duration) {
     #[cfg(feature = "metrics")]
@@ -109,6 +115,7 @@ fn describe() {
         ("cloud_variables_writes_total", "Values that became a variable's."),
         ("cloud_variables_deliveries_total", "Sets that members were due for them."),
         ("cloud_variables_corrections_total", "Sets that told a member a room's value again."),
+        ("cloud_variables_memory_refusals_total", "Writes for which there was no memory at first."),
         ("cloud_variables_closes_total", "Connections that the server ended, by close code."),
     ] {
         describe_counter!(name, Count, text);

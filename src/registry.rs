@@ -12,6 +12,7 @@ mod id_locks;
 mod membership;
 mod open;
 mod persistence;
+mod shortage;
 mod shutdown;
 mod tasks;
 mod transfer;
@@ -46,6 +47,7 @@ use bans::Bans;
 use cluster::Node;
 use eviction::EvictionQueue;
 use persistence::Persister;
+use shortage::Shortage;
 #[cfg(feature = "inspector")]
 pub(crate) use tasks::Spawned;
 use tasks::Tasks;
@@ -78,6 +80,7 @@ pub(crate) struct Inner {
     bans: Bans,
     watchers: Arc<Watchers>,
     budget: Budget,
+    shortage: Shortage,
     /// What rooms did that are no more.
     gone: Mutex<Activity>,
     pub(crate) tasks: Arc<Tasks>,
@@ -153,6 +156,7 @@ impl RoomRegistry {
             bans: Bans::default(),
             watchers: Arc::default(),
             budget,
+            shortage: Shortage::default(),
             gone: Mutex::default(),
             tasks,
             persister,
@@ -249,6 +253,10 @@ impl Caretaker for Inner {
         if let Some(registry) = self.itself.upgrade() {
             registry.begin_sync(room, None);
         }
+    }
+
+    fn starved(&self) -> bool {
+        self.itself.upgrade().is_some_and(|registry| registry.make_memory())
     }
 
     fn runtime(&self, preferred: Option<&Handle>) -> Option<Handle> {

@@ -246,7 +246,7 @@ async fn where_the_host_lets_rooms_grow_everyone_matches() {
 }
 
 #[tokio::test]
-async fn a_full_scratch_room_ignores_new_names() {
+async fn a_full_scratch_room_has_no_new_names() {
     let server =
         Server::with(RoomRegistry::builder().limits(unlimited_rate().variables_per_room(2))).await;
     let mut cat = server.join_in(Scratch, "1", "cat", &[]).await;
@@ -258,11 +258,14 @@ async fn a_full_scratch_room_ignores_new_names() {
     cow.sync().await;
     cat.sync().await;
     let mut seen = cow.frame().await;
-    while seen.len() < 3 {
+    while seen.len() < 4 {
         seen.extend(cow.frame().await);
     }
-    let names: Vec<_> = seen.iter().map(|(name, _)| &**name).collect();
+    let names: Vec<_> = seen.iter().map(|(name, _)| &**name).filter(|name| *name != END).collect();
     assert_eq!(names, [X, "☁ y", X]);
+    // Who writes what the room has no place for is told what a new variable has.
+    assert_eq!(cow.view[END], "0");
+    assert_eq!(cat.until("☁ z", "0").await.len(), 1);
 }
 
 #[tokio::test]

@@ -47,6 +47,54 @@ async fn a_removed_room_does_not_take_its_successor_along() {
     assert_eq!(server.rooms.room("a").map(|room| room.len()), Some(1));
 }
 
+/// More than one commit has: what the failed one did not come to is saved as well.
+#[tokio::test]
+async fn all_is_saved_behind_a_commit_that_failed() {
+    let store: Arc<ShakyStore> = Arc::default();
+    let rooms = with(&store).flush_interval(Duration::from_secs(60)).build().unwrap();
+    let mut opened = Vec::new();
+    for n in 0..120 {
+        opened.push(rooms.open(format!("{n}")).variables([("x", "0")]).await.unwrap());
+    }
+    for room in &opened {
+        room.set("x", "9".repeat(99_000)).unwrap();
+    }
+    store.is_broken.store(true, SeqCst);
+    assert!(matches!(rooms.export(Vec::new()).await, Err(TransferError::Store(_))));
+    store.is_broken.store(false, SeqCst);
+    assert!(rooms.shutdown(Duration::from_secs(20)).await);
+    for n in 0..120 {
+        assert_eq!(store.value(&n.to_string(), "x").map(|value| value.len()), Some(99_000), "{n}");
+    }
+}
+
+/// Nothing of them is lost, and no place for good.
+#[tokio::test]
+async fn rooms_that_could_not_go_make_place_once_they_are_saved() {
+    let store: Arc<ShakyStore> = Arc::default();
+    let limits = unlimited_rate().rooms(2);
+    let builder = with(&store).limits(limits).flush_interval(Duration::from_secs(60));
+    let server = Server::with(builder).await;
+    for room in ["a", "b"] {
+        let mut ann = server.join(room, "ann", X).await;
+        ann.set("x", room).await;
+        ann.close().await;
+    }
+    server.members(0).await;
+    store.is_read_only.store(true, SeqCst);
+    assert_eq!(server.refusal("c", "eve", X).await.0, 4003);
+    store.is_read_only.store(false, SeqCst);
+    // Each try has the store saved to.
+    let mut codes = Vec::new();
+    while server.rooms.room("c").is_none() && codes.len() < 50 {
+        codes.push(server.refusal_or_join("c", "eve", X).await);
+        tokio::task::yield_now().await;
+    }
+    assert!(server.rooms.room("c").is_some(), "{codes:?}");
+    let _again = server.join("a", "ann", X).await;
+    assert_eq!(server.rooms.room("a").unwrap().get("x").as_deref(), Some("a"));
+}
+
 #[tokio::test]
 async fn a_failure_that_is_over_delays_no_shutdown() {
     let store: Arc<ShakyStore> = Arc::default();

@@ -11,7 +11,9 @@ use std::{
 };
 
 use axum::{Extension, Router};
-use axum_cloud_variables::{Dialect, DuplicateNames, Identity, OpenError, RoomRegistry, Schema};
+use axum_cloud_variables::{
+    Dialect, DuplicateNames, Identity, OpenError, Relay, RoomRegistry, Schema,
+};
 use common::{Client, Server, ShakyBroker, eventually, nodes, unlimited_rate, within};
 
 const X: &[(&str, &str)] = &[("x", "0")];
@@ -157,6 +159,18 @@ async fn a_host_renames_variables_on_all_nodes() {
 }
 
 /// A game that the server runs has one ball, on whatever node.
+/// Before the broker lets another node lead.
+#[tokio::test]
+async fn a_lead_is_lost_when_its_broker_is_away_for_a_lease() {
+    let (broker, nodes) = nodes(1).await;
+    let room = nodes[0].rooms.open("arena").variables([("ball", "0")]).await.unwrap();
+    let lead = room.lead().await.unwrap();
+    broker.is_silent.store(true, SeqCst);
+    let began = std::time::Instant::now();
+    tokio::time::timeout(Relay::lease(&broker), lead.lost()).await.expect("within a lease");
+    assert!(began.elapsed() > Relay::lease(&broker) / 2, "{:?}", began.elapsed());
+}
+
 #[tokio::test]
 async fn one_node_leads_a_room() {
     let (_, mut nodes) = nodes(2).await;

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use axum_cloud_variables::Dialect;
+use axum_cloud_variables::{Dialect, RoomRegistry};
 use common::Server;
 use tokio::time::timeout;
 
@@ -26,6 +26,37 @@ async fn a_set_reaches_every_other_member_and_not_its_sender() {
 
     ben.set("end", "ben").await;
     assert_eq!(ann.frame().await, [("end".into(), "ben".into())], "nothing before it");
+}
+
+/// The room's task pushes its members some at a time.
+#[tokio::test]
+async fn a_set_reaches_a_hundred_members() {
+    let server = Server::start().await;
+    let mut members = Vec::new();
+    for n in 0..100 {
+        members.push(server.join("room", &format!("p{n}"), &[("x", "0")]).await);
+    }
+    members[0].set("x", "1").await;
+    for member in &mut members[1..] {
+        member.until("x", "1").await;
+    }
+}
+
+/// Its task waits for something later then: a correction.
+#[tokio::test]
+async fn a_set_in_a_quiet_room_leaves_at_once_whatever_else_is_due() {
+    let settle = Duration::from_secs(60);
+    let server = Server::with(RoomRegistry::builder().settle(Some(settle))).await;
+    let mut ann = server.join("room", "ann", &[("x", "0")]).await;
+    let mut ben = server.join("room", "ben", &[("x", "0")]).await;
+    ben.frame().await;
+    for round in 0..20 {
+        // Both write, neither has seen the other's value.
+        ann.set("x", &format!("a{round}")).await;
+        ben.set("x", &format!("b{round}")).await;
+        ann.until("x", &format!("b{round}")).await;
+        ben.until("x", &format!("a{round}")).await;
+    }
 }
 
 #[tokio::test]

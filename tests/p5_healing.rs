@@ -79,7 +79,7 @@ async fn a_write_between_two_refused_ones_is_what_its_writer_sees() {
 }
 
 #[tokio::test]
-async fn a_write_that_creates_no_variable_is_not_answered() {
+async fn a_write_that_creates_no_variable_is_answered_too() {
     let limits = unlimited_rate().variables_per_room(1);
     let builder = RoomRegistry::builder().limits(limits).schema(Schema::Growing);
     let server = Server::with(builder).await;
@@ -88,6 +88,8 @@ async fn a_write_that_creates_no_variable_is_not_answered() {
     ben.frame().await;
     ann.set("no place", "1").await;
     ann.sync().await;
+    assert_eq!(ann.frame().await, [("no place".into(), String::new())]);
     ben.set("x", "1").await;
-    assert_eq!(ann.frame().await, [("x".into(), "1".into())], "nothing before it");
+    assert_eq!(ann.frame().await, [("x".into(), "1".into())]);
+    assert_eq!(ben.view.get("no place"), None);
 }

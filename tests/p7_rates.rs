@@ -7,8 +7,8 @@ mod common;
 
 use std::{collections::HashMap, time::Duration};
 
-use axum_cloud_variables::Dialect;
-use common::{Client, Process, Server, count, within};
+use axum_cloud_variables::{Dialect, RoomRegistry};
+use common::{Client, Process, Server, count, unlimited_rate, within};
 use futures_util::{SinkExt, future::join_all};
 use tokio::{
     sync::Mutex,
@@ -169,6 +169,26 @@ async fn the_last_values_arrive_of_a_client_that_leaves_at_once() {
             }
         }
     }
+}
+
+/// A short message that is refused buys a long one.
+#[tokio::test]
+async fn what_heals_a_view_is_paid_by_its_writer() {
+    let limits = unlimited_rate().bytes_per_second(20_000).byte_burst(40_000).value_bytes(10_000);
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    let long = "v".repeat(10_000);
+    let mut ann = server.join("room", "ann", &[("x", &long), ("end", "")]).await;
+    let mut ben = server.join("room", "ben", &[("x", &long), ("end", "")]).await;
+    ben.frame().await;
+    let began = Instant::now();
+    for _ in 0..8 {
+        ann.set("x", &"v".repeat(10_001)).await;
+        ann.until("x", &long).await;
+    }
+    ann.set("end", "1").await;
+    ben.until("end", "1").await;
+    // 80,000 bytes of what it wrote and as many of what healed it, without the burst.
+    assert!(began.elapsed() > Duration::from_secs(4), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

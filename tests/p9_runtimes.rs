@@ -7,6 +7,7 @@ mod common;
 
 use std::{
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
@@ -45,6 +46,29 @@ fn serve_on(runtime: &Runtime, rooms: &RoomRegistry) -> String {
     let url = format!("ws://{}/cloud", listener.local_addr().unwrap());
     runtime.spawn(async move { axum::serve(listener, app).await.unwrap() });
     url
+}
+
+/// Its runtime is dropped while the thread unwinds.
+#[test]
+fn a_host_that_panics_ends_as_any_program() {
+    let rooms = builder().settle(Some(Duration::from_secs(60))).build().unwrap();
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let runtime = idle_runtime();
+        let url = serve_on(&runtime, &rooms);
+        runtime.block_on(async {
+            let mut ann = Client::join(&url, "arena", "ann", X).await;
+            let mut ben = Client::join(&url, "arena", "ben", X).await;
+            ben.frame().await;
+            // So that something is due in the room.
+            ann.set("x", "1").await;
+            ben.set("x", "2").await;
+            ann.until("x", "2").await;
+            panic!("the host's own");
+        });
+    }));
+    let panicked = panicked.unwrap_err();
+    assert_eq!(panicked.downcast_ref(), Some(&"the host's own"));
+    assert_eq!(rooms.room("arena").unwrap().get("x").as_deref(), Some("2"));
 }
 
 /// Two play on one runtime, somebody came by another, which ends.

@@ -87,6 +87,13 @@ impl EvictionQueue {
         queue.tickets.clear();
     }
 
+    /// All that wait to be forgotten, and since when they are empty as far as is known here.
+    pub(super) fn rooms(&self) -> Vec<(Instant, Arc<Shared>)> {
+        let queue = self.queue.lock();
+        let rooms = queue.rooms.iter().map(|((since, _), room)| Some((*since, room.upgrade()?)));
+        rooms.flatten().collect()
+    }
+
     /// The first room, and since when it is empty as far as is known here.
     pub(super) fn pop(&self) -> Option<(Instant, Weak<Shared>)> {
         self.queue.lock().pop()

@@ -113,6 +113,13 @@ impl OpenRoom {
         self
     }
 
+    /// Bytes of its names and values at most. Default
+    /// [`Limits::room_bytes`](crate::Limits#structfield.room_bytes), or as it is.
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.opening.max_bytes = Some(bytes);
+        self
+    }
+
     /// The least time between two of its batches. Default
     /// [`RoomRegistryBuilder::tick`](crate::RoomRegistryBuilder::tick), or as it is.
     pub fn tick(mut self, tick: Duration) -> Self {
@@ -140,7 +147,10 @@ impl Inner {
             return Err(OpenError::InvalidId);
         }
         let variables = opening.variables.as_deref().unwrap_or_default();
-        self.rules.limits.check_variables(variables).map_err(|_| OpenError::TooLarge)?;
+        let limits = &self.rules.limits;
+        let room_bytes = opening.max_bytes.unwrap_or(limits.room_bytes);
+        let limits = limits.clone().room_bytes(room_bytes);
+        limits.check_variables(variables).map_err(|_| OpenError::TooLarge)?;
         loop {
             let found = self.find(id)?;
             if let Some(room) = found {

@@ -189,6 +189,8 @@ impl<F: Future + Unpin> Future for Owned<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // A task that panics is done too.
+        self.end.is_done = true;
         let done = Pin::new(&mut self.task).poll(cx);
         self.end.is_done = done.is_ready();
         done.map(drop)
@@ -217,8 +219,7 @@ struct End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        // A task that panics is done too.
-        if !self.is_done && !std::thread::panicking() {
+        if !self.is_done {
             let mut runtimes = self.tasks.runtimes.lock();
             runtimes.serving.retain(|there| there.id() != self.runtime);
             runtimes.ended.insert(self.runtime);

@@ -1,35 +1,36 @@
-//! The batches that still wait for a slow reader, bounded in bytes.
+//! What slow readers hold up, bounded in bytes: batches that wait for them, snapshots that they are sent.
 
 use std::{
     collections::VecDeque,
     sync::{Arc, Weak},
 };
 
-use super::batch::Batch;
+/// What a slow reader holds up, and can do without: it gets the current values instead.
+pub(super) trait Emptied {
+    fn empty(&self);
+}
 
-/// The broadcast channel bounds how many batches wait; this bounds their bytes.
-///
 /// Members read in order, so a batch that someone still needs is needed no longer than all after
 /// it: those that nobody needs are always the oldest here.
 #[derive(Debug)]
-pub(super) struct Backlog {
+pub(super) struct Backlog<T> {
     limit: usize,
     bytes: usize,
-    waiting: VecDeque<(Weak<Batch>, usize)>,
+    waiting: VecDeque<(Weak<T>, usize)>,
 }
 
-impl Backlog {
+impl<T: Emptied> Backlog<T> {
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, bytes: 0, waiting: VecDeque::new() }
     }
 
-    /// Notes a batch that is about to be sent, and empties the oldest ones over the limit.
-    pub(super) fn push(&mut self, batch: &Arc<Batch>, bytes: usize) {
+    /// Notes what is about to be sent, and empties the oldest ones over the limit.
+    pub(super) fn push(&mut self, newest: &Arc<T>, bytes: usize) {
         while self.waiting.front().is_some_and(|(oldest, _)| oldest.strong_count() == 0) {
             self.pop();
         }
         self.bytes += bytes;
-        self.waiting.push_back((Arc::downgrade(batch), bytes));
+        self.waiting.push_back((Arc::downgrade(newest), bytes));
         // The newest stays: it may be longer than the limit, and the fast readers need it.
         while self.bytes > self.limit && self.waiting.len() > 1 {
             self.pop();
@@ -44,10 +45,10 @@ impl Backlog {
     }
 
     fn pop(&mut self) {
-        if let Some((batch, bytes)) = self.waiting.pop_front() {
+        if let Some((oldest, bytes)) = self.waiting.pop_front() {
             self.bytes -= bytes;
-            if let Some(batch) = batch.upgrade() {
-                batch.empty();
+            if let Some(oldest) = oldest.upgrade() {
+                oldest.empty();
             }
         }
     }
@@ -56,11 +57,11 @@ impl Backlog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Budget;
+    use crate::{budget::Budget, room::batch::Batch};
 
     #[test]
     fn the_oldest_that_wait_are_emptied_over_the_limit() {
-        let batch = || Arc::new(Batch::new(vec![], 0, Budget::new(0).open()));
+        let batch = || Arc::new(Batch::new(vec![], 0, Budget::new(0).share().open()));
         let [read, old, big, new] = [batch(), batch(), batch(), batch()];
         let mut backlog = Backlog::new(100);
         backlog.push(&read, 90);

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::members::MemberId;
+use super::{backlog::Emptied, members::MemberId};
 use crate::{
     budget::Charge,
     sync::RwLock,
@@ -54,8 +54,10 @@ impl Batch {
     pub(crate) fn content(&self) -> Option<Arc<Content>> {
         self.0.read().clone()
     }
+}
 
-    pub(super) fn empty(&self) {
+impl Emptied for Batch {
+    fn empty(&self) {
         *self.0.write() = None;
     }
 }
@@ -162,7 +164,7 @@ mod tests {
     }
 
     fn batch(parts: Vec<Part>) -> Batch {
-        Batch::new(parts, 200, Budget::new(0).open())
+        Batch::new(parts, 200, Budget::new(0).share().open())
     }
 
     fn cut(batch: &Batch, member: u64, seen: u64) -> (Vec<String>, bool) {

@@ -14,7 +14,7 @@ use super::{
     state::Rules,
 };
 use crate::{
-    budget::{Budget, Charge},
+    budget::{Charge, Share},
     wire::{self, FRAME_BYTES, Text},
 };
 
@@ -34,7 +34,7 @@ pub(super) struct Broadcast {
     bytes: usize,
     /// How many encodings of each batch there will be.
     dialects: usize,
-    budget: Budget,
+    share: Share,
     /// What the open batch costs. One a batch, as all rooms meet at the budget.
     charge: Charge,
     /// When the open batch may leave.
@@ -42,11 +42,11 @@ pub(super) struct Broadcast {
     /// When the first batch left of which the members were not told.
     left: Option<Instant>,
     sender: broadcast::Sender<Arc<Batch>>,
-    backlog: Backlog,
+    backlog: Backlog<Batch>,
 }
 
 impl Broadcast {
-    pub(super) fn new(rules: &Rules, budget: &Budget, now: Instant) -> Self {
+    pub(super) fn new(rules: &Rules, share: &Share, now: Instant) -> Self {
         Self {
             tick: rules.tick,
             epoch: rules.epoch,
@@ -54,8 +54,8 @@ impl Broadcast {
             parts: Vec::new(),
             bytes: 0,
             dialects: 0,
-            budget: budget.clone(),
-            charge: budget.open(),
+            share: share.clone(),
+            charge: share.open(),
             next: now,
             left: None,
             sender: broadcast::Sender::new(rules.limits.backlog_batches),
@@ -179,7 +179,7 @@ impl Broadcast {
     pub(super) fn clear(&mut self) {
         self.parts = Vec::new();
         self.bytes = 0;
-        self.charge = self.budget.open();
+        self.charge = self.share.open();
         self.left = None;
     }
 
@@ -197,7 +197,7 @@ impl Broadcast {
         self.left.get_or_insert(now);
         let parts = std::mem::take(&mut self.parts);
         let bytes = std::mem::take(&mut self.bytes);
-        let mut charge = std::mem::replace(&mut self.charge, self.budget.open());
+        let mut charge = std::mem::replace(&mut self.charge, self.share.open());
         charge.settle();
         let batch = Arc::new(Batch::new(parts, bytes, charge));
         self.backlog.push(&batch, (1 + self.dialects) * bytes);

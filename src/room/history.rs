@@ -103,7 +103,7 @@ mod tests {
     fn the_oldest_goes_first_and_gives_its_bytes_back() {
         let text = |text: &str| Json::from_plain(text).to_text();
         let budget = Budget::new(20 * OVERHEAD);
-        let mut history = History::new(3, budget.open());
+        let mut history = History::new(3, budget.share().open());
         let now = Instant::now();
         let values = |history: &History| -> Vec<String> {
             history.entries.iter().map(|entry| entry.value.lossy()).collect()

@@ -9,12 +9,13 @@ use super::{
     order::Author,
     replica::Wish,
     session_handle::{Outlet, SessionHandle},
-    state::{Start, State},
+    state::{ROOM_COST, Start, State},
     takeover::{Holder, Ousted, Outlived, yields_name},
 };
 use crate::{
     close::Close,
     identity::Identity,
+    limits,
     names::{DuplicateNames, NameKey},
     policy::Verdict,
     relay::RelaySession,
@@ -77,7 +78,8 @@ impl<'a> Newcomer<'a> {
 #[derive(Debug)]
 pub(crate) struct Joined {
     pub(crate) id: MemberId,
-    pub(crate) start: Start,
+    /// `None` if the member is to be sent all values first.
+    pub(crate) start: Option<Start>,
     /// The room is there because of this member, which knows all values.
     pub(crate) created: bool,
 }
@@ -164,8 +166,8 @@ impl State {
         }
         let newcomer = Newcomer { session: Some(session), ..newcomer };
         if is_creator && self.position == 0 {
-            let id = self.enter(newcomer, false);
-            return Ok(Joined { id, start: self.start(), created: true });
+            let id = self.enter(newcomer);
+            return Ok(Joined { id, start: Some(self.start()), created: true });
         }
         let replaced = self.replaced(session).into_iter();
         let ousted = replaced.map(|member| {
@@ -195,25 +197,20 @@ impl State {
         ousted: Vec<Ousted>,
         now: Instant,
     ) -> Result<Joined, JoinError> {
-        let snapshot = match self.variables.len() {
-            0 => None,
-            _ => Some(self.snapshot(newcomer.dialect).ok_or(JoinError::NoBudget)?),
-        };
         // A policy may panic: up to here nothing has changed.
         let created = self.created_by(&newcomer);
         let cost = created.iter().map(|(name, value, _)| self.cost(name, value)).sum();
         // Given back at once: nobody takes it meanwhile but another room.
-        drop(self.budget.charge(cost).ok_or(JoinError::NoBudget)?);
+        drop(self.share.charge(cost).ok_or(JoinError::NoBudget)?);
         for Ousted { member: id, close } in ousted {
             if let Some(member) = self.members.remove(id) {
                 member.handle.stop(close);
                 self.observers.tell(|| RoomEvent::Left(member.info(id)));
             }
         }
-        let id = self.enter(newcomer, snapshot.is_some());
-        let start = Start { snapshot, ..self.start() };
+        let id = self.enter(newcomer);
         self.create(id, created, now);
-        Ok(Joined { id, start, created: false })
+        Ok(Joined { id, start: None, created: false })
     }
 
     fn create(&mut self, id: MemberId, created: Vec<(&Json<'_>, Json<'_>, bool)>, now: Instant) {
@@ -237,8 +234,8 @@ impl State {
     /// Lets the creator in, who knows all values.
     pub(crate) fn found(&mut self, creator: Newcomer<'_>) -> Joined {
         self.observers.tell(|| RoomEvent::Created);
-        let id = self.enter(creator, false);
-        Joined { id, start: self.start(), created: true }
+        let id = self.enter(creator);
+        Joined { id, start: Some(self.start()), created: true }
     }
 
     /// The variables that a newcomer brings and the room does not have, as the host's rules leave
@@ -259,12 +256,10 @@ impl State {
         judged.collect()
     }
 
-    fn enter(&mut self, newcomer: Newcomer<'_>, informed: bool) -> MemberId {
+    fn enter(&mut self, newcomer: Newcomer<'_>) -> MemberId {
         if let Life::Vacant(_) = self.life {
             self.life = Life::Occupied;
         }
-        let joined = self.position;
-        self.position += u64::from(informed);
         let id = self.members.insert(Member {
             name: newcomer.name.into(),
             key: newcomer.key,
@@ -273,8 +268,8 @@ impl State {
             session: newcomer.session,
             handle: newcomer.handle,
             outlet: newcomer.outlet,
-            joined,
-            snapshot: if informed { self.position } else { 0 },
+            joined: self.position,
+            snapshot: 0,
             told: HashMap::new(),
             challenged: false,
         });
@@ -288,7 +283,13 @@ impl State {
             StoredSchema::Growing => {
                 let is_new = |(name, _): &&(Json<'_>, _)| !self.variables.contains(name.as_json());
                 let count = self.variables.len() + brought.iter().filter(is_new).count();
-                if count > self.rules.limits.variables_per_room {
+                let cost = |(name, value): &(Json<'_>, Json<'_>)| {
+                    limits::cost(name.as_json(), value.as_json())
+                };
+                let bytes = brought.iter().filter(is_new).map(cost).sum::<usize>();
+                if count > self.rules.limits.variables_per_room
+                    || self.charge.bytes() + bytes > self.max_bytes + ROOM_COST
+                {
                     return Err(Refusal::TooManyVariables);
                 }
                 Ok(())

@@ -92,10 +92,6 @@ impl Members {
         self.by_key.range(all).map(|(_, id)| *id).collect()
     }
 
-    pub(super) fn speak(&self, dialect: Dialect) -> bool {
-        self.by_dialect[dialect.index()] > 0
-    }
-
     /// How many dialects are spoken in the room.
     pub(super) fn dialects(&self) -> usize {
         self.by_dialect.iter().filter(|count| **count > 0).count()

@@ -1,9 +1,6 @@
 //! What the host wants a room to be.
 
-use std::{
-    sync::Weak,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{
     event::RoomEvent,
@@ -22,6 +19,7 @@ pub(crate) struct Opening {
     pub(crate) variables: Option<Vec<(Json<'static>, Json<'static>)>>,
     pub(crate) schema: Option<Schema>,
     pub(crate) max_members: Option<usize>,
+    pub(crate) max_bytes: Option<usize>,
     pub(crate) tick: Option<Duration>,
 }
 
@@ -61,6 +59,9 @@ impl State {
         if let Some(max_members) = opening.max_members {
             self.max_members = max_members;
         }
+        if let Some(max_bytes) = opening.max_bytes {
+            self.max_bytes = max_bytes;
+        }
         if let Some(tick) = opening.tick {
             self.broadcast.set_tick(tick, now);
         }
@@ -74,7 +75,7 @@ impl State {
             removed.into_iter().for_each(|name| unsaved.insert(name));
         }
         self.charge.shrink(freed);
-        self.snapshot = Weak::new();
+        self.snapshots.outdate();
         let close = Close::game_updated();
         for id in self.member_ids() {
             let knows_names =

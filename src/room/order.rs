@@ -1,6 +1,6 @@
 //! The one order of a room: what is submitted is ordered, applied and queued under one lock.
 
-use std::{sync::Weak, time::Instant};
+use std::time::Instant;
 
 use super::{
     batch::Part,
@@ -8,14 +8,15 @@ use super::{
     history::History,
     host::SetError,
     members::MemberId,
-    state::State,
-    variables::{self, Told, Written},
+    state::{ROOM_COST, State},
+    variables::{Told, Written},
 };
 use crate::{
     close::Close,
     identity::Identity,
+    limits,
     policy::{self, Judging, Verdict},
-    wire::{Json, Text},
+    wire::{Dialect, Json, Text},
 };
 
 /// One `set` as a member sent it.
@@ -59,10 +60,8 @@ pub(crate) enum Outlook {
     Known,
     /// The write would create the variable.
     New,
-    /// The room would refuse the value, and send its own instead.
+    /// The room would refuse the value, and tell what it has instead.
     Refused,
-    /// The room would refuse the value, and has none to send instead.
-    Ignored,
 }
 
 /// What came of a write, by the host's rules.
@@ -70,6 +69,15 @@ enum Judged<'a> {
     AsSent(&'a Json<'a>),
     Replaced(Json<'static>),
     Ignored,
+}
+
+/// What came of a member's write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Submitted {
+    /// It is in the order, or was refused and its writer healed by so many bytes.
+    Done { healed: usize },
+    /// There is no memory for it, and nothing has changed.
+    Starved,
 }
 
 /// What a write does to a variable.
@@ -84,8 +92,12 @@ struct Change {
 
 impl State {
     /// Takes a member's write into the room's order, or refuses it and heals the member's view
-    /// (promise P5) by so many bytes.
-    pub(crate) fn submit(&mut self, write: &Write<'_>, now: Instant) -> Result<usize, WriteError> {
+    /// (promise P5).
+    pub(crate) fn submit(
+        &mut self,
+        write: &Write<'_>,
+        now: Instant,
+    ) -> Result<Submitted, WriteError> {
         if self.members.get(write.member).is_none() {
             return Err(WriteError::Gone);
         }
@@ -95,7 +107,10 @@ impl State {
         // A policy may panic: up to here nothing has changed.
         let stands = match self.judge(write)? {
             Judged::AsSent(value) => {
-                self.accept(Some(write.author()), write.name, value, now).is_ok()
+                match self.accept(Some(write.author()), write.name, value, now) {
+                    Err(SetError::NoMemory) => return Ok(Submitted::Starved),
+                    taken => taken.is_ok(),
+                }
             }
             // Its sender sees another, so whether it is accepted makes no difference. From a broker
             // it comes later than the correction, and so to its sender too.
@@ -106,10 +121,46 @@ impl State {
             }
             Judged::Ignored => false,
         };
-        let name = self.variables.key(write.name.as_json()).filter(|_| !stands).cloned();
-        let healed = name.map_or(0, |name| self.correct(write.member, &name, now));
+        let healed = if stands { 0 } else { self.heal(write.member, write.name, now) };
         self.broadcast.depart(now);
-        Ok(healed)
+        Ok(Submitted::Done { healed })
+    }
+
+    /// Refuses a write for which there is no memory: its writer is healed by so many bytes.
+    pub(crate) fn refuse(&mut self, write: &Write<'_>, now: Instant) -> usize {
+        let healed = self.heal(write.member, write.name, now);
+        self.broadcast.depart(now);
+        healed
+    }
+
+    /// Tells a member what the room has of a variable: its value, or, if there is none, the value that a
+    /// new variable has with clients of its kind.
+    fn heal(&mut self, member: MemberId, name: &Json<'_>, now: Instant) -> usize {
+        if let Some(name) = self.variables.key(name.as_json()).cloned() {
+            return self.correct(member, &name, now);
+        }
+        let Some(healed) = self.members.get_mut(member) else { return 0 };
+        // More names than a room has are no game's: of those, the client is told nothing.
+        if healed.told.len() >= 2 * self.rules.limits.variables_per_room {
+            return 0;
+        }
+        let value = match healed.dialect {
+            Dialect::Scratch => "0",
+            Dialect::Spec | Dialect::Forkphorus2020 => "",
+        };
+        self.position += 1;
+        let (name, value) = (name.to_text(), Json::from_plain(value).to_text());
+        // The member may create the variable before this reaches it.
+        let told =
+            Told { position: self.position, value: Some(self.variables.fingerprint(&value)) };
+        healed.told.insert(name.clone(), told);
+        self.activity.corrections += 1;
+        let cost = self.broadcast.pay_anyway(&name, &value, now);
+        let (position, from, to) = (self.position, None, Some(member));
+        let part = Part { position, name, value, from, to, cost };
+        let bytes = part.len();
+        self.broadcast.push(part);
+        bytes
     }
 
     /// What would come of a write by the limits, beside so many that wait and create variables.
@@ -127,7 +178,7 @@ impl State {
             return Err(WriteError::UnknownVariable);
         }
         let has_place = self.variables.len() + created < self.rules.limits.variables_per_room;
-        Ok(if is_taken && has_place { Outlook::New } else { Outlook::Ignored })
+        Ok(if is_taken && has_place { Outlook::New } else { Outlook::Refused })
     }
 
     fn judge<'a>(&self, write: &Write<'a>) -> Result<Judged<'a>, WriteError> {
@@ -206,7 +257,7 @@ impl State {
         let old = self.variables.get(name.as_json()).map_or(0, |v| v.value.as_json().len());
         let new = match known {
             Some(_) => value.as_json().len(),
-            None => variables::cost(name.as_json(), value.as_json()),
+            None => limits::cost(name.as_json(), value.as_json()),
         };
         Change {
             is_new: known.is_none(),
@@ -221,11 +272,16 @@ impl State {
     pub(super) fn cost(&self, name: &Json<'_>, value: &Json<'_>) -> usize {
         let (name, value) = (name.as_json(), value.as_json());
         let dialects = self.members.dialects() + 1;
-        variables::cost(name, value) + Part::cost(name, value, dialects)
+        limits::cost(name, value) + Part::cost(name, value, dialects)
     }
 
-    /// Pays for a value, and for the part that tells of it, if need be with what the room remembers.
+    /// Pays for a value, if need be with what the room remembers, and for the part that tells of it.
+    /// `None` if the room grows by it, and there is no memory.
     fn pay(&mut self, change: &Change, now: Instant) -> Option<usize> {
+        if change.growth == 0 {
+            // What waits for slow readers goes first, so no more is over the limit than an open batch.
+            return Some(self.broadcast.pay_anyway(&change.name, &change.value, now));
+        }
         loop {
             if self.charge.grow(change.growth) {
                 let cost = self.broadcast.pay(&change.name, &change.value, now);
@@ -241,14 +297,17 @@ impl State {
     }
 
     pub(super) fn fits(&self, name: &Json<'_>, value: &Json<'_>) -> Result<(), SetError> {
-        let limits = &self.rules.limits;
-        if value.byte_len() > limits.value_bytes {
+        let most = &self.rules.limits;
+        if value.byte_len() > most.value_bytes {
             return Err(SetError::TooLong);
         }
+        let has_place = |more| self.charge.bytes() + more <= self.max_bytes + ROOM_COST;
         let Some(variable) = self.variables.get(name.as_json()) else {
-            return if !(1..=limits.name_bytes).contains(&name.byte_len()) {
+            return if !(1..=most.name_bytes).contains(&name.byte_len()) {
                 Err(SetError::TooLong)
-            } else if self.count_beside(name.as_json()) >= limits.variables_per_room {
+            } else if self.count_beside(name.as_json()) >= most.variables_per_room
+                || !has_place(limits::cost(name.as_json(), value.as_json()))
+            {
                 Err(SetError::RoomFull)
             } else {
                 Ok(())
@@ -256,17 +315,19 @@ impl State {
         };
         // A fixed room must stay one that a handshake can join.
         let (old, new) = (variable.value.as_json().len(), value.as_json().len());
-        let is_joinable = self.grows()
-            || new <= old
-            || self.variables.handshake_len() + (new - old) <= limits.message_bytes;
-        if is_joinable { Ok(()) } else { Err(SetError::RoomFull) }
+        let is_joinable =
+            |more| self.grows() || self.variables.handshake_len() + more <= most.message_bytes;
+        match new.checked_sub(old) {
+            Some(more) if !has_place(more) || !is_joinable(more) => Err(SetError::RoomFull),
+            _ => Ok(()),
+        }
     }
 
     fn apply(&mut self, author: Option<Author>, change: Change, cost: usize, now: Instant) {
         let Change { is_new, name, value, shrinkage, .. } = change;
         self.charge.shrink(shrinkage);
         self.position += 1;
-        self.snapshot = Weak::new();
+        self.snapshots.outdate();
         let writer = author.map(|author| author.member);
         let member = writer.and_then(|writer| self.members.get(writer));
         self.activity.writes += 1;

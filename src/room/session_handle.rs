@@ -180,3 +180,33 @@ impl SessionHandle {
         if self.prodded.swap(false, AcqRel) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::room::Outlived;
+
+    #[tokio::test]
+    async fn a_probe_ends_when_the_member_leaves() {
+        let now = Instant::now();
+        let handle = SessionHandle::new(now);
+        let mut probe = std::pin::pin!(handle.probe(now));
+        assert!(probe.as_mut().now_or_never().is_none());
+        // It is asked for: whoever waits is woken.
+        let (there, ()) = tokio::join!(probe, async { handle.leave() });
+        assert!(!there);
+    }
+
+    #[test]
+    fn a_holder_that_has_come_back_to_life_is_not_outlived() {
+        let now = Instant::now();
+        let handle = std::sync::Arc::new(SessionHandle::new(now));
+        let asked = now + Duration::from_secs(1);
+        let outlived = Outlived::alone(handle.clone(), asked);
+        assert!(outlived.has(&handle));
+        handle.heard(asked + Duration::from_secs(1));
+        assert!(!outlived.has(&handle));
+    }
+}

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Eviction, JoinError, Joined, MemberId, Newcomer, RoomEvent, RoomSummary, SessionHandle, Start,
-    State, Taken, Write, WriteError,
+    State, Submitted, Taken, Write, WriteError,
     duty::{Alarm, Due},
 };
 use crate::{
@@ -41,6 +41,9 @@ pub(crate) trait Caretaker: fmt::Debug + Send + Sync {
     /// The task between the room and its broker has not come.
     fn stalled(&self, room: &Arc<Shared>);
 
+    /// There is no memory for a write. Whether some was freed.
+    fn starved(&self) -> bool;
+
     /// Where a task of the room's runs, if possible where members are served. `None` if there is no
     /// runtime, or no task is to begin any more.
     fn runtime(&self, preferred: Option<&Handle>) -> Option<Handle>;
@@ -61,6 +64,10 @@ impl Caretaker for Nobody {
     fn unsaved(&self, _: &Arc<Shared>) {}
 
     fn stalled(&self, _: &Arc<Shared>) {}
+
+    fn starved(&self) -> bool {
+        false
+    }
 
     fn runtime(&self, preferred: Option<&Handle>) -> Option<Handle> {
         preferred.cloned()
@@ -144,14 +151,25 @@ impl Shared {
         }
     }
 
-    /// Takes a write of a member; see [`State::submit`].
+    /// Takes a write of a member; see [`State::submit`]. Returns how many bytes heal its writer's view.
     pub(crate) fn submit(self: &Arc<Self>, write: &Write<'_>) -> Result<usize, WriteError> {
-        self.change(|state, now| state.submit(write, now))
+        let submit = || self.change(|state, now| state.submit(write, now));
+        let mut submitted = submit()?;
+        // With the lock free, because the registry's comes before it.
+        if submitted == Submitted::Starved
+            && self.caretaker.upgrade().is_some_and(|caretaker| caretaker.starved())
+        {
+            submitted = submit()?;
+        }
+        Ok(match submitted {
+            Submitted::Done { healed } => healed,
+            Submitted::Starved => self.change(|state, now| state.refuse(write, now)),
+        })
     }
 
     /// A fresh start for a member that lagged; see [`State::resync`].
     pub(crate) fn resync(&self, member: MemberId) -> Option<Start> {
-        self.state.write().resync(member)
+        self.state.write().resync(member, Instant::now().into_std())
     }
 
     pub(crate) fn unchallenge(&self, holder: MemberId) {
@@ -204,6 +222,11 @@ impl Shared {
             bytes: state.charge.bytes(),
             activity: state.activity,
         }
+    }
+
+    /// What it has of the registry's budget.
+    pub(crate) fn bytes(&self) -> usize {
+        self.state.read().share.used()
     }
 
     pub(crate) fn is_evicted(&self) -> bool {

@@ -1,47 +1,166 @@
-//! All values of a room at one moment, encoded once a dialect for all who need it.
+//! All values of a room at one moment, for members that have just come or lagged behind.
 
-use std::{mem, sync::OnceLock};
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
 
+use parking_lot::Mutex;
+
+use super::backlog::{Backlog, Emptied};
 use crate::{
-    budget::Charge,
+    budget::{Charge, Share},
     wire::{self, Dialect, FRAME_BYTES, Frame, Lines, Text},
 };
 
 /// The text of a snapshot's frame to a Scratch client is at most this long, unless one `set` alone is
 /// longer. As TurboWarp's server has it.
 const SCRATCH_BYTES: usize = 1024 * 1024;
+/// The least time between two snapshots of a room that has more than [`LARGE`] bytes.
+const PAUSE: Duration = Duration::from_millis(50);
+const LARGE: usize = 64 << 10;
+
+/// The values of one moment. Its frames are encoded when they are sent, once a dialect.
+#[derive(Debug)]
+pub(crate) struct Snapshot(Mutex<Option<Content>>);
 
 #[derive(Debug)]
-pub(crate) struct Snapshot {
+struct Content {
     values: Vec<(Text, Text)>,
-    frames: [OnceLock<Vec<Frame>>; Dialect::COUNT],
+    encoded: [Encoded; Dialect::COUNT],
+    share: Share,
+    /// Of the texts, which may be overwritten while they are sent.
     _charge: Charge,
 }
 
+/// As many frames as somebody has asked for, and the first value that is in none.
+#[derive(Debug, Default)]
+struct Encoded {
+    frames: Vec<Frame>,
+    next: usize,
+}
+
+/// What a snapshot has for a member that was sent some frames of it.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Next {
+    Frame {
+        frame: Frame,
+        is_last: bool,
+    },
+    /// It was emptied: the member needs a newer one.
+    Emptied,
+}
+
 impl Snapshot {
-    pub(super) fn new(values: Vec<(Text, Text)>, charge: Charge) -> Self {
-        Self { values, frames: Default::default(), _charge: charge }
+    fn new(values: Vec<(Text, Text)>, share: &Share, charge: Charge) -> Self {
+        let content =
+            Content { values, encoded: Default::default(), share: share.clone(), _charge: charge };
+        Self(Mutex::new(Some(content)))
     }
 
-    /// One frame if the values fit, else as few as hold them; none for a room of no variables.
-    pub(crate) fn frames(&self, dialect: Dialect) -> &[Frame] {
+    /// The frame of this number, of one that has any.
+    pub(crate) fn next(&self, dialect: Dialect, number: usize) -> Next {
+        let mut content = self.0.lock();
+        content.as_mut().map_or(Next::Emptied, |content| content.next(dialect, number))
+    }
+}
+
+impl Emptied for Snapshot {
+    fn empty(&self) {
+        *self.0.lock() = None;
+    }
+}
+
+impl Content {
+    fn next(&mut self, dialect: Dialect, number: usize) -> Next {
+        let Self { values, encoded, share, .. } = self;
+        let encoded = &mut encoded[dialect.index()];
+        while encoded.frames.len() <= number {
+            let Some(frame) = encoded.encode(values, dialect) else { return Next::Emptied };
+            // A socket that is blocked keeps its frame, whatever becomes of the snapshot.
+            let mut charge = share.open();
+            charge.force(frame.bytes().len());
+            encoded.frames.push(frame.charged(charge));
+        }
+        let is_last = number + 1 == encoded.frames.len() && encoded.next == values.len();
+        Next::Frame { frame: encoded.frames[number].clone(), is_last }
+    }
+}
+
+impl Encoded {
+    /// As many of the values that are left as one frame holds; `None` if none is left.
+    fn encode(&mut self, values: &[(Text, Text)], dialect: Dialect) -> Option<Frame> {
         let most = match dialect {
             // Programs of its kind read once, and take what they get for all there is.
             Dialect::Scratch => SCRATCH_BYTES,
             Dialect::Spec | Dialect::Forkphorus2020 => FRAME_BYTES,
         };
-        self.frames[dialect.index()].get_or_init(|| {
-            let (mut frames, mut lines) = (Vec::new(), Lines::with_capacity(0));
-            for (name, value) in &self.values {
-                if lines.len() + wire::set_len(name.as_json(), value.as_json()) > most {
-                    let full = mem::replace(&mut lines, Lines::with_capacity(0));
-                    frames.extend(full.into_frame());
-                }
-                lines.push_set(dialect, name, value);
+        let mut lines = Lines::with_capacity(0);
+        for (name, value) in values.get(self.next..).unwrap_or_default() {
+            let len = lines.len() + wire::set_len(name.as_json(), value.as_json());
+            if lines.len() > 0 && len > most {
+                break;
             }
-            frames.extend(lines.into_frame());
-            frames
-        })
+            lines.push_set(dialect, name, value);
+            self.next += 1;
+        }
+        lines.into_frame()
+    }
+}
+
+/// The snapshots of a room that its members are being sent.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    /// The newest, and whether a write has made it old.
+    newest: Weak<Snapshot>,
+    is_old: bool,
+    made: Option<Instant>,
+    limit: usize,
+    held: Backlog<Snapshot>,
+}
+
+impl Snapshots {
+    /// Slow readers hold up so many bytes at most; over it the oldest are emptied.
+    pub(super) fn new(limit: usize) -> Self {
+        let held = Backlog::new(limit);
+        Self { newest: Weak::new(), is_old: true, made: None, limit, held }
+    }
+
+    /// To be called when a value has changed.
+    pub(super) fn outdate(&mut self) {
+        self.is_old = true;
+    }
+
+    /// All values as they are now; `None` if the room is to wait with it, because there is no memory,
+    /// or the last one of a large room was made a moment ago.
+    pub(super) fn take(
+        &mut self,
+        values: impl FnOnce() -> Vec<(Text, Text)>,
+        bytes: usize,
+        share: &Share,
+        now: Instant,
+    ) -> Option<Arc<Snapshot>> {
+        if !self.is_old
+            && let Some(newest) = self.newest.upgrade()
+        {
+            return Some(newest);
+        }
+        let is_soon = self.made.is_some_and(|made| now < made + PAUSE);
+        if bytes > LARGE && is_soon {
+            return None;
+        }
+        // What blocked sockets keep of earlier ones counts too.
+        if share.used() > bytes + 2 * self.limit {
+            self.held.clear();
+            self.is_old = true;
+            if share.used() > bytes + 2 * self.limit {
+                return None;
+            }
+        }
+        let snapshot = Arc::new(Snapshot::new(values(), share, share.charge(bytes)?));
+        self.held.push(&snapshot, bytes);
+        (self.newest, self.is_old, self.made) = (Arc::downgrade(&snapshot), false, Some(now));
+        Some(snapshot)
     }
 }
 
@@ -53,8 +172,16 @@ mod tests {
     fn frames(dialect: Dialect, values: &[(&str, usize)]) -> Vec<usize> {
         let text = |plain: &str| Json::from_plain(plain).to_text();
         let values = values.iter().map(|(n, len)| (text(n), text(&"v".repeat(*len)))).collect();
-        let snapshot = Snapshot::new(values, Budget::new(0).open());
-        snapshot.frames(dialect).iter().map(|frame| frame.as_text().split('\n').count()).collect()
+        let share = Budget::new(0).share();
+        let snapshot = Snapshot::new(values, &share, share.open());
+        let mut lines = Vec::new();
+        while let Next::Frame { frame, is_last } = snapshot.next(dialect, lines.len()) {
+            lines.push(frame.as_text().split('\n').count());
+            if is_last {
+                break;
+            }
+        }
+        lines
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Knows neither sockets nor clocks: the time is handed in.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,16 +20,16 @@ use super::{
     members::{MemberId, Members},
     replica::Replica,
     session_handle::SessionHandle,
-    snapshot::Snapshot,
+    snapshot::{Snapshot, Snapshots},
     unsaved::Unsaved,
-    variables::{self, Variables},
+    variables::Variables,
 };
 use crate::{
-    budget::{Budget, Charge},
-    limits::Limits,
+    budget::{Budget, Charge, Share},
+    limits::{self, Limits},
     policy::AnyPolicy,
     store::StoredSchema,
-    wire::{self, Dialect, Json, Text},
+    wire::Json,
 };
 
 /// Whether a room's variables are those of its creator.
@@ -110,7 +110,7 @@ pub(crate) enum Eviction {
 }
 
 /// What a room costs before it has variables: its channel, maps and locks.
-const ROOM_COST: usize = 3_000;
+pub(super) const ROOM_COST: usize = 3_000;
 
 #[derive(Debug)]
 pub(crate) struct State {
@@ -119,6 +119,8 @@ pub(crate) struct State {
     /// Which names the room may get.
     pub(super) schema: StoredSchema,
     pub(super) max_members: usize,
+    /// Of names and values.
+    pub(super) max_bytes: usize,
     pub(super) is_locked: bool,
     /// The number of the broker's revision at which everyone was put out last.
     pub(super) closed: u64,
@@ -129,11 +131,10 @@ pub(crate) struct State {
     pub(super) position: u64,
     pub(super) broadcast: Broadcast,
     pub(super) settle: Settle,
-    /// The snapshot that somebody is being sent, for the next who needs it, until a write makes it
-    /// old.
-    pub(super) snapshot: Weak<Snapshot>,
+    pub(super) snapshots: Snapshots,
     pub(super) charge: Charge,
-    pub(super) budget: Budget,
+    /// What the room has of the registry's budget: values, batches, snapshots.
+    pub(super) share: Share,
     /// Where there is a store.
     pub(super) unsaved: Option<Unsaved>,
     /// If the order is a broker's.
@@ -175,20 +176,22 @@ impl State {
         };
         let initial = initial.unwrap_or_default();
         let cost =
-            |(name, value): &(Json<'_>, Json<'_>)| variables::cost(name.as_json(), value.as_json());
+            |(name, value): &(Json<'_>, Json<'_>)| limits::cost(name.as_json(), value.as_json());
+        let share = budget.share();
         let charge =
-            budget.charge(ROOM_COST + id.len() + initial.iter().map(cost).sum::<usize>())?;
+            share.charge(ROOM_COST + id.len() + initial.iter().map(cost).sum::<usize>())?;
         let mut variables = Variables::new(id);
         for (name, value) in initial {
             variables.insert(name.to_text(), value.to_text(), now);
         }
         let limits = &rules.limits;
-        let broadcast = Broadcast::new(rules, budget, now);
+        let broadcast = Broadcast::new(rules, &share, now);
         Some(Self {
             id: id.clone(),
             observers: Observers::new(id.clone(), watchers),
             schema,
             max_members: limits.members_per_room,
+            max_bytes: limits.room_bytes,
             is_locked: false,
             closed: 0,
             rules: rules.clone(),
@@ -197,12 +200,12 @@ impl State {
             position: 0,
             broadcast,
             settle: Settle::new(rules.settle),
-            snapshot: Weak::new(),
+            snapshots: Snapshots::new(rules.limits.backlog_bytes),
             charge,
-            budget: budget.clone(),
             unsaved: rules.is_stored.then(Unsaved::default),
             replica: None,
-            history: (rules.history > 0).then(|| History::new(rules.history, budget.open())),
+            history: (rules.history > 0).then(|| History::new(rules.history, share.open())),
+            share,
             activity: Activity::default(),
             alarm: None,
             life: Life::Vacant(now),
@@ -219,33 +222,19 @@ impl State {
         Start { receiver: self.broadcast.subscribe(), position: self.position, snapshot: None }
     }
 
-    /// A fresh start for a member that lagged; `None` where the budget has no snapshot now, or the
-    /// member is none any more.
-    pub(crate) fn resync(&mut self, id: MemberId) -> Option<Start> {
-        let dialect = self.members.get_mut(id)?.dialect;
-        let snapshot = self.snapshot(dialect)?;
+    /// A fresh start for a member that has just come or lagged; `None` if the room has no snapshot for
+    /// it now, or the member is none any more.
+    pub(crate) fn resync(&mut self, id: MemberId, now: Instant) -> Option<Start> {
+        self.members.get(id)?;
+        let Self { variables, snapshots, share, .. } = self;
+        let snapshot = match variables.len() {
+            0 => None,
+            _ => Some(snapshots.take(|| variables.values(), variables.sets_len(), share, now)?),
+        };
         let member = self.members.get_mut(id)?;
         self.position += 1;
         member.snapshot = self.position;
-        Some(Start { snapshot: Some(snapshot), ..self.start() })
-    }
-
-    /// All values, for a member that speaks this dialect.
-    pub(super) fn snapshot(&mut self, dialect: Dialect) -> Option<Arc<Snapshot>> {
-        let is_new = !self.members.speak(dialect);
-        if let Some(snapshot) = self.snapshot.upgrade()
-            && !is_new
-        {
-            return Some(snapshot);
-        }
-        let values = self.variables.values();
-        // The texts, which may be overwritten while it is sent, and their encodings.
-        let copies = 1 + self.members.dialects() + usize::from(is_new);
-        let len = |(name, value): &(Text, Text)| wire::set_len(name.as_json(), value.as_json());
-        let cost = copies * values.iter().map(len).sum::<usize>();
-        let snapshot = Arc::new(Snapshot::new(values, self.budget.charge(cost)?));
-        self.snapshot = Arc::downgrade(&snapshot);
-        Some(snapshot)
+        Some(Start { snapshot, ..self.start() })
     }
 
     /// Removes a member.
@@ -316,7 +305,7 @@ impl State {
         self.history = None;
         self.settle.clear();
         self.broadcast.clear();
-        self.charge = self.budget.open();
+        self.charge = self.share.open();
     }
 
     pub(crate) fn is_vacant(&self) -> bool {

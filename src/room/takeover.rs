@@ -25,8 +25,13 @@ pub(crate) struct Outlived {
 }
 
 impl Outlived {
+    #[cfg(all(test, not(shuttle)))]
+    pub(super) fn alone(handle: Arc<SessionHandle>, asked: Instant) -> Self {
+        Self { holders: vec![Holder { member: MemberId(1), handle }], asked }
+    }
+
     /// Whether this session is among them, and still silent.
-    fn has(&self, handle: &Arc<SessionHandle>) -> bool {
+    pub(super) fn has(&self, handle: &Arc<SessionHandle>) -> bool {
         let is_it = |holder: &Holder| Arc::ptr_eq(&holder.handle, handle);
         self.holders.iter().any(is_it) && handle.is_silent(self.asked)
     }

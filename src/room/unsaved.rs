@@ -144,3 +144,30 @@ impl State {
         self.vacate(now);
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::{sync::Arc, time::Instant};
+
+    use super::*;
+    use crate::{
+        budget::Budget,
+        room::{Eviction, Rules},
+    };
+
+    #[test]
+    fn what_is_under_way_is_not_saved_yet() {
+        let now = Instant::now();
+        let rules = Arc::new(Rules { is_stored: true, ..Rules::new(now) });
+        let (id, budget) = ("room".into(), Budget::new(usize::MAX));
+        let state = State::new(&rules, &id, None, &budget, &Arc::default(), now);
+        let mut state = state.expect("there is memory");
+        state.touch();
+        let (_, taken) = state.take_unsaved(0).expect("it was used");
+        assert_eq!(state.evict(now), Eviction::Unsaved);
+        assert!(state.saved(taken, false), "it is to be tried again");
+        let (_, taken) = state.take_unsaved(0).expect("it failed");
+        assert!(!state.saved(taken, true));
+        assert_eq!(state.evict(now), Eviction::Evicted);
+    }
+}

@@ -9,10 +9,10 @@ use std::{
 use indexmap::IndexMap;
 
 use super::members::MemberId;
-use crate::wire::{Json, Text};
-
-/// What a variable costs beside its name and value: the map's entry and two allocations.
-const OVERHEAD: usize = 200;
+use crate::{
+    limits::cost,
+    wire::{self, Json, Text},
+};
 
 /// What a handshake's JSON costs beside room and variables: its field names and a username.
 const HANDSHAKE_OVERHEAD: usize = 256;
@@ -202,14 +202,14 @@ impl Variables {
     }
 
     /// Names and values, in the order in which the variables were created.
+    /// About how many bytes all of them take as sets.
+    pub(super) fn sets_len(&self) -> usize {
+        self.handshake + self.map.len() * wire::set_len("", "")
+    }
+
     pub(super) fn values(&self) -> Vec<(Text, Text)> {
         self.map.iter().map(|(name, variable)| (name.clone(), variable.value.clone())).collect()
     }
-}
-
-/// What a variable counts in the budget.
-pub(super) fn cost(name: &str, value: &str) -> usize {
-    OVERHEAD + name.len() + value.len()
 }
 
 fn entry_len(name: &str, value: &str) -> usize {

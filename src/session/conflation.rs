@@ -37,6 +37,8 @@ pub(crate) struct Conflation {
     /// By name, in the order in which they were written last.
     held: IndexMap<Json<'static>, Held>,
     charge: Charge,
+    /// How many refused writes are held.
+    most: usize,
 }
 
 #[derive(Debug)]
@@ -53,7 +55,8 @@ impl Conflation {
         Self {
             rate: Bucket::new(limits.messages_per_second, limits.message_burst, now),
             held: IndexMap::new(),
-            charge: budget.open(),
+            charge: budget.share().open(),
+            most: limits.variables_per_room,
         }
     }
 
@@ -85,14 +88,15 @@ impl Conflation {
     /// if the budget does not have the bytes.
     #[must_use]
     pub(crate) fn hold(&mut self, write: &Submission<'_>, outlook: Outlook) -> bool {
-        let refused = matches!(outlook, Outlook::Refused | Outlook::Ignored);
+        let refused = outlook == Outlook::Refused;
         if refused && let Some(earlier) = self.held.get_mut(write.name.as_json()) {
             // The value that the room would have had without the refused one still counts. It keeps
             // its place, so that the bases of what leaves never go back.
             earlier.heals = true;
             return true;
         }
-        if outlook == Outlook::Ignored {
+        // More names than a room has are no game's: of those, the client is told nothing.
+        if refused && self.held.len() >= self.most {
             return true;
         }
         let name = write.name.clone().into_owned();
@@ -193,9 +197,8 @@ mod tests {
         let mut conflation = conflation(1, &budget, now);
         assert!(conflation.hold(&write("x", Some("1"), 3), Outlook::Known));
         // The room does not know x yet.
-        assert!(conflation.hold(&write("x", None, 4), Outlook::Ignored));
+        assert!(conflation.hold(&write("x", None, 4), Outlook::Refused));
         assert!(conflation.hold(&write("y", Some("long"), 4), Outlook::Refused));
-        assert!(conflation.hold(&write("z", None, 4), Outlook::Ignored));
         assert_eq!(
             conflation.release(now),
             [write("x", Some("1"), 3), write("x", None, 3), write("y", None, 4)]

@@ -9,6 +9,7 @@ use tungstenite::protocol::frame::{
 };
 
 use super::{Dialect, Text};
+use crate::budget::Charge;
 
 /// A header's place in front of a text: the longest that an unmasked frame has.
 const PLACE: usize = 10;
@@ -45,6 +46,11 @@ impl Frame {
         &self.0
     }
 
+    /// Keeps a charge for as long as there is a copy of the frame.
+    pub(crate) fn charged(self, charge: Charge) -> Self {
+        Self(Bytes::from_owner(Charged { bytes: self.0, _charge: charge }))
+    }
+
     /// The text that is in it.
     pub(crate) fn as_text(&self) -> &str {
         let header = match self.0.get(1) {
@@ -54,6 +60,18 @@ impl Frame {
         };
         // Looked at again, as only `unsafe` could do without.
         self.0.get(header..).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+    }
+}
+
+/// The bytes of a frame, and what they cost.
+struct Charged {
+    bytes: Bytes,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

@@ -96,7 +96,10 @@ mod tests {
 
         fn join(&mut self) -> MemberId {
             let newcomer = Newcomer::guest(Dialect::Scratch, None, self.now);
-            self.state.join(newcomer, self.now).expect("there is a place").id
+            let id = self.state.join(newcomer, self.now).expect("there is a place").id;
+            // As its outbox does.
+            self.state.resync(id, self.now).expect("there is memory");
+            id
         }
 
         /// A write of a member that has proven nothing of what it has seen; whether it is contested.
@@ -113,7 +116,7 @@ mod tests {
         let mut room = Room::new(false);
         let ann = room.join();
         room.state.position = 5;
-        let informed = room.state.resync(ann).expect("there is memory");
+        let informed = room.state.resync(ann, room.now).expect("there is memory");
         assert_eq!(informed.position, 6);
         assert!(!room.write(ann, "1") && !room.write(ann, "2"));
         let ben = room.join();
@@ -135,9 +138,9 @@ mod tests {
         room.state.correct(ben, &name, room.now);
         assert!(!room.write(ben, "2"), "the newest is the correction");
         assert!(room.write(ben, "3") && !room.write(ben, "2"));
-        room.state.resync(ann);
+        room.state.resync(ann, room.now);
         assert!(!room.write(ann, "2") && room.write(ann, "4"), "the snapshot has 2");
-        room.state.resync(ann);
+        room.state.resync(ann, room.now);
         assert!(room.write(ann, "2") && !room.write(ann, "4"), "and this one 4");
     }
 

@@ -30,7 +30,7 @@ impl State {
         pace: Pace,
         now: Instant,
     ) {
-        let charge = self.budget.open();
+        let charge = self.share.open();
         self.replica = Some(Replica::new(node, there, pace, charge, now));
         self.adopt_settings(there.room, now);
         self.closed = there.room.closed;

@@ -371,3 +371,32 @@ impl Pending {
         [self.entries.len(), self.sent.len(), self.leaves.len()]
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::{budget::Budget, wire::Json};
+
+    fn write(value: &str, creates: bool) -> PendingWrite {
+        let text = |plain: &str| Json::from_plain(plain).to_text();
+        let (name, value) = (text("x"), Some(text(value)));
+        PendingWrite { author: None, name, value, creates, is_more: false }
+    }
+
+    #[test]
+    fn the_latest_value_still_creates_and_costs_what_it_is() {
+        let budget = Budget::new(usize::MAX);
+        let mut pending = Pending::new(budget.share().open());
+        assert!(pending.submit(write("a longer one", true), true));
+        assert!(pending.submit(write("1", false), true));
+        assert_eq!(budget.used(), write("1", true).cost());
+        let (mut numbered, most) = (7, 128);
+        let (_, request) = pending.take(&mut numbered, most, true).expect("a write waits");
+        let value = Some("1".to_owned());
+        let writes = vec![RelayWrite { name: "x".into(), value, creates: true }];
+        assert_eq!(request, RelayRequest::Write { first: 8, most, writes });
+        // What is in the order costs its variable's bytes, and no others.
+        assert!(matches!(pending.came_back(8), Some((8, Sent::Write(_)))));
+        assert_eq!(budget.used(), 0);
+    }
+}

@@ -1,0 +1,71 @@
+//! What happens when there is no memory for a write: empty rooms go, and the host is told.
+
+use std::{
+    cmp::Reverse,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tracing::warn;
+
+use super::Inner;
+use crate::metrics;
+
+/// When the host was told last, and when empty rooms were looked for.
+#[derive(Debug, Default)]
+pub(super) struct Shortage {
+    told: Mutex<Option<Instant>>,
+    looked: Mutex<Option<Instant>>,
+}
+
+/// The least time between two warnings, and between two looks at all empty rooms.
+const TELL: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Whether it is time again.
+fn is_due(last: &Mutex<Option<Instant>>, pause: Duration, now: Instant) -> bool {
+    let mut last = last.lock();
+    let is_due = last.is_none_or(|last| now >= last + pause);
+    if is_due {
+        *last = Some(now);
+    }
+    is_due
+}
+
+impl Inner {
+    /// Forgets empty rooms, the largest and least used first, until a sixteenth of the budget is free;
+    /// false if nothing was freed.
+    pub(super) fn make_memory(self: &Arc<Self>) -> bool {
+        let now = tokio::time::Instant::now().into_std();
+        metrics::starved();
+        let limit = self.rules.limits.state_bytes;
+        if is_due(&self.shortage.told, TELL, now) {
+            let used = self.budget.used();
+            warn!(used, limit, "no memory for a write: see Limits::state_bytes");
+        }
+        if !is_due(&self.shortage.looked, LOOK, now) {
+            return false;
+        }
+        let weight = |since: Instant, bytes: usize| {
+            let idle = now.saturating_duration_since(since).as_secs() as usize;
+            bytes.saturating_mul(idle + 1)
+        };
+        let mut vacant: Vec<_> = self.evictions.rooms().into_iter().collect();
+        vacant.sort_by_cached_key(|(since, room)| Reverse(weight(*since, room.bytes())));
+        let before = self.budget.used();
+        for (since, room) in vacant {
+            if self.budget.used() + limit / 16 <= before.min(limit) {
+                break;
+            }
+            self.evict(since, &room);
+        }
+        if let Some(persister) = &self.persister
+            && self.budget.used() >= before
+        {
+            // Those that the store does not have yet can go then.
+            persister.hurry();
+        }
+        self.budget.used() < before
+    }
+}
