@@ -97,9 +97,9 @@ limits! {
     messages_per_second: u32 = 1_000;
     /// Sets that one client may write at once after a pause; each is kept. Default 2,000.
     message_burst: u32 = 2_000;
-    /// Bytes a second that are read from one client: its frames, 64 more for each of them, and what
-    /// is sent back to heal its view. Default 1 MiB; 0 is no limit. Over it reading pauses: TCP slows
-    /// the sender down and nothing is lost.
+    /// Bytes a second that are read from one client, whatever they are and also before its handshake
+    /// and behind its close, 64 more for each frame, and what is sent back to heal its view. Default
+    /// 1 MiB; 0 is no limit. Over it reading pauses: TCP slows the sender down and nothing is lost.
     bytes_per_second: u32 = 1024 * 1024;
     /// Bytes that one client may send at once after a pause. Default 4 MiB.
     byte_burst: u32 = 4 * 1024 * 1024;

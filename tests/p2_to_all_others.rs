@@ -36,6 +36,9 @@ async fn a_set_reaches_a_hundred_members() {
     for n in 0..100 {
         members.push(server.join("room", &format!("p{n}"), &[("x", "0")]).await);
     }
+    for member in &mut members[1..] {
+        member.until("x", "0").await;
+    }
     members[0].set("x", "1").await;
     for member in &mut members[1..] {
         member.until("x", "1").await;

@@ -7,12 +7,13 @@ mod common;
 
 use std::{collections::HashMap, time::Duration};
 
-use axum_cloud_variables::{Dialect, RoomRegistry};
+use axum_cloud_variables::{Dialect, Limits, RoomRegistry};
 use common::{Client, Process, Server, count, unlimited_rate, within};
 use futures_util::{SinkExt, future::join_all};
 use tokio::{
+    io::AsyncWriteExt,
     sync::Mutex,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 /// Each has the machine for itself, because it is about time.
@@ -169,6 +170,50 @@ async fn the_last_values_arrive_of_a_client_that_leaves_at_once() {
             }
         }
     }
+}
+
+/// Frames of nothing count, and what comes behind a close.
+#[tokio::test]
+async fn every_byte_counts_whatever_it_is() {
+    let limits = Limits::default().bytes_per_second(100_000).byte_burst(100_000);
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    for (name, closes) in [("ann", false), ("ben", true)] {
+        let mut client = server.connect().await;
+        client.handshake("room", name, &[("x", "")]).await;
+        client.sync().await;
+        let mut socket = client.into_socket();
+        if closes {
+            // The server closes, because a client sends no second handshake.
+            let text = common::handshake("room", name, &[("x", "")]);
+            socket.write_all(&masked(0x81, text.as_bytes())).await.unwrap();
+        } else {
+            // The beginning of a message that never ends.
+            socket.write_all(&masked(0x01, b"{")).await.unwrap();
+        }
+        let flood = masked(0x00, b"").repeat(10_000);
+        // What the sockets between them hold is gone soon.
+        let (mut sent, began) = (0, Instant::now());
+        let mut early = 0;
+        while began.elapsed() < Duration::from_secs(3) {
+            let soon = timeout(Duration::from_millis(50), socket.write(&flood)).await;
+            match soon {
+                Ok(Ok(written)) => sent += written,
+                Ok(Err(_)) => break,
+                Err(_) => {}
+            }
+            if began.elapsed() < Duration::from_secs(1) {
+                early = sent;
+            }
+        }
+        assert!(sent - early < 1_500_000, "{} bytes in two seconds", sent - early);
+    }
+}
+
+/// A frame of a client.
+fn masked(start: u8, payload: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(payload.len()).unwrap();
+    assert!(len < 126);
+    [&[start, 0x80 | len, 0, 0, 0, 0], payload].concat()
 }
 
 /// A short message that is refused buys a long one.

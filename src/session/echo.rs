@@ -24,8 +24,8 @@ use crate::{
 /// Serves one connection.
 pub(crate) async fn echo(upgraded: Upgraded, message_bytes: usize) {
     let handle = Arc::new(SessionHandle::new(Instant::now().into_std()));
-    let socket = Arc::new(Socket::new(upgraded, &handle));
-    let limits = Limits::default().message_bytes(message_bytes);
+    let limits = Limits::default().message_bytes(message_bytes).bytes_per_second(0);
+    let socket = Arc::new(Socket::new(upgraded, &handle, &limits));
     let (budget, values) = (Budget::new(0), ScratchValues::default());
     let mut reader = Reader::new(&socket, &handle, &limits, &budget, values).await;
     let end = loop {

@@ -14,7 +14,6 @@ use tungstenite::{
 use super::{
     Submission,
     conflation::Conflation,
-    rate::Bucket,
     receipt::Receipt,
     socket::{Ear, Socket},
 };
@@ -56,8 +55,6 @@ const FRAME_COST: usize = 64;
 #[derive(Debug)]
 pub(super) struct Reader {
     stream: WebSocketStream<Ear>,
-    /// Over it reading pauses, because bytes are memory and work.
-    bytes: Bucket,
     /// Over the rate of messages writes are conflated, so that nobody falls behind.
     conflation: Conflation,
     /// What the client is told of its sets, if it asked for that.
@@ -87,11 +84,10 @@ impl Reader {
             .write_buffer_size(0)
             .max_message_size(Some(limits.message_bytes))
             .max_frame_size(Some(limits.message_bytes));
-        let ear = Ear(socket.clone());
+        let ear = Ear::new(socket);
         let now = now();
         Self {
             stream: WebSocketStream::from_raw_socket(ear, Role::Server, Some(config)).await,
-            bytes: Bucket::new(limits.bytes_per_second, limits.byte_burst, now),
             conflation: Conflation::new(limits, budget, now),
             receipt: None,
             handle: handle.clone(),
@@ -144,9 +140,6 @@ impl Reader {
             if let Some(text) = self.text().await? {
                 return Ok(text);
             }
-            if let Some(until) = self.paused_until() {
-                self.pause(until).await;
-            }
         }
     }
 
@@ -158,7 +151,7 @@ impl Reader {
         if !matches!(message, Message::Close(_)) {
             self.handle.heard(now);
         }
-        self.bytes.take(FRAME_COST + message.len(), now);
+        self.socket.pay(FRAME_COST);
         match message {
             Message::Text(text) => return Ok(Some(text)),
             Message::Pong(payload) => {
@@ -181,12 +174,6 @@ impl Reader {
             Message::Ping(_) | Message::Close(_) | Message::Frame(_) => {}
         }
         Ok(None)
-    }
-
-    /// Until when the rate of bytes has reading pause, if it does.
-    fn paused_until(&mut self) -> Option<Instant> {
-        let now = now();
-        Some(self.bytes.has(0, now)).filter(|until| *until > now)
     }
 
     async fn pause(&self, until: Instant) {
@@ -253,7 +240,7 @@ impl Reader {
 
     /// Waits while the rate of bytes has reading pause; what is held and due leaves meanwhile.
     async fn rest(&mut self, membership: &Membership) -> Result<(), End> {
-        while let Some(until) = self.paused_until() {
+        while let Some(until) = self.socket.paused_until() {
             match self.due().filter(|due| *due < until) {
                 Some(due) => {
                     self.pause(due).await;
@@ -332,7 +319,7 @@ impl Reader {
     fn submit(&mut self, membership: &Membership, write: &Submission<'_>) -> Result<(), End> {
         let healed = membership.write(write).map_err(|error| self.end(error))?;
         // Otherwise a short message would buy a long one.
-        self.bytes.take(healed, now());
+        self.socket.pay(healed);
         Ok(())
     }
 

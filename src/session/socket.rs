@@ -1,19 +1,27 @@
 //! The socket of a connection: read by its session, written by its session and its room.
 
 use std::{
+    future::Future,
     io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
+    time::Instant,
 };
 
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep_until},
+};
 
-use super::{Writer, writer::Flow};
-use crate::room::{Outlet, SessionHandle};
+use super::{Writer, rate::Bucket, writer::Flow};
+use crate::{
+    limits::Limits,
+    room::{Outlet, SessionHandle},
+};
 
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -26,11 +34,15 @@ pub(super) struct Socket {
 struct Shared {
     io: TokioIo<Upgraded>,
     writer: Writer,
+    /// The rate of all bytes that are read, whatever they are: before the handshake, of control frames
+    /// and fragments, and after the close.
+    bytes: Bucket,
 }
 
 impl Socket {
-    pub(super) fn new(upgraded: Upgraded, handle: &Arc<SessionHandle>) -> Self {
-        let shared = Shared { io: TokioIo::new(upgraded), writer: Writer::default() };
+    pub(super) fn new(upgraded: Upgraded, handle: &Arc<SessionHandle>, limits: &Limits) -> Self {
+        let bytes = Bucket::new(limits.bytes_per_second, limits.byte_burst, now());
+        let shared = Shared { io: TokioIo::new(upgraded), writer: Writer::default(), bytes };
         Self { handle: handle.clone(), shared: Mutex::new(shared) }
     }
 
@@ -41,7 +53,7 @@ impl Socket {
 
     /// Writes; the task is woken when it can go on.
     pub(super) fn write(&self, cx: &mut Context<'_>) -> Flow {
-        let Shared { io, writer } = &mut *self.shared.lock();
+        let Shared { io, writer, .. } = &mut *self.shared.lock();
         writer.write(io, cx)
     }
 
@@ -53,15 +65,31 @@ impl Socket {
         }
     }
 
-    /// Reads and forgets what comes, until the other side has ended. Ready then.
+    /// Counts bytes towards the rate that were not read here.
+    pub(super) fn pay(&self, count: usize) {
+        self.shared.lock().bytes.take(count, now());
+    }
+
+    /// Until when the rate has reading pause, if it does.
+    pub(super) fn paused_until(&self) -> Option<Instant> {
+        let now = now();
+        Some(self.shared.lock().bytes.has(0, now)).filter(|until| *until > now)
+    }
+
+    /// Reads and forgets what comes, until the other side has ended, at the rate. Ready then. To be
+    /// called under a timeout: over the rate nothing wakes the task.
     pub(super) fn poll_forget(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut bytes = [0; 1024];
         loop {
+            if self.paused_until().is_some() {
+                return Poll::Pending;
+            }
             let mut buffer = ReadBuf::new(&mut bytes);
             let read = Pin::new(&mut self.shared.lock().io).poll_read(cx, &mut buffer);
             if ready!(read).is_err() || buffer.filled().is_empty() {
                 return Poll::Ready(());
             }
+            self.pay(buffer.filled().len());
         }
     }
 
@@ -72,14 +100,14 @@ impl Socket {
 
     /// Ready when a blocked socket that had taken so much has taken more.
     pub(super) fn poll_progress(&self, written: u64, cx: &mut Context<'_>) -> Poll<()> {
-        let Shared { io, writer } = &mut *self.shared.lock();
+        let Shared { io, writer, .. } = &mut *self.shared.lock();
         let is_blocked = writer.resume(io, cx) == Flow::Blocked;
         if is_blocked && writer.written() == written { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// Writes as far as the socket takes it at once, and leaves the rest to the session.
     fn write_at_once(&self) {
-        let Shared { io, writer } = &mut *self.shared.lock();
+        let Shared { io, writer, .. } = &mut *self.shared.lock();
         // Where it flows not, its session is at it already.
         let flows = writer.flow() == Flow::Open;
         if flows && writer.write(io, &mut Context::from_waker(Waker::noop())) != Flow::Open {
@@ -101,7 +129,34 @@ impl Outlet for Socket {
 
 /// What the WebSocket layer reads from, and writes its replies to.
 #[derive(Debug)]
-pub(super) struct Ear(pub(super) Arc<Socket>);
+pub(super) struct Ear {
+    socket: Arc<Socket>,
+    /// Until the rate lets it read on.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Ear {
+    pub(super) fn new(socket: &Arc<Socket>) -> Self {
+        Self { socket: socket.clone(), pause: None }
+    }
+
+    /// Ready when the rate lets it read.
+    fn poll_rate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(until) = self.socket.paused_until() {
+            // Boxed, because few members ever pause: the others need no place for it.
+            let pause = self.pause.get_or_insert_with(|| Box::pin(sleep_until(until.into())));
+            self.socket.handle.pause(true);
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        if self.socket.handle.is_paused() {
+            // It could not be heard meanwhile.
+            self.socket.handle.pause(false);
+            self.socket.handle.heard(now());
+        }
+        Poll::Ready(())
+    }
+}
 
 impl AsyncRead for Ear {
     fn poll_read(
@@ -109,10 +164,18 @@ impl AsyncRead for Ear {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Shared { io, writer } = &mut *self.0.shared.lock();
-        // Before the handshake nobody else does.
-        writer.resume(io, cx);
-        Pin::new(io).poll_read(cx, buffer)
+        let ear = self.get_mut();
+        {
+            let Shared { io, writer, .. } = &mut *ear.socket.shared.lock();
+            // Before the handshake nobody else does.
+            writer.resume(io, cx);
+        }
+        ready!(ear.poll_rate(cx));
+        let before = buffer.filled().len();
+        let Shared { io, bytes, .. } = &mut *ear.socket.shared.lock();
+        ready!(Pin::new(io).poll_read(cx, buffer))?;
+        bytes.take(buffer.filled().len() - before, now());
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -122,9 +185,9 @@ impl AsyncWrite for Ear {
         _: &mut Context<'_>,
         frame: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.0.with(|writer| writer.reply(frame));
+        self.socket.with(|writer| writer.reply(frame));
         // The answer to a close is not flushed.
-        self.0.write_at_once();
+        self.socket.write_at_once();
         Poll::Ready(Ok(frame.len()))
     }
 
@@ -133,7 +196,11 @@ impl AsyncWrite for Ear {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.0.poll_written(cx));
+        ready!(self.socket.poll_written(cx));
         Poll::Ready(Ok(()))
     }
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

@@ -88,6 +88,14 @@ impl Client {
         self.send(&message.to_string()).await;
     }
 
+    /// The socket below, for what no client sends.
+    pub fn into_socket(self) -> TcpStream {
+        match self.socket.into_inner() {
+            MaybeTlsStream::Plain(stream) => stream,
+            _ => panic!("no TLS here"),
+        }
+    }
+
     pub async fn send(&mut self, text: &str) {
         self.socket.send(Message::text(text)).await.unwrap();
     }
