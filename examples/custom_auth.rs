@@ -13,10 +13,9 @@ use axum::{
     middleware::{self, Next},
     response::{Html, IntoResponse, Redirect, Response},
     routing::{get, post},
-    serve::ListenerExt,
 };
 use axum_cloud_variables::{
-    CloseCode, Creators, Identity, Policy, Rights, RoomRegistry, Schema, Verdict, Write,
+    CloseCode, Creators, Identity, Policy, Rights, RoomRegistry, Schema, Verdict, Write, serve,
 };
 use axum_login::{AuthManagerLayerBuilder, AuthUser, AuthnBackend, UserId};
 use clap::Parser;
@@ -137,7 +136,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_state(rooms);
     let listener = TcpListener::bind(listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    axum::serve(listener.tap_io(|stream| _ = stream.set_nodelay(true)), app).await?;
+    serve(listener, app).await?;
     Ok(())
 }
 

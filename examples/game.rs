@@ -3,7 +3,7 @@
 //! The host says who may play, by an [`Identity`] that its auth layer puts into requests. As whom
 //! they play, each tab asks by itself: two tabs of one login are two players.
 
-use std::{error::Error, net::SocketAddr, time::Duration};
+use std::{error::Error, net::SocketAddr};
 
 use axum::{
     Form, Router,
@@ -12,9 +12,8 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Redirect, Response},
     routing::{get_service, post},
-    serve::ListenerExt,
 };
-use axum_cloud_variables::{Identity, Limits, RoomRegistry, Schema};
+use axum_cloud_variables::{Identity, Limits, RoomRegistry, Schema, serve};
 use axum_extra::extract::{
     SignedCookieJar,
     cookie::{Cookie, Key, SameSite},
@@ -24,7 +23,6 @@ use serde::Deserialize;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    time::sleep,
 };
 use tower_http::services::{ServeDir, ServeFile};
 
@@ -73,9 +71,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_state(secret);
     let listener = TcpListener::bind(listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    // Without TCP_NODELAY a small frame may wait for the answer to the one before.
-    let listener = listener.tap_io(|stream| _ = stream.set_nodelay(true));
-    axum::serve(listener, app).with_graceful_shutdown(drain(rooms)).await?;
+    serve(listener, app).shutdown_on(&rooms, stop()).await?;
     Ok(())
 }
 
@@ -131,17 +127,11 @@ fn redirect(path: &str, query: Option<&str>) -> Redirect {
     }
 }
 
-/// Ends when every session has been closed after SIGTERM or ctrl-c.
-async fn drain(rooms: RoomRegistry) {
+/// Ends with SIGTERM or ctrl-c.
+async fn stop() {
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be watched");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
-    rooms.shutdown(Duration::from_secs(10)).await;
-    // axum waits for requests under way; one that never ends must not keep us.
-    tokio::spawn(async {
-        sleep(Duration::from_secs(5)).await;
-        std::process::exit(0);
-    });
 }

@@ -5,9 +5,10 @@
 
 use std::{error::Error, net::SocketAddr, time::Duration};
 
-use axum::{Router, response::Html, routing::get, serve::ListenerExt};
+use axum::{Router, response::Html, routing::get};
 use axum_cloud_variables::{
     Policy, Rights, Room, RoomError, RoomEvent, RoomRegistry, Schema, SetError, Verdict, Write,
+    serve,
 };
 use clap::Parser;
 use tokio::{
@@ -86,13 +87,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .merge(rooms.mount("/cloud"));
     let listener = TcpListener::bind(args.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    let listener = listener.tap_io(|stream| _ = stream.set_nodelay(true));
-    axum::serve(listener, app)
-        .with_graceful_shutdown(async move {
-            tokio::signal::ctrl_c().await.ok();
-            rooms.shutdown(Duration::from_secs(5)).await;
-        })
-        .await?;
+    let stop = async { _ = tokio::signal::ctrl_c().await };
+    serve(listener, app).shutdown_on(&rooms, stop).await?;
     Ok(())
 }
 

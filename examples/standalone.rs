@@ -12,7 +12,6 @@ use axum::{
     middleware::{self, Next},
     response::IntoResponse,
     routing::get,
-    serve::ListenerExt,
 };
 use axum_cloud_variables::{
     Limits, Origins, RedbStore, RedisRelay, RelayError, RoomRegistry, ScratchFraming,
@@ -27,7 +26,6 @@ use tokio::{
     io::{BufReader, BufWriter},
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    time::sleep,
 };
 use tower_http::services::ServeDir;
 
@@ -175,8 +173,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
     println!("listening on http://{}", listener.local_addr()?);
-    let listener = listener.tap_io(|stream| _ = stream.set_nodelay(true));
-    axum::serve(listener, app).with_graceful_shutdown(drain(rooms)).await?;
+    axum_cloud_variables::serve(listener, app).shutdown_on(&rooms, stop()).await?;
     Ok(())
 }
 
@@ -206,7 +203,7 @@ fn metrics(rooms: &RoomRegistry) -> Result<Router, Box<dyn Error>> {
     let upkeep = prometheus.clone();
     tokio::spawn(async move {
         loop {
-            sleep(Duration::from_secs(5)).await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
             upkeep.run_upkeep();
         }
     });
@@ -282,17 +279,11 @@ fn registry(args: &Args) -> Result<RoomRegistry, Box<dyn Error>> {
         .build()?)
 }
 
-/// Ends when every session has been closed after SIGTERM or ctrl-c.
-async fn drain(rooms: RoomRegistry) {
+/// Ends with SIGTERM or ctrl-c.
+async fn stop() {
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be watched");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
-    rooms.shutdown(Duration::from_secs(10)).await;
-    // axum waits for requests under way; one that never ends must not keep us.
-    tokio::spawn(async {
-        sleep(Duration::from_secs(5)).await;
-        std::process::exit(0);
-    });
 }

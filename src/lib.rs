@@ -20,6 +20,7 @@ mod policy;
 mod registry;
 mod relay;
 mod room;
+mod serve;
 mod session;
 mod store;
 mod sync;
@@ -46,6 +47,7 @@ pub use relay::{
 pub use room::{
     Activity, Events, MemberId, MemberInfo, PastWrite, RoomEvent, RoomSummary, Schema, SetError,
 };
+pub use serve::{Serve, serve};
 #[cfg(feature = "redb")]
 pub use store::RedbStore;
 pub use store::{Change, RoomStore, StoreError, StoredRoom, StoredSchema};

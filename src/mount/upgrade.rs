@@ -3,7 +3,7 @@
 use axum::{
     body::Body,
     extract::{FromRequestParts, WebSocketUpgrade},
-    http::{HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderValue, StatusCode, Version, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use hyper::upgrade::OnUpgrade;
@@ -19,12 +19,13 @@ pub(crate) async fn accept(parts: &mut Parts) -> Result<(Response, OnUpgrade), R
     let checked = WebSocketUpgrade::from_request_parts(parts, &()).await;
     _ = checked.map_err(IntoResponse::into_response)?;
     let upgrade = upgrade.ok_or_else(|| StatusCode::UPGRADE_REQUIRED.into_response())?;
-    // Over HTTP/2 there is no key.
-    let Some(key) = parts.headers.get(header::SEC_WEBSOCKET_KEY) else {
+    // By the version, because a proxy may pass on a key that has no meaning there.
+    if parts.version == Version::HTTP_2 {
         return Ok((Response::new(Body::empty()), upgrade));
-    };
-    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()));
-    let accept = accept.map_err(|_| StatusCode::BAD_REQUEST.into_response())?;
+    }
+    let key = parts.headers.get(header::SEC_WEBSOCKET_KEY);
+    let accept = key.and_then(|key| HeaderValue::try_from(derive_accept_key(key.as_bytes())).ok());
+    let accept = accept.ok_or_else(|| StatusCode::BAD_REQUEST.into_response())?;
     let headers = [
         (header::CONNECTION, HeaderValue::from_static("upgrade")),
         (header::UPGRADE, HeaderValue::from_static("websocket")),

@@ -1,0 +1,235 @@
+//! Serves an app with what [`axum::serve`] leaves to its host: times before the upgrade, options of the
+//! sockets, open files, and an end in the right order.
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture, pending},
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, extract::ConnectInfo};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::TcpListener,
+    sync::Semaphore,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+use crate::RoomRegistry;
+
+mod socket;
+
+use socket::{Protocol, Socket};
+
+/// Time for a request's head, from the connection or from the request before it.
+const HEAD: Duration = Duration::from_secs(10);
+/// Bytes of a request's head.
+const HEAD_BYTES: usize = 64 << 10;
+/// Open files that are left for the rest of the process: the broker, the store, the log.
+const RESERVE: usize = 64;
+/// The least time between two warnings that there are no open files left, and between two attempts to
+/// accept that failed.
+const WARN: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Serves an app on a listener. As [`axum::serve`], with what a server of sockets needs besides:
+///
+/// - **Times.** A connection that sends no whole head of a request within 10 s is closed, and so is one
+///   that stays idle for so long between two requests. A head has at most 64 KiB. Over HTTP/2 (the
+///   feature `http2`) a connection is pinged each 20 s. Requests and responses that take long are the
+///   app's matter (`tower_http::timeout`).
+/// - **Sockets.** `TCP_NODELAY`, so that a small frame does not wait for the answer to the one before
+///   it, and, where the system knows it, `TCP_NOTSENT_LOWAT` of 16 KiB: what a slow reader has not been
+///   sent yet waits in its room, where a newer value takes its place, and not in the kernel.
+/// - **Open files.** Their limit is raised as far as the process may. 64 are kept for the rest of the
+///   process; when no more are left, new connections wait in the listener's queue, and a warning says so.
+/// - **The end.** See [`shutdown_on`](Serve::shutdown_on).
+/// - **Addresses.** Handlers and layers find the address of whoever connects as
+///   [`ConnectInfo<SocketAddr>`].
+///
+/// ```no_run
+/// use axum::Router;
+/// use axum_cloud_variables::{RoomRegistry, serve};
+/// use tokio::net::TcpListener;
+///
+/// # async fn run() -> std::io::Result<()> {
+/// let rooms = RoomRegistry::new();
+/// let app = Router::new().merge(rooms.mount("/cloud"));
+/// let listener = TcpListener::bind("127.0.0.1:3000").await?;
+/// let stop = async { _ = tokio::signal::ctrl_c().await };
+/// serve(listener, app).shutdown_on(&rooms, stop).await
+/// # }
+/// ```
+pub fn serve(listener: TcpListener, app: Router) -> Serve {
+    Serve { listener, app, stop: None, grace: Duration::from_secs(10) }
+}
+
+/// A server, made by [`serve`], that runs when it is awaited.
+#[must_use = "a server does nothing until it is awaited"]
+pub struct Serve {
+    listener: TcpListener,
+    app: Router,
+    stop: Option<Stop>,
+    grace: Duration,
+}
+
+/// What ends a server, and whose sessions end with it.
+struct Stop {
+    rooms: RoomRegistry,
+    signal: Signal,
+}
+
+type Signal = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl fmt::Debug for Serve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve").field("grace", &self.grace).finish_non_exhaustive()
+    }
+}
+
+impl Serve {
+    /// Ends the server when the signal comes: it accepts nobody any more, closes the sessions by
+    /// [`RoomRegistry::shutdown`], lets requests that are under way end, and returns when all have, or
+    /// the [`grace`](Self::grace) is over. Default: it never ends.
+    pub fn shutdown_on(
+        mut self,
+        rooms: &RoomRegistry,
+        signal: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        self.stop = Some(Stop { rooms: rooms.clone(), signal: Box::pin(signal) });
+        self
+    }
+
+    /// How long the end may take. Default 10 s.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    async fn run(self) -> io::Result<()> {
+        let Self { listener, app, stop, grace } = self;
+        let (rooms, mut signal) = match stop {
+            Some(Stop { rooms, signal }) => (Some(rooms), signal),
+            None => (None, Box::pin(pending()) as Signal),
+        };
+        let (connections, draining) = (TaskTracker::new(), CancellationToken::new());
+        tokio::select! {
+            () = &mut signal => {}
+            () = accept(&listener, &app, &connections, &draining) => {}
+        }
+        // Before the first session is closed, so that its client goes to another server.
+        drop(listener);
+        let until = Instant::now() + grace;
+        draining.cancel();
+        if let Some(rooms) = rooms
+            && !rooms.shutdown(grace).await
+        {
+            warn!("the end took longer than the grace, or something could not be saved");
+        }
+        connections.close();
+        _ = tokio::time::timeout_at(until, connections.wait()).await;
+        Ok(())
+    }
+}
+
+impl IntoFuture for Serve {
+    type Output = io::Result<()>;
+    type IntoFuture = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+/// Accepts connections, for ever.
+async fn accept(
+    listener: &TcpListener,
+    app: &Router,
+    connections: &TaskTracker,
+    draining: &CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(places()));
+    let mut warned: Option<Instant> = None;
+    loop {
+        if places.available_permits() == 0 && warned.is_none_or(|warned| warned.elapsed() > WARN) {
+            warned = Some(Instant::now());
+            warn!("no open files are left for connections: new ones wait (ulimit -n)");
+        }
+        // It is never closed.
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Of a connection that is gone already, or because there are no open files.
+                debug!(%error, "accept");
+                sleep(AGAIN).await;
+                continue;
+            }
+        };
+        socket::set_options(&stream);
+        let connection = talk(Socket::new(stream, place), peer, app.clone(), draining.clone());
+        connections.spawn(connection);
+    }
+}
+
+/// How many connections may be open at once.
+fn places() -> usize {
+    let files = socket::raise_open_files();
+    files.saturating_sub(RESERVE).clamp(1, Semaphore::MAX_PERMITS)
+}
+
+/// Serves a connection until it ends, or is a WebSocket.
+async fn talk(socket: Socket, peer: SocketAddr, app: Router, draining: CancellationToken) {
+    let Ok(Some(protocol)) = timeout(HEAD, socket.protocol()).await else { return };
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        app.clone().oneshot(request)
+    });
+    let io = TokioIo::new(socket);
+    let ended = match protocol {
+        Protocol::Http1 => {
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES);
+            let connection = http.serve_connection(io, service).with_upgrades();
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = draining.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
+        }
+        #[cfg(feature = "http2")]
+        Protocol::Http2 => {
+            let mut http =
+                hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+            http.timer(TokioTimer::new())
+                // WebSockets, by RFC 8441.
+                .enable_connect_protocol()
+                .keep_alive_interval(2 * HEAD)
+                .keep_alive_timeout(HEAD)
+                .max_send_buf_size(HEAD_BYTES)
+                .max_header_list_size(HEAD_BYTES as u32);
+            let mut connection = std::pin::pin!(http.serve_connection(io, service));
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = draining.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "connection");
+    }
+}
