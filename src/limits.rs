@@ -101,7 +101,8 @@ limits! {
     /// and behind its close, 64 more for each frame, and what is sent back to heal its view. Default
     /// 1 MiB; 0 is no limit. Over it reading pauses: TCP slows the sender down and nothing is lost.
     bytes_per_second: u32 = 1024 * 1024;
-    /// Bytes that one client may send at once after a pause. Default 4 MiB.
+    /// Bytes that one client may send at once after a pause. Default 4 MiB; a connection begins with
+    /// 512 KiB of it.
     byte_burst: u32 = 4 * 1024 * 1024;
     /// Time from the upgrade to the handshake. Default 10 s. After it: 4000.
     handshake_timeout: Duration = Duration::from_secs(10);

@@ -3,6 +3,7 @@
 mod conflation;
 #[cfg(feature = "internals")]
 mod echo;
+mod frames;
 mod handshake;
 mod liveness;
 mod outbox;

@@ -48,10 +48,6 @@ impl From<Malformed> for End {
     }
 }
 
-/// What a frame counts beside its payload towards the rate of bytes: its header, and what reading and
-/// answering it costs. Otherwise a client could send frames of nothing as fast as its socket allows.
-const FRAME_COST: usize = 64;
-
 #[derive(Debug)]
 pub(super) struct Reader {
     stream: WebSocketStream<Ear>,
@@ -151,7 +147,6 @@ impl Reader {
         if !matches!(message, Message::Close(_)) {
             self.handle.heard(now);
         }
-        self.socket.pay(FRAME_COST);
         match message {
             Message::Text(text) => return Ok(Some(text)),
             Message::Pong(payload) => {

@@ -17,7 +17,7 @@ use tokio::{
     time::{Sleep, sleep_until},
 };
 
-use super::{Writer, rate::Bucket, writer::Flow};
+use super::{Writer, frames::Frames, rate::Bucket, writer::Flow};
 use crate::{
     limits::Limits,
     room::{Outlet, SessionHandle},
@@ -37,12 +37,22 @@ struct Shared {
     /// The rate of all bytes that are read, whatever they are: before the handshake, of control frames
     /// and fragments, and after the close.
     bytes: Bucket,
+    frames: Frames,
 }
+
+/// What a frame counts towards the rate beside its bytes: what reading and answering it costs.
+/// Otherwise a client could send frames of nothing as fast as its socket allows.
+const FRAME_COST: usize = 64;
+/// What a connection may send at once before it has earned more, so that those who come anew each time
+/// have no burst each time.
+const FIRST_BURST: u32 = 512 << 10;
 
 impl Socket {
     pub(super) fn new(upgraded: Upgraded, handle: &Arc<SessionHandle>, limits: &Limits) -> Self {
-        let bytes = Bucket::new(limits.bytes_per_second, limits.byte_burst, now());
-        let shared = Shared { io: TokioIo::new(upgraded), writer: Writer::default(), bytes };
+        let mut bytes = Bucket::new(limits.bytes_per_second, limits.byte_burst, now());
+        bytes.take(limits.byte_burst.saturating_sub(FIRST_BURST) as usize, now());
+        let io = TokioIo::new(upgraded);
+        let shared = Shared { io, writer: Writer::default(), bytes, frames: Frames::new() };
         Self { handle: handle.clone(), shared: Mutex::new(shared) }
     }
 
@@ -172,9 +182,10 @@ impl AsyncRead for Ear {
         }
         ready!(ear.poll_rate(cx));
         let before = buffer.filled().len();
-        let Shared { io, bytes, .. } = &mut *ear.socket.shared.lock();
+        let Shared { io, bytes, frames, .. } = &mut *ear.socket.shared.lock();
         ready!(Pin::new(io).poll_read(cx, buffer))?;
-        bytes.take(buffer.filled().len() - before, now());
+        let piece = &buffer.filled()[before..];
+        bytes.take(piece.len() + frames.count(piece) * FRAME_COST, now());
         Poll::Ready(Ok(()))
     }
 }
