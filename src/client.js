@@ -70,7 +70,8 @@ export function connect(url, { room, username, variables }) {
   // The handshake never carries the current values: those of a room that grew may not fit. A server
   // that knows `acknowledge` says at once that it does, then when the client has joined, and later
   // which of its sets were taken. Others ignore it.
-  const handshake = { kind: 'handshake', room, username, variables, acknowledge: true };
+  const resume = secretOf(room, username);
+  const handshake = { kind: 'handshake', room, username, variables, acknowledge: true, resume };
   const listeners = { set: new Set(), open: new Set(), close: new Set() };
   const values = new Values(variables, (name, value) => emit('set', name, value));
   /** The connection of now, if there is one. */
@@ -79,6 +80,8 @@ export function connect(url, { room, username, variables }) {
   let awaySince = Date.now();
   let timer = null;
   let left = false;
+  let hasJoined = false;
+  let hasInsisted = false;
 
   const emit = (event, ...details) => listeners[event].forEach((listener) => listener(...details));
 
@@ -88,6 +91,8 @@ export function connect(url, { room, username, variables }) {
       values,
       joined() {
         attempts = 0;
+        hasJoined = true;
+        hasInsisted = false;
         emit('open');
       },
       closed,
@@ -100,7 +105,10 @@ export function connect(url, { room, username, variables }) {
     // A browser does not tell why an upgrade was refused.
     const refusal = wasOpen || left ? null : await refusedBecause(target);
     if (left) return;
-    left = refusal !== null || FINAL_CODES.includes(code);
+    // Whoever had the name may have it from here, by a connection that is gone: once more.
+    const insists = code === 4002 && hasJoined && !wasJoined && !hasInsisted;
+    hasInsisted ||= insists;
+    left = refusal !== null || (FINAL_CODES.includes(code) && !insists);
     const delay = left ? 0 : nextDelay(wasJoined && PASSING_CODES.includes(code));
     if (!left) timer = setTimeout(open, delay);
     emit('close', { code, reason: refusal ?? reason, reconnecting: !left, delay });
@@ -138,6 +146,30 @@ export function connect(url, { room, username, variables }) {
   };
   open();
   return cloud;
+}
+
+/**
+ * A secret by which the server knows a player who comes back: they get their own name at once, also
+ * after a reload, if the browser lets a page keep things for its tab.
+ */
+function secretOf(room, username) {
+  const key = `cloud variables: ${JSON.stringify([room, username])}`;
+  const store = access(() => sessionStorage);
+  const kept = access(() => store.getItem(key));
+  if (kept) return kept;
+  const bytes = access(() => crypto.getRandomValues(new Uint8Array(16)));
+  const secret = bytes && Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  access(() => store.setItem(key, secret));
+  return secret;
+}
+
+/** What a browser may refuse, or not have. */
+function access(what) {
+  try {
+    return what();
+  } catch {
+    return undefined;
+  }
 }
 
 /**

@@ -108,6 +108,7 @@ fn newcomer<'a>(name: &'a str, variables: &'a [(Json<'a>, Json<'a>)]) -> Newcome
         key: NameKey::new(name),
         duplicates: DuplicateNames::Reject,
         identity: Identity::new(),
+        resume: None,
         session: None,
         handle: Arc::new(SessionHandle::new(Instant::now())),
         outlet: Arc::new(Silent),

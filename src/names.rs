@@ -203,7 +203,8 @@ pub enum DuplicateNames {
     Reject,
     /// The newcomer takes the name; the member gets 4002.
     Replace,
-    /// Both play under the name. The default in [`Dialect::Scratch`](crate::Dialect::Scratch), where
+    /// Both play under the name, if both are allowed to: a member of another dialect, whose rule is
+    /// another, keeps its name for itself. The default in [`Dialect::Scratch`](crate::Dialect::Scratch), where
     /// a player often has two tabs, and a tool two connections.
     Allow,
 }

@@ -55,6 +55,9 @@ pub(crate) struct Handshake<'a> {
     /// The client wants to be told when it has joined, and which of its sets were taken: see
     /// [`joining`], [`joined`] and [`taken`].
     pub(crate) acknowledge: bool,
+    /// A secret that the client has kept since its first handshake: whoever has it gets the name from
+    /// its earlier connection. One that is too short to be a secret is none.
+    pub(crate) resume: Option<Json<'a>>,
 }
 
 /// Tells a client that asked for it that it will be told, before anything is decided: a join may take

@@ -276,8 +276,11 @@ async fn names_may_be_used_twice_as_each_dialect_has_it() {
     assert_eq!(clients[3].reading_until(refused).await.0, 4002, "one of two answers");
     let refused = server.refusal("60917032", "ben", VARIABLES);
     assert_eq!(clients[1].reading_until(refused).await.0, 4002, "it answers");
-    // The newcomer's dialect decides.
-    server.join_in(Scratch, "60917032", "ann", VARIABLES).await;
+    // Sharing needs the leave of both: nobody plays beside ann under her name.
+    let mut other = server.connect().await;
+    other.handshake_in(Scratch, "60917032", "ann", VARIABLES).await;
+    assert_eq!(clients[0].reading_until(other.closed()).await.0, 4002);
+    server.join_in(Scratch, "60917032", "cat", VARIABLES).await;
 
     let rule = |rule| RoomRegistry::builder().duplicate_names(Scratch, rule);
     let server = Server::with(rule(DuplicateNames::Reject)).await;

@@ -73,6 +73,37 @@ async fn a_ghost_loses_its_name_and_only_a_ghost() {
     assert_eq!(refused.0, 4002, "who answers keeps the name");
 }
 
+/// It keeps a secret of its first handshake, and no rule is asked.
+#[tokio::test]
+async fn a_client_gets_its_own_name_back_at_once() {
+    let server = Server::start().await;
+    let join = async |secret: &str| {
+        let mut client = server.connect().await;
+        let message = serde_json::json!({
+            "kind": "handshake", "room": "room", "username": "ann", "variables": { "x": "0" },
+            "resume": secret,
+        });
+        client.send(&message.to_string()).await;
+        client
+    };
+    let mut ann = join("0123456789abcdef").await;
+    ann.sync().await;
+    // The one before is alive, and answers.
+    let mut again = join("0123456789abcdef").await;
+    again.until("x", "0").await;
+    assert_eq!(ann.closed().await.0, 4002);
+    let mut other = join("fedcba9876543210").await;
+    again.reading_until(async { assert_eq!(other.closed().await.0, 4002) }).await;
+    // What can be guessed is no secret.
+    let mut short = server.join("another", "ann", &[]).await;
+    short.sync().await;
+    let mut same = server.connect().await;
+    let message =
+        r#"{"kind":"handshake","room":"another","username":"ann","variables":{},"resume":"1"}"#;
+    same.send(message).await;
+    short.reading_until(async { assert_eq!(same.closed().await.0, 4002) }).await;
+}
+
 #[tokio::test]
 async fn a_holder_that_leaves_while_asked_makes_way_at_once() {
     let limits = Limits::default().takeover_probe(Duration::from_secs(3600));

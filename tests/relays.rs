@@ -199,7 +199,7 @@ async fn values_and_messages(relay: &dyn Relay) {
     assert_eq!(ask("b", "r", Renew).await, done(5, 2));
 }
 
-/// A name is one session's, unless who comes shares it; sessions have a limit; who leaves frees both.
+/// A name is one session's, unless all who have it share it; sessions have a limit; who leaves frees both.
 async fn sessions(relay: &dyn Relay) {
     let id = "sessions";
     make(relay, id).await;
@@ -208,16 +208,18 @@ async fn sessions(relay: &dyn Relay) {
     let name_in_use = NameInUse { node: "a".into(), session: 1 };
     assert_eq!(ask("b", join(1, 1, "ann", &[])).await, name_in_use);
     assert_eq!(ask("a", join(2, 1, "ann", &[])).await, done(0, 2), "its answer was lost");
-    assert_eq!(ask("b", share(2, 2, "ann")).await, done(0, 2));
-    assert_eq!(ask("b", share(3, 3, "guest")).await, done(0, 3));
-    assert_eq!(ask("b", join(4, 4, "bob", &[])).await, Full);
-    assert_eq!(ask("b", join(5, 4, "bob", &[3, 77])).await, done(0, 5));
-    assert_eq!(ask("b", leave(6, &[1])).await, done(0, 6), "another node's");
-    assert!(matches!(ask("b", join(7, 5, "ann", &[4])).await, NameInUse { .. }));
-    assert_eq!(ask("b", share(8, 6, "guest")).await, Full, "who is refused replaces nobody");
+    assert_eq!(ask("b", share(2, 2, "ann")).await, name_in_use, "sharing needs the leave of both");
+    assert_eq!(ask("b", share(3, 2, "guest")).await, done(0, 3));
+    assert_eq!(ask("b", share(4, 3, "guest")).await, done(0, 4));
+    assert_eq!(ask("b", join(5, 4, "bob", &[])).await, Full);
+    assert_eq!(ask("b", join(6, 4, "bob", &[3, 77])).await, done(0, 6));
+    assert_eq!(ask("b", leave(7, &[1])).await, done(0, 7), "another node's");
+    assert!(matches!(ask("b", join(8, 5, "ann", &[4])).await, NameInUse { .. }));
+    assert_eq!(ask("b", share(9, 6, "guest")).await, Full, "who is refused replaces nobody");
     assert_eq!(ask("a", leave(3, &[1])).await, done(0, 3));
     let name_in_use = NameInUse { node: "b".into(), session: 2 };
-    assert_eq!(ask("b", join(9, 5, "ann", &[])).await, name_in_use, "the other has it still");
+    assert_eq!(ask("b", join(9, 5, "guest", &[])).await, done(0, 9), "a number that was taken");
+    assert_eq!(ask("a", join(4, 5, "guest", &[])).await, name_in_use, "the other has it still");
     assert_eq!(ask("b", join(10, 5, "ann", &[2])).await, done(0, 10));
     // What comes late, after the node went on, does nothing; neither does what was refused.
     assert_eq!(ask("b", leave(7, &[5])).await, done(0, 10));
@@ -226,8 +228,8 @@ async fn sessions(relay: &dyn Relay) {
     assert_eq!(ask("b", share(8, 6, "guest")).await, done(0, 12));
     for n in 0..3 {
         assert_eq!(
-            ask("a", share(4 + n, 10 + n, "guest")).await,
-            done(0, 4 + n),
+            ask("a", share(5 + n, 10 + n, "guest")).await,
+            done(0, 5 + n),
             "nobody is there"
         );
     }
@@ -283,7 +285,8 @@ async fn changes(relay: &dyn Relay) {
     assert_eq!(room(relay, id).await.1.closed, 7);
 
     // News are heard, and are not in the order.
-    let news = RelayNews::Wanted { node: "a".into(), session: 1, person: None, replaces: true };
+    let (node, resume) = ("a".into(), Some("secret".into()));
+    let news = RelayNews::Wanted { node, session: 1, person: None, resume, replaces: true };
     assert_eq!(ask("b", Tell(news.clone())).await, done(7, 5));
     for _ in 0..2 {
         within("the rest", heard.next()).await;

@@ -40,7 +40,8 @@ struct Room {
     /// When a node's lease ends, and the last number of its that was taken.
     nodes: HashMap<String, (Instant, u64)>,
     /// By node and number: the session's name.
-    sessions: BTreeMap<(String, u64), String>,
+    /// By node and number: a name, and whether it may be shared.
+    sessions: BTreeMap<(String, u64), (String, bool)>,
     /// Who leads it, under which lead, and until when.
     leader: Option<(String, u64, Instant)>,
 }
@@ -190,7 +191,9 @@ impl Kept {
                 let is_other =
                     |(there, number): &(String, u64)| there != node || !replaces.contains(number);
                 let others = || room.sessions.iter().filter(|(key, _)| is_other(key));
-                let has_name = |(_, name): &(_, &String)| !session.shares && **name == session.name;
+                let has_name = |(_, (name, shares)): &(_, &(String, bool))| {
+                    *name == session.name && !(*shares && session.shares)
+                };
                 if let Some(((node, session), _)) = others().find(has_name) {
                     return RelayAnswer::NameInUse { node: node.clone(), session: *session };
                 }
@@ -198,7 +201,7 @@ impl Kept {
                     return RelayAnswer::Full;
                 }
                 room.leave(node, replaces);
-                room.sessions.insert(key, session.name.clone());
+                room.sessions.insert(key, (session.name.clone(), session.shares));
             }
             RelayRequest::Leave { sessions, .. } => room.leave(node, sessions),
             RelayRequest::Write { first, most, writes } => {

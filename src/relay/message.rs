@@ -88,6 +88,8 @@ pub enum RelayNews {
         session: u64,
         /// The person that wants it, if the host has said who it is.
         person: Option<String>,
+        /// What it resumes by: the session that has the same is its own, of before.
+        resume: Option<String>,
         /// Whether the newcomer gets the name in any case.
         replaces: bool,
     },

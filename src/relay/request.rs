@@ -124,7 +124,7 @@ pub struct RelaySession {
     pub number: u64,
     /// The member's name.
     pub name: String,
-    /// Whether the member may have the name beside another session that has it.
+    /// Whether the member may have the name beside another session that has it, and shares it too.
     pub shares: bool,
     /// The keys under which the member may be banned.
     pub who: Vec<String>,

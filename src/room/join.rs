@@ -34,6 +34,8 @@ pub(crate) struct Newcomer<'a> {
     /// What happens where a member has that name.
     pub(crate) duplicates: DuplicateNames,
     pub(crate) identity: Identity,
+    /// What it may get its own name back by: see [`Handshake`](crate::wire::Handshake).
+    pub(crate) resume: Option<Arc<str>>,
     /// Its number at the broker, where there is one.
     pub(crate) session: Option<u64>,
     pub(crate) handle: Arc<SessionHandle>,
@@ -67,6 +69,7 @@ impl<'a> Newcomer<'a> {
             key: NameKey::new("ann"),
             duplicates: DuplicateNames::Allow,
             identity: Identity::new(),
+            resume: None,
             session: None,
             handle: Arc::new(SessionHandle::new(now)),
             outlet: Arc::new(Looked),
@@ -265,6 +268,8 @@ impl State {
             key: newcomer.key,
             dialect: newcomer.dialect,
             identity: newcomer.identity,
+            shares: newcomer.duplicates == DuplicateNames::Allow,
+            resume: newcomer.resume,
             session: newcomer.session,
             handle: newcomer.handle,
             outlet: newcomer.outlet,

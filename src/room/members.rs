@@ -38,6 +38,10 @@ pub(super) struct Member {
     pub(super) key: NameKey,
     pub(super) dialect: Dialect,
     pub(super) identity: Identity,
+    /// Others may have its name too, if they share as well.
+    pub(super) shares: bool,
+    /// What it may get its own name back by.
+    pub(super) resume: Option<Arc<str>>,
     /// Its number at the broker, where there is one.
     pub(super) session: Option<u64>,
     pub(super) handle: Arc<SessionHandle>,

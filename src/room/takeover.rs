@@ -49,6 +49,8 @@ pub(super) struct Ousted {
 pub(crate) struct Wanted<'a> {
     /// The person, if the host knows one.
     pub(crate) person: Option<&'a str>,
+    /// What the newcomer resumes by.
+    pub(crate) resume: Option<&'a str>,
     /// It gets the name in any case.
     pub(crate) replaces: bool,
 }
@@ -66,12 +68,13 @@ pub(crate) enum Challenged {
 impl State {
     /// Whom the newcomer takes the name from, and what those members are told.
     pub(super) fn check_name(&mut self, newcomer: &Newcomer<'_>) -> Result<Vec<Ousted>, Refusal> {
-        if newcomer.duplicates == DuplicateNames::Allow {
-            return Ok(Vec::new());
-        }
         let (mut ousted, mut asked) = (Vec::new(), Vec::new());
         for member in self.members.holders(&newcomer.key) {
             let Some(holder) = self.members.get(member) else { continue };
+            // Sharing needs the leave of both.
+            if holder.shares && newcomer.duplicates == DuplicateNames::Allow {
+                continue;
+            }
             match yields_name(holder, newcomer) {
                 Some(close) => ousted.push(Ousted { member, close }),
                 None if holder.challenged => return Err(Refusal::NameInDoubt),
@@ -99,7 +102,9 @@ impl State {
     ) -> Challenged {
         let is_it = |(_, member): &(_, &Member)| member.session == Some(session);
         let Some((id, member)) = self.members.iter().find(is_it) else { return Challenged::Nobody };
-        if wanted.person.is_some() && wanted.person == member.identity.person() {
+        let is_person = wanted.person.is_some() && wanted.person == member.identity.person();
+        let is_resumed = wanted.resume.is_some() && wanted.resume == member.resume.as_deref();
+        if is_person || is_resumed {
             self.put_out(id, &Close::another_tab(), now);
             return Challenged::Yielded;
         }
@@ -125,7 +130,8 @@ impl State {
 
 /// What a member is told that gives its name to a newcomer; `None` where it keeps it.
 pub(super) fn yields_name(holder: &Member, newcomer: &Newcomer<'_>) -> Option<Close> {
-    if holder.identity.is_same_person(&newcomer.identity) {
+    let is_resumed = holder.resume.is_some() && holder.resume == newcomer.resume;
+    if is_resumed || holder.identity.is_same_person(&newcomer.identity) {
         return Some(Close::another_tab());
     }
     if newcomer.duplicates == DuplicateNames::Replace {

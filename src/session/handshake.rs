@@ -70,6 +70,7 @@ pub(crate) async fn admit(
         key: NameKey::new(&name),
         duplicates: registry.admission.duplicate_names(dialect),
         identity: identity.clone(),
+        resume: handshake.resume.as_ref().map(|resume| resume.as_json().into()),
         session: None,
         handle: line.handle,
         outlet: line.outlet,

@@ -74,6 +74,7 @@ pub(super) fn decode(
             username: envelope.user.and_then(Json::parse).ok_or(Malformed::User)?,
             variables: None,
             acknowledge: false,
+            resume: None,
         })),
         "rename" | "delete" => Ok(ClientMessage::Ignored),
         _ => Err(Malformed::UnknownTag("method")),
@@ -114,6 +115,7 @@ mod tests {
                 username: Json::from_plain("ann"),
                 variables: None,
                 acknowledge: false,
+                resume: None,
             };
             assert_eq!(read(&text), Ok(ClientMessage::Handshake(expected)));
         }

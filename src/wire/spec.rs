@@ -1,7 +1,7 @@
 //! The dialects with `kind`: the specification's, and that of 2020.
 
 use super::{
-    ClientMessage, Handshake, Malformed,
+    ClientMessage, Handshake, Json, Malformed,
     envelope::{Envelope, string},
     text,
 };
@@ -19,9 +19,15 @@ pub(super) fn decode(envelope: Envelope<'_>) -> Result<ClientMessage<'_>, Malfor
                 envelope.variables.and_then(text::parse_map).ok_or(Malformed::Variables)?,
             ),
             acknowledge: envelope.acknowledge.is_some_and(|raw| raw.get() == "true"),
+            resume: envelope.resume.and_then(Json::parse).filter(is_secret),
         })),
         _ => Err(Malformed::UnknownTag("kind")),
     }
+}
+
+/// Nobody guesses it, and it costs little to keep.
+fn is_secret(resume: &Json<'_>) -> bool {
+    (16..=128).contains(&resume.byte_len())
 }
 
 #[cfg(test)]
@@ -48,6 +54,7 @@ mod tests {
                 username: json("ann"),
                 variables: Some(vec![(json("x"), json("1")), (json("☁ y"), json("\""))]),
                 acknowledge: false,
+                resume: None,
             };
             assert_eq!(read(&text), Ok(ClientMessage::Handshake(expected)));
         }

@@ -84,7 +84,7 @@ impl ShakyBroker {
     pub fn end_lease_of(&self, room: &str, name: &str) {
         self.relay.with(room, |room| {
             let room = room.room.as_mut().unwrap();
-            let is_it = |(_, other): &(_, &String)| *other == name;
+            let is_it = |(_, (other, _)): &(_, &(String, bool))| other == name;
             let node = room.sessions.iter().find(is_it).unwrap().0.0.clone();
             room.nodes.remove(&node);
             room.expire(Instant::now());

@@ -174,7 +174,8 @@ impl Inner {
     ) -> Result<Instant, EnterError> {
         let person = newcomer.identity.person().map(Into::into);
         let replaces = newcomer.duplicates == DuplicateNames::Replace;
-        let wanted = RelayNews::Wanted { node, session, person, replaces };
+        let resume = newcomer.resume.as_deref().map(Into::into);
+        let wanted = RelayNews::Wanted { node, session, person, resume, replaces };
         let told = self.at_broker(room, Wish::Tell(wanted)).await;
         told.map_err(|_| EnterError::Unreachable)?;
         Ok(Instant::now() + self.rules.limits.takeover_probe + YIELDING)

@@ -15,10 +15,11 @@ impl Inner {
     /// Hears what a node has told of a room, beside its order.
     pub(super) fn hear_news(self: &Arc<Self>, room: &Arc<Shared>, news: RelayNews) {
         match news {
-            RelayNews::Wanted { node, session, person, replaces } => {
+            RelayNews::Wanted { node, session, person, resume, replaces } => {
                 let challenged = room.change(|state, now| {
                     let is_here = state.node().is_some_and(|here| **here == *node);
-                    let wanted = Wanted { person: person.as_deref(), replaces };
+                    let (person, resume) = (person.as_deref(), resume.as_deref());
+                    let wanted = Wanted { person, resume, replaces };
                     is_here.then(|| state.challenge(session, &wanted, now))
                 });
                 if let Some(Challenged::Asked(holder)) = challenged {

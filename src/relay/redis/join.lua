@@ -5,7 +5,9 @@
 -- get it.
 if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end
-local session, name = node .. '/' .. ARGV[7], ARGV[8]
+-- Names are kept with whether they are shared: + or -.
+local shares = ARGV[9] == '1'
+local session, name = node .. '/' .. ARGV[7], (shares and '+' or '-') .. ARGV[8]
 -- It may have been asked for before, and the answer was lost.
 if not take() or redis.call('HEXISTS', sessions, session) == 1 then return done() end
 if redis.call('HGET', meta, 'locked') == '1' then return {'locked'} end
@@ -20,10 +22,13 @@ for at = first, #ARGV do
     replaced[old], count = true, count + 1
   end
 end
-if ARGV[9] ~= '1' and redis.call('HEXISTS', names, name) == 1 then
+-- Sharing needs the leave of both.
+local shared = not shares and redis.call('HEXISTS', names, '+' .. ARGV[8]) == 1
+if shared or redis.call('HEXISTS', names, '-' .. ARGV[8]) == 1 then
   local all = redis.call('HGETALL', sessions)
   for at = 1, #all, 2 do
-    if all[at + 1] == name and not replaced[all[at]] then
+    local is_free = shares and string.sub(all[at + 1], 1, 1) == '+'
+    if string.sub(all[at + 1], 2) == ARGV[8] and not is_free and not replaced[all[at]] then
       return {'name', string.match(all[at], '^(.*)/(%d+)$')}
     end
   end

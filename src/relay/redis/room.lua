@@ -3,7 +3,7 @@
 --
 -- KEYS  1 meta {room, epoch, revision, schema, max, locked, closed, heard}, or {removed} for a while
 --       2 variables {name -> value}               3 nodes (by when their lease ends, ms)
---       4 sessions {node/number -> name}          5 names {name -> how many have it}
+--       4 sessions {node/number -> + or - and name, + if it is shared}   5 names {that -> how many have it}
 --       6 taken {node -> the last number of its that was taken}
 --       7 bans {who -> until when, ms}, which outlive the room
 --       8 leader {node -> node/lead, until}

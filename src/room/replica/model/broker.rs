@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "the model has a room, and no relay")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 include!("../../../relay/memory.rs");
 
@@ -119,8 +119,9 @@ impl Broker {
         }
     }
 
-    /// The sessions, by node and number, and their names.
-    pub(super) fn sessions(&self) -> BTreeMap<(String, u64), String> {
-        self.kept.room.as_ref().map_or_else(BTreeMap::new, |room| room.sessions.clone())
+    /// The sessions, by node and number.
+    pub(super) fn sessions(&self) -> BTreeSet<(String, u64)> {
+        let sessions = self.kept.room.iter().flat_map(|room| room.sessions.keys());
+        sessions.cloned().collect()
     }
 }

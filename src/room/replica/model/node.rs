@@ -190,6 +190,7 @@ fn newcomer(player: usize, handle: &Arc<SessionHandle>) -> Newcomer<'static> {
         key: NameKey::new(name),
         duplicates: duplicates(player),
         identity,
+        resume: None,
         session: None,
         handle: handle.clone(),
         outlet: Arc::new(Looked),

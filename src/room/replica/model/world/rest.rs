@@ -35,7 +35,7 @@ impl World {
             let members = state.members.iter().filter_map(|(_, member)| member.session);
             let members: BTreeSet<_> = members.collect();
             let name = replica.node.to_string();
-            let at_broker = sessions.keys().filter(|(node, _)| *node == name);
+            let at_broker = sessions.iter().filter(|(node, _)| *node == name);
             let at_broker: BTreeSet<_> = at_broker.map(|(_, session)| *session).collect();
             if members != at_broker
                 || replica.sessions.sessions() != Vec::from_iter(members.clone())
@@ -46,7 +46,7 @@ impl World {
             }
             seated.extend(members.into_iter().map(|session| (name.clone(), session)));
         }
-        let ghosts: Vec<_> = sessions.keys().filter(|session| !seated.contains(session)).collect();
+        let ghosts: Vec<_> = sessions.iter().filter(|session| !seated.contains(session)).collect();
         if !ghosts.is_empty() {
             wrongs.push(format!("ghosts: {ghosts:?}"));
         }
