@@ -14,8 +14,8 @@ use axum::{
     routing::get,
 };
 use axum_cloud_variables::{
-    Limits, Origins, RedbStore, RedisRelay, RelayError, RoomRegistry, ScratchFraming,
-    ScratchValues, UsernameRules,
+    Creators, Identity, Join, Limits, Origins, Policy, RedbStore, RedisRelay, Rejection,
+    RelayError, RoomRegistry, ScratchFraming, ScratchValues, UsernameRules,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::Parser;
@@ -60,12 +60,19 @@ struct Args {
     /// Rooms at most.
     #[arg(long, default_value_t = Limits::default().rooms)]
     rooms: usize,
+    /// Which rooms players may create: any, never, or those whose id matches a pattern in which * is
+    /// any text. Rooms that are there, or in the store, can be joined in any case.
+    #[arg(long, value_name = "any|PATTERN|never", default_value = "any")]
+    create_rooms: String,
     /// Members of a room at most.
     #[arg(long, default_value_t = Limits::default().members_per_room)]
     members_per_room: usize,
     /// Variables of a room at most.
     #[arg(long, default_value_t = Limits::default().variables_per_room)]
     variables_per_room: usize,
+    /// Bytes of a room's names and values at most.
+    #[arg(long, default_value_t = Limits::default().room_bytes)]
+    room_bytes: usize,
     /// Bytes of a value at most.
     #[arg(long, default_value_t = Limits::default().value_bytes)]
     value_bytes: usize,
@@ -239,6 +246,7 @@ fn registry(args: &Args) -> Result<RoomRegistry, Box<dyn Error>> {
         .rooms(args.rooms)
         .members_per_room(args.members_per_room)
         .variables_per_room(args.variables_per_room)
+        .room_bytes(args.room_bytes)
         .value_bytes(args.value_bytes)
         .messages_per_second(args.messages_per_second)
         .empty_room_ttl(Duration::from_secs(args.empty_room_ttl));
@@ -261,6 +269,11 @@ fn registry(args: &Args) -> Result<RoomRegistry, Box<dyn Error>> {
         let relay = |url| Ok::<_, RelayError>(RedisRelay::new(url)?.empty_room_ttl(ttl));
         builder = builder.relay(args.redis.iter().map(relay).collect::<Result<Vec<_>, _>>()?);
     }
+    builder = match &*args.create_rooms {
+        "any" => builder,
+        "never" => builder.rooms_by(Creators::Host),
+        pattern => builder.policy(OfPattern(pattern.into())),
+    };
     Ok(builder
         .limits(limits)
         .history(args.history)
@@ -277,6 +290,32 @@ fn registry(args: &Args) -> Result<RoomRegistry, Box<dyn Error>> {
                 .refuse_profanity(true),
         })
         .build()?)
+}
+
+/// Lets players create rooms whose id matches.
+struct OfPattern(String);
+
+impl OfPattern {
+    fn matches(&self, id: &str) -> bool {
+        let mut pieces = self.0.split('*');
+        let first = pieces.next().unwrap_or_default();
+        let Some(mut rest) = id.strip_prefix(first) else { return false };
+        let Some(last) = pieces.next_back() else { return rest.is_empty() };
+        for piece in pieces {
+            let Some((_, behind)) = rest.split_once(piece) else { return false };
+            rest = behind;
+        }
+        rest.ends_with(last)
+    }
+}
+
+impl Policy for OfPattern {
+    async fn admit(&self, join: &Join<'_>) -> Result<Identity, Rejection> {
+        match join.room_exists() || self.matches(join.room()) {
+            true => Ok(join.identity().clone()),
+            false => Err(Rejection::for_good("there is no such room")),
+        }
+    }
 }
 
 /// Ends with SIGTERM or ctrl-c.

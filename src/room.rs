@@ -17,6 +17,7 @@ mod look;
 mod members;
 mod opening;
 mod order;
+mod owner;
 #[cfg(all(test, shuttle))]
 mod racing;
 mod replica;

@@ -117,6 +117,7 @@ async fn nothing_is_changed_without_leave_and_token() {
         ("lock", json!({ "locked": true })),
         ("close", json!({})),
         ("none", json!({})),
+        ("remove", json!({})),
     ];
     for (action, body) in &bodies {
         let path = format!("/api/room/{action}?id=r");
@@ -149,6 +150,8 @@ async fn nothing_is_changed_without_leave_and_token() {
     assert_eq!(act(5).await, StatusCode::NOT_FOUND);
     let bad = ask(&acts, Method::POST, "/api/room/set?id=r", token, &json!({ "name": "x" })).await;
     assert_eq!(bad.status, StatusCode::BAD_REQUEST);
+    assert_eq!(act(6).await, StatusCode::NO_CONTENT);
+    assert!(rooms.room("r").is_none());
 }
 
 /// With a slash behind it or without, and below a host's own paths.

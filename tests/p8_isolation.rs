@@ -5,8 +5,8 @@
 mod common;
 
 use axum::Router;
-use axum_cloud_variables::RoomRegistry;
-use common::{Client, serve};
+use axum_cloud_variables::{Dialect, RoomRegistry};
+use common::{Client, Server, serve, unlimited_rate};
 
 #[tokio::test]
 async fn a_registry_knows_nothing_of_another() {
@@ -43,4 +43,68 @@ async fn rooms_of_one_registry_know_nothing_of_another() {
     ann.sync().await;
     ben.set("x", "4").await;
     assert_eq!(cem.frame().await, [("x".into(), "4".into())], "nothing of ann's");
+}
+
+/// A room that nobody but its creator ever used, and that is empty, keeps no other game out.
+#[tokio::test]
+async fn a_room_of_nobodys_becomes_what_the_next_brings() {
+    let server = Server::start().await;
+    server.join("lobby", "eve", &[("junk", "1")]).await.close().await;
+    server.join_in(Dialect::Spec, "60917032", "eve", &[]).await.close().await;
+    server.members(0).await;
+    let mut ann = server.join("lobby", "ann", &[("x", "0")]).await;
+    ann.until("x", "0").await;
+    // It is ann's now, and those who come to her are asked for the same.
+    let (code, _) = server.refusal("lobby", "eve", &[("junk", "1")]).await;
+    assert_eq!(code, 4001);
+    let mut ben = server.join("lobby", "ben", &[("x", "0")]).await;
+    ben.frame().await;
+    // A Scratch project's players bring no names, and set what they like.
+    let mut cat = server.join_in(Dialect::Scratch, "60917032", "cat", &[]).await;
+    cat.set("☁ score", "5").await;
+    cat.sync().await;
+    assert_eq!(server.rooms.room("60917032").unwrap().get("☁ score").as_deref(), Some("5"));
+    // Whose room it is stays, also when it is empty.
+    ann.close().await;
+    ben.close().await;
+    cat.close().await;
+    server.members(0).await;
+    assert_eq!(server.refusal("lobby", "eve", &[("junk", "1")]).await.0, 4001);
+}
+
+/// One that has a variable more gets in once nobody of the old one plays.
+#[tokio::test]
+async fn the_next_version_of_a_game_gets_its_variables() {
+    let server = Server::start().await;
+    let (old, new) = (&[("x", "0")], &[("x", "0"), ("lives", "3")]);
+    let mut ann = server.join("lobby", "ann", old).await;
+    let ben = server.join("lobby", "ben", old).await;
+    ann.set("x", "7").await;
+    ann.sync().await;
+    assert_eq!(server.refusal("lobby", "cem", new).await.0, 4001, "the old one is played");
+    ann.close().await;
+    ben.close().await;
+    server.members(0).await;
+    let mut cem = server.join("lobby", "cem", new).await;
+    cem.until("lives", "3").await;
+    assert_eq!(cem.view["x"], "7", "what was there stays");
+    assert_eq!(server.refusal("lobby", "ann", old).await.0, 4001);
+}
+
+/// However many a stranger makes: they go first if there is no place.
+#[tokio::test]
+async fn rooms_that_nobody_came_back_to_go_first() {
+    let limits = unlimited_rate().rooms(10);
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    let mut ann = server.join("of ours", "ann", &[("x", "0")]).await;
+    let ben = server.join("of ours", "ben", &[("x", "0")]).await;
+    ann.set("x", "1").await;
+    ann.close().await;
+    ben.close().await;
+    server.members(0).await;
+    for n in 0..50 {
+        server.join(&format!("junk {n}"), "eve", &[]).await.close().await;
+        server.members(0).await;
+    }
+    assert_eq!(server.rooms.room("of ours").unwrap().get("x").as_deref(), Some("1"));
 }

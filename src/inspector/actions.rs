@@ -65,7 +65,7 @@ pub(super) async fn guard(
     Err((StatusCode::FORBIDDEN, reason.into()))
 }
 
-/// `POST api/room/{set,kick,ban,lock,close}?id=`, with a JSON object of what it needs.
+/// `POST api/room/{set,kick,ban,lock,close,remove}?id=`, with a JSON object of what it needs.
 pub(super) async fn act(
     State(site): State<Arc<Site>>,
     Path(action): Path<String>,
@@ -121,6 +121,10 @@ async fn perform(room: &Room, action: &str, body: &[u8]) -> Result<Object, Refus
         }
         "close" => {
             room.close().await.map_err(refused)?;
+            Ok(Object::default())
+        }
+        "remove" => {
+            room.remove().await.map_err(refused)?;
             Ok(Object::default())
         }
         _ => Err((StatusCode::NOT_FOUND, "there is no such action".into())),

@@ -197,8 +197,8 @@ function showRoom(room) {
   at("facts").textContent =
     `${room.members.length} of ${room.max_members} members, ${bytes(room.bytes)}` + (room.is_locked ? ", locked" : "");
   if (token) {
-    if (!at("actions").children.length) at("actions").append(button("", "", null), " ", button("", "", null));
-    const [lock, close] = at("actions").children;
+    if (!at("actions").children.length) at("actions").append(button("", "", null), " ", button("", "", null), " ", button("", "", null));
+    const [lock, close, remove] = at("actions").children;
     lock.textContent = room.is_locked ? "Unlock" : "Lock";
     lock.ariaLabel = lock.textContent + " the room";
     lock.onclick = act("lock", [room.is_locked ? "Let newcomers in again?" : "Let no newcomers in?"],
@@ -206,6 +206,9 @@ function showRoom(room) {
     close.textContent = "Close";
     close.ariaLabel = "Close the room";
     close.onclick = act("close", ["Put all members out? The variables stay."], () => ({}));
+    remove.textContent = "Remove";
+    remove.ariaLabel = "Remove the room";
+    remove.onclick = act("remove", ["Put all members out and forget the variables, in the store too?"], () => ({}));
   }
   plot(room.plots);
   fill(at("members"), room.members, (member) => member.id, (member) => [

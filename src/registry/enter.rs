@@ -213,8 +213,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Forgets the room that is empty for longest, but not the one that somebody is about to join,
-    /// nor those that the store does not have yet.
+    /// Forgets the room that is empty for longest, those first that are nobody's; but not the one that
+    /// somebody is about to join, nor those that the store does not have yet.
     pub(super) fn evict_longest_empty(self: &Arc<Self>, joined: Option<&Arc<Shared>>) -> bool {
         let mut kept = Vec::new();
         let mut evicted = false;

@@ -1,7 +1,7 @@
 //! Vacant rooms, in the order in which they will be forgotten.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -23,6 +23,8 @@ pub(super) struct EvictionQueue {
 #[derive(Debug, Default)]
 struct Queue {
     rooms: BTreeMap<Ticket, Weak<Shared>>,
+    /// Those of them that are nobody's, which go first if there is no place.
+    nobodys: BTreeSet<Ticket>,
     tickets: HashMap<Arc<str>, Ticket>,
     last: u64,
     /// The task that forgets them, which runs while there are any.
@@ -35,16 +37,20 @@ struct Queue {
 type Ticket = (Instant, u64);
 
 impl Queue {
-    fn take_out(&mut self, id: &str) -> Option<Weak<Shared>> {
-        self.rooms.remove(&self.tickets.remove(id)?)
+    fn take_out(&mut self, id: &str) {
+        if let Some(ticket) = self.tickets.remove(id) {
+            self.rooms.remove(&ticket);
+            self.nobodys.remove(&ticket);
+        }
     }
 
-    fn pop(&mut self) -> Option<(Instant, Weak<Shared>)> {
-        let ((since, _), room) = self.rooms.pop_first()?;
+    fn pop(&mut self, ticket: Ticket) -> Option<(Instant, Weak<Shared>)> {
+        let room = self.rooms.remove(&ticket)?;
+        self.nobodys.remove(&ticket);
         if let Some(room) = room.upgrade() {
             self.tickets.remove(room.id());
         }
-        Some((since, room))
+        Some((ticket.0, room))
     }
 }
 
@@ -64,6 +70,9 @@ impl EvictionQueue {
         queue.last += 1;
         let ticket = (since, queue.last);
         queue.rooms.insert(ticket, Arc::downgrade(room));
+        if room.read(State::is_nobodys) {
+            queue.nobodys.insert(ticket);
+        }
         queue.tickets.insert(room.id().clone(), ticket);
         // One may also have died with its runtime.
         if !queue.task.is_alive()
@@ -84,6 +93,7 @@ impl EvictionQueue {
         let mut queue = self.queue.lock();
         queue.is_closed = true;
         queue.rooms.clear();
+        queue.nobodys.clear();
         queue.tickets.clear();
     }
 
@@ -94,9 +104,12 @@ impl EvictionQueue {
         rooms.flatten().collect()
     }
 
-    /// The first room, and since when it is empty as far as is known here.
+    /// The first room that is nobody's, or else of all, and since when it is empty as far as is known
+    /// here.
     pub(super) fn pop(&self) -> Option<(Instant, Weak<Shared>)> {
-        self.queue.lock().pop()
+        let mut queue = self.queue.lock();
+        let first = queue.nobodys.first().or_else(|| queue.rooms.keys().next()).copied()?;
+        queue.pop(first)
     }
 
     /// The first room if its time is over; else when to come again, or `None` and the task ends.
@@ -106,13 +119,13 @@ impl EvictionQueue {
         ttl: Duration,
     ) -> Result<(Instant, Weak<Shared>), Option<Instant>> {
         let mut queue = self.queue.lock();
-        let Some(((since, _), _)) = queue.rooms.first_key_value() else {
+        let Some(first) = queue.rooms.keys().next().copied() else {
             queue.task = Spawned::default();
             return Err(None);
         };
-        match *since + ttl {
+        match first.0 + ttl {
             due if due > now => Err(Some(due)),
-            _ => queue.pop().ok_or(None),
+            _ => queue.pop(first).ok_or(None),
         }
     }
 }

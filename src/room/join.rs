@@ -122,6 +122,7 @@ impl State {
         newcomer: Newcomer<'_>,
         now: Instant,
     ) -> Result<Joined, JoinError> {
+        self.refound(&newcomer, now);
         let ousted = self.check(&newcomer)?;
         if self.is_locked {
             return Err(Refusal::Locked.into());
@@ -212,6 +213,7 @@ impl State {
             }
         }
         let id = self.enter(newcomer);
+        self.claim();
         self.create(id, created, now);
         Ok(Joined { id, start: None, created: false })
     }
@@ -237,6 +239,10 @@ impl State {
     /// Lets the creator in, who knows all values.
     pub(crate) fn found(&mut self, creator: Newcomer<'_>) -> Joined {
         self.observers.tell(|| RoomEvent::Created);
+        // One whom the host knows can be asked about it.
+        if creator.identity.person().is_some() {
+            self.claim();
+        }
         let id = self.enter(creator);
         Joined { id, start: Some(self.start()), created: true }
     }
@@ -281,6 +287,11 @@ impl State {
         self.broadcast.speak(self.members.dialects());
         self.tell_joined(id);
         id
+    }
+
+    /// Whether a newcomer that brings these may join.
+    pub(super) fn matches(&self, brought: &[(Json<'_>, Json<'_>)]) -> bool {
+        self.check_variables(brought).is_ok()
     }
 
     fn check_variables(&self, brought: &[(Json<'_>, Json<'_>)]) -> Result<(), Refusal> {

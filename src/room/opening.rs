@@ -52,6 +52,7 @@ impl State {
     /// Makes a room the host's.
     pub(crate) fn settings(&mut self, opening: &Opening, now: Instant) {
         self.life = Life::Kept;
+        self.claim();
         if let Some(schema) = opening.schema {
             self.schema = schema.into();
             self.touch();

@@ -195,8 +195,9 @@ mod tests {
         let mut probe = std::pin::pin!(handle.probe(now));
         assert!(probe.as_mut().now_or_never().is_none());
         // It is asked for: whoever waits is woken.
-        let (there, ()) = tokio::join!(probe, async { handle.leave() });
-        assert!(!there);
+        let waiting = tokio::time::timeout(Duration::from_secs(5), probe);
+        let (there, ()) = tokio::join!(waiting, async { handle.leave() });
+        assert_eq!(there, Ok(false));
     }
 
     #[test]

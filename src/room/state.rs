@@ -18,6 +18,7 @@ use super::{
     history::History,
     life::{End, Life},
     members::{MemberId, Members},
+    owner::Owner,
     replica::Replica,
     session_handle::SessionHandle,
     snapshot::{Snapshot, Snapshots},
@@ -145,6 +146,7 @@ pub(crate) struct State {
     /// When somebody will look after the room by itself.
     pub(super) alarm: Option<Instant>,
     pub(super) life: Life,
+    pub(super) owner: Owner,
     aftermath: Aftermath,
 }
 
@@ -209,6 +211,7 @@ impl State {
             activity: Activity::default(),
             alarm: None,
             life: Life::Vacant(now),
+            owner: Owner::default(),
             aftermath: Aftermath::default(),
         })
     }

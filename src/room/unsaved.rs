@@ -141,6 +141,7 @@ impl State {
     pub(crate) fn revive(&mut self, stored: &StoredRoom, now: Instant) {
         self.observers.tell(|| RoomEvent::Created);
         self.schema = stored.schema;
+        self.claim();
         self.vacate(now);
     }
 }
