@@ -1,6 +1,8 @@
 //! A complete cloud server for those who have no app of their own.
 
-use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration,
+};
 
 use axum::{
     Router,
@@ -10,7 +12,7 @@ use axum::{
         header::{AUTHORIZATION, WWW_AUTHENTICATE},
     },
     middleware::{self, Next},
-    response::IntoResponse,
+    response::{IntoResponse, Response},
     routing::get,
 };
 use axum_cloud_variables::{
@@ -26,6 +28,7 @@ use tokio::{
     io::{BufReader, BufWriter},
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::Semaphore,
 };
 use tower_http::services::ServeDir;
 
@@ -188,21 +191,31 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
 fn inspector(rooms: &RoomRegistry, password: &str) -> Router {
     // By hashes, so that the time that it takes tells nothing.
     let expected = Sha256::digest(format!("Basic {}", BASE64_STANDARD.encode(password)));
+    // Who guesses waits for all others who do.
+    let guesses = Arc::new(Semaphore::new(1));
     let ask = middleware::from_fn(move |request: Request, next: Next| {
-        let given = request.headers().get(AUTHORIZATION);
-        let is_known = given.is_some_and(|given| Sha256::digest(given) == expected);
+        let given = request.headers().get(AUTHORIZATION).cloned();
+        let is_known = given.as_ref().is_some_and(|given| Sha256::digest(given) == expected);
+        let guesses = guesses.clone();
         async move {
-            match is_known {
-                true => next.run(request).await,
-                false => {
-                    let dialog = [(WWW_AUTHENTICATE, "Basic realm=\"rooms\"")];
-                    (StatusCode::UNAUTHORIZED, dialog, "who are you?").into_response()
-                }
+            if is_known {
+                return next.run(request).await;
             }
+            if given.is_some() {
+                let Ok(_guess) = guesses.acquire().await else { return refused() };
+                tracing::warn!("somebody guesses at the inspector's password");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            refused()
         }
     });
     let inspector: Router = rooms.inspector().allow_actions(true).into();
     Router::new().nest_service("/inspector", inspector.layer(ask))
+}
+
+fn refused() -> Response {
+    let dialog = [(WWW_AUTHENTICATE, "Basic realm=\"rooms\"")];
+    (StatusCode::UNAUTHORIZED, dialog, "who are you?").into_response()
 }
 
 fn metrics(rooms: &RoomRegistry) -> Result<Router, Box<dyn Error>> {

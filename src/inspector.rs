@@ -11,9 +11,9 @@ use std::{convert::Infallible, sync::Arc};
 use axum::{
     Router,
     body::Body,
-    extract::{Query, State},
+    extract::{Query, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
-    middleware::{from_fn_with_state, map_response},
+    middleware::{Next, from_fn, from_fn_with_state, map_response},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -87,6 +87,7 @@ where
             .route("/api/room/live", get(room_live))
             .route("/api/room/history", get(history))
             .route("/api/room/{action}", acts)
+            .layer(from_fn(same_site))
             .layer(map_response(guarded))
             .with_state(site)
     }
@@ -168,6 +169,20 @@ fn json(text: String) -> Response {
 
 fn no_such_room() -> Response {
     (StatusCode::NOT_FOUND, "there is no such room").into_response()
+}
+
+/// Refuses what a page of another site asks for, in browsers that tell: it cannot read the answer, but
+/// would hold a place of those who may.
+async fn same_site(request: Request, next: Next) -> Response {
+    let site = request.headers().get("sec-fetch-site");
+    let mode = request.headers().get("sec-fetch-mode");
+    // A link may lead here.
+    let is_foreign = site.is_some_and(|site| site == "cross-site" || site == "same-site")
+        && mode.is_none_or(|mode| mode != "navigate");
+    if is_foreign {
+        return (StatusCode::FORBIDDEN, "this is not for pages of other sites").into_response();
+    }
+    next.run(request).await
 }
 
 /// Nobody keeps, frames or guesses at what is answered. The page brings a policy of its own.

@@ -1,4 +1,4 @@
-//! Serves an app with what [`axum::serve`] leaves to its host: times before the upgrade, options of the
+//! Serves an app with what [`axum::serve()`] leaves to its host: times before the upgrade, options of the
 //! sockets, open files, and an end in the right order.
 
 use std::{
@@ -40,7 +40,7 @@ const RESERVE: usize = 64;
 const WARN: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Serves an app on a listener. As [`axum::serve`], with what a server of sockets needs besides:
+/// Serves an app on a listener. As [`axum::serve()`], with what a server of sockets needs besides:
 ///
 /// - **Times.** A connection that sends no whole head of a request within 10 s is closed, and so is one
 ///   that stays idle for so long between two requests. A head has at most 64 KiB. Over HTTP/2 (the

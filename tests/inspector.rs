@@ -96,6 +96,27 @@ async fn pages_of_rooms_are_found_and_sorted() {
     assert_eq!(get(&app, "/api/room?id=none").await.status, StatusCode::NOT_FOUND);
 }
 
+/// It could not read them, but would hold places of those who may.
+#[tokio::test]
+async fn a_page_of_another_site_gets_nothing() {
+    let rooms = RoomRegistry::new();
+    let app = app(&rooms, false);
+    for (site, mode, status) in [
+        ("cross-site", "no-cors", StatusCode::FORBIDDEN),
+        ("same-site", "cors", StatusCode::FORBIDDEN),
+        ("cross-site", "navigate", StatusCode::OK),
+        ("same-origin", "cors", StatusCode::OK),
+    ] {
+        let request = Request::get("/inspector/api/rooms")
+            .header("sec-fetch-site", site)
+            .header("sec-fetch-mode", mode)
+            .body(Body::empty())
+            .unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), status, "{site}, {mode}");
+    }
+}
+
 #[tokio::test]
 async fn nothing_is_changed_without_leave_and_token() {
     let rooms = RoomRegistry::new();

@@ -64,6 +64,19 @@ async fn a_room_of_nobodys_becomes_what_the_next_brings() {
     cat.set("☁ score", "5").await;
     cat.sync().await;
     assert_eq!(server.rooms.room("60917032").unwrap().get("☁ score").as_deref(), Some("5"));
+    // Nor does one that is full of junk.
+    let mut eve = server.join_in(Dialect::Scratch, "full", "eve", &[]).await;
+    for n in 0..128 {
+        eve.set(&format!("☁ junk {n}"), "1").await;
+    }
+    eve.sync().await;
+    eve.close().await;
+    server.members(3).await;
+    let mut dog = server.join_in(Dialect::Scratch, "full", "dog", &[]).await;
+    dog.set("☁ score", "5").await;
+    dog.sync().await;
+    assert_eq!(server.rooms.room("full").unwrap().get("☁ score").as_deref(), Some("5"));
+    dog.close().await;
     // Whose room it is stays, also when it is empty.
     ann.close().await;
     ben.close().await;

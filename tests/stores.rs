@@ -191,6 +191,13 @@ fn redb_keeps_rooms_beyond_the_process_up_to_its_limit() {
     // More than it may keep now, but they are there.
     store.commit(&[put("a", &[("x", "2")], &[])]).unwrap();
     assert!(store.bytes().is_some_and(|bytes| bytes > 0));
+    drop(store);
+    // So it is with bytes; and the cache is another's choice.
+    let store = RedbStore::open(folder.file("rooms.redb")).unwrap().max_bytes(1);
+    let store = store.cache_bytes(1 << 20).unwrap();
+    store.commit(&[put("a", &[("x", "3")], &[])]).unwrap();
+    assert_eq!(store.commit(&[put("c", &[], &[])]), Err(StoreError::Full));
+    assert_eq!(variables(&store, "a"), Some(pairs(&[("x", "3")])));
 }
 
 #[test]

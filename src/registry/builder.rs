@@ -47,6 +47,8 @@ pub enum Creators {
     Host,
 }
 
+/// How long the store keeps a room that nobody uses.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// The longest lease.
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -101,7 +103,7 @@ impl Default for RoomRegistryBuilder {
             relay: None,
             runtime: None,
             flush_interval: Duration::from_millis(100),
-            stored_room_ttl: None,
+            stored_room_ttl: Some(YEAR),
         }
     }
 }
@@ -221,7 +223,7 @@ impl RoomRegistryBuilder {
     }
 
     /// How long the store keeps a room that nobody uses: one that is not in memory, and in which nobody
-    /// was for so long. To a tenth of it, or to an hour. Default `None`: for ever.
+    /// was for so long. To a tenth of it, or to an hour. Default one year; `None` is for ever.
     pub fn stored_room_ttl(mut self, ttl: Option<Duration>) -> Self {
         self.stored_room_ttl = ttl;
         self

@@ -65,6 +65,11 @@ impl State {
                 self.schema = StoredSchema::Scratch;
                 self.touch();
             }
+            // Full of what nobody else has ever seen.
+            None if is_nobodys && self.variables.len() >= self.rules.limits.variables_per_room => {
+                self.drop_names(|_| false, now);
+                self.touch();
+            }
             _ => {}
         }
     }

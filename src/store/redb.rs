@@ -38,7 +38,13 @@ const VALUES: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("va
 /// By the same: the how manieth variable of the file it was that was created. Files of before have none.
 const ORDER: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("order");
 
-type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
+/// Opens the database with a cache of so many bytes.
+type Opener = Box<dyn Fn(usize) -> Result<Database, DatabaseError> + Send + Sync>;
+
+/// Bytes of memory for pages of the file. Rooms that are played in are in memory anyway.
+const CACHE: usize = 16 << 20;
+/// Bytes of the file from which on there are no new rooms.
+const BYTES: u64 = 4 << 30;
 
 /// A [`RoomStore`] in one file. Every commit is on the disk when it returns.
 pub struct RedbStore {
@@ -47,6 +53,8 @@ pub struct RedbStore {
     database: RwLock<Option<Database>>,
     path: Option<PathBuf>,
     max_rooms: u64,
+    max_bytes: u64,
+    cache: usize,
     durability: Durability,
 }
 
@@ -65,19 +73,22 @@ impl RedbStore {
         }
         let file = path.clone();
         // Not `create`: a file that is gone, or is empty, has lost what was there.
-        let store = Self::over(move || Database::open(&file))?;
+        let open = move |cache| Database::builder().set_cache_size(cache).open(&file);
+        let store = Self::over(open)?;
         Ok(Self { path: Some(path), ..store })
     }
 
     /// Over whatever redb can be opened with.
     fn over(
-        open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
+        open: impl Fn(usize) -> Result<Database, DatabaseError> + Send + Sync + 'static,
     ) -> Result<Self, StoreError> {
         let store = Self {
             open: Box::new(open),
             database: RwLock::new(None),
             path: None,
             max_rooms: 1_000_000,
+            max_bytes: BYTES,
+            cache: CACHE,
             durability: Durability::Immediate,
         };
         store.reopen()?;
@@ -91,12 +102,32 @@ impl RedbStore {
         self
     }
 
+    /// Bytes of the file from which on a new room is refused; those that are there go on. Default 4 GiB.
+    /// A file keeps its length when rooms are removed, and uses the place again.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// Bytes of memory for pages of the file. Default 16 MiB. Opens the file anew.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn cache_bytes(mut self, bytes: usize) -> Result<Self, StoreError> {
+        self.cache = bytes;
+        *self.database.write() = None;
+        self.reopen()?;
+        Ok(self)
+    }
+
     fn reopen(&self) -> Result<(), StoreError> {
         let mut slot = self.database.write();
         if slot.is_none() {
             // redb's own checks panic on some files that are not whole.
             let opened = catch_unwind(AssertUnwindSafe(|| {
-                let database = (self.open)()?;
+                let database = (self.open)(self.cache)?;
                 match version(&database)? {
                     Some(version) if version > VERSION => return Err(StoreError::Newer),
                     Some(_) => {}
@@ -212,6 +243,7 @@ impl RoomStore for RedbStore {
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
         let mut is_full = false;
         self.with(|database| {
+            let is_long = self.bytes().is_some_and(|bytes| bytes >= self.max_bytes);
             let committed = write(database, self.durability, |transaction| {
                 let mut rooms = transaction.open_table(ROOMS).map_err(redb::Error::from)?;
                 let mut values = transaction.open_table(VALUES).map_err(redb::Error::from)?;
@@ -222,7 +254,8 @@ impl RoomStore for RedbStore {
                 }
                 // What was there already may be written, also where there is too much of it.
                 let count = rooms.len().map_err(redb::Error::from)?;
-                if count > self.max_rooms.max(before) { Err(Refused::Full) } else { Ok(()) }
+                let most = if is_long { before } else { self.max_rooms.max(before) };
+                if count > most { Err(Refused::Full) } else { Ok(()) }
             });
             match committed {
                 Err(Refused::Full) => is_full = true,

@@ -17,7 +17,7 @@ async fn survives(fault: Option<ErrorKind>, sync: Duration) {
     let backend = Backend::default();
     backend.0.lock().unwrap().left = usize::MAX;
     let disk = backend.clone();
-    let open = move || Builder::new().create_with_backend(backend.clone());
+    let open = move |_| Builder::new().create_with_backend(backend.clone());
     let store = Arc::new(RedbStore::over(open).unwrap());
     let builder = RoomRegistry::builder().store(store.clone());
     let rooms = builder.flush_interval(Duration::from_millis(5)).build().unwrap();

@@ -15,7 +15,7 @@ fn survives(seed: u64, durability: Durability) -> bool {
     let open = |left: usize, rng: &mut Rng| {
         backend.0.lock().unwrap().restart(rng, left);
         let backend = backend.clone();
-        RedbStore::over(move || Builder::new().create_with_backend(backend.clone()))
+        RedbStore::over(move |_| Builder::new().create_with_backend(backend.clone()))
     };
     let store = RedbStore { durability, ..open(usize::MAX, &mut rng).unwrap() };
     backend.0.lock().unwrap().left = 20 + rng.usize(..400);
