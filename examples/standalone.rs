@@ -16,7 +16,7 @@ use axum::{
     routing::get,
 };
 use axum_cloud_variables::{
-    Creators, Identity, Join, Limits, Origins, Policy, RedbStore, RedisRelay, Rejection,
+    Creators, Dialect, Identity, Join, Limits, Origins, Policy, RedbStore, RedisRelay, Rejection,
     RelayError, RoomRegistry, ScratchFraming, ScratchValues, UsernameRules,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -43,6 +43,9 @@ struct Args {
     /// server does, for programs that read nothing else.
     #[arg(long)]
     scratch_lines: bool,
+    /// Let only these kinds of clients in: scratch, spec, forkphorus2020. Default all, in common rooms.
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind_of_client)]
+    clients: Vec<Dialect>,
     /// Path of the WebSocket.
     #[arg(long, default_value = "/", value_parser = mount_path)]
     path: String,
@@ -166,6 +169,10 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
             true => ScratchFraming::Lines,
             false => ScratchFraming::Joined,
         });
+    let mount = match &args.clients[..] {
+        [] => mount,
+        clients => mount.dialects(clients.iter().copied()),
+    };
     // As a layer, so that --path / leaves index.html to --public.
     let app = match &args.public {
         Some(folder) if !folder.is_dir() => {
@@ -233,6 +240,15 @@ fn metrics(rooms: &RoomRegistry) -> Result<Router, Box<dyn Error>> {
         prometheus.render()
     };
     Ok(Router::new().route("/metrics", get(render)))
+}
+
+fn kind_of_client(text: &str) -> Result<Dialect, String> {
+    match text {
+        "scratch" => Ok(Dialect::Scratch),
+        "spec" => Ok(Dialect::Spec),
+        "forkphorus2020" => Ok(Dialect::Forkphorus2020),
+        _ => Err("scratch, spec or forkphorus2020".into()),
+    }
 }
 
 fn name_and_password(text: &str) -> Result<String, String> {

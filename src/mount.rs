@@ -21,7 +21,7 @@ pub use layer::{MountLayer, MountService};
 use crate::{
     registry::RoomRegistry,
     session::{self, Caller},
-    wire::ScratchFraming,
+    wire::{Dialect, ScratchFraming},
 };
 use gate::Gate;
 
@@ -45,6 +45,7 @@ pub struct Mount {
     path: Arc<str>,
     gate: Gate,
     scratch_framing: ScratchFraming,
+    dialects: [bool; Dialect::COUNT],
 }
 
 impl RoomRegistry {
@@ -64,6 +65,7 @@ impl RoomRegistry {
             path: path.trim_end_matches('/').into(),
             gate: Gate::new(),
             scratch_framing: ScratchFraming::default(),
+            dialects: [true; Dialect::COUNT],
         }
     }
 
@@ -100,6 +102,21 @@ impl Mount {
         self
     }
 
+    /// Which clients may come in here; others are closed with 4001 (4004 for Scratch clients). Default
+    /// all: they share rooms, so that a Scratch project and a page of one's own play together. Where
+    /// players of one kind alone have business, strangers cannot come by another, whose rules differ.
+    ///
+    /// ```
+    /// use axum_cloud_variables::{Dialect, RoomRegistry};
+    ///
+    /// let mount = RoomRegistry::new().mount("/cloud").dialects([Dialect::Scratch]);
+    /// ```
+    pub fn dialects(mut self, dialects: impl IntoIterator<Item = Dialect>) -> Self {
+        self.dialects = [false; Dialect::COUNT];
+        dialects.into_iter().for_each(|dialect| self.dialects[dialect.index()] = true);
+        self
+    }
+
     /// The same as a tower layer: it takes upgrades on the path and `<path>/client.js`, and passes
     /// everything else on to the host's routes and fallback.
     ///
@@ -133,7 +150,8 @@ impl Mount {
             return StatusCode::SERVICE_UNAVAILABLE.into_response();
         }
         let request = registry.rules.policy.is_some().then(|| Box::new(parts));
-        let caller = Caller { identity, request, scratch_framing: self.scratch_framing };
+        let Self { scratch_framing, dialects, .. } = self;
+        let caller = Caller { identity, request, scratch_framing, dialects };
         let tasks = registry.tasks.clone();
         tasks.serve(async move {
             // Else the client went away before the response was written.

@@ -158,6 +158,9 @@ impl Talk<'_> {
             let frame = first.map_err(|_| End::Close(Close::no_handshake()))??;
             let dialect = Dialect::detect(&frame)?;
             reader.speak(dialect);
+            if !caller.dialects[dialect.index()] {
+                return Err(End::Close(Close::another_kind()));
+            }
             let mut messages = dialect.messages(&frame);
             while let Some(message) = messages.next() {
                 match reader.decode(message)? {

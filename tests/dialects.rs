@@ -11,7 +11,7 @@ use axum::{Router, http::StatusCode};
 use axum_cloud_variables::{
     Dialect, DuplicateNames, Limits, RoomRegistry, Schema, ScratchFraming, ScratchValues,
 };
-use common::{Client, Server, unlimited_rate};
+use common::{Client, Server, serve, unlimited_rate};
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
@@ -531,4 +531,20 @@ async fn a_single_writer_in_an_empty_room_is_not_corrected() {
     tokio::time::sleep(Duration::from_millis(700)).await;
     cat.set(END, "1").await;
     assert_eq!(cow.frame().await, [(END.into(), "1".into())], "nothing before it");
+}
+
+#[tokio::test]
+async fn a_mount_may_be_for_one_kind_of_clients() {
+    let rooms = RoomRegistry::new();
+    let door = rooms.mount("/scratch").dialects([Scratch]);
+    let addr = serve(axum::Router::new().merge(door).merge(rooms.mount("/all"))).await;
+    let mut cat = Client::connect(&format!("ws://{addr}/scratch")).await;
+    cat.handshake_in(Scratch, "1", "cat", &[]).await;
+    cat.sync().await;
+    let mut ann = Client::connect(&format!("ws://{addr}/scratch")).await;
+    ann.handshake("1", "ann", &[]).await;
+    assert_eq!(ann.closed().await.0, 4001);
+    let mut ann = Client::connect(&format!("ws://{addr}/all")).await;
+    ann.handshake("2", "ann", &[]).await;
+    ann.sync().await;
 }

@@ -12,7 +12,7 @@ use std::{
 
 use axum::{Extension, Router};
 use axum_cloud_variables::{
-    Dialect, DuplicateNames, Identity, OpenError, Relay, RoomRegistry, Schema,
+    Dialect, DuplicateNames, Identity, OpenError, Relay, RoomRegistry, Schema, SetError,
 };
 use common::{Client, Server, ShakyBroker, eventually, nodes, unlimited_rate, within};
 
@@ -159,6 +159,20 @@ async fn a_host_renames_variables_on_all_nodes() {
 }
 
 /// A game that the server runs has one ball, on whatever node.
+#[tokio::test]
+async fn a_room_has_as_many_bytes_as_its_host_says_on_all_nodes() {
+    let (_, nodes) = nodes(2).await;
+    let a = nodes[0].rooms.open("arena").variables(X.iter().copied()).max_bytes(5_000);
+    let a = a.await.unwrap();
+    let b = nodes[1].rooms.open("arena").await.unwrap();
+    let long = "v".repeat(6_000);
+    for room in [&a, &b] {
+        assert_eq!(room.set("x", &long), Err(SetError::RoomFull));
+    }
+    nodes[1].rooms.open("arena").max_bytes(10_000).await.unwrap();
+    eventually("all know", || a.set("x", &long).is_ok()).await;
+}
+
 /// Before the broker lets another node lead.
 #[tokio::test]
 async fn a_lead_is_lost_when_its_broker_is_away_for_a_lease() {

@@ -18,6 +18,10 @@ impl Close {
         Self::protocol("you have joined a room already")
     }
 
+    pub(crate) fn another_kind() -> Self {
+        Self::new(CloseCode::Incompatible, "this server is for other kinds of clients")
+    }
+
     pub(crate) fn undecided() -> Self {
         Self::new(CloseCode::Internal, "the server did not decide in time whether you may join")
     }

@@ -185,7 +185,8 @@ impl Inner {
     async fn opened(&self, room: Arc<Shared>, opening: &Opening) -> Result<Arc<Shared>, OpenError> {
         let schema = opening.schema.map(|schema| RelayChange::Schema(schema.into()));
         let most = opening.max_members.map(|count| RelayChange::MaxMembers(count as u64));
-        for change in schema.into_iter().chain(most) {
+        let bytes = opening.max_bytes.map(|bytes| RelayChange::MaxBytes(bytes as u64));
+        for change in schema.into_iter().chain(most).chain(bytes) {
             let done = self.at_broker(&room, Wish::Change(change)).await;
             done.map_err(|_| OpenError::Unreachable)?;
         }

@@ -33,6 +33,7 @@ struct Room {
     revision: RelayRevision,
     schema: StoredSchema,
     max_members: u64,
+    max_bytes: u64,
     is_locked: bool,
     closed: u64,
     /// In the order in which they were created.
@@ -127,6 +128,7 @@ impl Kept {
                 revision: RelayRevision { room, epoch: epoch.clone(), number },
                 schema: create.stored.schema,
                 max_members: create.max_members,
+                max_bytes: create.max_bytes,
                 is_locked: create.is_locked,
                 closed: create.closed,
                 variables: create.stored.variables.clone(),
@@ -153,6 +155,7 @@ impl Kept {
             room: RelayRoom {
                 stored: StoredRoom { schema: room.schema, variables: room.variables.clone() },
                 max_members: room.max_members,
+                max_bytes: room.max_bytes,
                 is_locked: room.is_locked,
                 closed: room.closed,
                 bans: self.bans.iter().map(ban).collect(),
@@ -217,6 +220,7 @@ impl Kept {
                 match change {
                     RelayChange::Locked(is_locked) => room.is_locked = *is_locked,
                     RelayChange::MaxMembers(count) => room.max_members = *count,
+                    RelayChange::MaxBytes(bytes) => room.max_bytes = *bytes,
                     RelayChange::Schema(schema) => room.schema = *schema,
                     RelayChange::Ban { who, millis } => {
                         self.bans.insert(who.clone(), now + Duration::from_millis(*millis));

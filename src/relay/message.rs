@@ -63,6 +63,8 @@ pub enum RelayChange {
     Locked(bool),
     /// How many sessions the room may have.
     MaxMembers(u64),
+    /// How many bytes of names and values nodes let it grow to.
+    MaxBytes(u64),
     /// Which names the room may get.
     Schema(StoredSchema),
     /// Sessions with one of these keys are refused for so many milliseconds.

@@ -138,6 +138,8 @@ pub struct RelayRoom {
     pub stored: StoredRoom,
     /// How many sessions it may have.
     pub max_members: u64,
+    /// How many bytes of names and values nodes let it grow to.
+    pub max_bytes: u64,
     /// Whether sessions are refused.
     pub is_locked: bool,
     /// The number of the revision at which everyone was put out last; 0 if nobody ever was.

@@ -119,6 +119,8 @@ pub(crate) struct Caller {
     pub(crate) request: Option<Box<Parts>>,
     /// That of the mount.
     pub(crate) scratch_framing: ScratchFraming,
+    /// Which clients may come in by it.
+    pub(crate) dialects: [bool; Dialect::COUNT],
 }
 
 /// How a room and a session reach each other.

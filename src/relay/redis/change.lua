@@ -1,6 +1,6 @@
 -- What the room is changes for all nodes.
--- ARGV  7 locked, max, schema, ban or closed   8 the change as JSON, for the message   9... its own:
---       locked: 1 or 0   max: how many sessions   schema: its name   ban: who, for how long (ms)
+-- ARGV  7 locked, max, bytes, schema, ban or closed   8 the change as JSON, for the message   9... its own:
+--       locked: 1 or 0   max: how many sessions   bytes: how many   schema: its name   ban: who, for how long (ms)
 -- Returns done. Atomic, as the revision must be that of the change.
 if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end

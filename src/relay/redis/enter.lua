@@ -2,8 +2,8 @@
 -- ARGV  7 the epoch of a new room   8 the identity, 9 the epoch and 10 the revision of the room that the node
 --       has, if it has one          11 the name that the node had in it before
 --       12 the schema of a new room, or nothing where none is to be created   13 how many sessions it may have
---       14 1 where it is locked     15 at which revision it was closed last
---       16 how many are banned      then those, and for how long (ms); then names and values
+--       14 1 where it is locked     15 at which revision it was closed last   16 how many bytes it may have
+--       17 how many are banned      then those, and for how long (ms); then names and values
 -- Returns the room, or nowhere. Atomic, as of two nodes that create a room one must win.
 local known = ARGV[8]
 if is_there and known ~= '' then
@@ -22,10 +22,10 @@ if is_new then
   redis.call('DEL', unpack(own))
   redis.call('HSET', meta, 'room', known ~= '' and known or ARGV[7], 'epoch', ARGV[7],
     'revision', known ~= '' and tonumber(ARGV[10]) + 1 or 0,
-    'schema', ARGV[12], 'max', ARGV[13], 'locked', ARGV[14], 'closed', ARGV[15], 'heard', now)
+    'schema', ARGV[12], 'max', ARGV[13], 'locked', ARGV[14], 'closed', ARGV[15], 'bytes', ARGV[16], 'heard', now)
   if removed then redis.call('HSET', meta, 'removed', removed) end
-  local first = 17 + 2 * tonumber(ARGV[16])
-  for at = 17, first - 1, 2 do ban(ARGV[at], ARGV[at + 1]) end
+  local first = 18 + 2 * tonumber(ARGV[17])
+  for at = 18, first - 1, 2 do ban(ARGV[at], ARGV[at + 1]) end
   set(ARGV, first)
   for at = first, #ARGV, 2 do create(ARGV[at]) end
 end

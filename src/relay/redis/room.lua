@@ -1,7 +1,7 @@
 -- What all scripts begin with. Each is one step of a room: atomic, as it looks at what others may change
 -- (leases, names, the revision) before it changes anything.
 --
--- KEYS  1 meta {room, epoch, revision, schema, max, locked, closed, heard}, or {removed} for a while
+-- KEYS  1 meta {room, epoch, revision, schema, max, locked, closed, bytes, heard}, or {removed} for a while
 --       2 variables {name -> value}               3 nodes (by when their lease ends, ms)
 --       4 sessions {node/number -> + or - and name, + if it is shared}   5 names {that -> how many have it}
 --       6 taken {node -> the last number of its that was taken}
@@ -139,10 +139,11 @@ end
 
 local function read(is_new)
   local room, epoch, number = revision()
-  local schema, max, locked, closed = unpack(redis.call('HMGET', meta, 'schema', 'max', 'locked', 'closed'))
+  local schema, max, locked, closed, bytes =
+    unpack(redis.call('HMGET', meta, 'schema', 'max', 'locked', 'closed', 'bytes'))
   return {
     'room', room, epoch, number, schema, is_new, redis.call('HGET', taken, node) or '0',
-    max, locked or '0', closed, banned(), all(),
+    max, locked or '0', closed, bytes, banned(), all(),
   }
 end
 

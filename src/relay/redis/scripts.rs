@@ -118,12 +118,12 @@ fn enter_args(
         None => args.extend([const { String::new() }; 3]),
     }
     args.push(was.unwrap_or_default().to_owned());
-    let Some(RelayRoom { stored, max_members, is_locked, closed, bans }) = create else {
+    let Some(RelayRoom { stored, max_members, max_bytes, is_locked, closed, bans }) = create else {
         args.push(String::new());
         return args;
     };
     args.extend([stored.schema.name().to_owned(), max_members.to_string(), flag(*is_locked)]);
-    args.extend([closed.to_string(), bans.len().to_string()]);
+    args.extend([closed.to_string(), max_bytes.to_string(), bans.len().to_string()]);
     for RelayBan { who, millis } in bans {
         args.extend([who.clone(), millis.to_string()]);
     }
@@ -154,6 +154,7 @@ fn change_args(change: &RelayChange) -> Vec<String> {
     let (deed, own) = match change {
         RelayChange::Locked(is_locked) => ("locked", vec![flag(*is_locked)]),
         RelayChange::MaxMembers(count) => ("max", vec![count.to_string()]),
+        RelayChange::MaxBytes(bytes) => ("bytes", vec![bytes.to_string()]),
         RelayChange::Schema(schema) => ("schema", vec![schema.name().to_owned()]),
         RelayChange::Ban { who, millis } => ("ban", vec![who.clone(), millis.to_string()]),
         RelayChange::Closed => ("closed", Vec::new()),
@@ -190,7 +191,7 @@ pub(super) fn decode(answer: Vec<Value>) -> Option<RelayAnswer> {
             let schema = StoredSchema::from_name(&next()?)?;
             let (is_new, taken) = (next()? == "1", next()?.parse().ok()?);
             let (max_members, is_locked) = (next()?.parse().ok()?, next()? == "1");
-            let closed = next()?.parse().ok()?;
+            let (closed, max_bytes) = (next()?.parse().ok()?, next()?.parse().ok()?);
             let bans: Vec<(String, String)> = from_redis_value(parts.next()?).ok()?;
             let ban = |(who, millis): (String, String)| {
                 Some(RelayBan { who, millis: millis.parse().ok()? })
@@ -198,7 +199,7 @@ pub(super) fn decode(answer: Vec<Value>) -> Option<RelayAnswer> {
             let bans = bans.into_iter().map(ban).collect::<Option<_>>()?;
             let variables = from_redis_value(parts.next()?).ok()?;
             let stored = StoredRoom { schema, variables };
-            let room = RelayRoom { stored, max_members, is_locked, closed, bans };
+            let room = RelayRoom { stored, max_members, max_bytes, is_locked, closed, bans };
             RelayAnswer::Room { revision, room, is_new, taken }
         }
         _ => return None,

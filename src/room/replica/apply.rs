@@ -46,6 +46,11 @@ impl State {
         self.schema = room.stored.schema;
         self.is_locked = room.is_locked;
         self.set_max_members(room.max_members);
+        self.set_max_bytes(room.max_bytes);
+    }
+
+    fn set_max_bytes(&mut self, bytes: u64) {
+        self.max_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
     }
 
     fn set_max_members(&mut self, count: u64) {
@@ -57,6 +62,7 @@ impl State {
         RelayRoom {
             stored: self.stored(),
             max_members: self.max_members as u64,
+            max_bytes: self.max_bytes as u64,
             is_locked: self.is_locked,
             closed: self.closed,
             bans: self.replica.as_ref().map_or_else(Vec::new, |replica| replica.bans(now)),
@@ -184,6 +190,7 @@ impl State {
         match change {
             RelayChange::Locked(is_locked) => self.is_locked = is_locked,
             RelayChange::MaxMembers(count) => self.set_max_members(count),
+            RelayChange::MaxBytes(bytes) => self.set_max_bytes(bytes),
             RelayChange::Schema(schema) => self.schema = schema,
             RelayChange::Ban { who, millis } => {
                 if let Some(replica) = &mut self.replica {

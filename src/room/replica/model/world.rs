@@ -454,6 +454,7 @@ impl World {
                 variables: names.iter().map(|name| (text(name), text("0"))).collect(),
             },
             max_members: it.rules.limits.members_per_room as u64,
+            max_bytes: it.rules.limits.room_bytes as u64,
             is_locked: false,
             closed: 0,
             bans: Vec::new(),
