@@ -450,7 +450,11 @@ impl Replica {
     fn fulfilled(&mut self, ask: Ask, is_given_up: bool, revision: &RelayRevision) {
         match &ask.wish {
             Wish::Join { session, replaces } => {
-                self.sessions.insert(session.clone(), revision.number, replaces.clone());
+                let replaces = replaces.clone();
+                if !self.sessions.insert(session.clone(), revision.number, replaces) {
+                    // A broker that lost the close may still have it.
+                    self.leave_at_broker(session.number);
+                }
             }
             Wish::Change(_) => {
                 // It is done here when it has come back.

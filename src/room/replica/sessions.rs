@@ -19,12 +19,24 @@ pub(super) struct Sessions {
     by_session: BTreeMap<u64, Membership>,
     /// Those that the broker has to be told of again.
     rejoining: VecDeque<u64>,
+    /// The revision at which everyone was put out last.
+    closed: u64,
 }
 
 impl Sessions {
-    pub(super) fn insert(&mut self, session: RelaySession, joined: u64, replaced: Vec<u64>) {
+    /// False if everyone was put out behind it: the close was heard before the answer to the join.
+    pub(super) fn insert(
+        &mut self,
+        session: RelaySession,
+        joined: u64,
+        replaced: Vec<u64>,
+    ) -> bool {
         replaced.iter().for_each(|old| _ = self.remove(*old));
-        self.by_session.insert(session.number, Membership { session, joined, replaced });
+        let is_in = joined >= self.closed;
+        if is_in {
+            self.by_session.insert(session.number, Membership { session, joined, replaced });
+        }
+        is_in
     }
 
     pub(super) fn has(&self, session: u64) -> bool {
@@ -68,6 +80,7 @@ impl Sessions {
 
     /// Takes out the sessions that began before this revision.
     pub(super) fn close(&mut self, revision: u64) -> Vec<u64> {
+        self.closed = revision;
         let is_before = |(session, membership): (&u64, &Membership)| {
             (membership.joined < revision).then_some(*session)
         };
@@ -79,5 +92,22 @@ impl Sessions {
     #[cfg(all(test, not(shuttle)))]
     pub(super) fn sessions(&self) -> Vec<u64> {
         self.by_session.keys().copied().collect()
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_close_that_is_heard_before_the_answer_to_a_join_ends_it() {
+        let session =
+            |number| RelaySession { number, name: "ann".into(), shares: false, who: Vec::new() };
+        let mut sessions = Sessions::default();
+        assert!(sessions.insert(session(1), 3, Vec::new()));
+        assert_eq!(sessions.close(5), [1]);
+        assert!(!sessions.insert(session(2), 4, Vec::new()));
+        assert!(sessions.insert(session(3), 5, Vec::new()));
+        assert_eq!(sessions.sessions(), [3]);
     }
 }
