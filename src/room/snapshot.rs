@@ -116,14 +116,16 @@ pub(super) struct Snapshots {
     is_old: bool,
     made: Option<Instant>,
     limit: usize,
+    /// What they cost, with what blocked sockets keep of their frames.
+    share: Share,
     held: Backlog<Snapshot>,
 }
 
 impl Snapshots {
     /// Slow readers hold up so many bytes at most; over it the oldest are emptied.
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize, share: Share) -> Self {
         let held = Backlog::new(limit);
-        Self { newest: Weak::new(), is_old: true, made: None, limit, held }
+        Self { newest: Weak::new(), is_old: true, made: None, limit, share, held }
     }
 
     /// To be called when a value has changed.
@@ -137,7 +139,6 @@ impl Snapshots {
         &mut self,
         values: impl FnOnce() -> Vec<(Text, Text)>,
         bytes: usize,
-        share: &Share,
         now: Instant,
     ) -> Option<Arc<Snapshot>> {
         if !self.is_old
@@ -149,15 +150,16 @@ impl Snapshots {
         if bytes > LARGE && is_soon {
             return None;
         }
-        // What blocked sockets keep of earlier ones counts too.
-        if share.used() > bytes + 2 * self.limit {
+        let most = 2 * self.limit.max(bytes);
+        if self.share.used() > most {
             self.held.clear();
             self.is_old = true;
-            if share.used() > bytes + 2 * self.limit {
+            if self.share.used() > most {
                 return None;
             }
         }
-        let snapshot = Arc::new(Snapshot::new(values(), share, share.charge(bytes)?));
+        let charge = self.share.charge(bytes)?;
+        let snapshot = Arc::new(Snapshot::new(values(), &self.share, charge));
         self.held.push(&snapshot, bytes);
         (self.newest, self.is_old, self.made) = (Arc::downgrade(&snapshot), false, Some(now));
         Some(snapshot)
@@ -199,5 +201,43 @@ mod tests {
         let values: Vec<_> = names.iter().map(|name| (&**name, 100_000)).collect();
         assert_eq!(frames(Dialect::Scratch, &values[..10]), [10]);
         assert_eq!(frames(Dialect::Scratch, &values), [10, 1]);
+    }
+
+    fn values() -> Vec<(Text, Text)> {
+        let text = |plain: &str| Json::from_plain(plain).to_text();
+        vec![(text("x"), text(&"v".repeat(1_000)))]
+    }
+
+    #[test]
+    fn slow_readers_hold_up_so_much_and_no_more() {
+        let (now, budget) = (Instant::now(), Budget::new(usize::MAX));
+        let mut snapshots = Snapshots::new(0, budget.share());
+        let mut take = |millis| {
+            snapshots.outdate();
+            snapshots.take(values, 1_000, now + Duration::from_millis(millis))
+        };
+        let first = take(0).expect("nothing is held up");
+        let Next::Frame { frame, is_last: true } = first.next(Dialect::Spec, 0) else { panic!() };
+        let second = take(1).expect("one may be");
+        assert_eq!(first.next(Dialect::Spec, 0), Next::Emptied);
+        let Next::Frame { frame: other, .. } = second.next(Dialect::Spec, 0) else { panic!() };
+        // Two sockets are blocked, each with a frame.
+        assert!(take(2).is_none() && budget.used() > 2_000);
+        drop((frame, other));
+        assert_eq!(budget.used(), 0);
+        assert!(take(3).is_some());
+    }
+
+    #[test]
+    fn a_large_room_makes_no_snapshot_so_soon_after_the_last() {
+        let (now, budget) = (Instant::now(), Budget::new(usize::MAX));
+        let mut snapshots = Snapshots::new(1 << 20, budget.share());
+        let at = |millis| now + Duration::from_millis(millis);
+        let first = snapshots.take(values, LARGE + 1, at(0)).expect("the first");
+        let same = snapshots.take(values, LARGE + 1, at(1)).expect("the same");
+        assert!(Arc::ptr_eq(&first, &same));
+        snapshots.outdate();
+        assert!(snapshots.take(values, LARGE + 1, at(49)).is_none());
+        assert!(snapshots.take(values, LARGE + 1, at(50)).is_some());
     }
 }

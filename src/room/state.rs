@@ -134,7 +134,7 @@ pub(crate) struct State {
     pub(super) settle: Settle,
     pub(super) snapshots: Snapshots,
     pub(super) charge: Charge,
-    /// What the room has of the registry's budget: values, batches, snapshots.
+    /// What the room has of the registry's budget for values and batches.
     pub(super) share: Share,
     /// Where there is a store.
     pub(super) unsaved: Option<Unsaved>,
@@ -202,11 +202,12 @@ impl State {
             position: 0,
             broadcast,
             settle: Settle::new(rules.settle),
-            snapshots: Snapshots::new(rules.limits.backlog_bytes),
+            snapshots: Snapshots::new(rules.limits.backlog_bytes, budget.share()),
             charge,
             unsaved: rules.is_stored.then(Unsaved::default),
             replica: None,
-            history: (rules.history > 0).then(|| History::new(rules.history, share.open())),
+            history: (rules.history > 0)
+                .then(|| History::new(rules.history, budget.share().open())),
             share,
             activity: Activity::default(),
             alarm: None,
@@ -229,10 +230,10 @@ impl State {
     /// it now, or the member is none any more.
     pub(crate) fn resync(&mut self, id: MemberId, now: Instant) -> Option<Start> {
         self.members.get(id)?;
-        let Self { variables, snapshots, share, .. } = self;
+        let Self { variables, snapshots, .. } = self;
         let snapshot = match variables.len() {
             0 => None,
-            _ => Some(snapshots.take(|| variables.values(), variables.sets_len(), share, now)?),
+            _ => Some(snapshots.take(|| variables.values(), variables.sets_len(), now)?),
         };
         let member = self.members.get_mut(id)?;
         self.position += 1;
