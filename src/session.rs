@@ -27,7 +27,7 @@ pub(crate) use conflation::{Conflation, Submission};
 pub(crate) use echo::echo;
 pub(crate) use handshake::Caller;
 pub(crate) use liveness::Liveness;
-#[cfg(any(all(test, not(shuttle)), feature = "internals"))]
+#[cfg(any(test, feature = "internals"))]
 pub(crate) use outbox::Item;
 pub(crate) use outbox::Outbox;
 pub(crate) use takeover::{Probe, Probed};
