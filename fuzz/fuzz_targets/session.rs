@@ -3,7 +3,11 @@
 
 #![no_main]
 
-use std::{cell::RefCell, collections::BTreeMap, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use axum_cloud_variables::{Limits, RoomRegistry};
 use futures_util::{SinkExt, StreamExt};
@@ -51,6 +55,8 @@ struct Client {
 #[derive(Default)]
 struct World {
     rooms: BTreeMap<&'static str, Values>,
+    /// Those that somebody came to who had not made them.
+    of_players: BTreeSet<&'static str>,
     clients: [Option<Client>; CONNECTIONS],
 }
 
@@ -77,24 +83,43 @@ impl World {
             let there = other.joined.as_ref();
             there.is_some_and(|(r, u, _)| *r == room && u.eq_ignore_ascii_case(user))
         });
-        let client = self.clients[who].as_mut()?;
+        let client = self.clients[who].as_ref()?;
         if client.joined.is_some() || room.is_empty() {
             return Some(4000);
         }
         if ["no spaces", "admin"].contains(&user) {
             return Some(4002);
         }
-        if let Some(values) = self.rooms.get(room)
+        let is_vacant = self.is_vacant(room);
+        if let Some(values) = self.rooms.get_mut(room)
             && !values.keys().eq(brought.keys())
         {
-            return Some(4001);
+            let is_next_version = values.keys().all(|name| brought.contains_key(name));
+            match self.of_players.contains(room) {
+                // Nobody but its creator ever used it.
+                false if is_vacant => *values = brought.clone(),
+                true if is_vacant && is_next_version => {
+                    for (name, value) in &brought {
+                        values.entry(name).or_insert_with(|| value.clone());
+                    }
+                }
+                _ => return Some(4001),
+            }
         }
         if is_taken {
             return Some(4002);
         }
+        if self.rooms.contains_key(room) {
+            self.of_players.insert(room);
+        }
         let values = self.rooms.entry(room).or_insert(brought).clone();
-        client.joined = Some((room, user, values));
+        self.clients[who].as_mut()?.joined = Some((room, user, values));
         None
+    }
+
+    fn is_vacant(&self, room: &str) -> bool {
+        let mut rooms = self.clients.iter().flatten().flat_map(|client| &client.joined);
+        rooms.all(|(there, ..)| *there != room)
     }
 
     fn set(&mut self, who: usize, name: &'static str, value: &str) -> Option<u16> {

@@ -13,7 +13,7 @@ use crate::{
     close::Close,
     names::DuplicateNames,
     policy::AnyPolicy,
-    room::{Due, MemberId, Newcomer, Rules, Shared, State, Write},
+    room::{Due, MemberId, Newcomer, Rules, Shared, State, Submitted, Write},
     session::{Item, Outbox},
     wire::Json,
 };
@@ -37,8 +37,10 @@ impl Play {
         let rules = Rules { policy: Some(policy), ..rules(now, limits) };
         let initial = plain(variables);
         let initial = (!initial.is_empty()).then_some(&*initial);
-        let state =
+        let mut state =
             State::new(&Arc::new(rules), &"room".into(), initial, &budget, &Arc::default(), now)?;
+        // Of players: one of nobody's would become what the next brings.
+        state.claim();
         let room = Arc::new(Shared::alone(state));
         Some(Self { room, budget, now, members: Vec::new() })
     }
@@ -97,7 +99,11 @@ impl Play {
         let (name, value) = (Json::from_plain(name), value.map(Json::from_plain));
         let write = Write { member: id, base: 0, name: &name, value: value.as_ref() };
         let now = self.now;
-        self.room.change(|state, _| state.submit(&write, now)).is_ok()
+        let submitted = self.room.change(|state, _| state.submit(&write, now));
+        if submitted == Ok(Submitted::Starved) {
+            self.room.change(|state, _| state.refuse(&write, now));
+        }
+        submitted.is_ok()
     }
 
     /// The host sets variables; whether that was possible.

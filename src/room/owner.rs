@@ -20,7 +20,7 @@ pub(super) enum Owner {
 
 impl State {
     /// To be called when somebody joins who has not created the room, or when the host uses it.
-    pub(super) fn claim(&mut self) {
+    pub(crate) fn claim(&mut self) {
         self.owner = Owner::Players;
     }
 
