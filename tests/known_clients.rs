@@ -93,8 +93,15 @@ impl<'a> Player<'a> {
         player
     }
 
+    /// A client that has tried in vain some times pauses for up to half a minute.
     async fn is_connected(&self) {
-        self.until(&format!("{SOCKET}.readyState === 1")).await;
+        self.enter().await;
+        let connected = format!("return {SOCKET}?.readyState === 1");
+        let began = Instant::now();
+        while self.browser.run(&connected).await != true {
+            assert!(began.elapsed() < 3 * common::PATIENCE, "it does not come back");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     async fn enter(&self) {
