@@ -36,7 +36,7 @@ use crate::{
     close::{Close, CloseCode},
     metrics,
     registry::{Inner, Membership, Session},
-    room::SessionHandle,
+    room::{Outlet, SessionHandle},
     wire::{ClientMessage, Dialect, Frame},
 };
 use handshake::{Line, admit};
@@ -113,6 +113,8 @@ impl Talk<'_> {
             Err(end) => return end,
         };
         self.socket.with(|writer| writer.open(outbox));
+        // Before its first set is read, so that it is sent what the room had when it came.
+        self.socket.push();
         let upkeep = Upkeep::new(self.socket, self.handle, &self.registry.rules.limits);
         let end = tokio::select! {
             end = upkeep.run() => end,
