@@ -170,7 +170,7 @@ impl State {
         }
         let newcomer = Newcomer { session: Some(session), ..newcomer };
         if is_creator && self.position == 0 {
-            let id = self.enter(newcomer);
+            let id = self.enter(newcomer, false);
             return Ok(Joined { id, start: Some(self.start()), created: true });
         }
         let replaced = self.replaced(session).into_iter();
@@ -212,10 +212,13 @@ impl State {
                 self.observers.tell(|| RoomEvent::Left(member.info(id)));
             }
         }
-        let id = self.enter(newcomer);
+        // Without what the newcomer itself creates. If there is none now, its outbox asks for one later.
+        let snapshot = self.snapshot(now);
+        let id = self.enter(newcomer, matches!(snapshot, Some(Some(_))));
+        let start = snapshot.map(|snapshot| Start { snapshot, ..self.start() });
         self.claim();
         self.create(id, created, now);
-        Ok(Joined { id, start: None, created: false })
+        Ok(Joined { id, start, created: false })
     }
 
     fn create(&mut self, id: MemberId, created: Vec<(&Json<'_>, Json<'_>, bool)>, now: Instant) {
@@ -243,7 +246,7 @@ impl State {
         if creator.identity.person().is_some() {
             self.claim();
         }
-        let id = self.enter(creator);
+        let id = self.enter(creator, false);
         Joined { id, start: Some(self.start()), created: true }
     }
 
@@ -265,10 +268,12 @@ impl State {
         judged.collect()
     }
 
-    fn enter(&mut self, newcomer: Newcomer<'_>) -> MemberId {
+    fn enter(&mut self, newcomer: Newcomer<'_>, informed: bool) -> MemberId {
         if let Life::Vacant(_) = self.life {
             self.life = Life::Occupied;
         }
+        let joined = self.position;
+        self.position += u64::from(informed);
         let id = self.members.insert(Member {
             name: newcomer.name.into(),
             key: newcomer.key,
@@ -279,8 +284,8 @@ impl State {
             session: newcomer.session,
             handle: newcomer.handle,
             outlet: newcomer.outlet,
-            joined: self.position,
-            snapshot: 0,
+            joined,
+            snapshot: if informed { self.position } else { 0 },
             told: HashMap::new(),
             challenged: false,
         });

@@ -230,15 +230,20 @@ impl State {
     /// it now, or the member is none any more.
     pub(crate) fn resync(&mut self, id: MemberId, now: Instant) -> Option<Start> {
         self.members.get(id)?;
-        let Self { variables, snapshots, .. } = self;
-        let snapshot = match variables.len() {
-            0 => None,
-            _ => Some(snapshots.take(|| variables.values(), variables.sets_len(), now)?),
-        };
+        let snapshot = self.snapshot(now)?;
         let member = self.members.get_mut(id)?;
         self.position += 1;
         member.snapshot = self.position;
         Some(Start { snapshot, ..self.start() })
+    }
+
+    /// All values, if there are any; `None` if the room has no snapshot now.
+    pub(super) fn snapshot(&mut self, now: Instant) -> Option<Option<Arc<Snapshot>>> {
+        let Self { variables, snapshots, .. } = self;
+        match variables.len() {
+            0 => Some(None),
+            _ => snapshots.take(|| variables.values(), variables.sets_len(), now).map(Some),
+        }
     }
 
     /// Removes a member.
