@@ -62,10 +62,11 @@ impl Share {
         charge.grow(bytes).then_some(charge)
     }
 
-    fn take(&self, bytes: usize) -> bool {
-        let Inner { limit, .. } = *self.0.budget.0;
+    /// How much of the budget may be used once this share has taken so many bytes.
+    fn limit(&self, bytes: usize) -> usize {
+        let limit = self.0.budget.0.limit;
         let is_small = self.used().saturating_add(bytes) <= ASSURED;
-        self.take_within(bytes, if is_small { limit } else { limit - limit / 4 })
+        if is_small { limit } else { limit - limit / 4 }
     }
 
     /// Takes bytes if all that is taken of the budget then is no more than this.
@@ -108,15 +109,16 @@ impl Charge {
     /// Takes more bytes; false, and nothing taken, if the budget does not have them for this share.
     #[must_use]
     pub(crate) fn grow(&mut self, more: usize) -> bool {
-        let is_taken = self.share.take(more);
-        self.bytes += if is_taken { more } else { 0 };
-        is_taken
+        self.grow_within(more, self.share.limit(more))
     }
 
     /// As [`grow`](Self::grow), where half of the budget is left for others.
     #[must_use]
     pub(crate) fn grow_to_half(&mut self, more: usize) -> bool {
-        let limit = self.share.0.budget.0.limit / 2;
+        self.grow_within(more, self.share.0.budget.0.limit / 2)
+    }
+
+    fn grow_within(&mut self, more: usize, limit: usize) -> bool {
         let is_taken = self.share.take_within(more, limit);
         self.bytes += if is_taken { more } else { 0 };
         is_taken
@@ -126,7 +128,7 @@ impl Charge {
     /// long as it has one.
     #[must_use]
     pub(crate) fn step(&mut self, more: usize) -> bool {
-        if more > self.ahead && self.share.take(BLOCK) {
+        if more > self.ahead && self.share.take_within(BLOCK, self.share.limit(BLOCK)) {
             self.ahead += BLOCK;
         }
         if more > self.ahead {

@@ -145,8 +145,7 @@ impl Limits {
                 return Err(OverLimit::Value(self.value_bytes));
             }
         }
-        let cost = |(name, value): &(Json<'_>, Json<'_>)| cost(name.as_json(), value.as_json());
-        if variables.iter().map(cost).sum::<usize>() > self.room_bytes {
+        if variables.iter().map(entry_cost).sum::<usize>() > self.room_bytes {
             return Err(OverLimit::Room(self.room_bytes));
         }
         Ok(())
@@ -159,6 +158,11 @@ const OVERHEAD: usize = 200;
 /// What a variable counts in its room and in the budget.
 pub(crate) fn cost(name: &str, value: &str) -> usize {
     OVERHEAD + name.len() + value.len()
+}
+
+/// As [`cost`], of a variable that is brought.
+pub(crate) fn entry_cost((name, value): &(Json<'_>, Json<'_>)) -> usize {
+    cost(name.as_json(), value.as_json())
 }
 
 /// Which limit variables are over, and what it is.

@@ -51,7 +51,7 @@ impl Inner {
             let idle = now.saturating_duration_since(since).as_secs() as usize;
             bytes.saturating_mul(idle + 1)
         };
-        let mut vacant: Vec<_> = self.evictions.rooms().into_iter().collect();
+        let mut vacant = self.evictions.rooms();
         vacant.sort_by_cached_key(|(since, room)| Reverse(weight(*since, room.bytes())));
         let before = self.budget.used();
         for (since, room) in vacant {

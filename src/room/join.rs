@@ -9,7 +9,7 @@ use super::{
     order::Author,
     replica::Wish,
     session_handle::{Outlet, SessionHandle},
-    state::{ROOM_COST, Start, State},
+    state::{Start, State},
     takeover::{Holder, Ousted, Outlived, yields_name},
 };
 use crate::{
@@ -170,7 +170,7 @@ impl State {
         }
         let newcomer = Newcomer { session: Some(session), ..newcomer };
         if is_creator && self.position == 0 {
-            let id = self.enter(newcomer, false);
+            let id = self.enter(newcomer);
             return Ok(Joined { id, start: Some(self.start()), created: true });
         }
         let replaced = self.replaced(session).into_iter();
@@ -212,10 +212,9 @@ impl State {
                 self.observers.tell(|| RoomEvent::Left(member.info(id)));
             }
         }
+        let id = self.enter(newcomer);
         // Without what the newcomer itself creates. If there is none now, its outbox asks for one later.
-        let snapshot = self.snapshot(now);
-        let id = self.enter(newcomer, matches!(snapshot, Some(Some(_))));
-        let start = snapshot.map(|snapshot| Start { snapshot, ..self.start() });
+        let start = self.resync(id, now);
         self.claim();
         self.create(id, created, now);
         Ok(Joined { id, start, created: false })
@@ -246,7 +245,7 @@ impl State {
         if creator.identity.person().is_some() {
             self.claim();
         }
-        let id = self.enter(creator, false);
+        let id = self.enter(creator);
         Joined { id, start: Some(self.start()), created: true }
     }
 
@@ -268,12 +267,10 @@ impl State {
         judged.collect()
     }
 
-    fn enter(&mut self, newcomer: Newcomer<'_>, informed: bool) -> MemberId {
+    fn enter(&mut self, newcomer: Newcomer<'_>) -> MemberId {
         if let Life::Vacant(_) = self.life {
             self.life = Life::Occupied;
         }
-        let joined = self.position;
-        self.position += u64::from(informed);
         let id = self.members.insert(Member {
             name: newcomer.name.into(),
             key: newcomer.key,
@@ -284,8 +281,8 @@ impl State {
             session: newcomer.session,
             handle: newcomer.handle,
             outlet: newcomer.outlet,
-            joined,
-            snapshot: if informed { self.position } else { 0 },
+            joined: self.position,
+            snapshot: 0,
             told: HashMap::new(),
             challenged: false,
         });
@@ -304,13 +301,8 @@ impl State {
             StoredSchema::Growing => {
                 let is_new = |(name, _): &&(Json<'_>, _)| !self.variables.contains(name.as_json());
                 let count = self.variables.len() + brought.iter().filter(is_new).count();
-                let cost = |(name, value): &(Json<'_>, Json<'_>)| {
-                    limits::cost(name.as_json(), value.as_json())
-                };
-                let bytes = brought.iter().filter(is_new).map(cost).sum::<usize>();
-                if count > self.rules.limits.variables_per_room
-                    || self.charge.bytes() + bytes > self.max_bytes + ROOM_COST
-                {
+                let bytes = brought.iter().filter(is_new).map(limits::entry_cost).sum();
+                if count > self.rules.limits.variables_per_room || !self.has_place(bytes) {
                     return Err(Refusal::TooManyVariables);
                 }
                 Ok(())

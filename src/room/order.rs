@@ -8,7 +8,7 @@ use super::{
     history::History,
     host::SetError,
     members::MemberId,
-    state::{ROOM_COST, State},
+    state::State,
     variables::{Told, Written},
 };
 use crate::{
@@ -139,7 +139,7 @@ impl State {
         if let Some(name) = self.variables.key(name.as_json()).cloned() {
             return self.correct(member, &name, now);
         }
-        let Some(healed) = self.members.get_mut(member) else { return 0 };
+        let Some(healed) = self.members.get(member) else { return 0 };
         // More names than a room has are no game's: of those, the client is told nothing.
         if healed.told.len() >= 2 * self.rules.limits.variables_per_room {
             return 0;
@@ -148,19 +148,8 @@ impl State {
             Dialect::Scratch => "0",
             Dialect::Spec | Dialect::Forkphorus2020 => "",
         };
-        self.position += 1;
-        let (name, value) = (name.to_text(), Json::from_plain(value).to_text());
-        // The member may create the variable before this reaches it.
-        let told =
-            Told { position: self.position, value: Some(self.variables.fingerprint(&value)) };
-        healed.told.insert(name.clone(), told);
-        self.activity.corrections += 1;
-        let cost = self.broadcast.pay_anyway(&name, &value, now);
-        let (position, from, to) = (self.position, None, Some(member));
-        let part = Part { position, name, value, from, to, cost };
-        let bytes = part.len();
-        self.broadcast.push(part);
-        bytes
+        // The member may create the variable before this reaches it, so it is noted as any correction.
+        self.tell(member, name.to_text(), Json::from_plain(value).to_text(), now)
     }
 
     /// What would come of a write by the limits, beside so many that wait and create variables.
@@ -301,12 +290,11 @@ impl State {
         if value.byte_len() > most.value_bytes {
             return Err(SetError::TooLong);
         }
-        let has_place = |more| self.charge.bytes() + more <= self.max_bytes + ROOM_COST;
         let Some(variable) = self.variables.get(name.as_json()) else {
             return if !(1..=most.name_bytes).contains(&name.byte_len()) {
                 Err(SetError::TooLong)
             } else if self.count_beside(name.as_json()) >= most.variables_per_room
-                || !has_place(limits::cost(name.as_json(), value.as_json()))
+                || !self.has_place(limits::cost(name.as_json(), value.as_json()))
             {
                 Err(SetError::RoomFull)
             } else {
@@ -318,7 +306,7 @@ impl State {
         let is_joinable =
             |more| self.grows() || self.variables.handshake_len() + more <= most.message_bytes;
         match new.checked_sub(old) {
-            Some(more) if !has_place(more) || !is_joinable(more) => Err(SetError::RoomFull),
+            Some(more) if !self.has_place(more) || !is_joinable(more) => Err(SetError::RoomFull),
             _ => Ok(()),
         }
     }
@@ -362,7 +350,7 @@ impl State {
     /// bytes that are sent for it.
     pub(super) fn correct(&mut self, member: MemberId, name: &Text, now: Instant) -> usize {
         let (Some(variable), Some(corrected)) =
-            (self.variables.get(name.as_json()), self.members.get_mut(member))
+            (self.variables.get(name.as_json()), self.members.get(member))
         else {
             return 0;
         };
@@ -371,8 +359,15 @@ impl State {
         if self.broadcast.corrects(member, name, since) {
             return 0;
         }
+        let (name, value) = (name.clone(), variable.value.clone());
+        self.tell(member, name, value, now)
+    }
+
+    /// Sends one member a value that the room has, in its place in the order. The bytes of it.
+    fn tell(&mut self, member: MemberId, name: Text, value: Text, now: Instant) -> usize {
+        let Some(corrected) = self.members.get_mut(member) else { return 0 };
         self.position += 1;
-        let (position, name, value) = (self.position, name.clone(), variable.value.clone());
+        let position = self.position;
         let told = Told { position, value: Some(self.variables.fingerprint(&value)) };
         corrected.told.insert(name.clone(), told);
         self.activity.corrections += 1;

@@ -111,7 +111,7 @@ pub(crate) enum Eviction {
 }
 
 /// What a room costs before it has variables: its channel, maps and locks.
-pub(super) const ROOM_COST: usize = 3_000;
+const ROOM_COST: usize = 3_000;
 
 #[derive(Debug)]
 pub(crate) struct State {
@@ -177,11 +177,9 @@ impl State {
             schema => schema.into(),
         };
         let initial = initial.unwrap_or_default();
-        let cost =
-            |(name, value): &(Json<'_>, Json<'_>)| limits::cost(name.as_json(), value.as_json());
         let share = budget.share();
-        let charge =
-            share.charge(ROOM_COST + id.len() + initial.iter().map(cost).sum::<usize>())?;
+        let charge = share
+            .charge(ROOM_COST + id.len() + initial.iter().map(limits::entry_cost).sum::<usize>())?;
         let mut variables = Variables::new(id);
         for (name, value) in initial {
             variables.insert(name.to_text(), value.to_text(), now);
@@ -222,6 +220,11 @@ impl State {
         self.schema != StoredSchema::Fixed
     }
 
+    /// Whether the room may have so many bytes of names and values more.
+    pub(super) fn has_place(&self, bytes: usize) -> bool {
+        self.charge.bytes() + bytes <= self.max_bytes + ROOM_COST
+    }
+
     pub(super) fn start(&self) -> Start {
         Start { receiver: self.broadcast.subscribe(), position: self.position, snapshot: None }
     }
@@ -230,20 +233,15 @@ impl State {
     /// it now, or the member is none any more.
     pub(crate) fn resync(&mut self, id: MemberId, now: Instant) -> Option<Start> {
         self.members.get(id)?;
-        let snapshot = self.snapshot(now)?;
+        let Self { variables, snapshots, .. } = self;
+        let snapshot = match variables.len() {
+            0 => None,
+            _ => Some(snapshots.take(|| variables.values(), variables.sets_len(), now)?),
+        };
         let member = self.members.get_mut(id)?;
         self.position += 1;
         member.snapshot = self.position;
         Some(Start { snapshot, ..self.start() })
-    }
-
-    /// All values, if there are any; `None` if the room has no snapshot now.
-    pub(super) fn snapshot(&mut self, now: Instant) -> Option<Option<Arc<Snapshot>>> {
-        let Self { variables, snapshots, .. } = self;
-        match variables.len() {
-            0 => Some(None),
-            _ => snapshots.take(|| variables.values(), variables.sets_len(), now).map(Some),
-        }
     }
 
     /// Removes a member.

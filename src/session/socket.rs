@@ -28,14 +28,20 @@ pub(super) struct Socket {
     handle: Arc<SessionHandle>,
     /// Held for as long as a socket takes what it takes at once.
     shared: Mutex<Shared>,
+    /// Apart, so that who reads does not wait for who writes.
+    intake: Mutex<Intake>,
 }
 
 #[derive(Debug)]
 struct Shared {
     io: TokioIo<Upgraded>,
     writer: Writer,
-    /// The rate of all bytes that are read, whatever they are: before the handshake, of control frames
-    /// and fragments, and after the close.
+}
+
+/// The rate of all bytes that are read, whatever they are: before the handshake, of control frames and
+/// fragments, and after the close.
+#[derive(Debug)]
+struct Intake {
     bytes: Bucket,
     frames: Frames,
 }
@@ -51,9 +57,9 @@ impl Socket {
     pub(super) fn new(upgraded: Upgraded, handle: &Arc<SessionHandle>, limits: &Limits) -> Self {
         let mut bytes = Bucket::new(limits.bytes_per_second, limits.byte_burst, now());
         bytes.take(limits.byte_burst.saturating_sub(FIRST_BURST) as usize, now());
-        let io = TokioIo::new(upgraded);
-        let shared = Shared { io, writer: Writer::default(), bytes, frames: Frames::new() };
-        Self { handle: handle.clone(), shared: Mutex::new(shared) }
+        let shared = Shared { io: TokioIo::new(upgraded), writer: Writer::default() };
+        let intake = Mutex::new(Intake { bytes, frames: Frames::new() });
+        Self { handle: handle.clone(), shared: Mutex::new(shared), intake }
     }
 
     /// Changes what is to be written.
@@ -63,7 +69,7 @@ impl Socket {
 
     /// Writes; the task is woken when it can go on.
     pub(super) fn write(&self, cx: &mut Context<'_>) -> Flow {
-        let Shared { io, writer, .. } = &mut *self.shared.lock();
+        let Shared { io, writer } = &mut *self.shared.lock();
         writer.write(io, cx)
     }
 
@@ -77,13 +83,15 @@ impl Socket {
 
     /// Counts bytes towards the rate that were not read here.
     pub(super) fn pay(&self, count: usize) {
-        self.shared.lock().bytes.take(count, now());
+        if count > 0 {
+            self.intake.lock().bytes.take(count, now());
+        }
     }
 
     /// Until when the rate has reading pause, if it does.
     pub(super) fn paused_until(&self) -> Option<Instant> {
         let now = now();
-        Some(self.shared.lock().bytes.has(0, now)).filter(|until| *until > now)
+        Some(self.intake.lock().bytes.has(0, now)).filter(|until| *until > now)
     }
 
     /// Reads and forgets what comes, until the other side has ended, at the rate. Ready then. To be
@@ -110,14 +118,14 @@ impl Socket {
 
     /// Ready when a blocked socket that had taken so much has taken more.
     pub(super) fn poll_progress(&self, written: u64, cx: &mut Context<'_>) -> Poll<()> {
-        let Shared { io, writer, .. } = &mut *self.shared.lock();
+        let Shared { io, writer } = &mut *self.shared.lock();
         let is_blocked = writer.resume(io, cx) == Flow::Blocked;
         if is_blocked && writer.written() == written { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// Writes as far as the socket takes it at once, and leaves the rest to the session.
     fn write_at_once(&self) {
-        let Shared { io, writer, .. } = &mut *self.shared.lock();
+        let Shared { io, writer } = &mut *self.shared.lock();
         // Where it flows not, its session is at it already.
         let flows = writer.flow() == Flow::Open;
         if flows && writer.write(io, &mut Context::from_waker(Waker::noop())) != Flow::Open {
@@ -175,16 +183,17 @@ impl AsyncRead for Ear {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let ear = self.get_mut();
-        {
-            let Shared { io, writer, .. } = &mut *ear.socket.shared.lock();
-            // Before the handshake nobody else does.
-            writer.resume(io, cx);
+        let is_paused = ear.poll_rate(cx).is_pending();
+        let Shared { io, writer } = &mut *ear.socket.shared.lock();
+        // Before the handshake nobody else does.
+        writer.resume(io, cx);
+        if is_paused {
+            return Poll::Pending;
         }
-        ready!(ear.poll_rate(cx));
         let before = buffer.filled().len();
-        let Shared { io, bytes, frames, .. } = &mut *ear.socket.shared.lock();
         ready!(Pin::new(io).poll_read(cx, buffer))?;
         let piece = &buffer.filled()[before..];
+        let Intake { bytes, frames } = &mut *ear.socket.intake.lock();
         bytes.take(piece.len() + frames.count(piece) * FRAME_COST, now());
         Poll::Ready(Ok(()))
     }
