@@ -161,6 +161,64 @@ async fn channels_and_keys_do_not_outlive_their_rooms() {
     }
 }
 
+async fn command<T: redis::FromRedisValue>(redis: &Redis, words: &[&str]) -> T {
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut command = redis::cmd(words[0]);
+    words[1..].iter().for_each(|word| _ = command.arg(*word));
+    command.query_async(&mut connection).await.unwrap()
+}
+
+/// Players who create rooms and leave them take no more of the broker than a node may leave there, and
+/// they take it from each other before they take it from rooms that were used.
+#[tokio::test(flavor = "multi_thread")]
+async fn rooms_that_are_left_do_not_fill_the_broker() {
+    let redis = Redis::start("left");
+    let mut limits = unlimited_rate();
+    (limits.rooms, limits.empty_room_ttl) = (10, Duration::from_millis(10));
+    let relay = RedisRelay::new(redis.url()).unwrap();
+    let node = Server::with(RoomRegistry::builder().limits(limits).relay(relay)).await;
+    let forgotten = async || eventually("forgotten", || node.rooms.stats().rooms == 0).await;
+    for name in ["ann", "bob"] {
+        let mut player = node.join("game", name, X).await;
+        player.set("x", name).await;
+        player.sync().await;
+        player.close().await;
+        forgotten().await;
+    }
+    for n in 0..30 {
+        node.join(&format!("squat {n}"), "eve", X).await.close().await;
+        forgotten().await;
+    }
+    let rooms = async {
+        while command::<Vec<String>>(&redis, &["KEYS", "cv:*:v"]).await.len() > 10 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("the broker has as many rooms as the node may leave", rooms).await;
+    let mut cat = node.join("game", "cat", X).await;
+    assert_eq!(cat.frame().await, [("x".into(), "bob".into())]);
+}
+
+/// Rooms that are there go on when the broker's memory is full; none is created until it is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_without_memory_keeps_its_rooms_going() {
+    let redis = Redis::start("memory");
+    let nodes = redis_nodes(&redis, 2).await;
+    let mut ann = nodes[0].join("game", "ann", X).await;
+    () = command(&redis, &["CONFIG", "SET", "maxmemory", "1"]).await;
+    let mut bob = nodes[1].join("game", "bob", X).await;
+    for n in 0..100 {
+        ann.set("x", &n.to_string()).await;
+        bob.until("x", &n.to_string()).await;
+    }
+    let (code, reason) = nodes[0].refusal("other", "cat", X).await;
+    assert_eq!((code, &*reason), (4003, "the server is full: try again later"));
+    assert_eq!(nodes[0].rooms.relay_stats().map(|stats| stats.is_failing), Some(false));
+    () = command(&redis, &["CONFIG", "SET", "maxmemory", "0"]).await;
+    _ = nodes[0].join("other", "cat", X).await;
+}
+
 /// `rediss://`, with a password and the number of a database; who does not trust it does not talk to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_by_tls_and_with_a_password() {

@@ -88,6 +88,7 @@ async fn contract(relay: &dyn Relay) {
     drops(relay).await;
     losses(relay).await;
     removal(relay).await;
+    forgetting(relay).await;
 }
 
 /// The answer, with the number that was taken last by then.
@@ -394,6 +395,20 @@ async fn losses(relay: &dyn Relay) {
     let given = ask(relay, "d", "lost", give_back(revision("e", 5), "f")).await;
     let RelayAnswer::Room { revision: there, is_new: true, .. } = given else { panic!() };
     assert_eq!(there, RelayRevision { room: "e".into(), epoch: "f".into(), number: 6 });
+}
+
+/// A node that has left a room may have it deleted, if no other node is in it.
+async fn forgetting(relay: &dyn Relay) {
+    let id = "forgotten";
+    make(relay, id).await;
+    let forget = |room: &str| RelayRequest::Forget { room: room.into() };
+    assert_eq!(ask(relay, "a", id, join(1, 1, "ann", &[])).await, done(0, 1));
+    assert_eq!(ask(relay, "a", id, forget("other")).await, Nowhere, "it had another room");
+    assert_eq!(ask(relay, "a", id, forget("e")).await, done(0, 1));
+    assert_eq!(ask(relay, "a", id, Renew).await, Fenced, "it is out");
+    assert_eq!(ask(relay, "b", id, join(1, 1, "ann", &[])).await, done(0, 1), "the name is free");
+    assert_eq!(ask(relay, "b", id, forget("e")).await, done(0, 1));
+    assert_eq!(ask(relay, "b", id, Renew).await, Nowhere);
 }
 
 /// A room that is removed leaves nothing behind, except whom it has banned.

@@ -3,10 +3,12 @@
 mod health;
 mod join;
 mod lead;
+mod left;
 mod news;
 mod node;
 mod sync_task;
 
 pub use health::RelayStats;
 pub use lead::Lead;
+pub(super) use left::LeftRoom;
 pub(super) use node::Node;

@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Creators, Inner, Membership, id_locks::IdLock, persistence::Loaded};
+use super::{
+    Creators, Inner, Membership, cluster::LeftRoom, id_locks::IdLock, persistence::Loaded,
+};
 use crate::room::{Eviction, JoinError, Joined, Newcomer, Refusal, Shared, State};
 
 /// Why the registry has no room for a newcomer.
@@ -241,10 +243,14 @@ impl Inner {
 
     /// Forgets a room if it has been empty since that moment.
     pub(super) fn evict(self: &Arc<Self>, since: Instant, room: &Arc<Shared>) -> Eviction {
+        let left = self.node.as_ref().and_then(|_| LeftRoom::of(room));
         let mut rooms = self.rooms.write();
         let eviction = room.evict(since);
         match eviction {
-            Eviction::Evicted => self.take_out(&mut rooms, room),
+            Eviction::Evicted => {
+                self.take_out(&mut rooms, room);
+                left.into_iter().for_each(|left| self.note_left(left));
+            }
             Eviction::EmptiedLater(since) => self.evictions.push(since, room),
             Eviction::Unsaved | Eviction::InUse => {}
         }

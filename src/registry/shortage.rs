@@ -16,6 +16,7 @@ use crate::metrics;
 #[derive(Debug, Default)]
 pub(super) struct Shortage {
     told: Mutex<Option<Instant>>,
+    told_of_broker: Mutex<Option<Instant>>,
     looked: Mutex<Option<Instant>>,
 }
 
@@ -34,6 +35,13 @@ fn is_due(last: &Mutex<Option<Instant>>, pause: Duration, now: Instant) -> bool 
 }
 
 impl Inner {
+    /// Tells the host that the broker has no memory for another room.
+    pub(in crate::registry) fn broker_is_full(&self) {
+        if is_due(&self.shortage.told_of_broker, TELL, tokio::time::Instant::now().into_std()) {
+            warn!("the broker has no memory for another room");
+        }
+    }
+
     /// Forgets empty rooms, the largest and least used first, until a sixteenth of the budget is free;
     /// false if nothing was freed.
     pub(super) fn make_memory(self: &Arc<Self>) -> bool {

@@ -89,6 +89,7 @@ impl Kept {
         match request {
             RelayRequest::Enter { .. } => self.enter(node, request, now),
             RelayRequest::Read => self.read(node, false, now),
+            RelayRequest::Forget { room } => self.forget(node, room),
             _ => self.change(node, request, now),
         }
     }
@@ -163,6 +164,17 @@ impl Kept {
             is_new,
             taken: room.nodes.get(node).map_or(0, |node| node.1),
         }
+    }
+
+    fn forget(&mut self, node: &str, identity: &str) -> RelayAnswer {
+        let room = self.room.as_mut().filter(|room| room.revision.room == identity);
+        let Some(room) = room else { return RelayAnswer::Nowhere };
+        let (revision, taken) = (room.revision.clone(), room.nodes.remove(node));
+        room.sessions.retain(|(there, _), _| there != node);
+        if room.nodes.is_empty() {
+            self.room = None;
+        }
+        RelayAnswer::Done { revision, before: taken.map_or(0, |(_, taken)| taken) }
     }
 
     /// A request that only a node in the room may make.
@@ -256,7 +268,7 @@ impl Kept {
             }
             RelayRequest::Tell(news) => _ = self.messages.send(RelayMessage::Told(news.clone())),
             RelayRequest::Renew => *lease = now + LEASE,
-            RelayRequest::Enter { .. } | RelayRequest::Read => {}
+            RelayRequest::Enter { .. } | RelayRequest::Read | RelayRequest::Forget { .. } => {}
         }
         done(room)
     }

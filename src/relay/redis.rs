@@ -168,6 +168,12 @@ impl RedisRelay {
                 self.channels.give_up();
             }
         }
+        if let Err(error) = &answer
+            && error.code() == Some("OOM")
+            && matches!(request, RelayRequest::Enter { .. })
+        {
+            return Ok(RelayAnswer::Full);
+        }
         decode(answer?).ok_or_else(|| RelayError("an answer of another version".into()))
     }
 }

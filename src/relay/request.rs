@@ -72,6 +72,12 @@ pub enum RelayRequest {
     Renew,
     /// Reads the room. Answered with [`RelayAnswer::Room`].
     Read,
+    /// The node has left the room, which is deleted if no other node is in it. Nothing happens if the
+    /// room is another by now. Answered with [`RelayAnswer::Done`] or [`RelayAnswer::Nowhere`].
+    Forget {
+        /// Which room it is, as in [`RelayRevision::room`].
+        room: String,
+    },
     /// Sends news to all nodes. Answered with [`RelayAnswer::Done`].
     Tell(RelayNews),
     /// The node leads the room until its lease is over, unless another node leads it, or this node does
@@ -111,7 +117,9 @@ impl RelayRequest {
             | Self::Remove { number }
             | Self::Lead { number, .. }
             | Self::Resign { number, .. } => Some((*number, *number)),
-            Self::Enter { .. } | Self::Renew | Self::Read | Self::Tell(_) => None,
+            Self::Enter { .. } | Self::Renew | Self::Read | Self::Forget { .. } | Self::Tell(_) => {
+                None
+            }
         }
     }
 }
@@ -194,7 +202,8 @@ pub enum RelayAnswer {
     Banned,
     /// Another node leads the room.
     Led,
-    /// The room has as many sessions as it may have.
+    /// The room has as many sessions as it may have; or, to [`RelayRequest::Enter`], the broker has no
+    /// memory for another room.
     Full,
     /// There is no such room.
     Nowhere,

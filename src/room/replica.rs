@@ -213,6 +213,11 @@ impl Replica {
         &self.node
     }
 
+    /// The revision that was applied last.
+    pub(super) fn revision(&self) -> &RelayRevision {
+        &self.revision
+    }
+
     /// True once after something that its driver does not know of.
     pub(super) fn take_stirred(&mut self, now: Instant) -> bool {
         let is_stirred = std::mem::take(&mut self.is_stirred);

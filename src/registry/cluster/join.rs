@@ -56,6 +56,7 @@ impl Inner {
         };
         let kept = Kept { id_lock: Some(id_lock), messages: Some(messages) };
         self.revive(id, &room.stored, replicate, kept)?;
+        node.left.take_out(id);
         Ok(Loaded::Here)
     }
 
@@ -80,7 +81,12 @@ impl Inner {
                     pace,
                     now,
                 );
+                node.left.take_out(&id);
                 Ok(Some(Kept { id_lock, messages: Some(messages) }))
+            }
+            RelayAnswer::Full => {
+                self.broker_is_full();
+                Err(EnterError::Full)
             }
             _ => Ok(None),
         }

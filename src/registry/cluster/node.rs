@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{RelayStats, health::Health};
+use super::{RelayStats, health::Health, left::LeftRooms};
 use crate::{
     metrics,
     registry::{
@@ -39,6 +39,7 @@ pub(in crate::registry) struct Node {
     waiting: Mutex<HashMap<u64, oneshot::Sender<RelayAnswer>>>,
     /// Sessions that keep a name which somebody here may want.
     pub(super) kept: broadcast::Sender<Holder>,
+    pub(super) left: LeftRooms,
     pub(super) health: Health,
 }
 
@@ -65,6 +66,7 @@ impl Node {
             numbered: AtomicU64::new(0),
             waiting: Mutex::default(),
             kept: broadcast::channel(KEPT).0,
+            left: LeftRooms::default(),
             health: Health::default(),
         }
     }

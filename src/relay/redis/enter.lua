@@ -18,6 +18,8 @@ if not is_there and not is_new then return {'nowhere'} end
 local removed = redis.call('HGET', meta, 'removed')
 if is_new and known ~= '' and removed == known then return {'nowhere'} end
 if is_new then
+  -- Refused if the broker's memory is full, unlike what frees some.
+  redis.call('HSET', meta, 'heard', now)
   -- What may be left of one that was lost.
   redis.call('DEL', unpack(own))
   redis.call('HSET', meta, 'room', known ~= '' and known or ARGV[7], 'epoch', ARGV[7],

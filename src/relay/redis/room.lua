@@ -148,5 +148,10 @@ local function read(is_new)
 end
 
 local is_there = redis.call('HEXISTS', meta, 'epoch') == 1
-if is_there then expire() end
+if is_there then
+  -- A broker whose memory is full refuses a script at its first command that may need some, but does not stop
+  -- one that has begun to write. So this lets rooms that are there go on, while none can be created.
+  redis.call('HDEL', meta, '')
+  expire()
+end
 local is_in = redis.call('ZSCORE', nodes, node)

@@ -24,6 +24,7 @@ pub(super) struct Scripts {
     read: Script,
     tell: Script,
     lead: Script,
+    forget: Script,
 }
 
 macro_rules! script {
@@ -45,6 +46,7 @@ impl Default for Scripts {
             read: script!("read.lua"),
             tell: script!("tell.lua"),
             lead: script!("lead.lua"),
+            forget: script!("forget.lua"),
         }
     }
 }
@@ -86,6 +88,10 @@ impl Scripts {
             RelayRequest::Tell(news) => {
                 args.push(channels::encode_news(news));
                 &self.tell
+            }
+            RelayRequest::Forget { room } => {
+                args.push(room.clone());
+                &self.forget
             }
             RelayRequest::Lead { lead, .. } => {
                 args.extend(["lead".into(), lead.to_string()]);

@@ -37,6 +37,11 @@ impl State {
         self.replica.as_ref().map(Replica::node)
     }
 
+    /// What the room's node is called, and the revision that it has; `None` if no broker has the room.
+    pub(crate) fn at_broker(&self) -> Option<(&Arc<str>, &RelayRevision)> {
+        self.replica.as_ref().map(|replica| (replica.node(), replica.revision()))
+    }
+
     pub(crate) fn wish(&mut self, ticket: u64, wish: Wish) -> bool {
         self.replica.as_mut().is_some_and(|replica| replica.wish(ticket, wish))
     }
@@ -165,6 +170,10 @@ impl State {
                     replica.put_back(asking);
                 }
             },
+            // The broker has no memory for the room that it has lost.
+            RelayAnswer::Full if matches!(asking.what, What::Enter(_)) => {
+                replica.failed(asking, now);
+            }
             refusal => self.refused(asking, refusal, now),
         }
     }
