@@ -1,6 +1,6 @@
 //! Who the host says that a request comes from.
 
-use std::{borrow::Cow, collections::HashSet, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc};
 
 use axum::http::Extensions;
 
@@ -29,19 +29,31 @@ use crate::{close::Close, sync};
 ///         next.run(request).await
 ///     }));
 /// ```
-#[derive(Debug, Clone, Default)]
+///
+/// `Debug` shows none of it but what it allows.
+#[derive(Clone, Default)]
 pub struct Identity(
     /// Guests cost nothing.
     Option<Arc<Known>>,
 );
 
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 struct Known {
     id: Option<String>,
     username: Option<Username>,
     rooms: Option<HashSet<String>>,
     read_only: bool,
     more: More,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(known) = &self.0 else { return f.write_str("Identity(guest)") };
+        f.debug_struct("Identity")
+            .field("has_id", &known.id.is_some())
+            .field("read_only", &known.read_only)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the host put there. Its `Drop` may ask the room, so it is dropped under no lock.

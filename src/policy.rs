@@ -13,6 +13,7 @@ pub use rights::Rights;
 use crate::{
     close::{Close, CloseCode},
     identity::Identity,
+    redacted::Redacted,
     wire::{Dialect, Json, Text},
 };
 
@@ -74,7 +75,6 @@ pub trait Policy: Send + Sync + 'static {
 }
 
 /// Somebody who wants to join, as their handshake and their request have it.
-#[derive(Debug)]
 pub struct Join<'a> {
     pub(crate) room: &'a str,
     pub(crate) username: &'a str,
@@ -126,6 +126,17 @@ impl Join<'_> {
     #[must_use]
     pub fn room_exists(&self) -> bool {
         self.exists
+    }
+}
+
+impl fmt::Debug for Join<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // No request: tokens and cookies stand in it.
+        f.debug_struct("Join")
+            .field("room", &self.room)
+            .field("username", &self.username)
+            .field("dialect", &self.dialect)
+            .finish_non_exhaustive()
     }
 }
 
@@ -189,7 +200,7 @@ impl fmt::Debug for Write<'_> {
 }
 
 /// What becomes of a write.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
     /// It counts.
@@ -200,6 +211,17 @@ pub enum Verdict {
     Ignore,
     /// It does not count, and its writer is closed.
     Reject(Rejection),
+}
+
+impl fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accept => f.write_str("Accept"),
+            Self::Replace(value) => f.debug_tuple("Replace").field(&Redacted(value)).finish(),
+            Self::Ignore => f.write_str("Ignore"),
+            Self::Reject(rejection) => f.debug_tuple("Reject").field(rejection).finish(),
+        }
+    }
 }
 
 /// Why the host turns somebody away, and whether their client comes back by itself.

@@ -7,6 +7,8 @@ use std::{fmt, io, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use crate::redacted::Count;
+
 #[cfg(feature = "redb")]
 pub use self::redb::RedbStore;
 
@@ -75,13 +77,22 @@ impl<S: RoomStore + ?Sized> RoomStore for Arc<S> {
 }
 
 /// A room as a store keeps it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "stores outside this crate make them")]
 pub struct StoredRoom {
     /// Whether clients may create variables in it.
     pub schema: StoredSchema,
     /// Names and values, in the order in which the variables were created.
     pub variables: Vec<(String, String)>,
+}
+
+impl fmt::Debug for StoredRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredRoom")
+            .field("schema", &self.schema)
+            .field("variables", &Count(self.variables.len()))
+            .finish()
+    }
 }
 
 /// Which names a room that is kept may get.
@@ -115,7 +126,7 @@ impl StoredSchema {
 }
 
 /// One change of a [`RoomStore::commit`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a store that ignores one keeps wrong rooms")]
 pub enum Change {
     /// A room is created, or some of its variables change.
@@ -137,6 +148,22 @@ pub enum Change {
         /// Its id.
         room: String,
     },
+}
+
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Put { room, schema, used, values, dropped } => f
+                .debug_struct("Put")
+                .field("room", room)
+                .field("schema", schema)
+                .field("used", used)
+                .field("values", &Count(values.len()))
+                .field("dropped", &Count(dropped.len()))
+                .finish(),
+            Self::Remove { room } => f.debug_struct("Remove").field("room", room).finish(),
+        }
+    }
 }
 
 impl Change {

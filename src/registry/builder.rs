@@ -24,7 +24,6 @@ use crate::{
 };
 
 /// Settings of a [`RoomRegistry`]; each has a default.
-#[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct RoomRegistryBuilder {
     rules: Rules,
@@ -34,6 +33,14 @@ pub struct RoomRegistryBuilder {
     runtime: Option<Handle>,
     flush_interval: Duration,
     stored_room_ttl: Option<Duration>,
+}
+
+impl fmt::Debug for RoomRegistryBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RoomRegistryBuilder")
+            .field("limits", &self.rules.limits)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Who creates rooms.

@@ -16,12 +16,17 @@ use crate::{
 };
 
 /// A room that is being opened: settings, and then `.await`. See [`RoomRegistry::open`].
-#[derive(Debug)]
 #[must_use = "a room is opened by `.await`"]
 pub struct OpenRoom {
     registry: RoomRegistry,
     id: String,
     opening: Opening,
+}
+
+impl fmt::Debug for OpenRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenRoom").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// Why a room was not opened.

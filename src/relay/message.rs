@@ -1,9 +1,11 @@
 //! What nodes hear of a room.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::RelayRevision;
-use crate::store::StoredSchema;
+use crate::{redacted::Redacted, store::StoredSchema};
 
 /// What nodes hear of a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +30,7 @@ pub enum RelayMessage {
 }
 
 /// One write of a room's variables.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "brokers outside this crate read them")]
 pub struct RelayWrite {
     /// The variable's name.
@@ -37,6 +39,16 @@ pub struct RelayWrite {
     pub value: Option<String>,
     /// Whether the variable is created if it is not there.
     pub creates: bool,
+}
+
+impl fmt::Debug for RelayWrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayWrite")
+            .field("name", &self.name)
+            .field("value", &self.value.as_deref().map(Redacted))
+            .field("creates", &self.creates)
+            .finish()
+    }
 }
 
 /// Writes that came into a room's order together.
@@ -56,7 +68,7 @@ pub struct RelayWrites {
 }
 
 /// What changes a room for all nodes, in its order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_enums, reason = "nodes understand all")]
 pub enum RelayChange {
     /// Whether sessions are refused.
@@ -78,8 +90,23 @@ pub enum RelayChange {
     Closed,
 }
 
+impl fmt::Debug for RelayChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked(is_locked) => f.debug_tuple("Locked").field(is_locked).finish(),
+            Self::MaxMembers(count) => f.debug_tuple("MaxMembers").field(count).finish(),
+            Self::MaxBytes(bytes) => f.debug_tuple("MaxBytes").field(bytes).finish(),
+            Self::Schema(schema) => f.debug_tuple("Schema").field(schema).finish(),
+            Self::Ban { who, millis } => {
+                f.debug_struct("Ban").field("who", &Redacted(who)).field("millis", millis).finish()
+            }
+            Self::Closed => f.write_str("Closed"),
+        }
+    }
+}
+
 /// What nodes tell each other of a room, beside its order: it may be lost.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_enums, reason = "nodes understand all")]
 pub enum RelayNews {
     /// Somebody wants the name that a session has.
@@ -107,4 +134,21 @@ pub enum RelayNews {
         /// Its identity, as in [`RelayRevision::room`]: another may be there since.
         room: String,
     },
+}
+
+impl fmt::Debug for RelayNews {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Neither the person nor what it resumes by.
+            Self::Wanted { node, session, .. } => f
+                .debug_struct("Wanted")
+                .field("node", node)
+                .field("session", session)
+                .finish_non_exhaustive(),
+            Self::Kept { node, session } => {
+                f.debug_struct("Kept").field("node", node).field("session", session).finish()
+            }
+            Self::Removed { room } => f.debug_struct("Removed").field("room", room).finish(),
+        }
+    }
 }

@@ -20,7 +20,6 @@ use scripts::{Scripts, decode};
 
 /// A [`Relay`] by Redis (6.2 and later) or Valkey. Each step is one script on one room's keys, which
 /// share a hash tag; messages go through a channel for each room.
-#[derive(Debug)]
 pub struct RedisRelay {
     client: Client,
     commands: Mutex<Commands>,
@@ -39,9 +38,10 @@ struct Commands {
     count: u64,
 }
 
-impl fmt::Debug for Commands {
+impl fmt::Debug for RedisRelay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Commands")
+        // No address: a password may stand in it.
+        f.debug_struct("RedisRelay").field("prefix", &self.prefix).finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,12 @@
 //! What a node asks of a room's broker, and what the broker answers.
 
+use std::fmt;
+
 use super::{RelayChange, RelayNews, RelayWrite};
-use crate::store::StoredRoom;
+use crate::{
+    redacted::{Count, Redacted},
+    store::StoredRoom,
+};
 
 /// What a node asks of a room's broker.
 ///
@@ -125,7 +130,7 @@ impl RelayRequest {
 }
 
 /// A member of a room, as the broker knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "brokers outside this crate read them")]
 pub struct RelaySession {
     /// Identifies the session; never used twice by its node.
@@ -136,6 +141,17 @@ pub struct RelaySession {
     pub shares: bool,
     /// The keys under which the member may be banned.
     pub who: Vec<String>,
+}
+
+impl fmt::Debug for RelaySession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelaySession")
+            .field("number", &self.number)
+            .field("name", &self.name)
+            .field("shares", &self.shares)
+            .field("who", &Count(self.who.len()))
+            .finish()
+    }
 }
 
 /// A room, as the broker keeps it.
@@ -157,13 +173,22 @@ pub struct RelayRoom {
 }
 
 /// A ban.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "brokers outside this crate make them")]
 pub struct RelayBan {
     /// One of [`RelaySession::who`].
     pub who: String,
     /// For how long, in milliseconds.
     pub millis: u64,
+}
+
+impl fmt::Debug for RelayBan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayBan")
+            .field("who", &Redacted(&self.who))
+            .field("millis", &self.millis)
+            .finish()
+    }
 }
 
 /// What a broker answers.

@@ -15,7 +15,7 @@ use futures_util::{
 use tokio::sync::broadcast::{Receiver, Sender, error::RecvError};
 
 use super::members::MemberId;
-use crate::{identity::Identity, sync::Held, wire::Dialect};
+use crate::{identity::Identity, redacted::Redacted, sync::Held, wire::Dialect};
 
 /// A member of a room, as the host sees it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -32,7 +32,9 @@ pub struct MemberInfo {
 }
 
 /// What happened in a room.
-#[derive(Debug, Clone)]
+///
+/// `Debug` shows the length of a value, and not the value.
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum RoomEvent {
     /// The room is there: new, or loaded from the store. The first of each room in
@@ -59,6 +61,25 @@ pub enum RoomEvent {
     Closed,
     /// The observer was too slow for so many events.
     Missed(u64),
+}
+
+impl fmt::Debug for RoomEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Created => f.write_str("Created"),
+            Self::Joined(member) => f.debug_tuple("Joined").field(member).finish(),
+            Self::Left(member) => f.debug_tuple("Left").field(member).finish(),
+            Self::Wrote { name, value, by } => f
+                .debug_struct("Wrote")
+                .field("name", name)
+                .field("value", &Redacted(value))
+                .field("by", by)
+                .finish(),
+            Self::Emptied => f.write_str("Emptied"),
+            Self::Closed => f.write_str("Closed"),
+            Self::Missed(count) => f.debug_tuple("Missed").field(count).finish(),
+        }
+    }
 }
 
 /// Events as they happen: a [`Stream`], or asked for one by one. An observer that is slow misses

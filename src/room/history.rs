@@ -2,15 +2,18 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     sync::Arc,
     time::{Instant, SystemTime},
 };
 
 use super::state::State;
-use crate::{budget::Charge, wire::Text};
+use crate::{budget::Charge, redacted::Redacted, wire::Text};
 
 /// A write of the past, as [`Room::history`](crate::Room::history) has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// `Debug` shows the length of the value, and not the value.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PastWrite {
     /// When it came into the room's order.
@@ -21,6 +24,17 @@ pub struct PastWrite {
     pub value: String,
     /// The username of the member who wrote it; `None` is the host, or somebody on another node.
     pub by: Option<Arc<str>>,
+}
+
+impl fmt::Debug for PastWrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PastWrite")
+            .field("at", &self.at)
+            .field("name", &self.name)
+            .field("value", &Redacted(&self.value))
+            .field("by", &self.by)
+            .finish()
+    }
 }
 
 /// What an entry costs beside its value.

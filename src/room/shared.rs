@@ -78,7 +78,6 @@ impl Caretaker for Nobody {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct Shared {
     id: Arc<str>,
     /// Synchronous and never held across an await: each change is short, and must be whole.
@@ -94,6 +93,13 @@ pub(crate) struct Shared {
     /// Where somebody joined last, and so where its task runs. The host may call from a runtime that
     /// is gone the next moment, or from a thread without one.
     runtime: RwLock<Option<Handle>>,
+}
+
+/// Without its lock, and without its members, which lead to the registry and to other rooms.
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Room").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 impl Shared {

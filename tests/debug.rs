@@ -1,0 +1,221 @@
+//! `Debug` of every public type is short, and shows no value and no id of a person: hosts log what they have
+//! at hand, and `#[tracing::instrument]` does it for them.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::{
+    collections::HashSet,
+    fmt::Debug,
+    sync::{Arc, Mutex},
+};
+
+use axum::{Router, extract::Request, middleware};
+use axum_cloud_variables::*;
+use common::{Client, ShakyBroker, serve, within};
+
+const VALUE: &str = "a-value-of-the-game";
+const ACCOUNT: &str = "account-4711";
+const SECRETS: [&str; 3] = [VALUE, ACCOUNT, "a-token"];
+
+/// What was shown, by the type's name.
+#[derive(Default)]
+struct Shown(HashSet<String>);
+
+impl Shown {
+    fn show<T: Debug>(&mut self, value: &T) {
+        let path = std::any::type_name::<T>();
+        let name = path.split('<').next().unwrap().rsplit("::").next().unwrap();
+        let text = format!("{value:?}");
+        assert!(text.len() < 1_500, "{name} takes {} bytes: {text}", text.len());
+        for secret in SECRETS {
+            assert!(!text.contains(secret), "{name} shows {secret}: {text}");
+        }
+        self.0.insert(name.to_owned());
+    }
+}
+
+/// What a policy is asked, which only it can show.
+#[derive(Clone, Default)]
+struct Judge(Arc<Mutex<Shown>>);
+
+impl Policy for Judge {
+    async fn admit(&self, join: &Join<'_>) -> Result<Identity, Rejection> {
+        self.0.lock().unwrap().show(join);
+        Ok(join.identity().clone())
+    }
+
+    fn write(&self, write: &Write<'_>) -> Verdict {
+        self.0.lock().unwrap().show(write);
+        Verdict::Accept
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_public_type_is_short_and_tells_no_secret() {
+    let judge = Judge::default();
+    let broker: Arc<ShakyBroker> = Arc::default();
+    let builder = RoomRegistry::builder().history(100).policy(judge.clone()).relay(broker);
+    judge.0.lock().unwrap().show(&builder);
+    let rooms = builder.build().unwrap();
+    let room = rooms.open("room").variables([("x", VALUE)]).await.unwrap();
+    let mut events = room.subscribe();
+    let auth = middleware::from_fn(async |mut request: Request, next: middleware::Next| {
+        let identity = Identity::new().id(ACCOUNT).with(ACCOUNT);
+        let name = request.uri().query().unwrap_or_default().to_owned();
+        // One account each, so that none takes another's place.
+        request.extensions_mut().insert(identity.id(format!("{ACCOUNT} {name}")));
+        next.run(request).await
+    });
+    let mount = rooms.mount("/cloud");
+    let addr = serve(Router::from(mount.clone()).layer(auth)).await;
+    let mut members = Vec::new();
+    for n in 0..20 {
+        let url = format!("ws://{addr}/cloud?{n}");
+        members.push(Client::join(&url, "room", &format!("p{n}"), &[("x", VALUE)]).await);
+    }
+    members[0].set("x", VALUE).await;
+    members[0].sync().await;
+
+    let mut shown = std::mem::take(&mut *judge.0.lock().unwrap());
+    loop {
+        let event = within("a write", events.next()).await.unwrap();
+        shown.show(&event);
+        if let RoomEvent::Wrote { value, .. } = event {
+            assert_eq!(&*value, VALUE);
+            break;
+        }
+    }
+    let member = room.members()[0].clone();
+    let stored =
+        StoredRoom { schema: StoredSchema::Fixed, variables: vec![(VALUE.into(), VALUE.into())] };
+    let write = RelayWrite { name: "x".into(), value: Some(VALUE.into()), creates: false };
+    let revision = RelayRevision { room: "room".into(), epoch: "e".into(), number: 1 };
+    let ban = RelayBan { who: ACCOUNT.into(), millis: 1 };
+    let at_relay = RelayRoom {
+        stored: stored.clone(),
+        max_members: 1,
+        max_bytes: 1,
+        is_locked: false,
+        closed: 0,
+        bans: vec![ban.clone()],
+    };
+    let session =
+        RelaySession { number: 1, name: "ann".into(), shares: false, who: vec![ACCOUNT.into()] };
+    let news = RelayNews::Wanted {
+        node: "node".into(),
+        session: 1,
+        person: Some(ACCOUNT.into()),
+        resume: Some("a-token".into()),
+        replaces: false,
+    };
+    let writes = RelayWrites {
+        revision: revision.clone(),
+        node: "node".into(),
+        first: 1,
+        most: 1,
+        writes: vec![write.clone()],
+    };
+    let layer: MountLayer = mount.layer();
+    let service = tower::Layer::layer(&layer, ());
+    let past = room.history().pop().unwrap();
+    assert_eq!(past.value, VALUE);
+    shown.show(&rooms);
+    shown.show(&rooms.mount("/other"));
+    shown.show(&layer);
+    shown.show(&service);
+    shown.show(&Origins::same());
+    shown.show(&rooms.inspector().allow_actions(true));
+    shown.show(&rooms.open("other").variables([("x", VALUE)]));
+    shown.show(&room);
+    shown.show(&rooms.stats());
+    shown.show(&rooms.relay_stats().unwrap());
+    shown.show(&rooms.rooms("", 9).pop().unwrap());
+    shown.show(&rooms.rooms("", 9).pop().unwrap().activity);
+    shown.show(&events);
+    shown.show(&past);
+    shown.show(&member);
+    shown.show(&member.id);
+    shown.show(&member.identity);
+    shown.show(&member.dialect);
+    shown.show(&room.lead().await.unwrap());
+    shown.show(&Limits::default());
+    shown.show(&Rights::new());
+    shown.show(&Verdict::Replace(VALUE.into()));
+    shown.show(&Rejection::username("no"));
+    shown.show(&UsernameRules::any());
+    shown.show(&Alphabet::Any);
+    shown.show(&DuplicateNames::Replace);
+    shown.show(&Creators::Host);
+    shown.show(&Schema::Fixed);
+    shown.show(&ScratchFraming::Lines);
+    shown.show(&ScratchValues::default());
+    shown.show(&CloseCode::Kicked);
+    shown.show(&RoomError::Gone);
+    shown.show(&OpenError::Full);
+    shown.show(&SetError::Gone);
+    shown.show(&StoreError::Full);
+    shown.show(&RelayError("it failed".into()));
+    shown.show(&Change::Put {
+        room: "room".into(),
+        schema: StoredSchema::Fixed,
+        used: 1,
+        values: stored.variables.clone(),
+        dropped: vec![VALUE.into()],
+    });
+    shown.show(&stored);
+    shown.show(&StoredSchema::Fixed);
+    shown.show(&RelayAnswer::Room {
+        revision: revision.clone(),
+        room: at_relay.clone(),
+        is_new: true,
+        taken: 1,
+    });
+    shown.show(&RelayRequest::Enter {
+        create: Some(at_relay.clone()),
+        epoch: "e".into(),
+        known: None,
+        was: None,
+    });
+    shown.show(&at_relay);
+    shown.show(&session);
+    shown.show(&RelayMessage::Wrote(writes.clone()));
+    shown.show(&writes);
+    shown.show(&write);
+    shown.show(&RelayChange::Ban { who: ACCOUNT.into(), millis: 1 });
+    shown.show(&news);
+    shown.show(&ban);
+    shown.show(&revision);
+    shown.show(&RedisRelay::new("redis://:a-token@127.0.0.1/").unwrap());
+    let folder = common::Folder::new("debug");
+    let store = RedbStore::open(folder.file("rooms.redb")).unwrap();
+    shown.show(&store);
+    let kept = RoomRegistry::builder().store(store).build().unwrap();
+    shown.show(&kept.store_stats().unwrap());
+    let mut none = Limits::default();
+    none.rooms = 0;
+    let refused = RoomRegistry::builder().limits(none).build();
+    shown.show(&refused.unwrap_err());
+    let mut file = Vec::new();
+    kept.export(&mut file).await.unwrap();
+    shown.show(&kept.import(&*file).await.unwrap());
+    shown.show(&kept.import(&b"{"[..]).await.unwrap_err());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    shown.show(&axum_cloud_variables::serve(listener, Router::new()));
+
+    // The names that `lib.rs` makes public, but for traits, functions and other names of types.
+    let not_shown = ["Policy", "Relay", "RelayMessages", "RoomStore", "serve"].map(str::to_owned);
+    let lib = include_str!("../src/lib.rs");
+    let public = lib.split("pub use ").skip(1).flat_map(|line| {
+        let names = line.split(';').next().unwrap().split("::").nth(1).unwrap();
+        names.split(['{', '}', ',']).map(|name| name.trim().to_owned())
+    });
+    let public: HashSet<_> = public.filter(|name| !name.is_empty()).collect();
+    assert!(public.len() > 60, "{public:?}");
+    let missing: Vec<_> = public
+        .iter()
+        .filter(|name| !shown.0.contains(*name) && !not_shown.contains(name))
+        .collect();
+    assert!(missing.is_empty(), "not shown here: {missing:?}");
+}
