@@ -117,7 +117,8 @@ limits! {
     /// Time in which a member whose name a newcomer claims must answer a ping. Default 2 s. After
     /// it the newcomer has the name.
     takeover_probe: Duration = Duration::from_secs(2);
-    /// Time that a client has to answer a close. Default 2 s.
+    /// Time that a client has to answer a close, and five times that if its socket does not take the close at
+    /// once. Default 2 s.
     close_timeout: Duration = Duration::from_secs(2);
     /// Time that an emptied room keeps its variables. Default 1 h.
     empty_room_ttl: Duration = Duration::from_secs(3_600);

@@ -43,7 +43,7 @@ use handshake::{Line, admit};
 use reader::{End, Reader};
 use socket::Socket;
 use upkeep::Upkeep;
-use writer::Writer;
+use writer::{Flow, Writer};
 
 /// Serves one connection, in one task: what others write reaches the socket without it, as long as
 /// the socket takes it.
@@ -121,6 +121,10 @@ impl Talk<'_> {
             end = reader.play(&membership, behind) => end,
         };
         reader.conclude(&membership);
+        if self.handle.stop_told().is_some() {
+            let last = membership.room().change(|state, now| state.say_last(now));
+            self.socket.with(|writer| writer.conclude(last));
+        }
         match end {
             End::Close(close) if close.code == CloseCode::GoingAway => {
                 self.part(reader, &membership, &close).await
@@ -199,8 +203,14 @@ impl Talk<'_> {
     }
 }
 
+/// How much longer a client has to answer a close that its socket does not take at once.
+const SLOWER: u32 = 5;
+
 /// Sends what is left to say. Whoever takes too long is dropped.
 async fn conclude(socket: &Socket, reader: &mut Reader, end: End, patience: Duration) {
+    // A client that has not heard its close comes back and takes its name again.
+    let is_slow = socket.with(|writer| writer.flow()) == Flow::Blocked;
+    let patience = if is_slow { patience.saturating_mul(SLOWER) } else { patience };
     if matches!(end, End::Gone) {
         debug!("left");
     }

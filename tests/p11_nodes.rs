@@ -12,7 +12,7 @@ use std::{
 
 use axum::{Extension, Router};
 use axum_cloud_variables::{
-    Dialect, DuplicateNames, Identity, OpenError, Relay, RoomRegistry, Schema, SetError,
+    CloseCode, Dialect, DuplicateNames, Identity, OpenError, Relay, RoomRegistry, Schema, SetError,
 };
 use common::{Client, Server, ShakyBroker, eventually, nodes, unlimited_rate, within};
 
@@ -384,4 +384,32 @@ async fn an_emptied_room_is_the_brokers() {
     eventually("it is let go", || nodes[0].rooms.stats().rooms == 0).await;
     let mut bob = Client::join(&nodes[0].url(), "arena", "bob", X).await;
     bob.until("x", "1").await;
+}
+
+/// What a host sets before it puts members out comes first, on all nodes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hosts_last_word_comes_before_the_close() {
+    for how in ["kick", "ban", "close", "remove", "shutdown"] {
+        let (_, nodes) = nodes(2).await;
+        let mut ann = nodes[0].join("arena", "ann", X).await;
+        let mut bob = nodes[1].join("arena", "bob", X).await;
+        let room = nodes[0].rooms.room("arena").unwrap();
+        room.set("x", "1").unwrap();
+        room.set("x", "last").unwrap();
+        let member = room.members()[0].id;
+        let second = Duration::from_secs(1);
+        match how {
+            "kick" => room.kick(member, CloseCode::Kicked, "enough").await.unwrap(),
+            "ban" => room.ban(member, second).await.unwrap(),
+            "close" => room.close().await.unwrap(),
+            "remove" => room.remove().await.unwrap(),
+            _ => {
+                let rooms = nodes[0].rooms.clone();
+                tokio::spawn(async move { rooms.shutdown(5 * second).await });
+            }
+        }
+        within(how, ann.until("x", "last")).await;
+        within(how, bob.until("x", "last")).await;
+        within(how, ann.closed()).await;
+    }
 }

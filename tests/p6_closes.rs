@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::{Router, extract::Request, middleware};
 use axum_cloud_variables::{
-    Dialect, DuplicateNames, Identity, Limits, RoomEvent, RoomRegistry, UsernameRules,
+    CloseCode, Dialect, DuplicateNames, Identity, Limits, RoomEvent, RoomRegistry, UsernameRules,
 };
 use common::{Client, Server, eventually, serve, unlimited_rate, within};
 use futures_util::{SinkExt, StreamExt};
@@ -372,4 +372,65 @@ async fn what_is_under_way_when_the_server_shuts_down_is_taken() {
     assert_eq!(ann.closed().await.0, 1001);
     while let Some(Ok(_)) = ann.socket.next().await {}
     assert!(shutdown.await.unwrap());
+}
+
+/// Members see what the host set before it put them out, however it does that.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hosts_last_word_comes_before_the_close() {
+    for how in ["kick", "ban", "close", "remove", "shutdown"] {
+        let rooms = RoomRegistry::builder().tick(Duration::from_secs(5));
+        let server = Server::with(rooms).await;
+        let mut ann = server.join("room", "ann", VARIABLES).await;
+        let mut bob = server.join("room", "bob", VARIABLES).await;
+        let room = server.rooms.room("room").unwrap();
+        room.set("x", "at once").unwrap();
+        room.set("x", "with the next tick").unwrap();
+        for member in room.members() {
+            match how {
+                "kick" => room.kick(member.id, CloseCode::Kicked, "enough").await.unwrap(),
+                "ban" => room.ban(member.id, Duration::from_secs(9)).await.unwrap(),
+                _ => {}
+            }
+        }
+        match how {
+            "close" => room.close().await.unwrap(),
+            "remove" => room.remove().await.unwrap(),
+            "shutdown" => {
+                let rooms = server.rooms.clone();
+                tokio::spawn(async move { rooms.shutdown(Duration::from_secs(5)).await });
+            }
+            _ => {}
+        }
+        for member in [&mut ann, &mut bob] {
+            within(how, member.until("x", "with the next tick")).await;
+            let code = within(how, member.closed()).await.0;
+            let expected = match how {
+                "kick" => 4004,
+                "ban" => 4002,
+                _ => 1001,
+            };
+            assert_eq!(code, expected, "{how}");
+        }
+    }
+}
+
+/// A client that reads slowly learns why it is out, so that it does not come back as if its line had
+/// failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_hears_its_close() {
+    let mut limits = unlimited_rate();
+    limits.close_timeout = Duration::from_millis(300);
+    let server = Server::with(RoomRegistry::builder().limits(limits).tick(Duration::ZERO)).await;
+    let mut slow = server.join("room", "slow", VARIABLES).await;
+    let room = server.rooms.room("room").unwrap();
+    // More than the kernel holds for it.
+    for n in 0..200 {
+        room.set("x", format!("{n}{}", "v".repeat(100_000 - 3))).unwrap();
+    }
+    room.set("x", "last").unwrap();
+    let member = room.members()[0].id;
+    room.kick(member, CloseCode::Kicked, "enough").await.unwrap();
+    // Longer than a client that reads has time to answer.
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert_eq!(within("its close", slow.closed()).await, (4004, "enough".into()));
 }

@@ -193,6 +193,7 @@ impl Room {
     ) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
         let close = Close::new(code, reason.into());
+        registry.settled(&room).await;
         let put_out = registry.put_out(&room, member, &close);
         put_out.then_some(()).ok_or(RoomError::NoSuchMember)
     }

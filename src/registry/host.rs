@@ -118,6 +118,7 @@ impl Inner {
             let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
             self.at_broker(room, Wish::Change(RelayChange::Ban { who, millis })).await?;
         }
+        self.settled(room).await;
         let now = tokio::time::Instant::now().into_std();
         let until = now + time;
         // First, so that it cannot come back in between.
@@ -157,6 +158,7 @@ impl Inner {
             Some(persister) => Some((persister, persister.id_lock(room.id()).await)),
             None => None,
         };
+        self.settled(room).await;
         match self.at_broker(room, Wish::Remove).await {
             // The task of the room may have heard of it first.
             Err(RoomError::Gone) if room.is_evicted() => {}

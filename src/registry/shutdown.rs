@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Inner, RoomRegistry};
@@ -63,6 +64,7 @@ impl Inner {
             self.drain.begin(last_words_until);
             rooms.values().cloned().collect()
         };
+        _ = timeout(grace / 4, join_all(rooms.iter().map(|room| self.settled(room)))).await;
         tell_everyone(&rooms, grace).await;
         let mut is_done = timeout(left().max(GOODBYE), self.drain.empty()).await.is_ok();
         is_done &= timeout(left().max(SAVING), told(&rooms)).await.is_ok();

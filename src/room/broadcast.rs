@@ -189,7 +189,8 @@ impl Broadcast {
         time - Duration::from_nanos(over as u64)
     }
 
-    fn send(&mut self, now: Instant) {
+    /// Sends the open batch, whenever its time comes.
+    pub(super) fn send(&mut self, now: Instant) {
         if self.parts.is_empty() {
             return;
         }

@@ -100,10 +100,18 @@ impl State {
 
     /// Puts a member out, which is told why. False if there is no such member.
     pub(crate) fn put_out(&mut self, id: MemberId, close: &Close, now: Instant) -> bool {
+        self.say_last(now);
         let Some(member) = self.members.get(id) else { return false };
         member.handle.stop(close.clone());
         self.leave(id, now);
         true
+    }
+
+    /// Sends what waits for the next tick, before members are put out. Returns the position of the last of
+    /// all.
+    pub(crate) fn say_last(&mut self, now: Instant) -> u64 {
+        self.broadcast.send(now);
+        self.position
     }
 
     pub(crate) fn value(&self, name: &Json<'_>) -> Option<Text> {

@@ -206,6 +206,9 @@ impl State {
         let cost = created.iter().map(|(name, value, _)| self.cost(name, value)).sum();
         // Given back at once: nobody takes it meanwhile but another room.
         drop(self.share.charge(cost).ok_or(JoinError::NoBudget)?);
+        if !ousted.is_empty() {
+            self.say_last(now);
+        }
         for Ousted { member: id, close } in ousted {
             if let Some(member) = self.members.remove(id) {
                 member.handle.stop(close);

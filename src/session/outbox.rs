@@ -31,6 +31,8 @@ pub(crate) struct Outbox {
     sent: u64,
     /// A snapshot or a correction was sent behind which no ping has gone yet.
     unproven: bool,
+    /// The position of the last that the member is sent; `None` as long as it is one.
+    last: Option<u64>,
 }
 
 /// How the lines of a text reach the member.
@@ -71,6 +73,7 @@ impl Outbox {
             seen: 0,
             sent: 0,
             unproven: false,
+            last: None,
         };
         if let Some(start) = joined.start {
             outbox.begin(start);
@@ -117,6 +120,10 @@ impl Outbox {
             }
             if self.unproven && may_ping {
                 return Some(Item::Barrier(self.prove()));
+            }
+            if self.last.is_some_and(|last| self.seen >= last || self.receiver.is_none()) {
+                // Nobody resyncs a member that is none any more.
+                return None;
             }
             let Some(receiver) = &mut self.receiver else {
                 let Some(start) = self.room.resync(self.member) else {
@@ -203,6 +210,15 @@ impl Outbox {
         self.seen = self.seen.max(content.last_position());
         self.unproven |= cut.corrects;
         cut.frame
+    }
+
+    /// The member is sent nothing more once it has all up to this position.
+    pub(crate) fn conclude(&mut self, last: u64) {
+        self.last = Some(last);
+    }
+
+    pub(crate) fn is_concluded(&self) -> bool {
+        self.last.is_some()
     }
 
     /// How many batches wait; one where a snapshot is to be taken instead.

@@ -57,6 +57,8 @@ enum Phase {
         /// One that waits to be written.
         ping: Option<Frame>,
     },
+    /// The room has ended the session: what was ordered before that goes first.
+    Closing { outbox: Outbox, close: Bytes },
     /// Nothing goes behind a close.
     Closed,
 }
@@ -67,9 +69,14 @@ impl Writer {
         self.phase = Phase::Open { outbox, ping: None };
     }
 
-    /// Ends what is written with this frame, behind the one under way.
+    /// Ends what is written with this frame: behind the frame under way, or, if the room has ended the
+    /// session, behind all that is due to the member.
     pub(super) fn close(&mut self, close: Frame) {
-        self.end(close.bytes().clone());
+        let close = close.bytes().clone();
+        self.phase = match mem::take(&mut self.phase) {
+            Phase::Open { outbox, .. } if outbox.is_concluded() => Phase::Closing { outbox, close },
+            _ => return self.end(close),
+        };
     }
 
     fn end(&mut self, close: Bytes) {
@@ -96,7 +103,7 @@ impl Writer {
 
     /// Whether nothing goes behind what is there.
     pub(super) fn is_closed(&self) -> bool {
-        matches!(self.phase, Phase::Closed)
+        matches!(self.phase, Phase::Closing { .. } | Phase::Closed)
     }
 
     /// Pings behind all that was sent, unless a ping is outstanding: then its answer serves.
@@ -109,10 +116,18 @@ impl Writer {
         }
     }
 
+    /// The room has ended the session: the member is sent nothing more once it has all up to this
+    /// position.
+    pub(super) fn conclude(&mut self, last: u64) {
+        if let Some(outbox) = self.outbox() {
+            outbox.conclude(last);
+        }
+    }
+
     pub(super) fn outbox(&mut self) -> Option<&mut Outbox> {
         match &mut self.phase {
             Phase::Open { outbox, .. } => Some(outbox),
-            Phase::Joining | Phase::Closed => None,
+            Phase::Joining | Phase::Closing { .. } | Phase::Closed => None,
         }
     }
 
@@ -200,12 +215,20 @@ impl Writer {
     fn next(&mut self) -> Result<Option<Bytes>, Flow> {
         let ping = match &mut self.phase {
             Phase::Open { ping, .. } => ping.take(),
-            Phase::Joining | Phase::Closed => None,
+            Phase::Joining | Phase::Closing { .. } | Phase::Closed => None,
         };
         let control = ping.map(|ping| ping.bytes().clone()).or_else(|| self.reply.take());
         let first = control.or_else(|| self.notice.take().map(|notice| notice.bytes().clone()));
         if first.is_some() {
             return Ok(first);
+        }
+        if let Phase::Closing { outbox, close } = &mut self.phase {
+            if let Some(Item::Frame(frame)) = outbox.next(false) {
+                return Ok(Some(frame.bytes().clone()));
+            }
+            let close = close.clone();
+            self.phase = Phase::Closed;
+            return Ok(Some(close));
         }
         let Phase::Open { outbox, .. } = &mut self.phase else { return Ok(None) };
         match outbox.next(!self.liveness.is_outstanding()) {

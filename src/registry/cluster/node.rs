@@ -24,7 +24,7 @@ use crate::{
         id_locks::{IdLock, IdLocks},
     },
     relay::{Relay, RelayAnswer, RelayError, RelayMessages, RelayRequest},
-    room::{Pace, Shared, Wish},
+    room::{Pace, Shared, State, Wish},
 };
 
 #[derive(Debug)]
@@ -53,6 +53,9 @@ pub(super) struct Holder {
 
 /// How often whoever waits looks whether the room's task comes.
 const LOOK: Duration = Duration::from_millis(300);
+
+/// How often it is looked whether what was set is in the room's order.
+const SETTLING: Duration = Duration::from_millis(5);
 
 /// How many names may be kept at once before somebody waits for longer to be told so.
 const KEPT: usize = 256;
@@ -198,6 +201,19 @@ impl Inner {
             Ok(RelayAnswer::Nowhere) => Err(RoomError::Gone),
             _ => Err(RoomError::Unreachable),
         }
+    }
+
+    /// Waits until all that was set here is in the room's order, but no longer than for an answer of the
+    /// broker: so that members who are put out next have seen it.
+    pub(in crate::registry) async fn settled(&self, room: &Arc<Shared>) {
+        let Some(node) = &self.node else { return };
+        let handed_over = room.read(State::handed_over);
+        let settled = async {
+            while !room.read(|state| state.has_settled(handed_over)) {
+                sleep(SETTLING).await;
+            }
+        };
+        _ = timeout(node.relay.timeout(), settled).await;
     }
 }
 

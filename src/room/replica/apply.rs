@@ -117,10 +117,9 @@ impl State {
     /// Has the broker create these variables again. False if there is no memory for all.
     fn restore(&mut self, variables: Vec<(Text, Text)>) -> bool {
         let Some(replica) = &mut self.replica else { return false };
-        variables.into_iter().all(|(name, value)| {
-            let (author, value, creates, is_more) = (None, Some(value), true, false);
-            replica.submit(PendingWrite { author, name, value, creates, is_more })
-        })
+        variables
+            .into_iter()
+            .all(|(name, value)| replica.submit(PendingWrite::new(None, name, Some(value), true)))
     }
 
     /// Takes a message of the room's stream.

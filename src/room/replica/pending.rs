@@ -20,6 +20,8 @@ pub(in crate::room) struct PendingWrite {
     pub(in crate::room) creates: bool,
     /// The next write is to be seen together with this one.
     pub(in crate::room) is_more: bool,
+    /// The how manieth it was that was queued.
+    turn: u64,
 }
 
 /// A request that somebody waits for.
@@ -106,6 +108,8 @@ pub(super) struct Pending {
     doubtful: Option<u64>,
     /// Sessions that are over.
     leaves: Vec<u64>,
+    /// How many writes were ever queued.
+    queued: u64,
     charge: Charge,
 }
 
@@ -115,6 +119,15 @@ const PENDING_COST: usize = 120;
 const REQUEST_BYTES: usize = 64 << 10;
 
 impl PendingWrite {
+    pub(in crate::room) fn new(
+        author: Option<Author>,
+        name: Text,
+        value: Option<Text>,
+        creates: bool,
+    ) -> Self {
+        Self { author, name, value, creates, is_more: false, turn: 0 }
+    }
+
     fn cost(&self) -> usize {
         let value = self.value.as_ref().map_or(0, |value| value.as_json().len());
         PENDING_COST + self.name.as_json().len() + value
@@ -137,6 +150,7 @@ impl Pending {
             sent: VecDeque::new(),
             doubtful: None,
             leaves: Vec::new(),
+            queued: 0,
             charge,
         }
     }
@@ -159,6 +173,8 @@ impl Pending {
             write.creates |= old.creates;
         }
         self.bytes = self.bytes + write.cost() - freed;
+        self.queued += 1;
+        write.turn = self.queued;
         self.entries.push_back(Entry::Write(write));
         true
     }
@@ -354,6 +370,16 @@ impl Pending {
         Some(back)
     }
 
+    /// How many writes were ever queued.
+    pub(super) fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    /// Whether the first so many writes are in the order, or replaced by later ones.
+    pub(super) fn has_settled(&self, queued: u64) -> bool {
+        self.writes().next().is_none_or(|write| write.turn > queued)
+    }
+
     /// The writes that wait, in order.
     pub(super) fn writes(&self) -> impl DoubleEndedIterator<Item = &PendingWrite> {
         let sent = self.sent.iter().filter_map(|(_, sent)| match sent {
@@ -380,7 +406,7 @@ mod tests {
     fn write(value: &str, creates: bool) -> PendingWrite {
         let text = |plain: &str| Json::from_plain(plain).to_text();
         let (name, value) = (text("x"), Some(text(value)));
-        PendingWrite { author: None, name, value, creates, is_more: false }
+        PendingWrite::new(None, name, value, creates)
     }
 
     #[test]

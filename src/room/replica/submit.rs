@@ -21,7 +21,7 @@ impl State {
         let creates = self.grows() || known.is_none();
         let replica = self.replica.as_mut()?;
         let (name, value) = (known.unwrap_or_else(|| name.to_text()), Some(value.to_text()));
-        let write = PendingWrite { author, name, value, creates, is_more: false };
+        let write = PendingWrite::new(author, name, value, creates);
         Some(replica.submit(write).then_some(()).ok_or(SetError::NoMemory))
     }
 
@@ -57,8 +57,7 @@ impl State {
         let coming: Vec<_> = replica.pending.writes().map(|write| write.name.clone()).collect();
         for name in here.chain(coming).collect::<HashSet<_>>() {
             if !stays(name.as_json()) {
-                let (author, value, creates, is_more) = (None, None, false, false);
-                _ = replica.submit(PendingWrite { author, name, value, creates, is_more });
+                _ = replica.submit(PendingWrite::new(None, name, None, false));
             }
         }
         true
@@ -85,6 +84,16 @@ impl State {
         let is_new =
             |other: &&Text| other.as_json() != name && !self.variables.contains(other.as_json());
         self.variables.len() + names.filter(is_new).collect::<HashSet<_>>().len()
+    }
+
+    /// How many writes were ever handed to the broker.
+    pub(crate) fn handed_over(&self) -> u64 {
+        self.replica.as_ref().map_or(0, |replica| replica.pending.queued())
+    }
+
+    /// Whether the first so many of them are in the order.
+    pub(crate) fn has_settled(&self, handed_over: u64) -> bool {
+        self.replica.as_ref().is_none_or(|replica| replica.pending.has_settled(handed_over))
     }
 
     /// Tells the broker of a session that is over.
