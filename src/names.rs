@@ -162,11 +162,15 @@ impl UsernameRules {
             Alphabet::Ascii => c.is_ascii_alphanumeric() || "_-".contains(c),
             Alphabet::Unicode => {
                 // Half of the world's scripts write vowels and tones as marks.
-                let is_of_a_word = c.is_alphanumeric() || is_combining_mark(c);
-                "_-".contains(c) || c.identifier_allowed() && is_of_a_word
+                "_-".contains(c) || c.identifier_allowed() && is_of_a_username(c)
             }
         }
     }
+}
+
+/// Whether the character may stand in a username, unless any character may.
+pub(crate) fn is_of_a_username(c: char) -> bool {
+    c.is_alphanumeric() || is_combining_mark(c) || "_-".contains(c)
 }
 
 /// Whether marks stand on something, and not in towers: Burmese has four in a row, UTS 39 (section

@@ -1,6 +1,7 @@
 //! A ready-made policy: who may write which variable, by its name.
 
 use super::{Policy, Verdict, Write};
+use crate::names::is_of_a_username;
 
 /// Rights by the names of variables: those that only the host writes, and those that belong to one
 /// player. A write that they do not allow is ignored, and its writer sees the room's value again.
@@ -25,7 +26,14 @@ use super::{Policy, Verdict, Write};
 #[derive(Debug, Clone, Default)]
 pub struct Rights {
     host_only: Vec<String>,
-    owner_only: Vec<String>,
+    owner_only: Vec<OwnerPattern>,
+}
+
+/// A pattern in which a username stands: what stands before it, and behind it.
+#[derive(Debug, Clone)]
+struct OwnerPattern {
+    before: String,
+    after: String,
 }
 
 impl Rights {
@@ -44,9 +52,14 @@ impl Rights {
 
     /// Variables that belong to the player whose username stands where the pattern has `{name}`.
     ///
+    /// Each variable has one owner at most. So a pattern may have stars on one side of `{name}`, and
+    /// between the nearest of them and `{name}` must stand a character that is no letter, digit, mark, `_`
+    /// or `-`: in `s_{name}_*`, `s_ann_b_x` would be `ann`'s and `ann_b`'s. In `s_{name}.*` it is not, and
+    /// a player who has such a character in the name owns nothing by such a pattern.
+    ///
     /// # Panics
     ///
-    /// If the pattern has no `{name}`, or several.
+    /// If the pattern has no `{name}`, or several, or if a variable could have several owners.
     #[must_use]
     pub fn owner_only(mut self, pattern: impl Into<String>) -> Self {
         let pattern = pattern.into();
@@ -54,18 +67,22 @@ impl Rights {
             pattern.matches(NAME).count() == 1,
             "a pattern of owner_only must have {{name}} once: {pattern:?}"
         );
-        self.owner_only.push(pattern);
+        if let Some((before, after)) = pattern.split_once(NAME) {
+            let owner = OwnerPattern { before: before.into(), after: after.into() };
+            assert!(
+                owner.is_unambiguous(),
+                "by this pattern a variable could have several owners: {pattern:?} (put a `.` or the \
+                 like between {{name}} and `*`, and stars on one side alone)"
+            );
+            self.owner_only.push(owner);
+        }
         self
     }
 
     fn allows(&self, username: &str, name: &str) -> bool {
         let hosts = self.host_only.iter().any(|pattern| matches(pattern, name));
-        let owned = |pattern: &&String| matches(&pattern.replace(NAME, "*"), name);
-        let own = |pattern: &String| match pattern.split_once(NAME) {
-            Some((before, after)) => owns(before, after, username, name),
-            None => false,
-        };
-        !hosts && self.owner_only.iter().filter(owned).all(own)
+        let mut owned = self.owner_only.iter().filter(|pattern| pattern.is_owned(name));
+        !hosts && owned.all(|pattern| pattern.owns(username, name))
     }
 }
 
@@ -80,11 +97,37 @@ impl Policy for Rights {
 
 const NAME: &str = "{name}";
 
-/// The username stands for itself, also if it has a star.
-fn owns(before: &str, after: &str, username: &str, name: &str) -> bool {
-    name.match_indices(username)
-        .filter(|(at, _)| name.is_char_boundary(*at))
-        .any(|(at, _)| matches(before, &name[..at]) && matches(after, &name[at + username.len()..]))
+impl OwnerPattern {
+    /// Whether each name that it matches has one owner. The other side of a separator is no username's,
+    /// because such a username owns nothing.
+    fn is_unambiguous(&self) -> bool {
+        let has_separator = |literal: Option<&str>| {
+            literal.is_none_or(|literal| !literal.chars().all(is_of_a_username))
+        };
+        let before = self.before.rsplit_once('*').map(|(_, literal)| literal);
+        let after = self.after.split_once('*').map(|(literal, _)| literal);
+        (before.is_none() || after.is_none()) && has_separator(before) && has_separator(after)
+    }
+
+    fn has_star(&self) -> bool {
+        self.before.contains('*') || self.after.contains('*')
+    }
+
+    /// Whether a variable of this name is somebody's.
+    fn is_owned(&self, name: &str) -> bool {
+        matches(&format!("{}*{}", self.before, self.after), name)
+    }
+
+    /// The username stands for itself, also if it has a star.
+    fn owns(&self, username: &str, name: &str) -> bool {
+        if self.has_star() && !username.chars().all(is_of_a_username) {
+            return false;
+        }
+        name.match_indices(username).any(|(at, _)| {
+            let rest = &name[at + username.len()..];
+            matches(&self.before, &name[..at]) && matches(&self.after, rest)
+        })
+    }
 }
 
 /// Whether a pattern with stars matches a text: the pieces between the stars, one after the other.
@@ -129,6 +172,7 @@ mod tests {
     fn what_is_the_hosts_and_what_is_a_players() {
         let rights =
             Rights::new().host_only("ball_*").owner_only("p_{name}").owner_only("{name}:*");
+        assert!(!rights.allows("ann:x", "ann:x:y"), "it is ann's");
         for (username, name) in
             [("ann", "score"), ("ann", "p_ann"), ("ann", "ann:x"), ("a*", "p_a*"), ("ann", "ann")]
         {
@@ -145,6 +189,39 @@ mod tests {
             ("ann", "ben:ann:x"),
         ] {
             assert!(!rights.allows(username, name), "{username} {name}");
+        }
+    }
+
+    #[test]
+    fn no_pattern_gives_a_variable_two_owners() {
+        for pattern in ["p_{name}", "{name}", "p_{name}_x", "s_{name}.*", "*/p_{name}", "{name}_:*"]
+        {
+            _ = Rights::new().owner_only(pattern);
+        }
+        for pattern in
+            ["s_{name}_*", "{name}*", "*{name}", "*_{name}", "*:{name}:*", "s_{name}_*.", "", "x"]
+        {
+            let built = std::panic::catch_unwind(|| Rights::new().owner_only(pattern));
+            assert!(built.is_err(), "{pattern}");
+        }
+        // Whatever the names are: of all that could be in a variable's name, one owns it at most.
+        let names = ["ann", "ann_b", "b", "ann.b", "b.x", "x", "n"];
+        for pattern in ["s_{name}.*", "{name}.*", "*.{name}", "*.x_{name}", "{name}_.*"] {
+            let rights = Rights::new().owner_only(pattern);
+            for start in names {
+                for end in names {
+                    for variable in [
+                        format!("s_{start}.{end}"),
+                        format!("{start}.{end}"),
+                        format!("{start}.x_{end}"),
+                        format!("{start}_.{end}"),
+                    ] {
+                        let is_owned = rights.owner_only[0].is_owned(&variable);
+                        let owners = names.iter().filter(|name| rights.allows(name, &variable));
+                        assert!(!is_owned || owners.count() <= 1, "{pattern} {variable}");
+                    }
+                }
+            }
         }
     }
 }
