@@ -46,6 +46,10 @@ impl Origins {
     /// Pages of the host itself: the origin's authority is the request's `Host`. The default. It
     /// is what guards a host whose auth layer reads cookies; behind a proxy, `Host` must be passed
     /// on.
+    ///
+    /// A page by `http:` may not connect by HTTPS. That a request came by HTTPS is known from HTTP/2, and
+    /// behind a proxy from `X-Forwarded-Proto` or `Forwarded` (RFC 7239), which pages cannot set. A host
+    /// that ends TLS itself, and serves HTTP/1.1, lists its origin ([`list`](Self::list)).
     #[must_use]
     pub const fn same() -> Self {
         Self { rule: Rule::Same, allow_missing: true }
@@ -77,16 +81,55 @@ impl Origins {
         self
     }
 
-    fn allows(&self, origin: Option<&str>, host: Option<&str>) -> bool {
+    fn allows(&self, asked: Asked<'_>) -> bool {
+        let Asked { origin, host, is_https } = asked;
         let Some(origin) = origin else { return self.allow_missing };
         match &self.rule {
             Rule::Any => true,
             Rule::List(list) => list.contains(&origin.to_ascii_lowercase()),
             Rule::Same => origin.split_once("://").is_some_and(|(scheme, authority)| {
-                host.is_some_and(|host| same_authority(scheme, authority, host))
+                (!is_https || scheme.eq_ignore_ascii_case("https"))
+                    && host.is_some_and(|host| same_authority(scheme, authority, host))
             }),
         }
     }
+}
+
+/// What a request says of the page that makes it, and of itself.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    origin: Option<&'a str>,
+    host: Option<&'a str>,
+    is_https: bool,
+}
+
+impl<'a> Asked<'a> {
+    fn by(parts: &'a Parts) -> Self {
+        let origin = text(&parts.headers, header::ORIGIN);
+        let host = text(&parts.headers, header::HOST)
+            .or_else(|| parts.uri.authority().map(Authority::as_str));
+        Self { origin, host, is_https: is_https(parts) }
+    }
+}
+
+/// Whether a request is known to have come by HTTPS. A page cannot set these headers, and to a program that
+/// can, its origin is no bound.
+fn is_https(parts: &Parts) -> bool {
+    const PROTO: header::HeaderName = header::HeaderName::from_static("x-forwarded-proto");
+    let is_secure = |proto: &str| {
+        let proto = proto.trim().trim_matches('"');
+        ["https", "wss"].iter().any(|secure| proto.eq_ignore_ascii_case(secure))
+    };
+    // Of several proxies, the first is the one that the client talks to.
+    let first = |name| text(&parts.headers, name).and_then(|list| list.split(',').next());
+    let of_pair = |pair: &str| {
+        pair.trim()
+            .split_once('=')
+            .is_some_and(|(name, proto)| name.eq_ignore_ascii_case("proto") && is_secure(proto))
+    };
+    parts.uri.scheme_str().is_some_and(is_secure)
+        || first(PROTO).is_some_and(is_secure)
+        || first(header::FORWARDED).is_some_and(|first| first.split(';').any(of_pair))
 }
 
 fn same_authority(scheme: &str, origin: &str, host: &str) -> bool {
@@ -146,11 +189,9 @@ impl Gate {
     }
 
     fn admit(&self, parts: &Parts) -> Result<Identity, Refusal> {
-        let origin = text(&parts.headers, header::ORIGIN);
-        let host = text(&parts.headers, header::HOST)
-            .or_else(|| parts.uri.authority().map(Authority::as_str));
-        if !self.origins.allows(origin, host) {
-            return Err(self.foreign(origin, host));
+        let asked = Asked::by(parts);
+        if !self.origins.allows(asked) {
+            return Err(self.foreign(asked));
         }
         if has_scratch_session(&parts.headers) {
             return Err(Refusal::ScratchSession);
@@ -162,7 +203,7 @@ impl Gate {
         Ok(identity.unwrap_or_default())
     }
 
-    fn foreign(&self, origin: Option<&str>, host: Option<&str>) -> Refusal {
+    fn foreign(&self, Asked { origin, host, .. }: Asked<'_>) -> Refusal {
         let (origin, host) = (origin.unwrap_or("none"), host.unwrap_or("none"));
         let (origin, host) = (origin.escape_debug().to_string(), host.escape_debug().to_string());
         let hint = match self.origins.rule {
@@ -243,6 +284,10 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
 mod tests {
     use super::*;
 
+    fn allows(origins: &Origins, origin: Option<&str>, host: Option<&str>) -> bool {
+        origins.allows(Asked { origin, host, is_https: false })
+    }
+
     #[test]
     fn the_same_origin_is_the_host() {
         let same = Origins::same();
@@ -254,7 +299,7 @@ mod tests {
             ("http://localhost:3000", "localhost:3000"),
             ("http://[::1]:3000", "[::1]:3000"),
         ] {
-            assert!(same.allows(Some(origin), Some(host)), "{origin} {host}");
+            assert!(allows(&same, Some(origin), Some(host)), "{origin} {host}");
         }
         for (origin, host) in [
             ("http://example.org.evil", "example.org"),
@@ -264,19 +309,51 @@ mod tests {
             ("http://", "example.org"),
             ("?", "?"),
         ] {
-            assert!(!same.allows(Some(origin), Some(host)), "{origin} {host}");
+            assert!(!allows(&same, Some(origin), Some(host)), "{origin} {host}");
         }
-        assert!(!same.allows(Some("http://a"), None));
+        assert!(!allows(&same, Some("http://a"), None));
     }
 
     #[test]
     fn lists_and_missing_origins() {
         let list = Origins::list(["https://turbowarp.org", "null"]);
-        assert!(list.allows(Some("https://turbowarp.org"), None));
-        assert!(list.allows(Some("null"), None));
-        assert!(!list.allows(Some("https://example.org"), Some("example.org")));
-        assert!(list.allows(None, None));
-        assert!(!list.refuse_missing().allows(None, None));
-        assert!(Origins::any().allows(Some("https://anything"), None));
+        assert!(allows(&list, Some("https://turbowarp.org"), None));
+        assert!(allows(&list, Some("null"), None));
+        assert!(!allows(&list, Some("https://example.org"), Some("example.org")));
+        assert!(allows(&list, None, None));
+        assert!(!allows(&list.refuse_missing(), None, None));
+        assert!(allows(&Origins::any(), Some("https://anything"), None));
+    }
+
+    #[test]
+    fn a_page_by_http_is_another_site_than_one_by_https() {
+        let parts = |uri: &str, name: &str, value: &str| {
+            let request = axum::http::Request::get(uri).header(name, value);
+            request.body(()).expect("a request").into_parts().0
+        };
+        for (uri, name, value) in [
+            ("https://example.org/cloud", "x", ""),
+            ("/cloud", "x-forwarded-proto", "https"),
+            ("/cloud", "x-forwarded-proto", "WSS, http"),
+            ("/cloud", "forwarded", "for=192.0.2.7;proto=https;by=203.0.113.4, proto=http"),
+            ("/cloud", "forwarded", "Proto=\"https\""),
+        ] {
+            let asked = Asked {
+                origin: Some("http://example.org"),
+                host: Some("example.org"),
+                is_https: is_https(&parts(uri, name, value)),
+            };
+            assert!(!Origins::same().allows(asked), "{value}");
+            let by_https = Asked { origin: Some("https://example.org"), ..asked };
+            assert!(Origins::same().allows(by_https), "{value}");
+            assert!(Origins::any().allows(asked), "{value}");
+        }
+        for (uri, name, value) in [
+            ("http://example.org/cloud", "x", ""),
+            ("/cloud", "x-forwarded-proto", "http, https"),
+            ("/cloud", "forwarded", "host=https"),
+        ] {
+            assert!(!is_https(&parts(uri, name, value)), "{value}");
+        }
     }
 }
