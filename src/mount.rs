@@ -12,7 +12,7 @@ use axum::{
     extract::Request,
     http::{HeaderMap, StatusCode, request::Parts},
     response::{IntoResponse, Response},
-    routing::{any, get},
+    routing::{MethodFilter, any, get},
 };
 
 pub use gate::Origins;
@@ -129,8 +129,17 @@ impl Mount {
     ///     .route("/", get(async || Html("the game")))
     ///     .layer(rooms.mount("/").layer());
     /// ```
+    ///
+    /// Put it around the outermost router: axum passes nothing that a nested router has no route for
+    /// through that router's layers.
+    ///
+    /// # Panics
+    ///
+    /// If the path has captures (`{room}`), which only routes know: merge the mount instead.
     #[must_use]
     pub fn layer(self) -> MountLayer {
+        let path = &self.path;
+        assert!(!path.contains(['{', '}']), "a layer's path can have no captures: {path:?}");
         MountLayer(self)
     }
 
@@ -169,9 +178,11 @@ where
 {
     fn from(mount: Mount) -> Self {
         let path = mount.path.clone();
-        // `any`, as HTTP/2 comes with CONNECT.
         let gate = mount.gate.clone();
-        let upgrade = any(async move |request: Request| mount.answer(request.into_parts().0).await);
+        let answer = async move |request: Request| mount.answer(request.into_parts().0).await;
+        // HTTP/2 comes with CONNECT. By each method and as a fallback, so that a route of the host's for the
+        // same path panics when it is merged, and does not take the upgrades.
+        let upgrade = any(answer.clone()).on(MethodFilter::GET.or(MethodFilter::CONNECT), answer);
         let client = get(async |headers: HeaderMap| client_js::serve(&headers))
             .post(async move |request: Request| gate.explain(&request.into_parts().0));
         let router = Self::new()

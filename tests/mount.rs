@@ -171,3 +171,40 @@ async fn the_client_is_cached_by_its_tag() {
 fn a_mount_without_a_slash_is_a_mistake_of_the_host() {
     _ = RoomRegistry::new().mount("cloud");
 }
+
+/// A page of the host's and the rooms cannot have one path: merged in silence, the page would take the
+/// upgrades, or the rooms the page.
+#[test]
+fn a_route_that_the_app_has_already_is_a_mistake_of_the_host() {
+    let routes = [
+        get(async || "the page"),
+        axum::routing::any(async || "the page"),
+        axum::routing::connect(async || "the page"),
+    ];
+    for (number, route) in routes.into_iter().enumerate() {
+        for path in ["/cloud", "/cloud/"] {
+            let (route, path) = (route.clone(), path.to_owned());
+            let merged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+                let rooms = RoomRegistry::new();
+                let _: Router = Router::new().route(&path, route).merge(rooms.mount("/cloud"));
+            }));
+            assert!(merged.is_err(), "{number}");
+        }
+    }
+}
+
+#[test]
+#[should_panic = "no captures"]
+fn a_layer_with_captures_is_a_mistake_of_the_host() {
+    _ = RoomRegistry::new().mount("/x/{room}/cloud").layer();
+}
+
+/// As a route it may have captures, and stand in a nested router.
+#[tokio::test]
+async fn a_mount_with_captures_and_in_a_nested_router() {
+    let rooms = RoomRegistry::new();
+    let nested = Router::new().merge(rooms.mount("/{room}/cloud"));
+    let addr = serve(Router::new().nest("/x", nested)).await;
+    assert_eq!(upgrade(addr, "/x/7/cloud", &[]).await, 101);
+    assert_eq!(upgrade(addr, "/x/7/other", &[]).await, 404);
+}
