@@ -47,6 +47,7 @@ pub use relay::{
 };
 pub use room::{
     Activity, Events, MemberId, MemberInfo, PastWrite, RoomEvent, RoomSummary, Schema, SetError,
+    Writer,
 };
 pub use serve::{Serve, serve};
 #[cfg(feature = "redb")]

@@ -15,6 +15,7 @@ mod life;
 #[cfg(feature = "inspector")]
 mod look;
 mod members;
+mod mismatch;
 mod opening;
 mod order;
 mod owner;
@@ -36,15 +37,16 @@ pub(crate) use convergence::CLIENT_LAG;
 #[cfg(any(all(test, not(shuttle)), feature = "internals"))]
 pub(crate) use duty::Due;
 pub(crate) use event::Watchers;
-pub use event::{Events, MemberInfo, RoomEvent};
+pub use event::{Events, MemberInfo, RoomEvent, Writer};
 pub(crate) use history::Entry as PastEntry;
 pub use history::PastWrite;
 pub use host::SetError;
 pub(crate) use host::entries;
 pub(crate) use join::{JoinError, Joined, Newcomer, Refusal, ban_keys};
-#[cfg(feature = "inspector")]
-pub(crate) use look::{Look, Writer};
+pub(crate) use look::{LastWriter, Look};
 pub use members::MemberId;
+#[cfg(feature = "inspector")]
+pub(crate) use mismatch::Mismatch;
 pub(crate) use opening::{Opening, ReopenError};
 pub(crate) use order::{Outlook, Submitted, Write, WriteError};
 pub(crate) use replica::{AtBroker, Heard, Pace, Progress, Step, Wish};

@@ -90,7 +90,8 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     let member = room.members()[0].clone();
     let stored =
         StoredRoom { schema: StoredSchema::Fixed, variables: vec![(VALUE.into(), VALUE.into())] };
-    let write = RelayWrite { name: "x".into(), value: Some(VALUE.into()), creates: false };
+    let write =
+        RelayWrite { name: "x".into(), value: Some(VALUE.into()), creates: false, by: None };
     let revision = RelayRevision { room: "room".into(), epoch: "e".into(), number: 1 };
     let ban = RelayBan { who: ACCOUNT.into(), millis: 1 };
     let at_relay = RelayRoom {
@@ -136,6 +137,7 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     shown.show(&events);
     shown.show(&past);
     shown.show(&member);
+    shown.show(&Writer::Member(member.clone()));
     shown.show(&member.id);
     shown.show(&member.identity);
     shown.show(&member.dialect);

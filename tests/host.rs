@@ -11,6 +11,7 @@ use axum_cloud_variables::{
     Schema, SetError,
 };
 use common::{Server, eventually, unlimited_rate, within};
+use futures_util::stream::FusedStream;
 
 const VARIABLES: &[(&str, &str)] = &[("x", "0"), ("end", "")];
 
@@ -97,7 +98,7 @@ async fn events_tell_who_did_what() {
             RoomEvent::Joined(member) => format!("{} joined", member.username),
             RoomEvent::Left(member) => format!("{} left", member.username),
             RoomEvent::Wrote { name, value, by } => {
-                format!("{name}={value} by {}", by.map_or("host".into(), |by| by.username))
+                format!("{name}={value} by {}", by.username().unwrap_or("host"))
             }
             RoomEvent::Emptied => "emptied".into(),
             other => format!("{other:?}"),
@@ -107,6 +108,8 @@ async fn events_tell_who_did_what() {
     arena.remove().await.unwrap();
     assert!(matches!(events.next().await, Some(RoomEvent::Closed)));
     assert!(events.next().await.is_none(), "they end with the room");
+    assert!(events.next().await.is_none(), "and stay so");
+    assert!(FusedStream::is_terminated(&events));
     let mut seen = Vec::new();
     while seen.len() < 5 {
         let (room, event) = within("event", all.next()).await.unwrap();

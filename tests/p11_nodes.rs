@@ -12,7 +12,8 @@ use std::{
 
 use axum::{Extension, Router};
 use axum_cloud_variables::{
-    CloseCode, Dialect, DuplicateNames, Identity, OpenError, Relay, RoomRegistry, Schema, SetError,
+    CloseCode, Dialect, DuplicateNames, Identity, OpenError, Relay, RoomEvent, RoomRegistry,
+    Schema, SetError, Writer,
 };
 use common::{Client, Server, ShakyBroker, eventually, nodes, unlimited_rate, within};
 
@@ -412,4 +413,37 @@ async fn the_hosts_last_word_comes_before_the_close() {
         within(how, bob.until("x", "last")).await;
         within(how, ann.closed()).await;
     }
+}
+
+/// A host learns who wrote a value, on whichever node.
+#[tokio::test]
+async fn a_host_learns_who_wrote_on_another_node() {
+    let (_, nodes) = nodes(2).await;
+    let mut ann = nodes[0].join("arena", "ann", X).await;
+    let mut bob = nodes[1].join("arena", "bob", X).await;
+    let rooms = [0, 1].map(|n| nodes[n].rooms.room("arena").unwrap());
+    let mut events = [rooms[0].subscribe(), rooms[1].subscribe()];
+    ann.set("x", "1").await;
+    bob.until("x", "1").await;
+    bob.set("x", "2").await;
+    ann.until("x", "2").await;
+    rooms[1].set("x", "3").unwrap();
+    ann.until("x", "3").await;
+    let mut seen = [Vec::new(), Vec::new()];
+    for (events, seen) in events.iter_mut().zip(&mut seen) {
+        while seen.len() < 3 {
+            match within("a write", events.next()).await.unwrap() {
+                RoomEvent::Wrote { by: Writer::Member(member), .. } => {
+                    seen.push(format!("{} here", member.username));
+                }
+                RoomEvent::Wrote { by: Writer::Remote { username }, .. } => {
+                    seen.push(format!("{username} elsewhere"));
+                }
+                RoomEvent::Wrote { by: Writer::Host, .. } => seen.push("the host".into()),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(seen[0], ["ann here", "bob elsewhere", "the host"]);
+    assert_eq!(seen[1], ["ann elsewhere", "bob here", "the host"]);
 }

@@ -2,6 +2,7 @@
 //! checks. Short: what happened, and what to do.
 
 use super::{Close, CloseCode};
+use crate::room::Mismatch;
 
 impl Close {
     // A handshake is refused.
@@ -47,8 +48,8 @@ impl Close {
         Self::new(CloseCode::Incompatible, "there is no such room")
     }
 
-    pub(crate) fn names_differ() -> Self {
-        let reason = "your variables do not match those of the room: reload the game";
+    pub(crate) fn names_differ(mismatch: &Mismatch) -> Self {
+        let reason = format!("reload the game: its variables are not the room's ({mismatch})");
         Self::new(CloseCode::Incompatible, reason)
     }
 

@@ -12,7 +12,7 @@ use super::{
     sampler::{Plots, Row},
 };
 use crate::{
-    room::{Look, PastEntry, PastWrite, Writer},
+    room::{LastWriter, Look, PastEntry, PastWrite},
     wire::Dialect,
 };
 
@@ -234,9 +234,9 @@ impl Site {
                     let (name, whole) = variable.texts();
                     let (value, is_cut) = cut(&whole, SHOWN);
                     let (by, writer) = match &variable.by {
-                        Writer::Member(name) => (Some(&**name), "member"),
-                        Writer::Left => (None, "left"),
-                        Writer::Other => (None, "other"),
+                        LastWriter::Member(name) => (Some(&**name), "member"),
+                        LastWriter::Left => (None, "left"),
+                        LastWriter::Other => (None, "other"),
                     };
                     let (bytes, written_at) = (whole.len(), variable.age.map(moment));
                     Variable { name, value, is_cut, bytes, by, writer, written_at }

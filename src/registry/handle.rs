@@ -30,7 +30,7 @@ use crate::{
 /// ```
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use axum_cloud_variables::{RoomEvent, RoomRegistry};
+/// use axum_cloud_variables::{RoomEvent, RoomRegistry, Writer};
 ///
 /// let rooms = RoomRegistry::new();
 /// let arena = rooms.open("arena").variables([("ball", "0"), ("score", "0")]).await?;
@@ -38,7 +38,7 @@ use crate::{
 /// arena.set("ball", 42.5)?;
 /// arena.set_all([("ball", "0"), ("score", "1")])?; // nobody sees half of it
 /// assert_eq!(arena.get("score").as_deref(), Some("1"));
-/// let Some(RoomEvent::Wrote { name, value, by: None }) = events.next().await else { panic!() };
+/// let Some(RoomEvent::Wrote { name, value, by: Writer::Host }) = events.next().await else { panic!() };
 /// assert_eq!((&*name, &*value), ("ball", "42.5"));
 /// # Ok(())
 /// # }

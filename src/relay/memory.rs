@@ -56,7 +56,7 @@ impl Room {
 
     /// In order, except those of variables that are not there.
     fn write(&mut self, writes: &[RelayWrite], most: u64) {
-        for RelayWrite { name, value, creates } in writes {
+        for RelayWrite { name, value, creates, .. } in writes {
             let has_place = *creates && (self.variables.len() as u64) < most;
             let at = self.variables.iter().position(|(known, _)| known == name);
             match (value, at) {

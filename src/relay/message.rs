@@ -39,6 +39,8 @@ pub struct RelayWrite {
     pub value: Option<String>,
     /// Whether the variable is created if it is not there.
     pub creates: bool,
+    /// The username of the member whose write it is; `None` is the host. Plain text, unlike the others.
+    pub by: Option<String>,
 }
 
 impl fmt::Debug for RelayWrite {
@@ -47,6 +49,7 @@ impl fmt::Debug for RelayWrite {
             .field("name", &self.name)
             .field("value", &self.value.as_deref().map(Redacted))
             .field("creates", &self.creates)
+            .field("by", &self.by)
             .finish()
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::{
     Stream, StreamExt,
-    stream::{self, BoxStream},
+    stream::{self, BoxStream, Fuse, FusedStream},
 };
 use tokio::sync::broadcast::{Receiver, Sender, error::RecvError};
 
@@ -50,8 +50,8 @@ pub enum RoomEvent {
         name: Arc<str>,
         /// Its value; the same.
         value: Arc<str>,
-        /// Who wrote it; `None` is the host.
-        by: Option<MemberInfo>,
+        /// Who wrote it.
+        by: Writer,
     },
     /// The last member left. The room is kept for
     /// [`Limits::empty_room_ttl`](crate::Limits#structfield.empty_room_ttl).
@@ -61,6 +61,46 @@ pub enum RoomEvent {
     Closed,
     /// The observer was too slow for so many events.
     Missed(u64),
+}
+
+/// Who wrote a value.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Writer {
+    /// The host, on this node or another.
+    Host,
+    /// A member of this node.
+    Member(MemberInfo),
+    /// A member of another node, or one that left before its write came back from the broker. Only with a
+    /// relay.
+    Remote {
+        /// The name it plays under.
+        username: Arc<str>,
+    },
+    /// Nobody knows: the value was read from the broker, because this node had missed it. Only with a
+    /// relay.
+    Unknown,
+}
+
+impl Writer {
+    /// The name of the member, on whichever node it is; `None` for the host, and if it is not known.
+    #[must_use]
+    pub fn username(&self) -> Option<&str> {
+        match self {
+            Self::Member(member) => Some(&member.username),
+            Self::Remote { username } => Some(username),
+            Self::Host | Self::Unknown => None,
+        }
+    }
+
+    /// The member, if it is one of this node.
+    #[must_use]
+    pub fn member(&self) -> Option<&MemberInfo> {
+        match self {
+            Self::Member(member) => Some(member),
+            Self::Host | Self::Remote { .. } | Self::Unknown => None,
+        }
+    }
 }
 
 impl fmt::Debug for RoomEvent {
@@ -82,9 +122,10 @@ impl fmt::Debug for RoomEvent {
     }
 }
 
-/// Events as they happen: a [`Stream`], or asked for one by one. An observer that is slow misses
-/// events and is told how many; it slows nobody down.
-pub struct Events<T>(BoxStream<'static, T>);
+/// Events as they happen: a [`FusedStream`], or asked for one by one. An observer that is slow misses
+/// events and is told how many; it slows nobody down. Once they have ended, there are no more, however
+/// often they are asked for.
+pub struct Events<T>(Fuse<BoxStream<'static, T>>);
 
 impl<T: Clone + Send + 'static> Events<T> {
     pub(crate) fn new(receiver: Receiver<T>, missed: fn(u64) -> T) -> Self {
@@ -95,14 +136,15 @@ impl<T: Clone + Send + 'static> Events<T> {
                 Err(RecvError::Closed) => None,
             }
         });
-        Self(events.boxed())
+        Self(events.boxed().fuse())
     }
 
     pub(crate) fn none() -> Self {
-        Self(stream::empty().boxed())
+        Self(stream::empty().boxed().fuse())
     }
 
-    /// The next event; `None` where no more will come.
+    /// The next event; `None` if no more will come. Cancel safe: if the future is dropped before it ends,
+    /// as in `tokio::select!`, no event is lost.
     pub async fn next(&mut self) -> Option<T> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
@@ -115,6 +157,12 @@ impl<T> Stream for Events<T> {
         // The last observer of an event drops it in a place of the channel that is locked.
         let _held = Held::begin();
         self.0.poll_next_unpin(cx)
+    }
+}
+
+impl<T> FusedStream for Events<T> {
+    fn is_terminated(&self) -> bool {
+        self.0.is_terminated()
     }
 }
 

@@ -22,7 +22,8 @@ pub struct PastWrite {
     pub name: String,
     /// Its value then; the same.
     pub value: String,
-    /// The username of the member who wrote it; `None` is the host, or somebody on another node.
+    /// The username of the member who wrote it, on whichever node; `None` is the host, or, with a relay,
+    /// somebody whose write this node had missed.
     pub by: Option<Arc<str>>,
 }
 

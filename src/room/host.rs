@@ -6,6 +6,7 @@ use super::{
     event::{MemberInfo, RoomEvent},
     life::End,
     members::MemberId,
+    order::Source,
     state::State,
 };
 use crate::{
@@ -92,7 +93,7 @@ impl State {
             values.iter().map(|(name, value)| wire::set_len(name.as_json(), value.as_json())).sum();
         self.broadcast.make_room(len, now);
         for (name, value) in values {
-            self.accept(None, name, value, now)?;
+            self.accept(Source::Host, name, value, now)?;
         }
         self.broadcast.depart(now);
         Ok(())

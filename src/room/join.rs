@@ -6,7 +6,8 @@ use super::{
     event::RoomEvent,
     life::Life,
     members::{Member, MemberId},
-    order::Author,
+    mismatch::Mismatch,
+    order::{Author, Source},
     replica::Wish,
     session_handle::{Outlet, SessionHandle},
     state::{Start, State},
@@ -98,7 +99,7 @@ pub(crate) enum JoinError {
 /// Why a room does not let a newcomer in.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    NamesDiffer,
+    NamesDiffer(Mismatch),
     TooManyVariables,
     /// By these members; none if one of them is known to be there.
     NameInUse(Vec<Holder>),
@@ -227,7 +228,7 @@ impl State {
         for (name, value, is_own) in created {
             // As a set of its own: over a limit, it is ignored.
             let author = Author { member: id, base: self.position };
-            _ = self.accept(Some(author), name, &value, now);
+            _ = self.accept(Source::Member(author), name, &value, now);
             if !is_own && let Some(name) = self.variables.key(name.as_json()).cloned() {
                 self.correct(id, &name, now);
             }
@@ -311,7 +312,9 @@ impl State {
                 Ok(())
             }
             _ if self.variables.same_names(brought) => Ok(()),
-            StoredSchema::Fixed | StoredSchema::Scratch => Err(Refusal::NamesDiffer),
+            StoredSchema::Fixed | StoredSchema::Scratch => {
+                Err(Refusal::NamesDiffer(Mismatch::of(&self.variables, brought)))
+            }
         }
     }
 }

@@ -30,14 +30,14 @@ pub(crate) struct MemberLook {
 pub(crate) struct VariableLook {
     name: Text,
     value: Text,
-    pub(crate) by: Writer,
+    pub(crate) by: LastWriter,
     /// How long ago; `None` where nobody has.
     pub(crate) age: Option<Duration>,
 }
 
 /// Who wrote a variable last.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Writer {
+pub(crate) enum LastWriter {
     Member(Arc<str>),
     /// A member who is not there any more.
     Left,
@@ -88,9 +88,9 @@ impl State {
             name: name.clone(),
             value: variable.value.clone(),
             by: match variable.writer.map(|id| self.members.get(id)) {
-                Some(Some(member)) => Writer::Member(member.name.clone()),
-                Some(None) => Writer::Left,
-                None => Writer::Other,
+                Some(Some(member)) => LastWriter::Member(member.name.clone()),
+                Some(None) => LastWriter::Left,
+                None => LastWriter::Other,
             },
             age: (variable.last > 0).then(|| now.saturating_duration_since(variable.written)),
         });

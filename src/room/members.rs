@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    event::MemberInfo,
+    event::{MemberInfo, Writer},
+    order::Source,
     session_handle::{Outlet, SessionHandle},
     variables::Told,
 };
@@ -88,6 +89,26 @@ impl Members {
 
     pub(super) fn get_mut(&mut self, id: MemberId) -> Option<&mut Member> {
         self.by_id.get_mut(&id)
+    }
+
+    /// The name of the member whose write it is, if it is a member's.
+    pub(super) fn username(&self, source: &Source) -> Option<Arc<str>> {
+        match source {
+            Source::Remote(username) => Some(username.clone()),
+            _ => Some(self.get(source.member()?)?.name.clone()),
+        }
+    }
+
+    /// Whose write it is, as the host is told.
+    pub(super) fn writer(&self, source: &Source) -> Writer {
+        let info = |id| Some(self.get(id)?.info(id));
+        match source {
+            Source::Host => Writer::Host,
+            Source::Remote(username) => Writer::Remote { username: username.clone() },
+            Source::Member(_) | Source::Told(_) | Source::Unknown => {
+                source.member().and_then(info).map_or(Writer::Unknown, Writer::Member)
+            }
+        }
     }
 
     /// Who has this name.

@@ -6,6 +6,7 @@ use super::{
     event::RoomEvent,
     host::SetError,
     life::Life,
+    order::Source,
     state::{Schema, State},
 };
 use crate::{
@@ -102,7 +103,7 @@ impl State {
         }
         for (name, value) in variables {
             if !self.will_have(name.as_json()) {
-                self.accept(None, name, value, now)?;
+                self.accept(Source::Host, name, value, now)?;
                 self.have_created();
             }
         }

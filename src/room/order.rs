@@ -1,6 +1,6 @@
 //! The one order of a room: what is submitted is ordered, applied and queued under one lock.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use super::{
     batch::Part,
@@ -41,6 +41,37 @@ impl Write<'_> {
 pub(super) struct Author {
     pub(super) member: MemberId,
     pub(super) base: u64,
+}
+
+/// Whose write it is.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    /// The host, on this node or another.
+    Host,
+    Member(Author),
+    /// A member that was told another value, so that it is sent this one as all others are.
+    Told(MemberId),
+    /// A member of another node, or one that has left.
+    Remote(Arc<str>),
+    /// The broker has the value, and this node has not heard whose it is.
+    Unknown,
+}
+
+impl Source {
+    fn author(&self) -> Option<Author> {
+        match self {
+            Self::Member(author) => Some(*author),
+            Self::Host | Self::Told(_) | Self::Remote(_) | Self::Unknown => None,
+        }
+    }
+
+    pub(super) fn member(&self) -> Option<MemberId> {
+        match self {
+            Self::Member(author) => Some(author.member),
+            Self::Told(member) => Some(*member),
+            Self::Host | Self::Remote(_) | Self::Unknown => None,
+        }
+    }
 }
 
 /// Why a write ends its session.
@@ -107,7 +138,7 @@ impl State {
         // A policy may panic: up to here nothing has changed.
         let stands = match self.judge(write)? {
             Judged::AsSent(value) => {
-                match self.accept(Some(write.author()), write.name, value, now) {
+                match self.accept(Source::Member(write.author()), write.name, value, now) {
                     Err(SetError::NoMemory) => return Ok(Submitted::Starved),
                     taken => taken.is_ok(),
                 }
@@ -115,8 +146,11 @@ impl State {
             // Its sender sees another, so whether it is accepted makes no difference. From a broker
             // it comes later than the correction, and so to its sender too.
             Judged::Replaced(value) => {
-                let author = Some(write.author()).filter(|_| self.replica.is_none());
-                _ = self.accept(author, write.name, &value, now);
+                let source = match self.replica {
+                    Some(_) => Source::Told(write.member),
+                    None => Source::Member(write.author()),
+                };
+                _ = self.accept(source, write.name, &value, now);
                 false
             }
             Judged::Ignored => false,
@@ -212,25 +246,25 @@ impl State {
     /// With a broker, it comes into the order there.
     pub(super) fn accept(
         &mut self,
-        author: Option<Author>,
+        source: Source,
         name: &Json<'_>,
         value: &Json<'_>,
         now: Instant,
     ) -> Result<(), SetError> {
         self.fits(name, value)?;
-        if let Some(handed) = self.hand_over(author, name, value) {
+        if let Some(handed) = self.hand_over(&source, name, value) {
             return handed;
         }
         let change = self.change(name, value);
         let cost = self.pay(&change, now).ok_or(SetError::NoMemory)?;
-        self.apply(author, change, cost, now);
+        self.apply(&source, change, cost, now);
         Ok(())
     }
 
     /// Applies a write that has its place in the order, whatever the limits say.
     pub(super) fn take_in(
         &mut self,
-        author: Option<Author>,
+        source: &Source,
         name: &Json<'_>,
         value: &Json<'_>,
         now: Instant,
@@ -238,7 +272,7 @@ impl State {
         let change = self.change(name, value);
         self.charge.force(change.growth);
         let cost = self.broadcast.pay_anyway(&change.name, &change.value, now);
-        self.apply(author, change, cost, now);
+        self.apply(source, change, cost, now);
     }
 
     fn change(&self, name: &Json<'_>, value: &Json<'_>) -> Change {
@@ -311,22 +345,23 @@ impl State {
         }
     }
 
-    fn apply(&mut self, author: Option<Author>, change: Change, cost: usize, now: Instant) {
+    fn apply(&mut self, source: &Source, change: Change, cost: usize, now: Instant) {
         let Change { is_new, name, value, shrinkage, .. } = change;
         self.charge.shrink(shrinkage);
         self.position += 1;
         self.snapshots.outdate();
+        let author = source.author();
         let writer = author.map(|author| author.member);
-        let member = writer.and_then(|writer| self.members.get(writer));
+        let is_here = writer.is_some_and(|writer| self.members.get(writer).is_some());
         self.activity.writes += 1;
-        self.activity.deliveries += (self.members.len() - usize::from(member.is_some())) as u64;
+        self.activity.deliveries += (self.members.len() - usize::from(is_here)) as u64;
         if let Some(history) = &mut self.history {
-            history.note(&name, &value, member.map(|member| member.name.clone()), now);
+            history.note(&name, &value, self.members.username(source), now);
         }
         self.observers.tell_room(|| RoomEvent::Wrote {
             name: name.lossy().into(),
             value: value.lossy().into(),
-            by: writer.zip(member).map(|(id, member)| member.info(id)),
+            by: self.members.writer(source),
         });
         let position = self.position;
         let hides_other = self.broadcast.supersede(&name, writer);

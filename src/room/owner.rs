@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{join::Newcomer, life::Life, state::State};
+use super::{join::Newcomer, life::Life, order::Source, state::State};
 use crate::{
     store::StoredSchema,
     wire::{Dialect, Json, Text},
@@ -83,7 +83,7 @@ impl State {
     fn bring(&mut self, brought: &[(Json<'_>, Json<'_>)], now: Instant) {
         for (name, value) in brought {
             if !self.variables.contains(name.as_json()) {
-                _ = self.accept(None, name, value, now);
+                _ = self.accept(Source::Host, name, value, now);
             }
         }
         self.touch();

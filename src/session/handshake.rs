@@ -18,7 +18,7 @@ use crate::{
     names::NameKey,
     policy::{self, AnyPolicy},
     registry::{EnterError, Inner, Membership},
-    room::{Newcomer, Outlet, Refusal, SessionHandle},
+    room::{Mismatch, Newcomer, Outlet, Refusal, SessionHandle},
     wire::{self, Dialect, Handshake, Json, ScratchFraming},
 };
 
@@ -172,7 +172,11 @@ fn refusal(error: EnterError) -> Close {
         EnterError::Room(_, refusal) => match refusal {
             Refusal::Full => Close::room_full(),
             Refusal::Locked => Close::room_locked(),
-            Refusal::NamesDiffer => Close::names_differ(),
+            Refusal::NamesDiffer(mismatch) => {
+                let Mismatch { missing, unknown } = &mismatch;
+                debug!(?missing, ?unknown, "the names of the variables differ");
+                Close::names_differ(&mismatch)
+            }
             Refusal::TooManyVariables => Close::too_many_variables(),
             Refusal::NameInUse(_) => Close::name_in_use(),
             Refusal::NameInDoubt => Close::name_in_doubt(),

@@ -231,17 +231,19 @@ async fn hear(mut messages: PubSubStream, EndOf(hearers): &EndOf) {
     }
 }
 
-/// Writes as they stand in a message: names, values, and 1 where they create.
+/// Writes as they stand in a message: names, values, 1 if they create, and by whom.
 pub(super) fn encode(writes: &[RelayWrite]) -> String {
     let mut json = String::from("[");
-    for RelayWrite { name, value, creates } in writes {
+    for RelayWrite { name, value, creates, by } in writes {
         let comma = if json.len() > 1 { "," } else { "" };
         json.extend([comma, "[\"", name, "\","]);
         match value {
             Some(value) => json.extend(["\"", value, "\""]),
             None => json.push_str("null"),
         }
-        json.push_str(if *creates { ",1]" } else { ",0]" });
+        json.push_str(if *creates { ",1," } else { ",0," });
+        json.push_str(&serde_json::json!(by).to_string());
+        json.push(']');
     }
     json.push(']');
     json
@@ -257,6 +259,9 @@ pub(super) fn encode_change(change: &RelayChange) -> String {
     serde_json::json!(change).to_string()
 }
 
+/// A write as [`encode`] has it.
+type WriteParts<'a> = (&'a RawValue, &'a RawValue, u8, Option<String>);
+
 /// Writes, a change, or news.
 #[derive(Deserialize)]
 struct Payload<'a> {
@@ -267,7 +272,7 @@ struct Payload<'a> {
     first: Option<u64>,
     most: Option<u64>,
     #[serde(borrow)]
-    writes: Option<Vec<(&'a RawValue, &'a RawValue, u8)>>,
+    writes: Option<Vec<WriteParts<'a>>>,
     at: Option<u64>,
     change: Option<RelayChange>,
     told: Option<RelayNews>,
@@ -284,8 +289,8 @@ fn decode(payload: &str) -> Option<RelayMessage> {
         return Some(RelayMessage::Changed { revision, node, number: payload.at?, change });
     }
     let text = |raw: &RawValue| Some(raw.get().strip_prefix('"')?.strip_suffix('"')?.to_owned());
-    let write = |(name, value, creates): (&RawValue, &RawValue, u8)| {
-        Some(RelayWrite { name: text(name)?, value: text(value), creates: creates == 1 })
+    let write = |(name, value, creates, by): WriteParts<'_>| {
+        Some(RelayWrite { name: text(name)?, value: text(value), creates: creates == 1, by })
     };
     let writes = payload.writes?.into_iter().map(write).collect::<Option<_>>()?;
     let (first, most) = (payload.first?, payload.most?);
@@ -301,7 +306,8 @@ mod tests {
         let writes = [("☁ \\\"x\\\"", Some("\\ud800")), ("", Some("1")), ("gone", None)];
         let writes = writes.map(|(name, value)| {
             let (name, value) = (name.to_owned(), value.map(str::to_owned));
-            RelayWrite { creates: name.is_empty(), name, value }
+            let by = value.as_ref().map(|_| "ann \"\u{1F600}".to_owned());
+            RelayWrite { creates: name.is_empty(), name, value, by }
         });
         let json = encode(&writes);
         let payload = format!(

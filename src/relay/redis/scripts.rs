@@ -144,7 +144,7 @@ fn write_args(most: u64, writes: &[RelayWrite]) -> Vec<String> {
     // Of each name the last value counts.
     let values = writes.iter().enumerate().filter(|(_, write)| write.value.is_some());
     let last: HashMap<_, _> = values.map(|(at, write)| (&write.name, at)).collect();
-    for (at, RelayWrite { name, value, creates }) in writes.iter().enumerate() {
+    for (at, RelayWrite { name, value, creates, .. }) in writes.iter().enumerate() {
         let deed = match value {
             None => "drop",
             Some(_) if *creates => "create",

@@ -9,7 +9,7 @@ use crate::{
         RelayAnswer, RelayChange, RelayMessage, RelayNews, RelayRevision, RelayRoom, RelayWrite,
         RelayWrites,
     },
-    room::{order::Author, state::State},
+    room::{order::Source, state::State},
     wire::{self, Json, Text},
 };
 
@@ -93,7 +93,7 @@ impl State {
             let here = self.variables.get(name);
             let is_same = here.is_some_and(|here| here.value.as_stored() == *value);
             if !is_same || unseen.contains(name.as_str()) {
-                self.apply_anyway(None, name, value, now);
+                self.apply_anyway(&Source::Unknown, name, value, now);
             }
         }
         self.resolve_missing(&room.stored.variables, now);
@@ -117,9 +117,9 @@ impl State {
     /// Has the broker create these variables again. False if there is no memory for all.
     fn restore(&mut self, variables: Vec<(Text, Text)>) -> bool {
         let Some(replica) = &mut self.replica else { return false };
-        variables
-            .into_iter()
-            .all(|(name, value)| replica.submit(PendingWrite::new(None, name, Some(value), true)))
+        variables.into_iter().all(|(name, value)| {
+            replica.submit(PendingWrite::new(Source::Unknown, name, Some(value), true))
+        })
     }
 
     /// Takes a message of the room's stream.
@@ -216,19 +216,25 @@ impl State {
         self.broadcast.make_room(message.writes.iter().map(len).sum(), now);
         let is_ours = self.node().is_some_and(|node| **node == *message.node);
         let mut gone = HashSet::new();
-        for (number, RelayWrite { name, value, creates }) in (message.first..).zip(&message.writes)
-        {
+        for (number, write) in (message.first..).zip(&message.writes) {
+            let RelayWrite { name, value, creates, by } = write;
             let replica = self.replica.as_mut().filter(|_| is_ours);
-            let author = match replica.and_then(|replica| replica.pending.came_back(number)) {
-                Some((_, Sent::Write(write))) => write.author,
+            let own = match replica.and_then(|replica| replica.pending.came_back(number)) {
+                Some((_, Sent::Write(write))) => Some(write.source),
                 _ => None,
             };
+            let is_here =
+                |own: &Source| own.member().is_none_or(|member| self.members.get(member).is_some());
+            let source = own.filter(is_here).unwrap_or_else(|| match by {
+                Some(username) => Source::Remote(username.as_str().into()),
+                None => Source::Host,
+            });
             let is_there = self.variables.contains(name) && !gone.contains(&**name);
             let has_place = *creates && ((self.variables.len() - gone.len()) as u64) < message.most;
             match value {
                 Some(value) if is_there || has_place => {
                     gone.remove(&**name);
-                    self.apply_anyway(author, name, value, now);
+                    self.apply_anyway(&source, name, value, now);
                 }
                 // Left out, as by the broker.
                 Some(_) => {}
@@ -243,9 +249,9 @@ impl State {
     }
 
     /// As [`accept`](Self::accept), of what is the room's value already.
-    fn apply_anyway(&mut self, author: Option<Author>, name: &str, value: &str, now: Instant) {
+    fn apply_anyway(&mut self, source: &Source, name: &str, value: &str, now: Instant) {
         if let (Some(name), Some(value)) = (Json::stored(name), Json::stored(value)) {
-            self.take_in(author, &name, &value, now);
+            self.take_in(source, &name, &value, now);
         }
     }
 }

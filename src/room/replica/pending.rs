@@ -1,18 +1,20 @@
 //! What waits in a room for its place in the broker's order: one queue of all requests.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
     budget::Charge,
     relay::{RelayChange, RelayNews, RelayRequest, RelaySession, RelayWrite},
-    room::order::Author,
+    room::order::Source,
     wire::Text,
 };
 
 /// A write that is not in the order yet.
 #[derive(Debug)]
 pub(in crate::room) struct PendingWrite {
-    pub(in crate::room) author: Option<Author>,
+    pub(in crate::room) source: Source,
+    /// The username of the member whose write it is.
+    pub(in crate::room) by: Option<Arc<str>>,
     pub(in crate::room) name: Text,
     /// `None` drops the variable.
     pub(in crate::room) value: Option<Text>,
@@ -120,12 +122,18 @@ const REQUEST_BYTES: usize = 64 << 10;
 
 impl PendingWrite {
     pub(in crate::room) fn new(
-        author: Option<Author>,
+        source: Source,
         name: Text,
         value: Option<Text>,
         creates: bool,
     ) -> Self {
-        Self { author, name, value, creates, is_more: false, turn: 0 }
+        Self { source, by: None, name, value, creates, is_more: false, turn: 0 }
+    }
+
+    /// The username of the member whose write it is.
+    pub(in crate::room) fn by(mut self, username: Option<Arc<str>>) -> Self {
+        self.by = username;
+        self
     }
 
     fn cost(&self) -> usize {
@@ -138,6 +146,7 @@ impl PendingWrite {
             name: self.name.as_json().to_owned(),
             value: self.value.as_ref().map(|value| value.as_stored().to_owned()),
             creates: self.creates,
+            by: self.by.as_deref().map(str::to_owned),
         }
     }
 }
@@ -406,7 +415,7 @@ mod tests {
     fn write(value: &str, creates: bool) -> PendingWrite {
         let text = |plain: &str| Json::from_plain(plain).to_text();
         let (name, value) = (text("x"), Some(text(value)));
-        PendingWrite::new(None, name, value, creates)
+        PendingWrite::new(Source::Host, name, value, creates)
     }
 
     #[test]
@@ -419,7 +428,7 @@ mod tests {
         let (mut numbered, most) = (7, 128);
         let (_, request) = pending.take(&mut numbered, most, true).expect("a write waits");
         let value = Some("1".to_owned());
-        let writes = vec![RelayWrite { name: "x".into(), value, creates: true }];
+        let writes = vec![RelayWrite { name: "x".into(), value, creates: true, by: None }];
         assert_eq!(request, RelayRequest::Write { first: 8, most, writes });
         // What is in the order costs its variable's bytes, and no others.
         assert!(matches!(pending.came_back(8), Some((8, Sent::Write(_)))));

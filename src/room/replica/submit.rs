@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::PendingWrite;
 use crate::{
-    room::{host::SetError, order::Author, state::State},
+    room::{host::SetError, order::Source, state::State},
     wire::{Json, Text},
 };
 
@@ -12,7 +12,7 @@ impl State {
     /// Hands a write to the broker, if there is one; an error if there is no memory for it.
     pub(in crate::room) fn hand_over(
         &mut self,
-        author: Option<Author>,
+        source: &Source,
         name: &Json<'_>,
         value: &Json<'_>,
     ) -> Option<Result<(), SetError>> {
@@ -21,7 +21,8 @@ impl State {
         let creates = self.grows() || known.is_none();
         let replica = self.replica.as_mut()?;
         let (name, value) = (known.unwrap_or_else(|| name.to_text()), Some(value.to_text()));
-        let write = PendingWrite::new(author, name, value, creates);
+        let by = self.members.username(source);
+        let write = PendingWrite::new(source.clone(), name, value, creates).by(by);
         Some(replica.submit(write).then_some(()).ok_or(SetError::NoMemory))
     }
 
@@ -33,7 +34,7 @@ impl State {
     ) -> Option<Result<(), SetError>> {
         self.replica.as_ref()?;
         for (name, value) in values {
-            let handed = self.hand_over(None, name, value)?;
+            let handed = self.hand_over(&Source::Host, name, value)?;
             if handed.is_err() {
                 return Some(handed);
             }
@@ -57,7 +58,7 @@ impl State {
         let coming: Vec<_> = replica.pending.writes().map(|write| write.name.clone()).collect();
         for name in here.chain(coming).collect::<HashSet<_>>() {
             if !stays(name.as_json()) {
-                _ = replica.submit(PendingWrite::new(None, name, None, false));
+                _ = replica.submit(PendingWrite::new(Source::Host, name, None, false));
             }
         }
         true
