@@ -43,7 +43,7 @@ pub use registry::{
 pub use relay::RedisRelay;
 pub use relay::{
     Relay, RelayAnswer, RelayBan, RelayChange, RelayError, RelayMessage, RelayMessages, RelayNews,
-    RelayRequest, RelayRevision, RelayRoom, RelaySession, RelayWrite, RelayWrites,
+    RelayNode, RelayRequest, RelayRevision, RelayRoom, RelaySession, RelayWrite, RelayWrites,
 };
 pub use room::{
     Activity, Events, MemberId, MemberInfo, PastWrite, RoomEvent, RoomSummary, Schema, SetError,

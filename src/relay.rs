@@ -13,7 +13,9 @@ use futures_util::{Stream, future::BoxFuture};
 #[cfg(feature = "redis")]
 pub use self::redis::RedisRelay;
 pub use message::{RelayChange, RelayMessage, RelayNews, RelayWrite, RelayWrites};
-pub use request::{RelayAnswer, RelayBan, RelayRequest, RelayRevision, RelayRoom, RelaySession};
+pub use request::{
+    RelayAnswer, RelayBan, RelayNode, RelayRequest, RelayRevision, RelayRoom, RelaySession,
+};
 
 /// A broker between nodes (processes with a registry each) that have rooms in common. It keeps each
 /// room: its variables, who is in it under which name, which nodes are there, and one order of writes.
@@ -30,6 +32,8 @@ pub use request::{RelayAnswer, RelayBan, RelayRequest, RelayRevision, RelayRoom,
 /// - **Fencing.** Who is out and asks for anything but to enter or to read is told so
 ///   ([`RelayAnswer::Fenced`]), and nothing has changed. A process that enters a room again does so as
 ///   another node, so that what it sent before, and comes late, changes nothing either.
+/// - **Losses.** A broker that comes back without the last of what it had says so to each node that knows better
+///   ([`RelayAnswer::Lost`]), and is given it back when the node enters again.
 /// - **Names of variables.** A write of a variable that is not there is left out, unless it creates it
 ///   and the room has place for it. Nodes leave out the same when they hear of it.
 /// - **Retries.** Writes have numbers. One that was taken in already is not taken in again, nor is a
@@ -50,7 +54,7 @@ pub trait Relay: fmt::Debug + Send + Sync + 'static {
     fn request<'a>(
         &'a self,
         room: &'a str,
-        node: &'a str,
+        node: RelayNode<'a>,
         request: &'a RelayRequest,
     ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>>;
 
@@ -92,7 +96,7 @@ impl<R: Relay + ?Sized> Relay for Arc<R> {
     fn request<'a>(
         &'a self,
         room: &'a str,
-        node: &'a str,
+        node: RelayNode<'a>,
         request: &'a RelayRequest,
     ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
         (**self).request(room, node, request)

@@ -49,7 +49,7 @@ pub use members::MemberId;
 pub(crate) use mismatch::Mismatch;
 pub(crate) use opening::{Opening, ReopenError};
 pub(crate) use order::{Outlook, Submitted, Write, WriteError};
-pub(crate) use replica::{AtBroker, Heard, Pace, Progress, Step, Wish};
+pub(crate) use replica::{AtBroker, Caller, Heard, Pace, Progress, Step, Wish};
 pub(crate) use session_handle::{Outlet, SessionHandle};
 pub(crate) use shared::{Caretaker, Shared, Task};
 pub(crate) use snapshot::{Next, Snapshot};

@@ -91,11 +91,15 @@ async fn contract(relay: &dyn Relay) {
     forgetting(relay).await;
 }
 
+fn named(name: &str) -> RelayNode<'_> {
+    RelayNode { name, acknowledged: 0 }
+}
+
 /// The answer, with the number that was taken last by then.
 async fn ask(relay: &dyn Relay, node: &str, room: &str, request: RelayRequest) -> RelayAnswer {
-    let answer = relay.request(room, node, &request).await.unwrap();
+    let answer = relay.request(room, named(node), &request).await.unwrap();
     let RelayAnswer::Done { revision, before: last } = answer else { return answer };
-    match relay.request(room, node, &Renew).await.unwrap() {
+    match relay.request(room, named(node), &Renew).await.unwrap() {
         RelayAnswer::Done { before, .. } => {
             assert!(last <= before);
             RelayAnswer::Done { revision, before }
@@ -126,7 +130,7 @@ async fn make(relay: &dyn Relay, id: &str) {
     ask(relay, "b", id, enter("", None)).await;
 }
 
-use RelayAnswer::{Banned, Fenced, Full, Led, Locked, NameInUse, Nowhere};
+use RelayAnswer::{Banned, Fenced, Full, Led, Locked, Lost, NameInUse, Nowhere};
 use RelayRequest::{Change, Lead, Read, Remove, Renew, Resign, Tell};
 
 async fn values_and_messages(relay: &dyn Relay) {
@@ -169,7 +173,7 @@ async fn values_and_messages(relay: &dyn Relay) {
     // An answer tells what was taken before, so that a node learns if the broker has lost some of it.
     for (first, before) in [(8, 7), (9, 8), (9, 9)] {
         let write = write(first, &[("x", "4")]);
-        let answer = relay.request("r", "a", &write).await.unwrap();
+        let answer = relay.request("r", named("a"), &write).await.unwrap();
         let RelayAnswer::Done { before: there, .. } = answer else { panic!("{answer:?}") };
         assert_eq!(there, before);
     }
@@ -380,6 +384,13 @@ async fn losses(relay: &dyn Relay) {
     }
     let other = RelayRevision { room: "other".into(), epoch: "e".into(), number: 9 };
     assert_eq!(ask(relay, "c", id, give_back(other, "no")).await, Nowhere);
+    // Of a node that knows that more was taken, it takes nothing.
+    for request in [Renew, Read, write(3, &[("x", "3")]), join(3, 7, "sue", &[])] {
+        let knows = RelayNode { name: "a", acknowledged: 2 };
+        assert_eq!(relay.request(id, knows, &request).await.unwrap(), Lost);
+        let knows = RelayNode { name: "a", acknowledged: 1 };
+        assert_eq!(relay.request(id, knows, &Renew).await.unwrap(), done(1, 1));
+    }
     // It has less: the node's room goes on, with nobody else in it.
     let given = ask(relay, "d", id, give_back(revision("e", 5), "f")).await;
     let RelayAnswer::Room { revision: there, room: given, is_new: true, taken: 0 } = given else {
@@ -434,10 +445,13 @@ async fn removal(relay: &dyn Relay) {
     let created = ask(relay, "b", id, enter("g", Some(&[]))).await;
     let RelayAnswer::Room { room, is_new: true, taken: 0, .. } = created else { panic!() };
     assert_eq!(room.stored.variables, []);
-    assert_eq!(ask(relay, "c", id, restore).await, Nowhere);
+    assert_eq!(ask(relay, "c", id, restore.clone()).await, Nowhere);
     let joined = ask(relay, "b", id, join(1, 1, "ann", &[])).await;
     assert_eq!(joined, RelayAnswer::Done { revision: revision("g", 0), before: 1 });
     assert_eq!(ask(relay, "b", id, join(2, 2, "eve", &[])).await, Banned);
+    // Also if the next is removed too.
+    ask(relay, "b", id, Remove { number: 3 }).await;
+    assert_eq!(ask(relay, "c", id, restore).await, Nowhere);
 }
 
 #[tokio::test]
@@ -463,11 +477,11 @@ async fn several_brokers_keep_the_contract() {
     let mut answers = Vec::new();
     for n in 0..20 {
         let create = enter("e", Some(&[]));
-        answers.push(relay.request(&format!("room {n}"), "a", &create).await.is_ok());
+        answers.push(relay.request(&format!("room {n}"), named("a"), &create).await.is_ok());
     }
     assert!(answers.contains(&true) && answers.contains(&false), "{answers:?}");
     let empty = Vec::<RedisRelay>::new();
-    empty.request("r", "a", &RelayRequest::Renew).await.unwrap_err();
+    empty.request("r", named("a"), &RelayRequest::Renew).await.unwrap_err();
     assert!(empty.subscribe("r").await.is_err());
 }
 

@@ -6,7 +6,7 @@ use std::{
 
 use axum_cloud_variables::{
     Relay, RelayAnswer, RelayBan, RelayChange, RelayError, RelayMessage, RelayMessages, RelayNews,
-    RelayRequest, RelayRevision, RelayRoom, RelayWrite, RelayWrites, StoredRoom, StoredSchema,
+    RelayNode, RelayRequest, RelayRevision, RelayRoom, RelayWrite, RelayWrites, StoredRoom, StoredSchema,
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use tokio::sync::broadcast;
@@ -21,8 +21,8 @@ struct MemoryRelay(Mutex<HashMap<String, Kept>>);
 struct Kept {
     /// `None` until it is created.
     room: Option<Room>,
-    /// The identity of the one that was removed last.
-    removed: Option<String>,
+    /// The identities of those that were removed last, the newest first.
+    removed: Vec<String>,
     /// Until when; they outlive the room.
     bans: BTreeMap<String, Instant>,
     messages: broadcast::Sender<RelayMessage>,
@@ -79,12 +79,16 @@ impl Room {
 impl Kept {
     fn new() -> Self {
         let messages = broadcast::channel(64).0;
-        Self { room: None, removed: None, bans: BTreeMap::new(), messages }
+        Self { room: None, removed: Vec::new(), bans: BTreeMap::new(), messages }
     }
 
-    fn step(&mut self, node: &str, request: &RelayRequest, now: Instant) -> RelayAnswer {
+    fn step(&mut self, node: RelayNode<'_>, request: &RelayRequest, now: Instant) -> RelayAnswer {
+        let RelayNode { name: node, acknowledged } = node;
         if let Some(room) = &mut self.room {
             room.expire(now);
+            if room.nodes.get(node).is_some_and(|(_, taken)| *taken < acknowledged) {
+                return RelayAnswer::Lost;
+            }
         }
         match request {
             RelayRequest::Enter { .. } => self.enter(node, request, now),
@@ -115,7 +119,7 @@ impl Kept {
         let is_new = self.room.is_none();
         if is_new {
             let is_removed =
-                known.as_ref().is_some_and(|known| Some(&known.room) == self.removed.as_ref());
+                known.as_ref().is_some_and(|known| self.removed.contains(&known.room));
             let create = create.as_ref().filter(|_| !is_removed);
             let Some(create) = create else { return RelayAnswer::Nowhere };
             let (room, number) = match known {
@@ -249,7 +253,8 @@ impl Kept {
             RelayRequest::Remove { .. } => {
                 let (answer, removed) = (done(room), room.revision.room.clone());
                 self.room = None;
-                self.removed = Some(removed.clone());
+                self.removed.insert(0, removed.clone());
+                self.removed.truncate(8);
                 let news = RelayNews::Removed { room: removed };
                 _ = self.messages.send(RelayMessage::Told(news));
                 return answer;
@@ -285,7 +290,7 @@ impl Relay for MemoryRelay {
     fn request<'a>(
         &'a self,
         room: &'a str,
-        node: &'a str,
+        node: RelayNode<'a>,
         request: &'a RelayRequest,
     ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
         async move { Ok(self.with(room, |room| room.step(node, request, Instant::now()))) }.boxed()

@@ -14,7 +14,7 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayRequest};
+use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNode, RelayRequest};
 use channels::Channels;
 use scripts::{Scripts, decode};
 
@@ -139,7 +139,7 @@ impl RedisRelay {
     async fn run(
         &self,
         room: &str,
-        node: &str,
+        node: RelayNode<'_>,
         request: &RelayRequest,
     ) -> Result<RelayAnswer, RelayError> {
         let (script, args) = self.scripts.of(request, &self.channel(room));
@@ -147,7 +147,8 @@ impl RedisRelay {
         for part in ["m", "v", "n", "s", "u", "w", "b", "l", "o"] {
             call.key(self.key(room, part));
         }
-        call.arg(node).arg(millis(self.lease)).arg(millis(self.empty_room_ttl)).arg(args);
+        call.arg(node.name).arg(node.acknowledged);
+        call.arg(millis(self.lease)).arg(millis(self.empty_room_ttl)).arg(args);
         let (count, mut commands) = self.commands()?;
         let answer: Result<Vec<Value>, RedisError> =
             match timeout(self.timeout, call.invoke_async(&mut commands)).await {
@@ -196,7 +197,7 @@ impl Relay for RedisRelay {
     fn request<'a>(
         &'a self,
         room: &'a str,
-        node: &'a str,
+        node: RelayNode<'a>,
         request: &'a RelayRequest,
     ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
         self.run(room, node, request).boxed()

@@ -8,6 +8,18 @@ use crate::{
     store::StoredRoom,
 };
 
+/// A node that asks for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "brokers outside this crate read them")]
+pub struct RelayNode<'a> {
+    /// Its name. A process that enters a room again does so by another one.
+    pub name: &'a str,
+    /// The last of its numbers of which it knows that the broker has taken it. A broker that has not, has lost
+    /// it: it answers [`RelayAnswer::Lost`], whatever is asked for, and nothing changes. Otherwise a number
+    /// that is taken after a loss would hide it.
+    pub acknowledged: u64,
+}
+
 /// What a node asks of a room's broker.
 ///
 /// Requests that change a room have numbers, which a node gives in ascending order. The broker takes
@@ -234,6 +246,8 @@ pub enum RelayAnswer {
     Nowhere,
     /// The node is not in the room, or no longer. Nothing has changed.
     Fenced,
+    /// The broker has lost what it had taken of the node: see [`RelayNode::acknowledged`]. Nothing has changed.
+    Lost,
 }
 
 /// A moment of a room.

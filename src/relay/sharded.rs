@@ -7,7 +7,7 @@ use futures_util::{
     future::{BoxFuture, ready},
 };
 
-use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayRequest};
+use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNode, RelayRequest};
 
 /// A room is at the broker that its id says. All nodes must have the same ones in the same order: where
 /// they differ or change, rooms are looked for where they are not.
@@ -15,7 +15,7 @@ impl<R: Relay> Relay for Vec<R> {
     fn request<'a>(
         &'a self,
         room: &'a str,
-        node: &'a str,
+        node: RelayNode<'a>,
         request: &'a RelayRequest,
     ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
         match shard(self, room) {

@@ -23,7 +23,7 @@ pub(crate) use pending::Wish;
 use crate::{
     budget::Charge,
     close::Close,
-    relay::{RelayAnswer, RelayBan, RelayRequest, RelayRevision, RelayRoom},
+    relay::{RelayAnswer, RelayBan, RelayNode, RelayRequest, RelayRevision, RelayRoom},
 };
 use pending::{Ask, Pending, Taken};
 use sessions::Sessions;
@@ -32,7 +32,7 @@ use sessions::Sessions;
 #[derive(Debug)]
 pub(crate) enum Step {
     /// Ask the broker this, as this node, and hand in the answer.
-    Ask(Arc<str>, RelayRequest),
+    Ask(Caller, RelayRequest),
     /// Enter the room again, as a node of a new name.
     Enter,
     /// Subscribe to the room's messages, and hand in whether that is done.
@@ -41,6 +41,25 @@ pub(crate) enum Step {
     Wait(Option<Instant>),
     /// There is no more to do: the room is gone.
     Over,
+}
+
+/// The node, as it asks for something.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) name: Arc<str>,
+    /// See [`RelayNode::acknowledged`].
+    acknowledged: u64,
+}
+
+impl Caller {
+    /// One that knows of nothing that was taken.
+    pub(crate) fn new(name: &Arc<str>) -> Self {
+        Self { name: name.clone(), acknowledged: 0 }
+    }
+
+    pub(crate) fn as_node(&self) -> RelayNode<'_> {
+        RelayNode { name: &self.name, acknowledged: self.acknowledged }
+    }
 }
 
 /// How far this node is in the room.
@@ -339,7 +358,8 @@ impl Replica {
                 return Step::Enter;
             }
             if let Some(request) = self.next_request(most, now) {
-                return Step::Ask(self.node.clone(), request);
+                let (name, acknowledged) = (self.node.clone(), self.acknowledged);
+                return Step::Ask(Caller { name, acknowledged }, request);
             }
         }
         Step::Wait(self.wakes_at(now))
@@ -422,6 +442,8 @@ impl Replica {
             What::Leave(sessions) => self.pending.leave_again(sessions),
             What::Ask(ask) if asking.is_given_up => self.undo(ask),
             What::Ask(ask) => self.pending.ask_again(ask),
+            // The broker may have taken in one that has ended meanwhile.
+            What::Rejoin(session) if !self.sessions.has(session) => self.leave_at_broker(session),
             // Asked again by what they stand for.
             What::Enter(_) | What::Rejoin(_) | What::Read | What::Renew => {}
             // They wait in `pending`, or have come back.
@@ -446,7 +468,12 @@ impl Replica {
                 self.pending.answered();
                 self.write_at = now + self.pace.tick;
             }
-            What::Rejoin(session) => self.sessions.rejoined(session, revision.number),
+            What::Rejoin(session) => {
+                if !self.sessions.rejoined(session, revision.number) {
+                    // It has ended meanwhile, as by a close that the broker had before.
+                    self.leave_at_broker(session);
+                }
+            }
             What::Ask(ask) => self.fulfilled(ask, asking.is_given_up, revision),
             What::Leave(_) | What::Enter(_) | What::Read | What::Settled => {}
         }

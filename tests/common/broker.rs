@@ -59,7 +59,10 @@ impl ShakyBroker {
     /// What was written last comes again, late, by another way. The answer.
     pub async fn repeat(&self, room: &str) -> RelayAnswer {
         let (node, request) = self.last.lock().unwrap().clone().unwrap();
-        self.relay.request(room, &node, &request).await.unwrap()
+        self.relay
+            .request(room, RelayNode { name: &node, acknowledged: 0 }, &request)
+            .await
+            .unwrap()
     }
 
     /// What it has on its disk, to come back with later.
@@ -96,11 +99,11 @@ impl Relay for ShakyBroker {
     fn request<'a>(
         &'a self,
         room: &'a str,
-        node: &'a str,
+        node: RelayNode<'a>,
         request: &'a RelayRequest,
     ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
         if matches!(request, RelayRequest::Write { .. }) {
-            *self.last.lock().unwrap() = Some((node.into(), request.clone()));
+            *self.last.lock().unwrap() = Some((node.name.into(), request.clone()));
         }
         match request {
             RelayRequest::Leave { sessions, .. } => {
@@ -108,11 +111,13 @@ impl Relay for ShakyBroker {
             }
             RelayRequest::Join { .. } if self.late_joins.load(SeqCst) > 0 => {
                 let delay = Duration::from_millis(self.late_joins.load(SeqCst));
-                let (relay, room, node) = (self.relay.clone(), room.to_owned(), node.to_owned());
+                let (relay, room, node) =
+                    (self.relay.clone(), room.to_owned(), node.name.to_owned());
                 let request = request.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(delay).await;
-                    relay.request(&room, &node, &request).await
+                    let node = RelayNode { name: &node, acknowledged: 0 };
+                    relay.request(&room, node, &request).await
                 });
                 return pending().boxed();
             }

@@ -17,7 +17,7 @@ use crate::{
         persistence::{Kept, Loaded},
     },
     relay::{RelayAnswer, RelayError, RelayMessages, RelayNews, RelayRequest, RelayRoom},
-    room::{AtBroker, Joined, Newcomer, Refusal, Shared, State, Wish},
+    room::{AtBroker, Caller, Joined, Newcomer, Refusal, Shared, State, Wish},
 };
 
 impl From<RelayError> for EnterError {
@@ -45,7 +45,7 @@ impl Inner {
         let enter =
             RelayRequest::Enter { create: None, epoch: String::new(), known: None, was: None };
         let name = node.name();
-        let answer = node.request(id, &name, &enter).await?;
+        let answer = node.request(id, Caller::new(&name).as_node(), &enter).await?;
         let RelayAnswer::Room { revision, room, taken, .. } = answer else {
             return Ok(Loaded::Nowhere(Some(id_lock)));
         };
@@ -72,7 +72,7 @@ impl Inner {
         let create: Option<RelayRoom> = Some(state.as_relayed(Instant::now().into_std()));
         let enter = RelayRequest::Enter { create, epoch: unique(), known: None, was: None };
         let name = node.name();
-        match node.request(&id, &name, &enter).await? {
+        match node.request(&id, Caller::new(&name).as_node(), &enter).await? {
             RelayAnswer::Room { revision, room, is_new: true, taken } => {
                 let (now, pace) = (Instant::now().into_std(), node.pace(self.rules.tick));
                 state.replicate(
@@ -164,7 +164,10 @@ impl Inner {
                 RelayAnswer::Banned => return Err(EnterError::Banned),
                 // The room is gone.
                 RelayAnswer::Nowhere => return Ok(None),
-                RelayAnswer::Room { .. } | RelayAnswer::Led | RelayAnswer::Fenced => {
+                RelayAnswer::Room { .. }
+                | RelayAnswer::Led
+                | RelayAnswer::Fenced
+                | RelayAnswer::Lost => {
                     return Err(EnterError::Unreachable);
                 }
             }

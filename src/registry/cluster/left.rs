@@ -12,7 +12,7 @@ use super::Node;
 use crate::{
     registry::{Inner, tasks::Spawned},
     relay::RelayRequest,
-    room::Shared,
+    room::{Caller, Shared},
 };
 
 /// A node forgets a room soon after its last member has left, because the broker keeps it. Without a
@@ -151,7 +151,7 @@ async fn forget_excess(registry: Weak<Inner>, node: Arc<Node>) {
         // One that is not forgotten stays for as long as the broker keeps any.
         join_all(excess.iter().map(|room| async {
             let forget = RelayRequest::Forget { room: room.identity.clone() };
-            _ = node.request(&room.id, &room.node, &forget).await;
+            _ = node.request(&room.id, Caller::new(&room.node).as_node(), &forget).await;
         }))
         .await;
     }

@@ -23,7 +23,7 @@ use crate::{
         Inner, RoomError,
         id_locks::{IdLock, IdLocks},
     },
-    relay::{Relay, RelayAnswer, RelayError, RelayMessages, RelayRequest},
+    relay::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNode, RelayRequest},
     room::{Pace, Shared, State, Wish},
 };
 
@@ -100,7 +100,7 @@ impl Node {
     pub(super) async fn request(
         &self,
         room: &str,
-        node: &str,
+        node: RelayNode<'_>,
         request: &RelayRequest,
     ) -> Result<RelayAnswer, RelayError> {
         let began = Instant::now();

@@ -14,7 +14,7 @@ use super::{Node, node::unique};
 use crate::{
     registry::Inner,
     relay::{RelayAnswer, RelayError, RelayMessages, RelayRequest},
-    room::{Heard, Progress, Shared, State, Step},
+    room::{Caller, Heard, Progress, Shared, State, Step},
 };
 
 /// Starts the task, instead of another if there was one; it ends when the room is gone. Without
@@ -107,10 +107,10 @@ impl SyncTask {
             let Some((progress, step, listens)) = next else { return };
             self.report(&room, progress);
             match step {
-                Step::Ask(node, request) => self.ask(node, request),
+                Step::Ask(caller, request) => self.ask(caller, request),
                 Step::Enter => {
                     let node = self.node.name();
-                    let enter = |request| self.ask(node.clone(), request);
+                    let enter = |request| self.ask(Caller::new(&node), request);
                     let request = room.change(|state, now| state.enter_again(&node, unique(), now));
                     request.into_iter().for_each(enter);
                 }
@@ -131,9 +131,10 @@ impl SyncTask {
         }
     }
 
-    fn ask(&mut self, node: Arc<str>, request: RelayRequest) {
+    fn ask(&mut self, caller: Caller, request: RelayRequest) {
         let (to, id) = (self.node.clone(), self.id.clone());
-        self.asking = Some(async move { to.request(&id, &node, &request).await }.boxed());
+        self.asking =
+            Some(async move { to.request(&id, caller.as_node(), &request).await }.boxed());
     }
 
     fn subscribe(&mut self) {

@@ -1,18 +1,18 @@
 -- A session begins, and those whose places it takes are over.
--- ARGV  7 its number   8 its name   9 1 where it shares that with others
---       10 under how many it may be banned   then those, then the numbers of the sessions that it replaces
+-- ARGV  8 its number   9 its name   10 1 where it shares that with others
+--       11 under how many it may be banned   then those, then the numbers of the sessions that it replaces
 -- Returns done, or locked, banned, name (and who has it), full. Atomic, as of two who want a name one must
 -- get it.
 if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end
 -- Names are kept with whether they are shared: + or -.
-local shares = ARGV[9] == '1'
-local session, name = node .. '/' .. ARGV[7], (shares and '+' or '-') .. ARGV[8]
+local shares = ARGV[10] == '1'
+local session, name = node .. '/' .. ARGV[8], (shares and '+' or '-') .. ARGV[9]
 -- It may have been asked for before, and the answer was lost.
 if not take() or redis.call('HEXISTS', sessions, session) == 1 then return done() end
 if redis.call('HGET', meta, 'locked') == '1' then return {'locked'} end
-local first = 11 + tonumber(ARGV[10])
-for at = 11, first - 1 do
+local first = 12 + tonumber(ARGV[11])
+for at = 12, first - 1 do
   if tonumber(redis.call('HGET', bans, ARGV[at]) or 0) > now then return {'banned'} end
 end
 local replaced, count = {}, 0
@@ -23,12 +23,12 @@ for at = first, #ARGV do
   end
 end
 -- Sharing needs the leave of both.
-local shared = not shares and redis.call('HEXISTS', names, '+' .. ARGV[8]) == 1
-if shared or redis.call('HEXISTS', names, '-' .. ARGV[8]) == 1 then
+local shared = not shares and redis.call('HEXISTS', names, '+' .. ARGV[9]) == 1
+if shared or redis.call('HEXISTS', names, '-' .. ARGV[9]) == 1 then
   local all = redis.call('HGETALL', sessions)
   for at = 1, #all, 2 do
     local is_free = shares and string.sub(all[at + 1], 1, 1) == '+'
-    if string.sub(all[at + 1], 2) == ARGV[8] and not is_free and not replaced[all[at]] then
+    if string.sub(all[at + 1], 2) == ARGV[9] and not is_free and not replaced[all[at]] then
       return {'name', string.match(all[at], '^(.*)/(%d+)$')}
     end
   end

@@ -1,11 +1,11 @@
 -- The node leads the room, or does so no more.
--- ARGV  7 lead or resign   8 the lead
+-- ARGV  8 lead or resign   9 the lead
 -- Returns done, or led. Atomic, as of two nodes that want to lead one must.
 if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end
 if not take() then return done() end
-local lead, there, till = node .. '/' .. ARGV[8], unpack(redis.call('HMGET', leader, 'node', 'until'))
-if ARGV[7] == 'resign' then
+local lead, there, till = node .. '/' .. ARGV[9], unpack(redis.call('HMGET', leader, 'node', 'until'))
+if ARGV[8] == 'resign' then
   if there == lead then redis.call('DEL', leader) end
 elseif there and there ~= lead and tonumber(till) > now then
   return {'led'}

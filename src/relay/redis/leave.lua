@@ -1,9 +1,9 @@
 -- Sessions are over.
--- ARGV  7... their numbers
+-- ARGV  8... their numbers
 -- Returns done. Atomic, as a name is free with the last session that has it.
 if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end
 if take() then
-  for at = 7, #ARGV do leave(node .. '/' .. ARGV[at]) end
+  for at = 8, #ARGV do leave(node .. '/' .. ARGV[at]) end
 end
 return done()

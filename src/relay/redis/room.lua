@@ -1,19 +1,20 @@
 -- What all scripts begin with. Each is one step of a room: atomic, as it looks at what others may change
 -- (leases, names, the revision) before it changes anything.
 --
--- KEYS  1 meta {room, epoch, revision, schema, max, locked, closed, bytes, heard}, or {removed} for a while
+-- KEYS  1 meta {room, epoch, revision, schema, max, locked, closed, bytes, heard}, or {removed: the last of those that were} for a while
 --       2 variables {name -> value}               3 nodes (by when their lease ends, ms)
 --       4 sessions {node/number -> + or - and name, + if it is shared}   5 names {that -> how many have it}
 --       6 taken {node -> the last number of its that was taken}
 --       7 bans {who -> until when, ms}, which outlive the room
 --       8 leader {node -> node/lead, until}
 --       9 order {name of a variable -> the how manieth it was that was created}
--- ARGV  1 the node   2 a lease, ms   3 how long a room stays that no node is in, ms
---       4 the first number of the request, and 5 the last, if it has any   6 the channel
---       7... the script's own
+-- ARGV  1 the node   2 the last of its numbers that it knows to be taken
+--       3 a lease, ms   4 how long a room stays that no node is in, ms
+--       5 the first number of the request, and 6 the last, if it has any   7 the channel
+--       8... the script's own
 local meta, variables, nodes, sessions, names, taken, bans, leader, order = unpack(KEYS)
 local own = {meta, variables, nodes, sessions, names, taken, leader, order}
-local node, lease, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local node, lease, ttl = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -69,9 +70,9 @@ local before = redis.call('HGET', taken, node) or '0'
 
 -- Takes the request's numbers. False where they were taken before: it comes again, or too late.
 local function take()
-  if tonumber(ARGV[4]) <= tonumber(before) then return false end
+  if tonumber(ARGV[5]) <= tonumber(before) then return false end
   -- A key that is new gets the time that the room has.
-  if redis.call('HSET', taken, node, ARGV[5]) == 1 then renew() end
+  if redis.call('HSET', taken, node, ARGV[6]) == 1 then renew() end
   return true
 end
 
@@ -155,3 +156,5 @@ if is_there then
   expire()
 end
 local is_in = redis.call('ZSCORE', nodes, node)
+-- The last of what was taken is gone: a number that is taken now would hide that.
+if is_in and tonumber(before) < tonumber(ARGV[2]) then return {'lost'} end

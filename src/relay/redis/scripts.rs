@@ -186,6 +186,7 @@ pub(super) fn decode(answer: Vec<Value>) -> Option<RelayAnswer> {
         }
         "nowhere" => RelayAnswer::Nowhere,
         "fenced" => RelayAnswer::Fenced,
+        "lost" => RelayAnswer::Lost,
         "name" => RelayAnswer::NameInUse { node: next()?, session: next()?.parse().ok()? },
         "locked" => RelayAnswer::Locked,
         "banned" => RelayAnswer::Banned,

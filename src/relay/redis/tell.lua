@@ -1,7 +1,7 @@
 -- Something that all nodes are to hear, beside the room's order.
--- ARGV  7 the message
+-- ARGV  8 the message
 -- Returns done. Atomic, as a node that is out must not be heard.
 if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end
-redis.call('PUBLISH', ARGV[6], ARGV[7])
+redis.call('PUBLISH', ARGV[7], ARGV[8])
 return done()

@@ -1,5 +1,5 @@
 -- Values for variables, which are published in their order.
--- ARGV  7 all as JSON, for the message   8 variables that the room has at most
+-- ARGV  8 all as JSON, for the message   9 variables that the room has at most
 --       then, for each write: the name, what is done (set, create, drop), and the value, or nothing where a
 --       later one of the same name has it
 -- Returns done. Atomic, as the order of values must be that of messages; and one that was taken in
@@ -8,10 +8,10 @@
 if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end
 if not take() then return done() end
-local most, count = tonumber(ARGV[8]), redis.call('HLEN', variables)
+local most, count = tonumber(ARGV[9]), redis.call('HLEN', variables)
 -- Of each name: whether there is such a variable, before all and by now, and its new value.
 local was, is, values = {}, {}, {}
-for at = 9, #ARGV, 3 do
+for at = 10, #ARGV, 3 do
   local name, deed = ARGV[at], ARGV[at + 1]
   if is[name] == nil then
     was[name] = redis.call('HEXISTS', variables, name) == 1
@@ -26,7 +26,7 @@ for at = 9, #ARGV, 3 do
   end
 end
 local new = {}
-for at = 9, #ARGV, 3 do
+for at = 10, #ARGV, 3 do
   local name = ARGV[at]
   if is[name] and values[name] then
     new[#new + 1] = name
@@ -40,6 +40,6 @@ for at = 9, #ARGV, 3 do
   is[name], was[name] = nil, nil
 end
 set(new, 1)
-redis.call('PUBLISH', ARGV[6], next_revision() .. ',"first":' .. ARGV[4] .. ',"most":' .. ARGV[8] ..
-  ',"writes":' .. ARGV[7] .. '}')
+redis.call('PUBLISH', ARGV[7], next_revision() .. ',"first":' .. ARGV[5] .. ',"most":' .. ARGV[9] ..
+  ',"writes":' .. ARGV[8] .. '}')
 return done()

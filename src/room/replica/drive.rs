@@ -162,6 +162,10 @@ impl State {
                     now,
                 );
             }
+            RelayAnswer::Lost => {
+                replica.phase = Phase::Entering(Cause::Lost);
+                replica.put_back(asking);
+            }
             RelayAnswer::Fenced | RelayAnswer::Nowhere => match asking.what {
                 // The room was removed, and this node did not hear of it.
                 What::Enter(_) => replica.over(Close::room_closed()),

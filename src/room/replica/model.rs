@@ -21,6 +21,8 @@ fn nodes_come_to_rest_with_one_room() {
             let seed = seed.parse().unwrap();
             seed..seed + 1
         }
+        // What is rare shows in the long run.
+        Err(_) if std::env::var_os("CLOUD_VARIABLES_LONG").is_some() => 0..5 * RUNS,
         Err(_) => 0..RUNS,
     };
     let mut failed = Vec::new();

@@ -71,11 +71,11 @@ impl Sessions {
         Some(RelaySession { shares: true, ..membership.session.clone() })
     }
 
-    pub(super) fn rejoined(&mut self, session: u64, revision: u64) {
+    /// The broker knows a session again. False if it has ended meanwhile.
+    pub(super) fn rejoined(&mut self, session: u64, revision: u64) -> bool {
         self.rejoining.retain(|waiting| *waiting != session);
-        if let Some(membership) = self.by_session.get_mut(&session) {
-            membership.joined = revision;
-        }
+        let membership = self.by_session.get_mut(&session);
+        membership.map(|membership| membership.joined = revision).is_some()
     }
 
     /// Takes out the sessions that began before this revision.

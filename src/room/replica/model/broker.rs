@@ -10,7 +10,7 @@ include!("../../../relay/memory.rs");
 #[derive(Debug, Clone)]
 struct Saved {
     room: Option<Room>,
-    removed: Option<String>,
+    removed: Vec<String>,
     bans: BTreeMap<String, Instant>,
 }
 
@@ -52,14 +52,14 @@ impl Broker {
     /// Makes a step: the answer, and what all hear of it.
     pub(super) fn step(
         &mut self,
-        node: &str,
+        node: RelayNode<'_>,
         request: &RelayRequest,
         now: Instant,
     ) -> (RelayAnswer, Option<RelayMessage>) {
         let answer = self.kept.step(node, request, now + self.ahead);
         let message = self.messages.try_recv().ok();
         if let (RelayRequest::Join { session, .. }, RelayAnswer::Done { .. }) = (request, &answer) {
-            self.joined.entry((node.into(), session.number)).or_insert(now);
+            self.joined.entry((node.name.into(), session.number)).or_insert(now);
         }
         match &message {
             Some(RelayMessage::Changed { change: RelayChange::Closed, .. })
@@ -100,7 +100,8 @@ impl Broker {
     }
 
     pub(super) fn lose_all(&mut self) {
-        (self.kept.room, self.kept.removed) = (None, None);
+        self.kept.room = None;
+        self.kept.removed.clear();
         self.kept.bans.clear();
     }
 

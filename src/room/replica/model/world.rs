@@ -21,7 +21,9 @@ use crate::{
     limits::Limits,
     names::DuplicateNames,
     relay::{RelayAnswer, RelayChange, RelayMessage, RelayRequest, RelayRoom},
-    room::{AtBroker, Eviction, Heard, Opening, Pace, Rules, Schema, Step, Wish, Write, entries},
+    room::{
+        AtBroker, Caller, Eviction, Heard, Opening, Pace, Rules, Schema, Step, Wish, Write, entries,
+    },
     store::{StoredRoom, StoredSchema},
     wire::Json,
 };
@@ -41,7 +43,7 @@ enum Event {
     Host(usize),
     Trouble,
     /// A request is at the broker; whether its answer is awaited.
-    Request(usize, u64, Arc<str>, Box<RelayRequest>, bool),
+    Request(usize, u64, Caller, Box<RelayRequest>, bool),
     Answer(usize, u64, Arc<str>, Option<Box<RelayAnswer>>),
     Subscribed(usize, bool),
     Message(usize, u64, Box<RelayMessage>),
@@ -191,8 +193,8 @@ impl World {
             Event::Player(node, player) => self.play(node, player),
             Event::Host(node) => self.host(node),
             Event::Trouble => self.trouble(),
-            Event::Request(node, asked, name, request, is_awaited) => {
-                self.arrive(node, asked, name, &request, is_awaited);
+            Event::Request(node, asked, caller, request, is_awaited) => {
+                self.arrive(node, asked, caller, &request, is_awaited);
             }
             Event::Answer(node, asked, name, answer) => self.answer(node, asked, &name, answer),
             Event::Subscribed(node, is_done) => {
@@ -227,7 +229,8 @@ impl World {
     }
 
     /// Sends a request, which may get lost, come late, or be answered in vain.
-    fn ask(&mut self, node: usize, name: Arc<str>, request: RelayRequest) {
+    fn ask(&mut self, node: usize, caller: Caller, request: RelayRequest) {
+        let name = caller.name.clone();
         let asked = self.next();
         self.nodes[node].asked = asked;
         let is_lossy = self.is_troubled() && self.weather.loses_requests;
@@ -246,20 +249,21 @@ impl World {
             }
         }
         if !is_awaited {
-            self.at_time(self.now + TIMEOUT, Event::Answer(node, asked, name.clone(), None));
+            self.at_time(self.now + TIMEOUT, Event::Answer(node, asked, name, None));
         }
-        self.at(delay, Event::Request(node, asked, name, Box::new(request), is_awaited));
+        self.at(delay, Event::Request(node, asked, caller, Box::new(request), is_awaited));
     }
 
     fn arrive(
         &mut self,
         node: usize,
         asked: u64,
-        name: Arc<str>,
+        caller: Caller,
         request: &RelayRequest,
         is_awaited: bool,
     ) {
-        let (answer, message) = self.broker.step(&name, request, self.now);
+        let (answer, message) = self.broker.step(caller.as_node(), request, self.now);
+        let name = caller.name;
         if is_awaited {
             let delay = self.rng.u64(1..20);
             self.at(delay, Event::Answer(node, asked, name, Some(Box::new(answer))));
@@ -341,7 +345,7 @@ impl World {
                 it.forget(close, now);
             }
             match step {
-                Step::Ask(name, request) => self.ask(node, name, request),
+                Step::Ask(caller, request) => self.ask(node, caller, request),
                 Step::Enter => {
                     let number = self.next();
                     let name: Arc<str> = format!("n{node}.{number}").into();
@@ -350,7 +354,7 @@ impl World {
                         state.enter_again(&name, format!("e{number}"), now)
                     };
                     if let Some(request) = state.and_then(enter) {
-                        self.ask(node, name, request);
+                        self.ask(node, Caller::new(&name), request);
                     }
                 }
                 Step::Subscribe => {
@@ -461,7 +465,7 @@ impl World {
         };
         let (create, epoch) = (Some(create), format!("e{number}"));
         let enter = RelayRequest::Enter { create, epoch, known: None, was: None };
-        self.ask(node, format!("n{node}.{number}").into(), enter);
+        self.ask(node, Caller::new(&format!("n{node}.{number}").into()), enter);
     }
 
     fn trouble(&mut self) {
