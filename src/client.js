@@ -25,6 +25,12 @@
  * @typedef {object} Cloud
  * @property {Record<string, string>} vars  The values. Assigning to one sets it for everyone. Until
  *   'open' they are the declared ones, or, after a break, the last that were known.
+ * @property {(name: string, change: (old: string) => unknown) => Promise<string>} update  Sets a variable
+ *   to what `change` makes of its value, so that no set of somebody else's comes in between: then `change`
+ *   is called again, with the new value. The promise has the value that stands. It waits until the client
+ *   is in the room, and fails if the connection breaks before the server has answered (the value may be
+ *   the room's), or if others set the variable all the time. A server that knows no such sets takes it as any
+ *   other.
  * @property {boolean} connected  Whether the client is in the room, and `vars` has its values.
  * @property {{
  *   (event: 'set', listener: (name: string, value: string) => void): Cloud,
@@ -48,6 +54,9 @@ const LONGEST_DELAY_LATER = 30_000;
 const SILENT_JOIN = 5_000;
 /** or so long after the first of the room's values. */
 const LAST_VALUE = 500;
+
+/** How often an update is tried that others' sets come before. */
+const MOST_ATTEMPTS = 1_000;
 
 /** How many values of one variable are remembered that may be on their way. */
 const MOST_UNKNOWN = 100;
@@ -85,6 +94,16 @@ export function connect(url, { room, username, variables }) {
 
   const emit = (event, ...details) => listeners[event].forEach((listener) => listener(...details));
 
+  /** Whoever waits until the client is in the room, or will never be. */
+  let waiting = [];
+  const settle = (act) => waiting.splice(0).forEach(act);
+  const whenJoined = () =>
+    new Promise((resolve, reject) => {
+      if (connection?.isJoined) return resolve();
+      if (left) return reject(new Error('the client has left the room'));
+      waiting.push({ resolve, reject });
+    });
+
   function open() {
     connection = new Connection(withScheme(target, { 'http:': 'ws:', 'https:': 'wss:' }), {
       handshake: JSON.stringify(handshake),
@@ -93,6 +112,7 @@ export function connect(url, { room, username, variables }) {
         attempts = 0;
         hasJoined = true;
         hasInsisted = false;
+        settle(({ resolve }) => resolve());
         emit('open');
       },
       closed,
@@ -111,6 +131,7 @@ export function connect(url, { room, username, variables }) {
     left = refusal !== null || (FINAL_CODES.includes(code) && !insists);
     const delay = left ? 0 : nextDelay(wasJoined && PASSING_CODES.includes(code));
     if (!left) timer = setTimeout(open, delay);
+    else settle(({ reject }) => reject(new Error(refusal ?? reason)));
     emit('close', { code, reason: refusal ?? reason, reconnecting: !left, delay });
   }
 
@@ -126,6 +147,16 @@ export function connect(url, { room, username, variables }) {
       values.set(name, value);
       connection?.send();
     }),
+    async update(name, change) {
+      for (let attempt = 0; attempt < MOST_ATTEMPTS; attempt++) {
+        await whenJoined();
+        if (!connection?.isJoined) continue;
+        const was = values.shown.get(name) ?? '';
+        const value = String(change(was));
+        if (await connection.setIf(name, value, was)) return value;
+      }
+      throw new Error(`others set '${name}' all the time`);
+    },
     get connected() {
       return connection?.isJoined ?? false;
     },
@@ -142,6 +173,7 @@ export function connect(url, { room, username, variables }) {
       clearTimeout(timer);
       connection?.close();
       connection = null;
+      settle(({ reject }) => reject(new Error('the client has left the room')));
     },
   };
   open();
@@ -273,6 +305,12 @@ class Values {
     }
   }
 
+  /** A set is sent that counts only if the room has what is shown. It is not sent again. */
+  update(name, value) {
+    this.#sets++;
+    this.shown.set(name, value);
+  }
+
   /** The room has seen so many of this connection's sets. */
   taken(sets = this.#sets) {
     for (const [name, own] of this.#own) {
@@ -314,6 +352,9 @@ class Connection {
   /** Whether the server has said that it acknowledges. */
   #acknowledges = false;
   #timers = new Set();
+  /** By number: who waits for what came of a set. */
+  #asked = new Map();
+  #numbered = 0;
 
   constructor(url, { handshake, values, joined, closed }) {
     this.#values = values;
@@ -347,7 +388,24 @@ class Connection {
       this.#join(true, message.created);
     } else if (message.kind === 'taken') {
       this.#values.taken(message.sets);
+    } else if (message.kind === 'ack') {
+      const asked = this.#asked.get(message.ack);
+      this.#asked.delete(message.ack);
+      if (message.ok === null) asked?.reject(unknown());
+      else asked?.resolve(message.ok);
     }
+  }
+
+  /** Sets a variable if the room has this value: whether it had. */
+  setIf(variable, value, was) {
+    // What was set before goes first.
+    this.send();
+    this.#values.update(variable, value);
+    const ack = ++this.#numbered;
+    this.#socket.send(JSON.stringify({ kind: 'set', variable, value, was, ack }));
+    // Others take it as any set, and answer nothing.
+    if (!this.#acknowledges) return Promise.resolve(true);
+    return new Promise((resolve, reject) => this.#asked.set(ack, { resolve, reject }));
   }
 
   #join(isKnown, isNew) {
@@ -378,6 +436,13 @@ class Connection {
     this.#socket.close(1000);
     if (wasTold) this.#end(code, '');
     else this.#clearTimers();
+    this.#giveUp();
+  }
+
+  /** Nobody answers any more. */
+  #giveUp() {
+    this.#asked.forEach(({ reject }) => reject(unknown()));
+    this.#asked.clear();
   }
 
   #end(code, reason) {
@@ -385,6 +450,7 @@ class Connection {
     this.#values.end(code === 4000);
     const was = { wasOpen: this.#isOpen, wasJoined: this.isJoined };
     this.isJoined = false;
+    this.#giveUp();
     this.#tell.closed(code, reason, was);
   }
 
@@ -400,6 +466,10 @@ class Connection {
     this.#timers.forEach(clearTimeout);
     this.#timers.clear();
   }
+}
+
+function unknown() {
+  return new Error('the connection broke: whether the value was set is not known');
 }
 
 /** An object over a map, for which `__proto__`, `then` and the like are only names. */

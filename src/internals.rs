@@ -23,7 +23,7 @@ use crate::{
     names::{DuplicateNames, NameKey},
     room::{Due, MemberId, Newcomer, Outlet, Rules, SessionHandle, Shared, State, Write},
     session::{self, Item, Outbox, Submission},
-    wire::{self, ClientMessage, Handshake, Json},
+    wire::{self, ClientMessage, Handshake, Json, Terms},
 };
 
 /// Decodes one message; whether it is one.
@@ -54,7 +54,7 @@ pub fn decoded(dialect: Dialect, values: ScratchValues, message: &str) -> Option
                     .map(|all| all.iter().map(|(n, v)| (owned(n), owned(v))).collect()),
             }
         }
-        ClientMessage::Set { name, value } => {
+        ClientMessage::Set { name, value, .. } => {
             Decoded::Set { name: owned(&name), value: value.as_ref().map(owned) }
         }
         ClientMessage::Ignored => Decoded::Ignored,
@@ -96,7 +96,9 @@ pub fn visit(rooms: &RoomRegistry, room: &str, name: &str, sets: usize) {
     for n in 0..sets {
         let value = Some(Json::from_plain(&n.to_string()));
         let name = variables[0].0.clone();
-        membership.write(&Submission { base: u64::MAX, name, value }).expect("a member");
+        membership
+            .write(&Submission { base: u64::MAX, name, value, terms: Terms::default() })
+            .expect("a member");
     }
 }
 
@@ -196,6 +198,8 @@ impl Bench {
             base: u64::MAX,
             name: &self.names[variable],
             value: Some(&Json::from_plain(value)),
+            was: None,
+            ack: None,
         };
         let submitted = self.room.submit(&write);
         assert!(submitted.is_ok(), "{submitted:?}");

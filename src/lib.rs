@@ -37,7 +37,7 @@ pub use names::{Alphabet, DuplicateNames, UsernameRules};
 pub use policy::{Join, Policy, Rejection, Rights, Verdict, Write};
 pub use registry::{
     BuildError, Creators, Imported, Lead, OpenError, OpenRoom, RelayStats, Room, RoomError,
-    RoomRegistry, RoomRegistryBuilder, Stats, StoreStats, TransferError,
+    RoomRegistry, RoomRegistryBuilder, Stats, StoreStats, TransferError, UpdateError,
 };
 #[cfg(feature = "redis")]
 pub use relay::RedisRelay;

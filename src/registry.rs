@@ -16,6 +16,7 @@ mod shortage;
 mod shutdown;
 mod tasks;
 mod transfer;
+mod update;
 
 use std::{
     collections::HashMap,
@@ -35,6 +36,8 @@ pub(crate) use membership::Membership;
 pub use open::{OpenError, OpenRoom};
 pub use persistence::StoreStats;
 pub use transfer::{Imported, TransferError};
+use update::Update;
+pub use update::UpdateError;
 
 use crate::{
     budget::Budget,

@@ -28,6 +28,7 @@ mod snapshot;
 mod state;
 mod summary;
 mod takeover;
+mod terms;
 mod unsaved;
 mod variables;
 
@@ -43,13 +44,13 @@ pub use history::PastWrite;
 pub use host::SetError;
 pub(crate) use host::entries;
 pub(crate) use join::{JoinError, Joined, Newcomer, Refusal, ban_keys};
+#[cfg(feature = "inspector")]
 pub(crate) use look::{LastWriter, Look};
 pub use members::MemberId;
-#[cfg(feature = "inspector")]
 pub(crate) use mismatch::Mismatch;
 pub(crate) use opening::{Opening, ReopenError};
 pub(crate) use order::{Outlook, Submitted, Write, WriteError};
-pub(crate) use replica::{AtBroker, Caller, Heard, Pace, Progress, Step, Wish};
+pub(crate) use replica::{AtBroker, Caller, Heard, Pace, Progress, Reply, Step, Wish};
 pub(crate) use session_handle::{Outlet, SessionHandle};
 pub(crate) use shared::{Caretaker, Shared, Task};
 pub(crate) use snapshot::{Next, Snapshot};
@@ -57,4 +58,5 @@ pub use state::Schema;
 pub(crate) use state::{Eviction, Rules, Start, State};
 pub use summary::RoomSummary;
 pub(crate) use takeover::{Challenged, Holder, Outlived, Wanted};
+pub(crate) use terms::{Ack, Outcome};
 pub(crate) use unsaved::Taken;

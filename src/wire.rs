@@ -41,9 +41,26 @@ pub(crate) enum ClientMessage<'a> {
     Set {
         name: Json<'a>,
         value: Option<Json<'a>>,
+        terms: Terms<'a>,
     },
     /// Known, and without effect.
     Ignored,
+}
+
+/// What a client asks of a set beside that it counts; an extension of the protocol, of the dialects with
+/// `kind`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Terms<'a> {
+    /// The set counts only if this is the room's value in the order.
+    pub(crate) was: Option<Json<'a>>,
+    /// The client is told what came of it, by this number: see [`ack`].
+    pub(crate) ack: Option<u64>,
+}
+
+impl Terms<'_> {
+    pub(crate) fn are_none(&self) -> bool {
+        self.was.is_none() && self.ack.is_none()
+    }
 }
 
 /// The first message of a client.
@@ -75,6 +92,12 @@ pub(crate) fn joined(created: bool) -> Frame {
 /// Tells a client that asked for it that the room has seen so many of its sets.
 pub(crate) fn taken(sets: u64) -> Frame {
     Frame::text(&format!(r#"{{"kind":"taken","sets":{sets}}}"#))
+}
+
+/// Tells a client that asked for it what came of a set; `None` if nobody knows.
+pub(crate) fn ack(number: u64, is_done: Option<bool>) -> Frame {
+    let ok = serde_json::json!(is_done);
+    Frame::text(&format!(r#"{{"kind":"ack","ack":{number},"ok":{ok}}}"#))
 }
 
 /// The variables that a handshake brings: each name once; where a message has one twice, the later
@@ -199,6 +222,7 @@ mod tests {
             let expected = ClientMessage::Set {
                 name: Json::from_plain("a"),
                 value: Some(Json::from_plain("1")),
+                terms: Terms::default(),
             };
             assert_eq!(decode(dialect, text), Ok(expected));
         }
@@ -225,7 +249,7 @@ mod tests {
         {
             let text = format!(r#"{{"method":"set","name":"☁ x","value":{sent}}}"#);
             let message = decode(Dialect::Scratch, &text);
-            let Ok(ClientMessage::Set { name, value: Some(value) }) = message else {
+            let Ok(ClientMessage::Set { name, value: Some(value), .. }) = message else {
                 panic!("{message:?}");
             };
             // Also when it was kept elsewhere meanwhile.
@@ -249,7 +273,7 @@ mod tests {
             (Dialect::Scratch, r#"{"method":"set","name":"☁ a\"b","value":"\\\n\ud800 ☁"}"#),
         ] {
             let message = super::decode(dialect, ScratchValues::Strings, text);
-            let Ok(ClientMessage::Set { name, value: Some(value) }) = message else {
+            let Ok(ClientMessage::Set { name, value: Some(value), .. }) = message else {
                 panic!("{message:?}");
             };
             let (name, value) = (name.to_text(), value.to_text());

@@ -218,3 +218,40 @@ async fn a_player_who_comes_back_adds_to_what_the_room_has() {
     assert_eq!(browser.run(&other).await, serde_json::json!([]), "nothing else was shown");
     browser.0.close().await.unwrap();
 }
+
+/// Two players add to one score at once, and neither's addition is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_of_two_players_all_count() {
+    let rooms = RoomRegistry::new();
+    let addr = serve(host(&rooms)).await;
+    let driver = Driver::start();
+    let browser = page(&driver, &format!("http://{addr}/")).await;
+    // One asks before it is in the room.
+    browser
+        .run(
+            "window.all = ['ann', 'ben'].map(async (name) => {
+                 const cloud = join('./cloud', name);
+                 const add = () => cloud.update('x', (old) => Number(old) + 1);
+                 const values = await Promise.all(Array.from({ length: 50 }, add));
+                 return [cloud, values];
+             });
+             Promise.all(window.all).then((players) => (window.players = players))",
+        )
+        .await;
+    browser.until("window.players").await;
+    browser.until("players.every(([cloud]) => cloud.vars.x === '100')").await;
+    assert_eq!(rooms.room("room").unwrap().get("x").as_deref(), Some("100"));
+    // Each value stood once.
+    let distinct = "return new Set(players.flatMap(([, values]) => values)).size";
+    assert_eq!(browser.run(distinct).await, 100);
+    // What cannot be any more fails.
+    browser
+        .run(
+            "const [[ann]] = window.players;
+             ann.close();
+             ann.update('x', () => 1).catch((error) => (window.failed = error.message))",
+        )
+        .await;
+    browser.until("window.failed === 'the client has left the room'").await;
+    browser.0.close().await.unwrap();
+}

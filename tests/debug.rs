@@ -90,8 +90,13 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     let member = room.members()[0].clone();
     let stored =
         StoredRoom { schema: StoredSchema::Fixed, variables: vec![(VALUE.into(), VALUE.into())] };
-    let write =
-        RelayWrite { name: "x".into(), value: Some(VALUE.into()), creates: false, by: None };
+    let write = RelayWrite {
+        name: "x".into(),
+        value: Some(VALUE.into()),
+        creates: false,
+        by: None,
+        was: Some(VALUE.into()),
+    };
     let revision = RelayRevision { room: "room".into(), epoch: "e".into(), number: 1 };
     let ban = RelayBan { who: ACCOUNT.into(), millis: 1 };
     let at_relay = RelayRoom {
@@ -157,6 +162,7 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     shown.show(&RoomError::Gone);
     shown.show(&OpenError::Full);
     shown.show(&SetError::Gone);
+    shown.show(&UpdateError::Contended);
     shown.show(&StoreError::Full);
     shown.show(&RelayError("it failed".into()));
     shown.show(&Change::Put {
@@ -188,6 +194,7 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     shown.show(&RelayChange::Ban { who: ACCOUNT.into(), millis: 1 });
     shown.show(&news);
     shown.show(&ban);
+    shown.show(&RelayNode { name: "node", acknowledged: 1 });
     shown.show(&revision);
     shown.show(&RedisRelay::new("redis://:a-token@127.0.0.1/").unwrap());
     let folder = common::Folder::new("debug");

@@ -61,7 +61,8 @@ fn write(first: u64, writes: &[(&str, &str)]) -> RelayRequest {
 
 /// Each may create its variable.
 fn values(writes: &[(&str, &str)]) -> Vec<RelayWrite> {
-    let value = |(name, value)| RelayWrite { name, value: Some(value), creates: true, by: None };
+    let value =
+        |(name, value)| RelayWrite { name, value: Some(value), creates: true, by: None, was: None };
     pairs(writes).into_iter().map(value).collect()
 }
 
@@ -328,7 +329,7 @@ async fn drops(relay: &dyn Relay) {
     let mut heard = relay.subscribe(id).await.unwrap();
     let write = |name: &str, value: Option<&str>, creates| {
         let (name, value) = (name.to_owned(), value.map(str::to_owned));
-        RelayWrite { name, value, creates, by: Some("ann".into()) }
+        RelayWrite { name, value, creates, by: Some("ann".into()), was: None }
     };
     let writes = vec![
         write("x", None, false),

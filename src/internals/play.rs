@@ -97,7 +97,8 @@ impl Play {
     pub fn write(&mut self, member: usize, name: &str, value: Option<&str>) -> bool {
         let Some((id, _)) = self.members[member] else { return false };
         let (name, value) = (Json::from_plain(name), value.map(Json::from_plain));
-        let write = Write { member: id, base: 0, name: &name, value: value.as_ref() };
+        let value = value.as_ref();
+        let write = Write { member: id, base: 0, name: &name, value, was: None, ack: None };
         let now = self.now;
         let submitted = self.room.change(|state, _| state.submit(&write, now));
         if submitted == Ok(Submitted::Starved) {

@@ -301,7 +301,7 @@ impl Room {
         self.shared.upgrade().filter(|room| !room.is_evicted())
     }
 
-    fn both(&self) -> Result<(Arc<Shared>, Arc<Inner>), RoomError> {
+    pub(super) fn both(&self) -> Result<(Arc<Shared>, Arc<Inner>), RoomError> {
         self.there().zip(self.registry.upgrade()).ok_or(RoomError::Gone)
     }
 }

@@ -25,9 +25,15 @@ impl Membership {
 
     /// Submits a write; returns how many bytes heal its writer's view.
     pub(crate) fn write(&self, write: &Submission<'_>) -> Result<usize, WriteError> {
-        let Submission { base, name, value } = write;
-        let value = value.as_ref();
-        self.room.submit(&Write { member: self.member, base: *base, name, value })
+        let Submission { base, name, value, terms } = write;
+        self.room.submit(&Write {
+            member: self.member,
+            base: *base,
+            name,
+            value: value.as_ref(),
+            was: terms.was.as_ref(),
+            ack: terms.ack,
+        })
     }
 
     /// What the room would say of a write, beside those that its session holds.

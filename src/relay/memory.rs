@@ -56,9 +56,15 @@ impl Room {
 
     /// In order, except those of variables that are not there.
     fn write(&mut self, writes: &[RelayWrite], most: u64) {
-        for RelayWrite { name, value, creates, .. } in writes {
+        for RelayWrite { name, value, creates, was, .. } in writes {
             let has_place = *creates && (self.variables.len() as u64) < most;
             let at = self.variables.iter().position(|(known, _)| known == name);
+            // A number stands behind a quotation mark.
+            let has = at.map_or("", |at| self.variables[at].1.as_str());
+            let text = has.strip_prefix('"').unwrap_or(has);
+            if was.as_ref().is_some_and(|was| was != text) {
+                continue;
+            }
             match (value, at) {
                 (None, Some(at)) => _ = self.variables.remove(at),
                 (Some(value), Some(at)) => self.variables[at].1 = value.clone(),

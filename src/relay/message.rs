@@ -41,6 +41,9 @@ pub struct RelayWrite {
     pub creates: bool,
     /// The username of the member whose write it is; `None` is the host. Plain text, unlike the others.
     pub by: Option<String>,
+    /// The write is left out unless this is the variable's value in the order. A variable that is not there
+    /// has the empty one, and a number is its text.
+    pub was: Option<String>,
 }
 
 impl fmt::Debug for RelayWrite {
@@ -50,6 +53,7 @@ impl fmt::Debug for RelayWrite {
             .field("value", &self.value.as_deref().map(Redacted))
             .field("creates", &self.creates)
             .field("by", &self.by)
+            .field("was", &self.was.as_deref().map(Redacted))
             .finish()
     }
 }

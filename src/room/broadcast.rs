@@ -31,6 +31,8 @@ pub(super) struct Broadcast {
     /// Whether a later write of a variable puts the earlier one out of the open batch.
     coalesce: bool,
     parts: Vec<Part>,
+    /// The position of the last part that was ever queued.
+    last: u64,
     bytes: usize,
     /// How many encodings of each batch there will be.
     dialects: usize,
@@ -52,6 +54,7 @@ impl Broadcast {
             epoch: rules.epoch,
             coalesce: rules.coalesce,
             parts: Vec::new(),
+            last: 0,
             bytes: 0,
             dialects: 0,
             share: share.clone(),
@@ -135,7 +138,13 @@ impl Broadcast {
     /// ordering.
     pub(super) fn push(&mut self, part: Part) {
         self.bytes += part.len();
+        self.last = part.position;
         self.parts.push(part);
+    }
+
+    /// The position of the last part that was ever queued.
+    pub(super) fn last_position(&self) -> u64 {
+        self.last
     }
 
     /// To be called when all that belongs together is queued: in a quiet room it leaves at once.

@@ -82,6 +82,7 @@ impl<'a> Newcomer<'a> {
 #[derive(Debug)]
 pub(crate) struct Joined {
     pub(crate) id: MemberId,
+    pub(crate) handle: Arc<SessionHandle>,
     /// `None` if the member is to be sent all values first.
     pub(crate) start: Option<Start>,
     /// The room is there because of this member, which knows all values.
@@ -171,8 +172,7 @@ impl State {
         }
         let newcomer = Newcomer { session: Some(session), ..newcomer };
         if is_creator && self.position == 0 {
-            let id = self.enter(newcomer);
-            return Ok(Joined { id, start: Some(self.start()), created: true });
+            return Ok(self.enter_first(newcomer));
         }
         let replaced = self.replaced(session).into_iter();
         let ousted = replaced.map(|member| {
@@ -216,12 +216,13 @@ impl State {
                 self.observers.tell(|| RoomEvent::Left(member.info(id)));
             }
         }
+        let handle = newcomer.handle.clone();
         let id = self.enter(newcomer);
         // Without what the newcomer itself creates. If there is none now, its outbox asks for one later.
         let start = self.resync(id, now);
         self.claim();
         self.create(id, created, now);
-        Ok(Joined { id, start, created: false })
+        Ok(Joined { id, handle, start, created: false })
     }
 
     fn create(&mut self, id: MemberId, created: Vec<(&Json<'_>, Json<'_>, bool)>, now: Instant) {
@@ -249,8 +250,14 @@ impl State {
         if creator.identity.person().is_some() {
             self.claim();
         }
-        let id = self.enter(creator);
-        Joined { id, start: Some(self.start()), created: true }
+        self.enter_first(creator)
+    }
+
+    /// Lets somebody in who knows all values.
+    fn enter_first(&mut self, newcomer: Newcomer<'_>) -> Joined {
+        let handle = newcomer.handle.clone();
+        let id = self.enter(newcomer);
+        Joined { id, handle, start: Some(self.start()), created: true }
     }
 
     /// The variables that a newcomer brings and the room does not have, as the host's rules leave

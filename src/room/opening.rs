@@ -139,7 +139,8 @@ mod tests {
         let member = state.join(newcomer, now).expect("there is a place").id;
         let (name, value) = (Json::from_plain("\u{2601} x"), Json::from_plain("1"));
         for _ in 0..2 {
-            let write = Write { member, base: 0, name: &name, value: Some(&value) };
+            let write =
+                Write { member, base: 0, name: &name, value: Some(&value), was: None, ack: None };
             state.submit(&write, now).expect("a member");
         }
         assert!(state.broadcast.has_left(), "the first left at once");

@@ -9,6 +9,7 @@ use super::{
     host::SetError,
     members::MemberId,
     state::State,
+    terms::{Asker, Outcome, Terms},
     variables::{Told, Written},
 };
 use crate::{
@@ -28,11 +29,23 @@ pub(crate) struct Write<'a> {
     pub(crate) name: &'a Json<'a>,
     /// `None` is a value that its dialect does not allow.
     pub(crate) value: Option<&'a Json<'a>>,
+    /// The write counts only if the room has this value in the order.
+    pub(crate) was: Option<&'a Json<'a>>,
+    /// Its writer is told what came of it, by this number.
+    pub(crate) ack: Option<u64>,
 }
 
 impl Write<'_> {
     fn author(&self) -> Author {
         Author { member: self.member, base: self.base }
+    }
+
+    fn asker(&self) -> Option<Asker> {
+        self.ack.map(|number| Asker::Member(self.member, number))
+    }
+
+    fn terms(&self) -> Terms {
+        Terms { was: self.was.map(Json::to_text), asker: self.asker() }
     }
 }
 
@@ -135,10 +148,15 @@ impl State {
         if !self.grows() && !self.variables.contains(write.name.as_json()) {
             return Err(WriteError::UnknownVariable);
         }
+        // With a broker, that is found when the write has its place in the order.
+        let was = write.was.filter(|_| self.replica.is_none()).map(Json::as_json);
+        let holds = self.has_value(write.name.as_json(), was);
         // A policy may panic: up to here nothing has changed.
-        let stands = match self.judge(write)? {
+        let judged = if holds { self.judge(write)? } else { Judged::Ignored };
+        let stands = match judged {
             Judged::AsSent(value) => {
-                match self.accept(Source::Member(write.author()), write.name, value, now) {
+                let (source, terms) = (Source::Member(write.author()), write.terms());
+                match self.accept_by(source, terms, write.name, value, now) {
                     Err(SetError::NoMemory) => return Ok(Submitted::Starved),
                     taken => taken.is_ok(),
                 }
@@ -150,12 +168,18 @@ impl State {
                     Some(_) => Source::Told(write.member),
                     None => Source::Member(write.author()),
                 };
-                _ = self.accept(source, write.name, &value, now);
+                let terms = Terms { asker: None, ..write.terms() };
+                _ = self.accept_by(source, terms, write.name, &value, now);
                 false
             }
             Judged::Ignored => false,
         };
         let healed = if stands { 0 } else { self.heal(write.member, write.name, now) };
+        if let Some(asker) = write.asker()
+            && !(stands && self.replica.is_some())
+        {
+            self.answer(asker, if stands { Outcome::Stands } else { Outcome::Refused });
+        }
         self.broadcast.depart(now);
         Ok(Submitted::Done { healed })
     }
@@ -163,13 +187,16 @@ impl State {
     /// Refuses a write for which there is no memory: its writer is healed by so many bytes.
     pub(crate) fn refuse(&mut self, write: &Write<'_>, now: Instant) -> usize {
         let healed = self.heal(write.member, write.name, now);
+        if let Some(asker) = write.asker() {
+            self.answer(asker, Outcome::Refused);
+        }
         self.broadcast.depart(now);
         healed
     }
 
     /// Tells a member what the room has of a variable: its value, or, if there is none, the value that a
     /// new variable has with clients of its kind.
-    fn heal(&mut self, member: MemberId, name: &Json<'_>, now: Instant) -> usize {
+    pub(super) fn heal(&mut self, member: MemberId, name: &Json<'_>, now: Instant) -> usize {
         if let Some(name) = self.variables.key(name.as_json()).cloned() {
             return self.correct(member, &name, now);
         }
@@ -242,8 +269,7 @@ impl State {
         })
     }
 
-    /// Takes a write that the limits and the budget allow into the order; else nothing has changed.
-    /// With a broker, it comes into the order there.
+    /// As [`accept_by`](Self::accept_by), without terms.
     pub(super) fn accept(
         &mut self,
         source: Source,
@@ -251,8 +277,21 @@ impl State {
         value: &Json<'_>,
         now: Instant,
     ) -> Result<(), SetError> {
+        self.accept_by(source, Terms::default(), name, value, now)
+    }
+
+    /// Takes a write that the limits and the budget allow into the order; else nothing has changed.
+    /// With a broker, it comes into the order there, and its terms are looked at there.
+    pub(super) fn accept_by(
+        &mut self,
+        source: Source,
+        terms: Terms,
+        name: &Json<'_>,
+        value: &Json<'_>,
+        now: Instant,
+    ) -> Result<(), SetError> {
         self.fits(name, value)?;
-        if let Some(handed) = self.hand_over(&source, name, value) {
+        if let Some(handed) = self.hand_over(&source, terms, name, value) {
             return handed;
         }
         let change = self.change(name, value);

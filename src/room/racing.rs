@@ -87,6 +87,8 @@ impl Member {
             base: 0,
             name: &Json::from_plain(name),
             value: Some(&Json::from_plain(&value)),
+            was: None,
+            ack: None,
         };
         self.view.insert(name.into(), value);
         self.room.submit(&write).unwrap();
@@ -100,7 +102,7 @@ impl Member {
         while let Some(Item::Frame(frame)) = self.outbox.next(false) {
             for line in frame.as_text().split('\n') {
                 let message = wire::decode(Dialect::Spec, ScratchValues::default(), line);
-                let Ok(ClientMessage::Set { name, value: Some(value) }) = message else {
+                let Ok(ClientMessage::Set { name, value: Some(value), .. }) = message else {
                     panic!("{line}");
                 };
                 self.view.insert(name.as_json().into(), value.as_json().into());

@@ -24,6 +24,7 @@ use crate::{
     budget::Charge,
     close::Close,
     relay::{RelayAnswer, RelayBan, RelayNode, RelayRequest, RelayRevision, RelayRoom},
+    room::terms::Outcome,
 };
 use pending::{Ask, Pending, Taken};
 use sessions::Sessions;
@@ -149,7 +150,7 @@ pub(crate) struct Replica {
     pace: Pace,
     bans: Vec<(String, Instant)>,
     /// What came of wishes, by their tickets.
-    outcomes: Vec<(u64, RelayAnswer)>,
+    outcomes: Vec<(u64, Reply)>,
     /// What everyone here is told, if the node is out.
     ended: Option<Close>,
     /// There is something new to do.
@@ -188,11 +189,19 @@ pub(crate) struct AtBroker<'a> {
 /// What has become of a room's end of the broker since it was looked at last.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    pub(crate) outcomes: Vec<(u64, RelayAnswer)>,
+    pub(crate) outcomes: Vec<(u64, Reply)>,
     /// Whether the broker is away.
     pub(crate) is_away: bool,
     /// Everyone is to be put out with this, and the room forgotten here.
     pub(crate) ended: Option<Close>,
+}
+
+/// What came of something that the node asked for.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Broker(RelayAnswer),
+    /// Of a write that has terms.
+    Update(Outcome),
 }
 
 impl Replica {
@@ -489,6 +498,11 @@ impl Replica {
                 }
             }
             Wish::Change(_) => {
+                let here = &self.revision;
+                if here.epoch == revision.epoch && here.number >= revision.number {
+                    // It was taken before, and has been read since.
+                    return self.fulfil(ask.ticket);
+                }
                 // It is done here when it has come back.
                 if let Some(number) = ask.attempt {
                     self.pending.changed(number, ask);
@@ -517,7 +531,9 @@ impl Replica {
             _ => None,
         });
         let tickets: Vec<_> = self.pending.tickets().chain(asked).collect();
-        self.outcomes.extend(tickets.into_iter().map(|ticket| (ticket, RelayAnswer::Nowhere)));
+        self.outcomes.extend(
+            tickets.into_iter().map(|ticket| (ticket, Reply::Broker(RelayAnswer::Nowhere))),
+        );
     }
 
     pub(super) fn progress(&mut self) -> Progress {

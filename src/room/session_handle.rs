@@ -17,6 +17,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
+use super::terms::Acks;
 use crate::{close::Close, sync};
 
 /// A member's way out. Its room pushes it when a batch has left; to what its socket does not take at
@@ -50,6 +51,7 @@ pub(crate) struct SessionHandle {
     left: AtomicBool,
     /// A ping was answered while a probe asks for that, or the member left.
     answered: Notify,
+    acks: Acks,
     stop: OnceLock<Close>,
     prodded: AtomicBool,
     session: AtomicWaker,
@@ -66,10 +68,16 @@ impl SessionHandle {
             probed: AtomicBool::new(false),
             left: AtomicBool::new(false),
             answered: Notify::new(),
+            acks: Acks::default(),
             stop: OnceLock::new(),
             prodded: AtomicBool::new(false),
             session: AtomicWaker::new(),
         }
+    }
+
+    /// What the member asked to be told of its sets.
+    pub(crate) fn acks(&self) -> &Acks {
+        &self.acks
     }
 
     /// Ends the session with this close; the first one counts.

@@ -13,7 +13,7 @@ use crate::{
     budget::{Budget, Charge},
     limits::Limits,
     room::Outlook,
-    wire::Json,
+    wire::{Json, Terms},
 };
 
 /// What a held write costs beside its texts: its place in the map, and its allocations.
@@ -28,6 +28,8 @@ pub(crate) struct Submission<'a> {
     pub(crate) name: Json<'a>,
     /// `None` is a value that is refused: its writer is sent the room's.
     pub(crate) value: Option<Json<'a>>,
+    /// One that has any is never held: it counts by itself.
+    pub(crate) terms: Terms<'a>,
 }
 
 /// The message rate of one client, and its writes that wait for it.
@@ -126,10 +128,15 @@ impl Conflation {
         let mut writes = Vec::with_capacity(held.len());
         for (name, Held { base, value, heals, .. }) in held {
             if value.is_some() {
-                writes.push(Submission { base, name: name.clone(), value });
+                writes.push(Submission {
+                    base,
+                    name: name.clone(),
+                    value,
+                    terms: Terms::default(),
+                });
             }
             if heals {
-                writes.push(Submission { base, name, value: None });
+                writes.push(Submission { base, name, value: None, terms: Terms::default() });
             }
         }
         writes
@@ -150,7 +157,8 @@ mod tests {
     use super::*;
 
     fn write(name: &str, value: Option<&str>, base: u64) -> Submission<'static> {
-        Submission { base, name: Json::from_plain(name), value: value.map(Json::from_plain) }
+        let (name, value) = (Json::from_plain(name), value.map(Json::from_plain));
+        Submission { base, name, value, terms: Terms::default() }
     }
 
     /// At one message a second.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::sync::broadcast::{Receiver, error::TryRecvError};
 
 use crate::{
-    room::{Batch, Joined, MemberId, Next, Shared, Snapshot, Start},
-    wire::{Dialect, Frame, ScratchFraming},
+    room::{Ack, Batch, Joined, MemberId, Next, Outcome, SessionHandle, Shared, Snapshot, Start},
+    wire::{self, Dialect, Frame, ScratchFraming},
 };
 
 /// One member's view of its room's broadcast.
@@ -15,6 +15,8 @@ use crate::{
 pub(crate) struct Outbox {
     room: Arc<Shared>,
     member: MemberId,
+    /// By which the room answers what the member asks of its sets.
+    handle: Arc<SessionHandle>,
     dialect: Dialect,
     framing: Framing,
     /// The member is to be told that it has joined, once it has been sent all values.
@@ -59,6 +61,7 @@ impl Outbox {
         let mut outbox = Self {
             room,
             member: joined.id,
+            handle: joined.handle,
             dialect,
             framing: match dialect {
                 // The first of these clients read a frame as one object, and the later ones stop at a
@@ -117,6 +120,9 @@ impl Outbox {
                 && let Some(greeting) = self.greeting.take()
             {
                 return Some(Item::Frame(greeting));
+            }
+            if let Some(ack) = self.handle.acks().take_due(self.sent) {
+                return Some(Item::Frame(encode(ack)));
             }
             if self.unproven && may_ping {
                 return Some(Item::Barrier(self.prove()));
@@ -245,6 +251,15 @@ impl Outbox {
     }
 }
 
+fn encode(ack: Ack) -> Frame {
+    let is_done = match ack.outcome {
+        Outcome::Stands => Some(true),
+        Outcome::Refused => Some(false),
+        Outcome::Unknown => None,
+    };
+    wire::ack(ack.number, is_done)
+}
+
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use std::{iter, time::Instant};
@@ -300,7 +315,14 @@ mod tests {
         let mut slow = outbox(Dialect::Spec);
         let Some(Item::Frame(_)) = slow.next(false) else { panic!("no frame") };
         let (name, value) = (Json::from_plain("a"), Json::from_plain("new"));
-        let write = Write { member: slow.member, base: 0, name: &name, value: Some(&value) };
+        let write = Write {
+            member: slow.member,
+            base: 0,
+            name: &name,
+            value: Some(&value),
+            was: None,
+            ack: None,
+        };
         slow.room.submit(&write).expect("a member");
         let newcomer = Newcomer::guest(Dialect::Spec, None, Instant::now());
         let joined = slow.room.join(newcomer).expect("there is a place");

@@ -1,6 +1,11 @@
 //! What a client sends: messages at the allowed rate, and what ends them.
 
-use std::{convert::Infallible, future::poll_fn, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::StreamExt;
 use tokio::time::sleep_until;
@@ -30,6 +35,9 @@ use crate::{
 /// The WebSocket layer's read buffer. It is allocated for each connection and zeroed at each read:
 /// tungstenite's default of 128 KiB costs more than all else together.
 const READ_BUFFER: usize = 1024;
+
+/// How soon to look again at a client that does not read what it asked to be told.
+const UNREAD: Duration = Duration::from_millis(20);
 
 /// How a session ended.
 #[derive(Debug, PartialEq)]
@@ -258,14 +266,18 @@ impl Reader {
     }
 
     async fn take_message(&mut self, membership: &Membership, message: &str) -> Result<(), End> {
-        let (name, value) = match self.decode(message)? {
-            ClientMessage::Set { name, value } => (name, value),
+        let (name, value, terms) = match self.decode(message)? {
+            ClientMessage::Set { name, value, terms } => (name, value, terms),
             ClientMessage::Ignored => return Ok(()),
             ClientMessage::Handshake(_) => {
                 return Err(End::Close(Close::second_handshake()));
             }
         };
-        let write = Submission { base: self.base, name, value };
+        // Nobody reads them, so no more are made.
+        while terms.ack.is_some() && self.handle.acks().are_full() {
+            self.pause(now() + UNREAD).await;
+        }
+        let write = Submission { base: self.base, name, value, terms };
         if let Some(receipt) = &mut self.receipt {
             receipt.note(now());
         }
@@ -275,11 +287,13 @@ impl Reader {
         if self.conflation.lets_pass(now()) {
             return self.submit(membership, &write);
         }
-        let outlook = membership.outlook(&write, &self.conflation).map_err(|e| self.end(e))?;
-        if self.conflation.hold(&write, outlook) {
-            return Ok(());
+        if write.terms.are_none() {
+            let outlook = membership.outlook(&write, &self.conflation).map_err(|e| self.end(e))?;
+            if self.conflation.hold(&write, outlook) {
+                return Ok(());
+            }
         }
-        // There is no memory to hold it, so it waits here for its turn.
+        // It counts by itself, or there is no memory to hold it: it waits here for its turn.
         let turn = self.conflation.turn(now());
         self.pause(turn).await;
         self.release(membership)?;

@@ -25,6 +25,8 @@ pub(super) struct Envelope<'a> {
     pub(super) var: Option<&'a RawValue>,
     pub(super) name: Option<&'a RawValue>,
     pub(super) value: Option<&'a RawValue>,
+    pub(super) was: Option<&'a RawValue>,
+    pub(super) ack: Option<&'a RawValue>,
 }
 
 impl<'a> Envelope<'a> {
@@ -55,6 +57,8 @@ impl<'a> Envelope<'a> {
             "var" => &mut self.var,
             "name" => &mut self.name,
             "value" => &mut self.value,
+            "was" => &mut self.was,
+            "ack" => &mut self.ack,
             _ => return None,
         })
     }

@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::{
-    ClientMessage, Handshake, Json, Malformed,
+    ClientMessage, Handshake, Json, Malformed, Terms,
     envelope::{Envelope, string},
     number,
 };
@@ -60,7 +60,7 @@ pub(super) fn decode(
         "set" | "create" => Ok(match envelope.name.and_then(Json::parse) {
             Some(name) => {
                 let value = envelope.value.and_then(|raw| value(raw, values));
-                ClientMessage::Set { name, value }
+                ClientMessage::Set { name, value, terms: Terms::default() }
             }
             None => ClientMessage::Ignored,
         }),

@@ -1,7 +1,7 @@
 //! The dialects with `kind`: the specification's, and that of 2020.
 
 use super::{
-    ClientMessage, Handshake, Json, Malformed,
+    ClientMessage, Handshake, Json, Malformed, Terms,
     envelope::{Envelope, string},
     text,
 };
@@ -11,6 +11,10 @@ pub(super) fn decode(envelope: Envelope<'_>) -> Result<ClientMessage<'_>, Malfor
         "set" => Ok(ClientMessage::Set {
             name: string("variable", envelope.variable.or(envelope.var))?,
             value: Some(string("value", envelope.value)?),
+            terms: Terms {
+                was: envelope.was.map(|was| string("was", Some(was))).transpose()?,
+                ack: envelope.ack.and_then(|ack| ack.get().parse().ok()).filter(is_exact),
+            },
         }),
         "handshake" => Ok(ClientMessage::Handshake(Handshake {
             room: string("room", envelope.room.or(envelope.id))?,
@@ -23,6 +27,11 @@ pub(super) fn decode(envelope: Envelope<'_>) -> Result<ClientMessage<'_>, Malfor
         })),
         _ => Err(Malformed::UnknownTag("kind")),
     }
+}
+
+/// JavaScript reads it as it was written.
+fn is_exact(number: &u64) -> bool {
+    *number < 1 << 53
 }
 
 /// Nobody guesses it, and it costs little to keep.
@@ -58,6 +67,27 @@ mod tests {
             };
             assert_eq!(read(&text), Ok(ClientMessage::Handshake(expected)));
         }
+    }
+
+    #[test]
+    fn a_set_may_have_terms() {
+        for (text, was, ack) in [
+            (r#""was":"1","ack":7"#, Some("1"), Some(7)),
+            (r#""ack":9007199254740991"#, None, Some((1 << 53) - 1)),
+            (r#""was":"""#, Some(""), None),
+            // What is no such number is no word to a client.
+            (r#""ack":9007199254740992"#, None, None),
+            (r#""ack":"7""#, None, None),
+            (r#""ack":-1"#, None, None),
+            (r#""was":null,"ack":null"#, None, None),
+        ] {
+            let text = format!(r#"{{"kind":"set","variable":"x","value":"2",{text}}}"#);
+            let terms = Terms { was: was.map(json), ack };
+            let (name, value) = (json("x"), Some(json("2")));
+            assert_eq!(read(&text), Ok(ClientMessage::Set { name, value, terms }), "{text}");
+        }
+        let text = r#"{"kind":"set","variable":"x","value":"2","was":1}"#;
+        assert_eq!(read(text), Err(Malformed::NotAString("was")));
     }
 
     #[test]

@@ -20,11 +20,11 @@ use super::{RelayStats, health::Health, left::LeftRooms};
 use crate::{
     metrics,
     registry::{
-        Inner, RoomError,
+        Inner, RoomError, Update, UpdateError,
         id_locks::{IdLock, IdLocks},
     },
     relay::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNode, RelayRequest},
-    room::{Pace, Shared, State, Wish},
+    room::{Outcome, Pace, Reply, SetError, Shared, State, Wish},
 };
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(in crate::registry) struct Node {
     /// What was numbered last: a ticket, or the entering of a room.
     numbered: AtomicU64,
     /// Who waits for the outcome of a wish, by its ticket.
-    waiting: Mutex<HashMap<u64, oneshot::Sender<RelayAnswer>>>,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
     /// Sessions that keep a name which somebody here may want.
     pub(super) kept: broadcast::Sender<Holder>,
     pub(super) left: LeftRooms,
@@ -130,6 +130,51 @@ impl Node {
         self.outcome(given_up, wish).await.map(|(answer, _)| answer)
     }
 
+    /// As [`Inner::set_if`], by way of the broker.
+    pub(in crate::registry) async fn update(
+        &self,
+        room: &Arc<Shared>,
+        update: &Update<'_>,
+    ) -> Result<Outcome, UpdateError> {
+        let ticket = self.number();
+        // Its writes wait in the room, not here: only the answer is given up.
+        let mut given_up = GivenUp { node: self, room, ticket, is_over: false };
+        let came = self.await_reply(ticket);
+        let Update { name, was, value } = update;
+        room.change(|state, now| state.set_if(ticket, name, was.as_ref(), value, now))?;
+        let reply = self.reply(room, came).await;
+        given_up.is_over = reply.is_ok();
+        match reply {
+            Ok(Reply::Update(outcome)) => Ok(outcome),
+            Ok(Reply::Broker(_)) => Err(SetError::Gone.into()),
+            Err(_) => Ok(Outcome::Unknown),
+        }
+    }
+
+    fn await_reply(&self, ticket: u64) -> oneshot::Receiver<Reply> {
+        let (outcome, came) = oneshot::channel();
+        self.waiting.lock().insert(ticket, outcome);
+        came
+    }
+
+    /// Waits for what comes of a room's wish or write, but no longer than for an answer of the broker.
+    async fn reply(
+        &self,
+        room: &Arc<Shared>,
+        came: oneshot::Receiver<Reply>,
+    ) -> Result<Reply, RelayError> {
+        let late = sleep(self.relay.timeout());
+        tokio::pin!(late, came);
+        loop {
+            tokio::select! {
+                reply = &mut came => return reply.map_err(|_| RelayError::late()),
+                () = &mut late => return Err(RelayError::late()),
+                // If the room's task does not come, another begins.
+                () = sleep(LOOK) => room.change(|_, _| ()),
+            }
+        }
+    }
+
     /// As [`wish`](Self::wish), of a session that wants to join; if it did, it is given back unless the
     /// reservation is kept.
     pub(super) async fn reserve<'a>(
@@ -150,28 +195,19 @@ impl Node {
     ) -> Result<(RelayAnswer, GivenUp<'a>), RelayError> {
         let (GivenUp { room, ticket, .. }, is_join) =
             (&given_up, matches!(wish, Wish::Join { .. }));
-        let (outcome, came) = oneshot::channel();
-        self.waiting.lock().insert(*ticket, outcome);
+        let came = self.await_reply(*ticket);
         if !room.change(|state, _| state.wish(*ticket, wish)) {
             return Err(RelayError("the room is gone".into()));
         }
-        let late = sleep(self.relay.timeout());
-        tokio::pin!(late, came);
-        let answer = loop {
-            tokio::select! {
-                answer = &mut came => break answer.ok(),
-                () = &mut late => break None,
-                // If the room's task does not come, another begins.
-                () = sleep(LOOK) => room.change(|_, _| ()),
-            }
+        let Reply::Broker(answer) = self.reply(room, came).await? else {
+            return Err(RelayError::late());
         };
-        let answer = answer.ok_or_else(RelayError::late)?;
         given_up.is_over = !is_join;
         Ok((answer, given_up))
     }
 
     /// Hands an outcome to whoever waits for it.
-    pub(super) fn deliver(&self, ticket: u64, outcome: RelayAnswer) {
+    pub(super) fn deliver(&self, ticket: u64, outcome: Reply) {
         if let Some(waiting) = self.waiting.lock().remove(&ticket) {
             _ = waiting.send(outcome);
         }

@@ -231,18 +231,21 @@ async fn hear(mut messages: PubSubStream, EndOf(hearers): &EndOf) {
     }
 }
 
-/// Writes as they stand in a message: names, values, 1 if they create, and by whom.
+/// Writes as they stand in a message: names, values, 1 if they create, by whom, and what was.
 pub(super) fn encode(writes: &[RelayWrite]) -> String {
     let mut json = String::from("[");
-    for RelayWrite { name, value, creates, by } in writes {
+    let push_text = |json: &mut String, text: &Option<String>| match text {
+        Some(text) => json.extend(["\"", text, "\""]),
+        None => json.push_str("null"),
+    };
+    for RelayWrite { name, value, creates, by, was } in writes {
         let comma = if json.len() > 1 { "," } else { "" };
         json.extend([comma, "[\"", name, "\","]);
-        match value {
-            Some(value) => json.extend(["\"", value, "\""]),
-            None => json.push_str("null"),
-        }
+        push_text(&mut json, value);
         json.push_str(if *creates { ",1," } else { ",0," });
         json.push_str(&serde_json::json!(by).to_string());
+        json.push(',');
+        push_text(&mut json, was);
         json.push(']');
     }
     json.push(']');
@@ -260,7 +263,7 @@ pub(super) fn encode_change(change: &RelayChange) -> String {
 }
 
 /// A write as [`encode`] has it.
-type WriteParts<'a> = (&'a RawValue, &'a RawValue, u8, Option<String>);
+type WriteParts<'a> = (&'a RawValue, &'a RawValue, u8, Option<String>, &'a RawValue);
 
 /// Writes, a change, or news.
 #[derive(Deserialize)]
@@ -289,8 +292,9 @@ fn decode(payload: &str) -> Option<RelayMessage> {
         return Some(RelayMessage::Changed { revision, node, number: payload.at?, change });
     }
     let text = |raw: &RawValue| Some(raw.get().strip_prefix('"')?.strip_suffix('"')?.to_owned());
-    let write = |(name, value, creates, by): WriteParts<'_>| {
-        Some(RelayWrite { name: text(name)?, value: text(value), creates: creates == 1, by })
+    let write = |(name, value, creates, by, was): WriteParts<'_>| {
+        let (name, value, was) = (text(name)?, text(value), text(was));
+        Some(RelayWrite { name, value, creates: creates == 1, by, was })
     };
     let writes = payload.writes?.into_iter().map(write).collect::<Option<_>>()?;
     let (first, most) = (payload.first?, payload.most?);
@@ -307,7 +311,7 @@ mod tests {
         let writes = writes.map(|(name, value)| {
             let (name, value) = (name.to_owned(), value.map(str::to_owned));
             let by = value.as_ref().map(|_| "ann \"\u{1F600}".to_owned());
-            RelayWrite { creates: name.is_empty(), name, value, by }
+            RelayWrite { creates: name.is_empty(), was: value.clone(), name, value, by }
         });
         let json = encode(&writes);
         let payload = format!(

@@ -1,6 +1,9 @@
 //! The steps of a room as scripts: what they are told, and what they answer.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use redis::{Script, Value, from_redis_value};
 
@@ -141,17 +144,26 @@ fn enter_args(
 
 fn write_args(most: u64, writes: &[RelayWrite]) -> Vec<String> {
     let mut args = vec![channels::encode(writes), most.to_string()];
-    // Of each name the last value counts.
+    // Of each name the last value counts, unless one depends on another.
     let values = writes.iter().enumerate().filter(|(_, write)| write.value.is_some());
     let last: HashMap<_, _> = values.map(|(at, write)| (&write.name, at)).collect();
-    for (at, RelayWrite { name, value, creates, .. }) in writes.iter().enumerate() {
+    let depends: HashSet<_> =
+        writes.iter().filter(|write| write.was.is_some()).map(|write| &write.name).collect();
+    for (at, RelayWrite { name, value, creates, was, .. }) in writes.iter().enumerate() {
         let deed = match value {
             None => "drop",
             Some(_) if *creates => "create",
             Some(_) => "set",
         };
-        let value = value.clone().filter(|_| last.get(name) == Some(&at));
-        args.extend([name.clone(), deed.into(), value.unwrap_or_default()]);
+        let counts = depends.contains(name) || last.get(name) == Some(&at);
+        let value = value.clone().filter(|_| counts);
+        let was = was.as_ref().map(|was| format!("={was}"));
+        args.extend([
+            name.clone(),
+            deed.into(),
+            value.unwrap_or_default(),
+            was.unwrap_or_default(),
+        ]);
     }
     args
 }

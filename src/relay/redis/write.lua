@@ -1,7 +1,7 @@
 -- Values for variables, which are published in their order.
 -- ARGV  8 all as JSON, for the message   9 variables that the room has at most
---       then, for each write: the name, what is done (set, create, drop), and the value, or nothing where a
---       later one of the same name has it
+--       then, for each write: the name, what is done (set, create, drop), the value, or nothing where a
+--       later one of the same name has it, and = and the text that the value must have before, or nothing
 -- Returns done. Atomic, as the order of values must be that of messages; and one that was taken in
 -- already, whose answer was lost, must not overwrite what came after. What sets a variable that is not
 -- there is left out, as the nodes do that hear of it.
@@ -11,22 +11,29 @@ if not take() then return done() end
 local most, count = tonumber(ARGV[9]), redis.call('HLEN', variables)
 -- Of each name: whether there is such a variable, before all and by now, and its new value.
 local was, is, values = {}, {}, {}
-for at = 10, #ARGV, 3 do
-  local name, deed = ARGV[at], ARGV[at + 1]
+-- The text of the value that a name has by now. A number stands behind a quotation mark.
+local function text(name)
+  local value = values[name] or (is[name] and redis.call('HGET', variables, name)) or ''
+  return string.sub(value, 1, 1) == '"' and string.sub(value, 2) or value
+end
+for at = 10, #ARGV, 4 do
+  local name, deed, was_text = ARGV[at], ARGV[at + 1], ARGV[at + 3]
   if is[name] == nil then
     was[name] = redis.call('HEXISTS', variables, name) == 1
     is[name] = was[name]
   end
   if deed == 'drop' then
     if is[name] then count = count - 1 end
-    is[name] = false
+    is[name], values[name] = false, nil
+  elseif was_text ~= '' and '=' .. text(name) ~= was_text then
+    -- Somebody else was first.
   elseif is[name] or (deed == 'create' and count < most) then
     if not is[name] then count = count + 1 end
     is[name], values[name] = true, ARGV[at + 2]
   end
 end
 local new = {}
-for at = 10, #ARGV, 3 do
+for at = 10, #ARGV, 4 do
   local name = ARGV[at]
   if is[name] and values[name] then
     new[#new + 1] = name

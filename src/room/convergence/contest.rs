@@ -105,7 +105,8 @@ mod tests {
         /// A write of a member that has proven nothing of what it has seen; whether it is contested.
         fn write(&mut self, member: MemberId, value: &str) -> bool {
             let (name, value) = (Json::from_plain(X), Json::from_plain(value));
-            let write = Write { member, base: 0, name: &name, value: Some(&value) };
+            let write =
+                Write { member, base: 0, name: &name, value: Some(&value), was: None, ack: None };
             self.state.submit(&write, self.now).expect("a member");
             self.state.variables.get(name.as_json()).is_some_and(|variable| variable.due.is_some())
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use world::{Event, Weather, World};
 
-use crate::limits::Limits;
+use crate::{limits::Limits, wire::Dialect};
 
 /// `tests/run` optimises this crate for it.
 const RUNS: u64 = if cfg!(debug_assertions) { 1_000 } else { 20_000 };
@@ -41,7 +41,7 @@ fn everyone_ends_up_seeing_the_same_values() {
     let (mut diverged, mut written, mut echoes) = (Vec::new(), 0, 0);
     for seed in seeds() {
         let world = run(seed, Some(Duration::from_millis(500)));
-        if !world.agrees() {
+        if !world.agrees() || !world.has_told_all() {
             diverged.push(seed);
         }
         written += world.written;
@@ -109,6 +109,7 @@ fn calm(rng: &mut Rng) -> Weather {
         refusals: false,
         jams: false,
         grows: false,
+        updates: false,
         host: false,
         ..Weather::new(rng, Some(Duration::from_millis(500)))
     };
@@ -137,4 +138,34 @@ fn a_steady_writer_keeps_its_steps() {
     let kept = world.truth()["☁ 0"].parse::<u64>().unwrap() - world.written;
     println!("{kept} of {STEPS} steps kept");
     assert!(kept * 100 >= STEPS * 99, "{kept} of {STEPS}");
+}
+
+/// Clients that add one by sets that count only if nobody was before lose none, over whatever lines.
+#[test]
+fn no_update_is_lost() {
+    let runs = (RUNS / 20).max(50);
+    for seed in 0..runs {
+        let mut rng = Rng::with_seed(seed);
+        let weather = Weather::new(&mut rng, Some(Duration::from_millis(500)));
+        let rules = weather.rules.clone();
+        let stalls = weather.stalls;
+        let mut weather = calm(&mut rng);
+        (weather.clients, weather.link) = (rng.usize(2..5), (1, rng.u64(2..200)));
+        (weather.rules, weather.stalls) = (rules, stalls);
+        weather.dialects = vec![Dialect::Spec, Dialect::Forkphorus2020];
+        let mut world = World::new(rng, weather);
+        let mut total = 0;
+        for client in 0..world.count() {
+            world.at(0, Event::Come(client));
+            let times = 5 + seed % 7;
+            total += times;
+            world.at(1_000, Event::Update(client, times));
+            if stalls {
+                world.at(1_500, Event::Stall(client));
+            }
+        }
+        world.run();
+        assert!(world.agrees() && world.has_told_all(), "seed {seed}");
+        assert_eq!(world.truth()["☁ 0"], total.to_string(), "seed {seed}");
+    }
 }

@@ -2,14 +2,18 @@
 
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
-use super::{AtBroker, Pace, PendingWrite, Phase, Replica, What, pending::Sent};
+use super::{AtBroker, Pace, PendingWrite, Phase, Replica, Reply, What, pending::Sent};
 use crate::{
     close::Close,
     relay::{
         RelayAnswer, RelayChange, RelayMessage, RelayNews, RelayRevision, RelayRoom, RelayWrite,
         RelayWrites,
     },
-    room::{order::Source, state::State},
+    room::{
+        order::Source,
+        state::State,
+        terms::{Asker, Outcome},
+    },
     wire::{self, Json, Text},
 };
 
@@ -78,10 +82,13 @@ impl State {
     ) {
         let Some(replica) = &mut self.replica else { return };
         replica.revision = revision.clone();
-        let mut unseen = HashSet::new();
+        let (mut unseen, mut in_doubt) = (HashSet::new(), Vec::new());
         while let Some((_, back)) = replica.pending.came_back(taken) {
             match back {
-                Sent::Write(write) => _ = unseen.insert(write.name),
+                Sent::Write(write) => {
+                    in_doubt.extend(write.terms.asker);
+                    unseen.insert(write.name);
+                }
                 Sent::Change(ask) => replica.fulfil(ask.ticket),
             }
         }
@@ -97,6 +104,10 @@ impl State {
             }
         }
         self.resolve_missing(&room.stored.variables, now);
+        // Whether the broker took them or left them out, only their messages told.
+        for asker in in_doubt {
+            self.answer(asker, Outcome::Unknown);
+        }
         self.broadcast.depart(now);
     }
 
@@ -175,7 +186,7 @@ impl State {
             let ticket = ask.ticket;
             asking.what = What::Settled;
             replica.fulfil(ticket);
-        } else if let Some((_, Sent::Change(ask))) = replica.pending.came_back(number) {
+        } else if let Some(Sent::Change(ask)) = replica.take_back(number) {
             replica.fulfil(ask.ticket);
         }
     }
@@ -217,11 +228,11 @@ impl State {
         let is_ours = self.node().is_some_and(|node| **node == *message.node);
         let mut gone = HashSet::new();
         for (number, write) in (message.first..).zip(&message.writes) {
-            let RelayWrite { name, value, creates, by } = write;
+            let RelayWrite { name, value, creates, by, was } = write;
             let replica = self.replica.as_mut().filter(|_| is_ours);
-            let own = match replica.and_then(|replica| replica.pending.came_back(number)) {
-                Some((_, Sent::Write(write))) => Some(write.source),
-                _ => None,
+            let (own, asker) = match replica.and_then(|replica| replica.take_back(number)) {
+                Some(Sent::Write(write)) => (Some(write.source), write.terms.asker),
+                _ => (None, None),
             };
             let is_here =
                 |own: &Source| own.member().is_none_or(|member| self.members.get(member).is_some());
@@ -231,21 +242,41 @@ impl State {
             });
             let is_there = self.variables.contains(name) && !gone.contains(&**name);
             let has_place = *creates && ((self.variables.len() - gone.len()) as u64) < message.most;
-            match value {
-                Some(value) if is_there || has_place => {
+            let has_value = match was.as_deref() {
+                Some(was) if !is_there => was.is_empty(),
+                was => self.has_value(name, was),
+            };
+            let stands = match value {
+                Some(value) if (is_there || has_place) && has_value => {
                     gone.remove(&**name);
                     self.apply_anyway(&source, name, value, now);
+                    true
                 }
                 // Left out, as by the broker.
-                Some(_) => {}
-                None if is_there => _ = gone.insert(&**name),
-                None => {}
+                Some(_) => false,
+                None if is_there => gone.insert(&**name),
+                None => false,
+            };
+            if let Some(asker) = asker {
+                self.settle(asker, name, stands, now);
             }
         }
         if !gone.is_empty() {
             self.drop_names(|name| !gone.contains(name), now);
         }
         self.broadcast.depart(now);
+    }
+
+    /// Tells whoever asks whether a write is in the order. A member whose write is not sees the room's value
+    /// before.
+    fn settle(&mut self, asker: Asker, name: &str, stands: bool, now: Instant) {
+        if let Asker::Member(member, _) = asker
+            && !stands
+            && let Some(name) = Json::stored(name)
+        {
+            self.heal(member, &name, now);
+        }
+        self.answer(asker, if stands { Outcome::Stands } else { Outcome::Refused });
     }
 
     /// As [`accept`](Self::accept), of what is the room's value already.
@@ -257,8 +288,30 @@ impl State {
 }
 
 impl Replica {
+    /// Takes out what was sent under this number, and has come back. Changes before it have been read.
+    fn take_back(&mut self, number: u64) -> Option<Sent> {
+        while let Some((at, sent)) = self.pending.came_back(number) {
+            match sent {
+                sent if at == number => return Some(sent),
+                Sent::Change(ask) => self.fulfil(ask.ticket),
+                Sent::Write(_) => {}
+            }
+        }
+        None
+    }
+
     pub(super) fn fulfil(&mut self, ticket: u64) {
         let (revision, before) = (self.revision.clone(), self.acknowledged);
-        self.outcomes.push((ticket, RelayAnswer::Done { revision, before }));
+        self.outcomes.push((ticket, Reply::Broker(RelayAnswer::Done { revision, before })));
+    }
+}
+
+impl State {
+    /// The host's node hears what came of a write that it asked about.
+    pub(in crate::room) fn settle_update(&mut self, ticket: u64, outcome: Outcome) {
+        if let Some(replica) = &mut self.replica {
+            replica.outcomes.push((ticket, Reply::Update(outcome)));
+            replica.is_stirred = true;
+        }
     }
 }

@@ -3,12 +3,13 @@
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use super::{
-    Asking, AtBroker, Cause, Phase, Progress, Replica, Step, Stream, What, Wish, pending::Ask,
+    Asking, AtBroker, Cause, Phase, Progress, Replica, Reply, Step, Stream, What, Wish,
+    pending::Ask,
 };
 use crate::{
     close::Close,
     relay::{RelayAnswer, RelayRequest, RelayRevision},
-    room::{members::MemberId, state::State},
+    room::{members::MemberId, state::State, terms::Outcome},
 };
 
 impl State {
@@ -220,7 +221,9 @@ impl State {
     fn refused(&mut self, asking: Asking, refusal: RelayAnswer, now: Instant) {
         let Some(replica) = &mut self.replica else { return };
         match asking.what {
-            What::Ask(ask) if !asking.is_given_up => replica.outcomes.push((ask.ticket, refusal)),
+            What::Ask(ask) if !asking.is_given_up => {
+                replica.outcomes.push((ask.ticket, Reply::Broker(refusal)));
+            }
             What::Rejoin(session) => {
                 replica.sessions.remove(session);
                 let close = match refusal {
@@ -251,10 +254,15 @@ impl State {
                 (replica.numbered, replica.acknowledged) = (taken, taken);
                 replica.renew_at = now + replica.pace.renewal();
                 replica.renewed = None;
-                replica.pending.renumber();
-                replica.sessions.rejoin_all();
+                let in_doubt = replica.pending.renumber();
+                // A broker that has lost the last of the room counts from an earlier revision.
+                self.closed = self.closed.min(there.room.closed);
+                replica.sessions.rejoin_all(self.closed);
                 replica.phase = Phase::Live;
                 self.take_over(there, now);
+                for asker in in_doubt {
+                    self.answer(asker, Outcome::Unknown);
+                }
             }
             What::Read if !is_room || !is_epoch || asking.at.is_later_than(revision) => {
                 replica.phase = Phase::Entering(Cause::Lost);

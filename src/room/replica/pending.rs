@@ -5,7 +5,10 @@ use std::{collections::VecDeque, sync::Arc};
 use crate::{
     budget::Charge,
     relay::{RelayChange, RelayNews, RelayRequest, RelaySession, RelayWrite},
-    room::order::Source,
+    room::{
+        order::Source,
+        terms::{Asker, Terms},
+    },
     wire::Text,
 };
 
@@ -20,6 +23,8 @@ pub(in crate::room) struct PendingWrite {
     pub(in crate::room) value: Option<Text>,
     /// The variable need not be there.
     pub(in crate::room) creates: bool,
+    /// On what it depends, and who asks what came of it.
+    pub(in crate::room) terms: Terms,
     /// The next write is to be seen together with this one.
     pub(in crate::room) is_more: bool,
     /// The how manieth it was that was queued.
@@ -127,7 +132,8 @@ impl PendingWrite {
         value: Option<Text>,
         creates: bool,
     ) -> Self {
-        Self { source, by: None, name, value, creates, is_more: false, turn: 0 }
+        let terms = Terms::default();
+        Self { source, by: None, name, value, creates, terms, is_more: false, turn: 0 }
     }
 
     /// The username of the member whose write it is.
@@ -136,9 +142,15 @@ impl PendingWrite {
         self
     }
 
+    pub(in crate::room) fn on(mut self, terms: Terms) -> Self {
+        self.terms = terms;
+        self
+    }
+
     fn cost(&self) -> usize {
-        let value = self.value.as_ref().map_or(0, |value| value.as_json().len());
-        PENDING_COST + self.name.as_json().len() + value
+        let texts = [Some(&self.name), self.value.as_ref(), self.terms.was.as_ref()];
+        let len = |text: &Text| text.as_json().len();
+        PENDING_COST + texts.into_iter().flatten().map(len).sum::<usize>()
     }
 
     fn as_sent(&self) -> RelayWrite {
@@ -147,6 +159,7 @@ impl PendingWrite {
             value: self.value.as_ref().map(|value| value.as_stored().to_owned()),
             creates: self.creates,
             by: self.by.as_deref().map(str::to_owned),
+            was: self.terms.was.as_ref().map(|was| was.as_json().to_owned()),
         }
     }
 }
@@ -171,7 +184,8 @@ impl Pending {
     /// Queues a write; false if there is no memory for it. If the broker is away or does not keep up,
     /// the write replaces an older value of its variable.
     pub(super) fn submit(&mut self, mut write: PendingWrite, is_away: bool) -> bool {
-        let is_behind = is_away || self.bytes > REQUEST_BYTES;
+        // What depends on an older value needs it in the order.
+        let is_behind = write.terms.are_none() && (is_away || self.bytes > REQUEST_BYTES);
         let replaced = if is_behind { self.replaced_by(&write) } else { None };
         let freed = replaced.map_or(0, |(_, cost)| cost);
         if !self.charge.grow(write.cost().saturating_sub(freed)) {
@@ -193,7 +207,9 @@ impl Pending {
         let is_same = |entry: &Entry| matches!(entry, Entry::Write(old) if old.name == write.name);
         let at = self.entries.iter().rposition(is_same)?;
         match &self.entries[at] {
-            Entry::Write(old) if old.value.is_some() && write.value.is_some() => {
+            Entry::Write(old)
+                if old.value.is_some() && write.value.is_some() && old.terms.are_none() =>
+            {
                 Some((at, old.cost()))
             }
             _ => None,
@@ -227,15 +243,19 @@ impl Pending {
         }
     }
 
-    /// The tickets of all wishes.
+    /// The tickets of all wishes, and of what the host asks to be told.
     pub(super) fn tickets(&self) -> impl Iterator<Item = u64> {
-        let waiting = self.entries.iter().filter_map(|entry| match entry {
+        let of_write = |write: &PendingWrite| match write.terms.asker {
+            Some(Asker::Host(ticket)) => Some(ticket),
+            Some(Asker::Member(..)) | None => None,
+        };
+        let waiting = self.entries.iter().filter_map(move |entry| match entry {
             Entry::Ask(ask) => Some(ask.ticket),
-            Entry::Write(_) => None,
+            Entry::Write(write) => of_write(write),
         });
-        waiting.chain(self.sent.iter().filter_map(|(_, sent)| match sent {
+        waiting.chain(self.sent.iter().filter_map(move |(_, sent)| match sent {
             Sent::Change(ask) => Some(ask.ticket),
-            Sent::Write(_) => None,
+            Sent::Write(write) => of_write(write),
         }))
     }
 
@@ -248,8 +268,10 @@ impl Pending {
     }
 
     /// Forgets what another node was to be sent, which this one was before: its sessions are over, and
-    /// its numbers count no more. Its writes and changes wait again.
-    pub(super) fn renumber(&mut self) {
+    /// its numbers count no more. Its writes and changes wait again, but those of which somebody asks what
+    /// came of them: the broker may have taken them, and they must not count twice. Returns who asks.
+    pub(super) fn renumber(&mut self) -> Vec<Asker> {
+        let mut in_doubt = Vec::new();
         self.leaves.clear();
         self.doubtful = None;
         for entry in &mut self.entries {
@@ -259,15 +281,22 @@ impl Pending {
         }
         for (_, sent) in std::mem::take(&mut self.sent).into_iter().rev() {
             match sent {
-                Sent::Write(write) => {
-                    self.bytes += write.cost();
-                    self.entries.push_front(Entry::Write(write));
-                }
+                Sent::Write(write) => match write.terms.asker {
+                    Some(asker) => {
+                        self.charge.shrink(write.cost());
+                        in_doubt.push(asker);
+                    }
+                    None => {
+                        self.bytes += write.cost();
+                        self.entries.push_front(Entry::Write(write));
+                    }
+                },
                 Sent::Change(ask) => {
                     self.entries.push_front(Entry::Ask(Ask { attempt: None, ..ask }));
                 }
             }
         }
+        in_doubt
     }
 
     /// The next request, of a room that may have `most` variables.
@@ -428,7 +457,8 @@ mod tests {
         let (mut numbered, most) = (7, 128);
         let (_, request) = pending.take(&mut numbered, most, true).expect("a write waits");
         let value = Some("1".to_owned());
-        let writes = vec![RelayWrite { name: "x".into(), value, creates: true, by: None }];
+        let writes =
+            vec![RelayWrite { name: "x".into(), value, creates: true, by: None, was: None }];
         assert_eq!(request, RelayRequest::Write { first: 8, most, writes });
         // What is in the order costs its variable's bytes, and no others.
         assert!(matches!(pending.came_back(8), Some((8, Sent::Write(_)))));

@@ -60,8 +60,9 @@ impl Sessions {
         }
     }
 
-    /// The broker knows none of them any more.
-    pub(super) fn rejoin_all(&mut self) {
+    /// The broker knows none of them any more, and everyone was put out last at this revision of its.
+    pub(super) fn rejoin_all(&mut self, closed: u64) {
+        self.closed = closed;
         self.rejoining = self.by_session.keys().copied().collect();
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::PendingWrite;
 use crate::{
-    room::{host::SetError, order::Source, state::State},
+    room::{host::SetError, order::Source, state::State, terms::Terms},
     wire::{Json, Text},
 };
 
@@ -13,6 +13,7 @@ impl State {
     pub(in crate::room) fn hand_over(
         &mut self,
         source: &Source,
+        terms: Terms,
         name: &Json<'_>,
         value: &Json<'_>,
     ) -> Option<Result<(), SetError>> {
@@ -22,7 +23,7 @@ impl State {
         let replica = self.replica.as_mut()?;
         let (name, value) = (known.unwrap_or_else(|| name.to_text()), Some(value.to_text()));
         let by = self.members.username(source);
-        let write = PendingWrite::new(source.clone(), name, value, creates).by(by);
+        let write = PendingWrite::new(source.clone(), name, value, creates).by(by).on(terms);
         Some(replica.submit(write).then_some(()).ok_or(SetError::NoMemory))
     }
 
@@ -34,7 +35,7 @@ impl State {
     ) -> Option<Result<(), SetError>> {
         self.replica.as_ref()?;
         for (name, value) in values {
-            let handed = self.hand_over(&Source::Host, name, value)?;
+            let handed = self.hand_over(&Source::Host, Terms::default(), name, value)?;
             if handed.is_err() {
                 return Some(handed);
             }

@@ -48,6 +48,8 @@ pub(super) enum Event {
     Host,
     /// A client reads a variable and adds one.
     Add(usize),
+    /// A client adds one to a variable, so many times, by sets that count only if nobody was before.
+    Update(usize, u64),
     Leave(usize),
     Come(usize),
     Stall(usize),
@@ -79,6 +81,12 @@ struct Client {
     stalled_until: u64,
     /// What it wrote last, of each variable.
     own: View,
+    /// How many sets with terms it has sent by this connection, and of how many it was told.
+    acks: u64,
+    told: u64,
+    /// How often it has still to add one, and the set that does it.
+    pub(super) to_add: u64,
+    asked: Option<u64>,
     /// How often it was sent what it saw already, as it had written that itself.
     echoes: u64,
     // Nothing overtakes anything on these.
@@ -216,6 +224,10 @@ impl World {
                 let value = self.clients[client].view["☁ 0"].parse().unwrap_or(0) + 1;
                 self.set(client, "☁ 0".into(), value.to_string());
             }
+            Event::Update(client, times) => {
+                self.clients[client].to_add += times;
+                self.add(client);
+            }
             Event::Stall(client) => {
                 self.clients[client].stalled_until = self.now + self.rng.u64(1..60_000);
             }
@@ -251,9 +263,19 @@ impl World {
         self.rng.u64(near..=far)
     }
 
+    /// Whether each client that is there was told of all that it asked for.
+    pub(super) fn has_told_all(&self) -> bool {
+        let is_told = |client: &Client| client.told == client.acks && client.to_add == 0;
+        self.clients.iter().filter(|client| client.connected).all(is_told)
+    }
+
     /// How often clients were sent their own values for nothing.
     pub(super) fn echoes(&self) -> u64 {
         self.clients.iter().map(|client| client.echoes).sum()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.clients.len()
     }
 
     /// The room's values.

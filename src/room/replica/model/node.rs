@@ -15,7 +15,7 @@ use crate::{
     names::{DuplicateNames, NameKey},
     relay::RelayAnswer,
     room::{
-        AtBroker, MemberId, Newcomer, Pace, RoomEvent, Rules, SessionHandle, State, Wish,
+        AtBroker, MemberId, Newcomer, Outcome, Pace, RoomEvent, Rules, SessionHandle, State, Wish,
         event::Watchers, join::Looked,
     },
     wire::{Dialect, Json},
@@ -156,6 +156,18 @@ impl Node {
             }
         }
         (self.vacated, self.seen) = (None, None);
+    }
+
+    /// What players were told of their writes that add one, by number; the room is known there.
+    pub(super) fn told(&mut self) -> Vec<(u64, Outcome)> {
+        let mut told = Vec::new();
+        for player in &self.players {
+            let Player::Playing { handle, .. } = player else { continue };
+            while let Some(ack) = handle.acks().take_due(u64::MAX) {
+                told.push((ack.number, ack.outcome));
+            }
+        }
+        told
     }
 
     /// Notes what members were sent.

@@ -22,7 +22,8 @@ use crate::{
     names::DuplicateNames,
     relay::{RelayAnswer, RelayChange, RelayMessage, RelayRequest, RelayRoom},
     room::{
-        AtBroker, Caller, Eviction, Heard, Opening, Pace, Rules, Schema, Step, Wish, Write, entries,
+        AtBroker, Caller, Eviction, Heard, MemberId, Opening, Outcome, Pace, Reply, Rules, Schema,
+        State, Step, Wish, Write, entries,
     },
     store::{StoredRoom, StoredSchema},
     wire::Json,
@@ -81,10 +82,14 @@ pub(super) struct World {
     /// Which variables a fixed room has: its version.
     version: usize,
     written: u64,
+    /// By the number of a write that adds one: its room, and what came of it.
+    updates: BTreeMap<u64, (String, Option<Outcome>)>,
     pub(super) faults: Vec<String>,
 }
 
 const VERSIONS: [[&str; 2]; 2] = [["x", "y"], ["x", "z"]];
+/// Both versions have it too. To this, players add one by writes that count only if nobody was before.
+const COUNTER: &str = "count";
 
 impl World {
     pub(super) fn of_seed(seed: u64) -> Self {
@@ -120,6 +125,7 @@ impl World {
             streams: BTreeMap::new(),
             version: 0,
             written: 0,
+            updates: BTreeMap::new(),
             faults: Vec::new(),
             weather,
         };
@@ -338,8 +344,14 @@ impl World {
                 self.faults.push(format!("node {node} has {lens:?} waiting"));
             }
             it.observe();
+            for (number, outcome) in it.told() {
+                let (_, told) = self.updates.get_mut(&number).unwrap();
+                assert_eq!(told.replace(outcome), None, "told twice of {number}");
+            }
             for (ticket, outcome) in progress.outcomes {
-                it.outcome(ticket, &outcome, now);
+                if let Reply::Broker(outcome) = outcome {
+                    it.outcome(ticket, &outcome, now);
+                }
             }
             if let Some(close) = progress.ended {
                 it.forget(close, now);
@@ -410,6 +422,11 @@ impl World {
                 if choice < 3 {
                     state.leave(member, now);
                     it.players[player] = Player::Away;
+                } else if choice == 3 {
+                    self.written += 1;
+                    let room = &state.replica.as_ref().unwrap().revision.room;
+                    self.updates.insert(self.written, (room.clone(), None));
+                    add_one(state, member, self.written, now);
                 } else {
                     self.written += 1;
                     let room = &state.replica.as_ref().unwrap().revision.room;
@@ -420,7 +437,14 @@ impl World {
                         VERSIONS[self.version][self.rng.usize(0..2)].to_owned()
                     };
                     let (name, base) = (Json::from_plain(&name), 0);
-                    let write = Write { member, base, name: &name, value: Some(&value) };
+                    let write = Write {
+                        member,
+                        base,
+                        name: &name,
+                        value: Some(&value),
+                        was: None,
+                        ack: None,
+                    };
                     _ = state.submit(&write, now);
                 }
             }
@@ -449,7 +473,8 @@ impl World {
         let number = self.next();
         let it = &mut self.nodes[node];
         (it.is_entering, it.stream) = (true, number);
-        let names = VERSIONS[self.version];
+        let [first, second] = VERSIONS[self.version];
+        let names = [first, second, COUNTER];
         let text = |text: &str| Json::from_plain(text).to_text().as_stored().to_owned();
         let schema = if self.weather.grows { StoredSchema::Growing } else { StoredSchema::Fixed };
         let create = RelayRoom {
@@ -499,4 +524,21 @@ impl World {
             _ => {}
         }
     }
+}
+
+/// As a client does that has seen the room's value.
+fn add_one(state: &mut State, member: MemberId, number: u64, now: Instant) {
+    let (name, was) = (Json::from_plain(COUNTER), state.value(&Json::from_plain(COUNTER)));
+    let was = was.map_or_else(|| "0".into(), |was| was.lossy());
+    let value = Json::from_plain(&(was.parse::<u64>().unwrap() + 1).to_string());
+    let was = Json::from_plain(&was);
+    let write = Write {
+        member,
+        base: 0,
+        name: &name,
+        value: Some(&value),
+        was: Some(&was),
+        ack: Some(number),
+    };
+    _ = state.submit(&write, now);
 }

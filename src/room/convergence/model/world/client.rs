@@ -19,12 +19,15 @@ impl World {
         of.connected = true;
         of.connection += 1;
         (of.sent, of.arrived, of.delivered, of.handled) = (self.now, self.now, self.now, self.now);
+        // What was asked by another connection is not answered by this one.
+        (of.acks, of.told, of.asked) = (0, 0, None);
         if of.view.is_empty() {
             of.view = view(&variables(&self.weather, &format!("mine{client}")));
         }
         self.send(client, Up::Join);
         // Some send what they have at once, behind the handshake.
-        for _ in 0..self.rng.usize(0..3) {
+        let at_once = if self.weather.writes > 0 { self.rng.usize(0..3) } else { 0 };
+        for _ in 0..at_once {
             self.write(client);
         }
     }
@@ -53,7 +56,58 @@ impl World {
             (false, _) => (self.written % self.weather.values).to_string(),
         };
         let name = format!("☁ {}", self.rng.usize(0..self.weather.variables));
+        let has_terms = self.clients[client].dialect != Dialect::Scratch;
+        if has_terms && self.weather.updates && self.rng.u64(0..4) == 0 {
+            // Mostly what it sees.
+            let was = match self.rng.u64(0..4) {
+                0 => "never".into(),
+                _ => self.clients[client].view[&name].clone(),
+            };
+            return self.set_if(client, name, value, &was);
+        }
         self.set(client, name, value);
+    }
+
+    /// Adds one to a variable, until that stands.
+    pub(super) fn add(&mut self, client: usize) {
+        let of = &mut self.clients[client];
+        if !of.connected || of.asked.is_some() || of.to_add == 0 {
+            return;
+        }
+        let was = of.view["☁ 0"].clone();
+        let value = was.parse().unwrap_or(0) + 1;
+        self.set_if(client, "☁ 0".into(), value.to_string(), &was);
+        self.clients[client].asked = Some(self.clients[client].acks);
+    }
+
+    /// Hears what came of a set that had terms.
+    fn told(&mut self, client: usize, line: &str) {
+        let ack: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(ack["kind"], "ack", "{line}");
+        let of = &mut self.clients[client];
+        of.told += 1;
+        // In the order in which they were asked for.
+        assert_eq!(ack["ack"], of.told, "{line}");
+        if of.asked.take_if(|asked| *asked == of.told).is_some() {
+            of.to_add -= u64::from(ack["ok"] == true);
+            self.add(client);
+        }
+    }
+
+    /// Sets a variable if it has a value.
+    fn set_if(&mut self, client: usize, name: String, value: String, was: &str) {
+        let of = &mut self.clients[client];
+        of.acks += 1;
+        let (key, ack) = match of.dialect {
+            Dialect::Forkphorus2020 => ("var", of.acks),
+            Dialect::Spec | Dialect::Scratch => ("variable", of.acks),
+        };
+        let text = format!(
+            r#"{{"kind":"set","{key}":"{name}","value":"{value}","was":"{was}","ack":{ack}}}"#
+        );
+        of.view.insert(name.clone(), value.clone());
+        of.own.insert(name, value);
+        self.send(client, Up::Text(text));
     }
 
     /// A bot answers what it hears.
@@ -120,8 +174,9 @@ impl World {
         for line in frame.split('\n') {
             let dialect = self.clients[client].dialect;
             let message = wire::decode(dialect, ScratchValues::Strings, line);
-            let Ok(ClientMessage::Set { name, value: Some(value) }) = message else {
-                panic!("{line}");
+            let Ok(ClientMessage::Set { name, value: Some(value), .. }) = message else {
+                self.told(client, line);
+                continue;
             };
             let (name, value) = (name.as_json().to_owned(), value.as_json().to_owned());
             let of = &mut self.clients[client];

@@ -28,13 +28,21 @@ impl World {
             }
             (Up::Text(text), Some(session)) => {
                 let message = wire::decode(of.dialect, ScratchValues::default(), &text);
-                let Ok(ClientMessage::Set { name, value }) = message else {
+                let Ok(ClientMessage::Set { name, value, terms }) = message else {
                     panic!("{text}");
                 };
                 let base = session.liveness.base();
                 let (conflation, member) = (&mut session.conflation, session.member);
-                let write = Submission { base, name, value };
+                let write = Submission { base, name, value, terms };
                 if conflation.lets_pass(now) {
+                    submit(&self.room, member, &write, now);
+                    return;
+                }
+                if !write.terms.are_none() {
+                    // Its session waits for its turn, and then submits what it holds before it.
+                    for held in conflation.release(now) {
+                        submit(&self.room, member, &held, now);
+                    }
                     submit(&self.room, member, &write, now);
                     return;
                 }
@@ -161,7 +169,8 @@ impl World {
 }
 
 fn submit(room: &Shared, member: MemberId, write: &Submission<'_>, now: Instant) {
-    let Submission { base, name, value } = write;
-    let write = Write { member, base: *base, name, value: value.as_ref() };
+    let Submission { base, name, value, terms } = write;
+    let (value, was) = (value.as_ref(), terms.was.as_ref());
+    let write = Write { member, base: *base, name, value, was, ack: terms.ack };
     room.state.write().submit(&write, now).unwrap();
 }

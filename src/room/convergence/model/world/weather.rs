@@ -34,6 +34,8 @@ pub(crate) struct Weather {
     pub(crate) dialects: Vec<Dialect>,
     /// The room begins without variables, and all clients are Scratch's.
     pub(crate) grows: bool,
+    /// Some sets count only if the room has a value.
+    pub(crate) updates: bool,
     pub(crate) rules: Rules,
 }
 
@@ -62,6 +64,7 @@ impl Weather {
                 false => vec![Dialect::Spec, Dialect::Forkphorus2020, Dialect::Scratch],
             },
             grows: rng.u64(0..6) == 0,
+            updates: rng.bool(),
             rules: Rules {
                 tick: Duration::from_millis(*rng.choice(&[0, 16, 16, 900]).unwrap()),
                 coalesce: rng.u64(0..4) == 0,

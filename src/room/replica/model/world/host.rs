@@ -43,7 +43,8 @@ impl World {
     fn reopen(&mut self, node: usize) {
         let now = self.now;
         self.version = 1 - self.version;
-        let variables = VERSIONS[self.version].map(|name| (name, "0"));
+        let [first, second] = VERSIONS[self.version];
+        let variables = [first, second, COUNTER].map(|name| (name, "0"));
         let opening = Opening { variables: Some(entries(variables)), ..Opening::default() };
         let Some(state) = &mut self.nodes[node].state else { return };
         _ = state.reopen(&opening, now);

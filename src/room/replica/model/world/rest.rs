@@ -1,6 +1,7 @@
 //! What must hold when all is at rest.
 
 use super::*;
+use crate::relay::RelayRevision;
 
 impl World {
     /// What does not hold now that all is at rest.
@@ -53,6 +54,7 @@ impl World {
         if !self.weather.loses_memory {
             wrongs.extend(self.wrong_names());
             wrongs.extend(self.wrong_order());
+            wrongs.extend(there.and_then(|(revision, room)| self.wrong_count(&revision, &room)));
         }
         self.end();
         for (number, node) in self.nodes.iter().enumerate() {
@@ -89,6 +91,18 @@ impl World {
                 _ => false,
             })
         })
+    }
+
+    /// Each addition that its writer was told of counts once, and none of which it was told that it does not.
+    fn wrong_count(&self, revision: &RelayRevision, room: &RelayRoom) -> Option<String> {
+        let count = room.stored.variables.iter().find(|(name, _)| name == COUNTER);
+        let count = count.map_or(0, |(_, value)| value.parse::<usize>().unwrap());
+        let of_room = self.updates.values().filter(|(room, _)| *room == revision.room);
+        let with = |outcome| of_room.clone().filter(|(_, told)| *told == outcome).count();
+        let (stand, unknown) =
+            (with(Some(Outcome::Stands)), with(Some(Outcome::Unknown)) + with(None));
+        let is_right = (stand..=stand + unknown).contains(&count);
+        (!is_right).then(|| format!("{count} of {stand} additions, and {unknown} in doubt"))
     }
 
     /// What a node's members are sent of a variable never goes back.

@@ -1,0 +1,119 @@
+//! Values of the host's that build on those that a room has.
+
+use std::{fmt, sync::Arc};
+
+use super::{Inner, Room};
+use crate::{
+    room::{Outcome, SetError, Shared},
+    wire::{Json, Text},
+};
+
+/// Why a value was not updated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UpdateError {
+    /// The room does not take the value.
+    Set(SetError),
+    /// Somebody else's write came in between, time after time.
+    Contended,
+    /// The broker has not answered: the value may be the room's, and may become it.
+    Unknown,
+}
+
+impl From<SetError> for UpdateError {
+    fn from(error: SetError) -> Self {
+        Self::Set(error)
+    }
+}
+
+impl fmt::Display for UpdateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Set(error) => error.fmt(f),
+            Self::Contended => f.write_str("others set the variable all the time"),
+            Self::Unknown => f.write_str("the broker does not answer: the value may be set"),
+        }
+    }
+}
+
+impl std::error::Error for UpdateError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Set(error) => Some(error),
+            Self::Contended | Self::Unknown => None,
+        }
+    }
+}
+
+/// A value that is to be set if the room still has the one that it builds on.
+#[derive(Debug)]
+pub(super) struct Update<'a> {
+    pub(super) name: &'a Json<'a>,
+    pub(super) was: Option<Text>,
+    pub(super) value: &'a Json<'a>,
+}
+
+/// How often a value is tried that others' writes come before.
+const ATTEMPTS: usize = 1_000;
+
+impl Room {
+    /// Gives a variable the value that `change` makes of the one that it has, and returns it. No write comes
+    /// in between: if somebody else's does, `change` is called again, with the new value. So two that add
+    /// one add two. In a growing room, a variable that is not there has the empty value, and is created.
+    ///
+    /// With a relay, this ends when the value is in the room's order, and holds on all nodes.
+    ///
+    /// # Errors
+    ///
+    /// [`UpdateError`].
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use axum_cloud_variables::RoomRegistry;
+    ///
+    /// let rooms = RoomRegistry::new();
+    /// let arena = rooms.open("arena").variables([("score", "41")]).await?;
+    /// let score = arena.update("score", |old| old.parse().unwrap_or(0) + 1).await?;
+    /// assert_eq!(score, "42");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn update<T: fmt::Display>(
+        &self,
+        name: &str,
+        mut change: impl FnMut(&str) -> T,
+    ) -> Result<String, UpdateError> {
+        let (room, registry) = self.both().map_err(|_| SetError::Gone)?;
+        let name = Json::from_plain(name);
+        for _ in 0..ATTEMPTS {
+            let was = room.read(|state| state.value(&name));
+            let old = was.as_ref().map(Text::lossy).unwrap_or_default();
+            // Under no lock: it is the host's.
+            let value = change(&old).to_string();
+            let update = Update { name: &name, was, value: &Json::from_plain(&value) };
+            match registry.set_if(&room, &update).await? {
+                Outcome::Stands => return Ok(value),
+                Outcome::Refused => {}
+                Outcome::Unknown => return Err(UpdateError::Unknown),
+            }
+        }
+        Err(UpdateError::Contended)
+    }
+}
+
+impl Inner {
+    /// Gives a variable a value of the host's, if it still has the one that this builds on.
+    async fn set_if(
+        &self,
+        room: &Arc<Shared>,
+        update: &Update<'_>,
+    ) -> Result<Outcome, UpdateError> {
+        if let Some(node) = &self.node {
+            return node.update(room, update).await;
+        }
+        let Update { name, was, value } = update;
+        let set = room.change(|state, now| state.set_if(0, name, was.as_ref(), value, now))?;
+        Ok(set.unwrap_or(Outcome::Unknown))
+    }
+}

@@ -1,0 +1,198 @@
+//! Values that build on others: a set that counts only if the room still has what its writer saw, and what its
+//! writer is told of it. Two that add one add two.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::{sync::Arc, time::Duration};
+
+use axum_cloud_variables::{Dialect, Limits, Rights, RoomRegistry, Schema, SetError, UpdateError};
+use common::{Client, Redis, Server, ShakyBroker, redis_nodes, unlimited_rate, within};
+use serde_json::{Value, json};
+
+const SCORE: &[(&str, &str)] = &[("score", "0"), ("x", "0")];
+
+/// A set with these terms.
+async fn set_if(client: &mut Client, name: &str, value: &str, was: Option<&str>, ack: u64) {
+    let set = json!({ "kind": "set", "variable": name, "value": value, "was": was, "ack": ack });
+    client.send(&set.to_string()).await;
+}
+
+/// What came up to the answer of this number, it included.
+async fn until_ack(client: &mut Client, ack: u64) -> Vec<Value> {
+    let mut all = Vec::new();
+    loop {
+        for line in within("an answer", client.text()).await.split('\n') {
+            all.push(serde_json::from_str::<Value>(line).unwrap());
+        }
+        if all.last().is_some_and(|last| last["ack"] == ack) {
+            return all;
+        }
+    }
+}
+
+/// Adds one, so many times, as `client.js` does.
+async fn add(mut client: Client, times: u64) {
+    let (mut score, mut ack) = (client.view["score"].clone(), 0);
+    for _ in 0..times {
+        loop {
+            ack += 1;
+            let value = (score.parse::<u64>().unwrap() + 1).to_string();
+            set_if(&mut client, "score", &value, Some(&score), ack).await;
+            score = value;
+            let mut is_done = false;
+            for message in until_ack(&mut client, ack).await {
+                match message["kind"].as_str() {
+                    Some("set") if message["variable"] == "score" => {
+                        score = message["value"].as_str().unwrap().to_owned();
+                    }
+                    Some("ack") => is_done = message["ok"] == true,
+                    _ => {}
+                }
+            }
+            if is_done {
+                break;
+            }
+        }
+    }
+}
+
+/// 20 clients add one to a score, 50 times each, beside hosts that do so 20 times each.
+async fn a_thousand(nodes: &[Server]) {
+    let mut adding = Vec::new();
+    for n in 0..20 {
+        let mut client = nodes[n % nodes.len()].join("arena", &format!("p{n}"), SCORE).await;
+        client.sync().await;
+        client.apply_waiting();
+        adding.push(tokio::spawn(add(client, 50)));
+    }
+    for node in nodes {
+        let room = node.rooms.room("arena").unwrap();
+        adding.push(tokio::spawn(async move {
+            for _ in 0..20 {
+                room.update("score", |old| old.parse::<u64>().unwrap() + 1).await.unwrap();
+            }
+        }));
+    }
+    for adding in adding {
+        adding.await.unwrap();
+    }
+    let all = (1_000 + 20 * nodes.len()).to_string();
+    for node in nodes {
+        let room = node.rooms.room("arena").unwrap();
+        let there = async {
+            while room.get("score").as_ref() != Some(&all) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within(&all, there).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_addition_is_lost_on_one_node() {
+    a_thousand(&[Server::with(RoomRegistry::builder().limits(unlimited_rate())).await]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_addition_is_lost_on_three_nodes() {
+    let redis = Redis::start("updates");
+    a_thousand(&redis_nodes(&redis, 3).await).await;
+}
+
+/// By default settings, with their rate, and beside a game that plays.
+#[tokio::test(flavor = "multi_thread")]
+async fn additions_over_the_rate_wait_for_their_turn() {
+    let limits = Limits::default().messages_per_second(100).message_burst(10);
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    let mut ann = server.join("arena", "ann", SCORE).await;
+    let mut bob = server.join("arena", "bob", SCORE).await;
+    for n in 1..=40 {
+        ann.set("x", &n.to_string()).await;
+        set_if(&mut ann, "score", &n.to_string(), Some(&(n - 1).to_string()), n).await;
+    }
+    let told = until_ack(&mut ann, 40).await;
+    assert!(told.iter().all(|told| told["kind"] == "ack" && told["ok"] == true), "{told:?}");
+    assert_eq!(told.len(), 40, "each is told of");
+    bob.until("score", "40").await;
+    let room = server.rooms.room("arena").unwrap();
+    assert_eq!(room.get("x").as_deref(), Some("40"));
+}
+
+/// The answer comes behind the room's value, so that who is refused knows what to build on.
+#[tokio::test]
+async fn who_is_refused_sees_the_rooms_value_first() {
+    let policy = Rights::new().host_only("x");
+    let server = Server::with(RoomRegistry::builder().policy(policy)).await;
+    let mut ann = server.join("arena", "ann", SCORE).await;
+    let mut bob = server.join("arena", "bob", SCORE).await;
+    assert_eq!(bob.frame().await.len(), 2);
+    let ack = |ack: u64, ok: bool| json!({ "kind": "ack", "ack": ack, "ok": ok });
+    let set = |name, value| json!({ "kind": "set", "variable": name, "value": value });
+    set_if(&mut ann, "score", "5", Some("0"), 1).await;
+    assert_eq!(until_ack(&mut ann, 1).await, [ack(1, true)]);
+    set_if(&mut bob, "score", "1", Some("0"), 7).await;
+    let told = until_ack(&mut bob, 7).await;
+    assert_eq!(told.last(), Some(&ack(7, false)));
+    assert_eq!(told[told.len() - 2], set("score", "5"), "{told:?}");
+    // Without terms but a number: it counts, and its writer is told.
+    set_if(&mut bob, "score", "6", None, 8).await;
+    assert_eq!(until_ack(&mut bob, 8).await, [ack(8, true)]);
+    // What a policy or a limit refuses, likewise.
+    set_if(&mut bob, "x", "1", Some("0"), 9).await;
+    assert_eq!(until_ack(&mut bob, 9).await, [set("x", "0"), ack(9, false)]);
+    let long = "1".repeat(110_000);
+    set_if(&mut bob, "score", &long, Some("6"), 10).await;
+    assert_eq!(until_ack(&mut bob, 10).await, [set("score", "6"), ack(10, false)]);
+    // Nobody else hears an answer.
+    ann.set("score", "7").await;
+    bob.until("score", "7").await;
+    while ann.next_frame_or_none().await.is_some() {}
+}
+
+/// A variable that is not there has the empty value; numbers of Scratch clients are their texts.
+#[tokio::test]
+async fn what_a_value_is() {
+    let server = Server::with(RoomRegistry::builder().schema(Schema::Growing)).await;
+    let mut ann = server.join("arena", "ann", &[]).await;
+    let mut cat = server.join_in(Dialect::Scratch, "arena", "cat", &[]).await;
+    set_if(&mut ann, "new", "1", Some("0"), 1).await;
+    assert_eq!(until_ack(&mut ann, 1).await.last().unwrap()["ok"], false);
+    set_if(&mut ann, "new", "1", Some(""), 2).await;
+    assert_eq!(until_ack(&mut ann, 2).await.last().unwrap()["ok"], true);
+    cat.send(r#"{"method":"set","name":"new","value":5}"#).await;
+    ann.until("new", "5").await;
+    set_if(&mut ann, "new", "6", Some("5"), 3).await;
+    assert_eq!(until_ack(&mut ann, 3).await.last().unwrap()["ok"], true);
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_set_is_told_why() {
+    let rooms = RoomRegistry::new();
+    let room = rooms.open("arena").variables([("score", "41")]).await.unwrap();
+    assert_eq!(room.update("score", |old| old.parse().unwrap_or(0) + 1).await, Ok("42".into()));
+    let unknown = Err(UpdateError::Set(SetError::UnknownVariable));
+    assert_eq!(room.update("other", |_| 1).await, unknown);
+    // Somebody is always faster.
+    let (other, mut calls) = (room.clone(), 0);
+    let contended = room.update("score", |_| {
+        calls += 1;
+        other.set("score", calls).unwrap();
+        0
+    });
+    assert_eq!(contended.await, Err(UpdateError::Contended));
+    room.remove().await.unwrap();
+    assert_eq!(room.update("score", |_| 1).await, Err(UpdateError::Set(SetError::Gone)));
+}
+
+/// While the broker is away nobody knows.
+#[tokio::test(start_paused = true)]
+async fn without_the_broker_a_host_is_told_that_nobody_knows() {
+    let broker: Arc<ShakyBroker> = Arc::default();
+    let rooms = RoomRegistry::builder().relay(broker.clone()).build().unwrap();
+    let room = rooms.open("arena").variables([("score", "0")]).await.unwrap();
+    assert_eq!(room.update("score", |_| 1).await, Ok("1".into()));
+    broker.is_away.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(room.update("score", |_| 2).await, Err(UpdateError::Unknown));
+}
