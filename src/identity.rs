@@ -42,6 +42,8 @@ struct Known {
     id: Option<String>,
     username: Option<Username>,
     rooms: Option<HashSet<String>>,
+    /// The room that the player joins, whichever the handshake names.
+    room: Option<String>,
     read_only: bool,
     more: More,
 }
@@ -116,6 +118,14 @@ impl Identity {
         self.knowing(|known| known.rooms = Some(ids.into_iter().map(Into::into).collect()))
     }
 
+    /// The id of the room that this player joins, whichever the handshake names. Default: the handshake's.
+    /// So one project with one id can serve many groups. [`rooms`](Self::rooms) is not asked, and no
+    /// [`Mount::rooms_in`](crate::Mount::rooms_in) stands before it.
+    #[must_use]
+    pub fn with_room(self, id: impl Into<String>) -> Self {
+        self.knowing(|known| known.room = Some(id.into()))
+    }
+
     /// Whether this player only watches: what it writes is ignored, and its view healed. Default
     /// `false`.
     #[must_use]
@@ -145,6 +155,11 @@ impl Identity {
     fn knowing(mut self, change: impl FnOnce(&mut Known)) -> Self {
         change(Arc::make_mut(self.0.get_or_insert_default()));
         self
+    }
+
+    /// The room that the host has said this player joins.
+    pub(crate) fn room(&self) -> Option<&str> {
+        self.0.as_ref()?.room.as_deref()
     }
 
     pub(crate) fn person(&self) -> Option<&str> {

@@ -46,6 +46,8 @@ pub struct Mount {
     gate: Gate,
     scratch_framing: ScratchFraming,
     dialects: [bool; Dialect::COUNT],
+    /// What stands before each id that clients name.
+    namespace: Arc<str>,
 }
 
 impl RoomRegistry {
@@ -66,6 +68,7 @@ impl RoomRegistry {
             gate: Gate::new(),
             scratch_framing: ScratchFraming::default(),
             dialects: [true; Dialect::COUNT],
+            namespace: "".into(),
         }
     }
 
@@ -117,6 +120,31 @@ impl Mount {
         self
     }
 
+    /// Has the rooms that clients name here in a namespace: a client that names `lobby` joins
+    /// `class-7/lobby`, and so does the host find it. Default: none. So one project with one id can serve many
+    /// groups, each by a mount of its own.
+    ///
+    /// A mount without a namespace lets its clients name any id, those in namespaces included.
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use axum_cloud_variables::RoomRegistry;
+    ///
+    /// let rooms = RoomRegistry::new();
+    /// let app: Router = Router::new()
+    ///     .merge(rooms.mount("/class-7/cloud").rooms_in("class-7"))
+    ///     .merge(rooms.mount("/class-8/cloud").rooms_in("class-8"));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the namespace is empty.
+    pub fn rooms_in(mut self, namespace: &str) -> Self {
+        assert!(!namespace.is_empty(), "a namespace must have a character");
+        self.namespace = format!("{namespace}/").into();
+        self
+    }
+
     /// The same as a tower layer: it takes upgrades on the path and `<path>/client.js`, and passes
     /// everything else on to the host's routes and fallback.
     ///
@@ -159,8 +187,8 @@ impl Mount {
             return StatusCode::SERVICE_UNAVAILABLE.into_response();
         }
         let request = registry.rules.policy.is_some().then(|| Box::new(parts));
-        let Self { scratch_framing, dialects, .. } = self;
-        let caller = Caller { identity, request, scratch_framing, dialects };
+        let Self { scratch_framing, dialects, namespace, .. } = self;
+        let caller = Caller { identity, request, scratch_framing, dialects, namespace };
         let tasks = registry.tasks.clone();
         tasks.serve(async move {
             // Else the client went away before the response was written.

@@ -71,6 +71,39 @@ async fn the_name_of_another_is_overruled() {
     assert_eq!(ben.reading_until(refused).await.0, 4002, "the name it got is in use");
 }
 
+/// One project with one id, for many groups: by a door each, or by what the host knows of a player.
+#[tokio::test]
+async fn one_id_is_a_room_for_each_group() {
+    let rooms = builder().build().unwrap();
+    let class = middleware::from_fn(async |mut request: Request, next: middleware::Next| {
+        if let Some(class) = request.uri().query() {
+            let identity = Identity::new().with_room(format!("class-{class}"));
+            request.extensions_mut().insert(identity.rooms(["another"]));
+        }
+        next.run(request).await
+    });
+    let app = Router::new()
+        .merge(rooms.mount("/7").rooms_in("seven"))
+        .merge(rooms.mount("/8").rooms_in("eight"))
+        .layer(class);
+    let addr = serve(app).await;
+    let join = async |path: &str, name: &str| {
+        Client::join(&format!("ws://{addr}{path}"), "project", name, VARIABLES).await
+    };
+    let mut ann = join("/7", "ann").await;
+    let _ben = join("/8", "ben").await;
+    let mut cat = join("/7", "cat").await;
+    let _dan = join("/7?9", "dan").await;
+    let ids: Vec<_> = rooms.rooms("", 9).into_iter().map(|room| room.id.to_string()).collect();
+    assert_eq!(ids, ["class-9", "eight/project", "seven/project"]);
+    ann.set("x", "1").await;
+    cat.until("x", "1").await;
+    assert_eq!(rooms.room("eight/project").unwrap().get("x").as_deref(), Some("0"));
+    let mut eve = Client::connect(&format!("ws://{addr}/7?{}", "9".repeat(2_000))).await;
+    eve.handshake("project", "eve", VARIABLES).await;
+    assert_eq!(eve.closed().await.0, 4001, "no id has so many characters");
+}
+
 #[tokio::test]
 async fn a_room_that_is_not_ones_own_is_refused() {
     let server = server(Identity::new().rooms(["lobby", "arena"]), builder()).await;

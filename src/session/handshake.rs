@@ -33,7 +33,9 @@ pub(crate) async fn admit(
 ) -> Result<(Membership, Outbox), Close> {
     let limits = &registry.rules.limits;
     let framing = caller.scratch_framing;
-    let room = room_id(&handshake.room, dialect, limits)?;
+    let named = room_id(&handshake.room, dialect, limits)?;
+    let named = format!("{}{named}", caller.namespace);
+    let room = caller.identity.room().unwrap_or(&named);
     let name = handshake
         .username
         .plain()
@@ -46,20 +48,27 @@ pub(crate) async fn admit(
     let identity = match (&registry.rules.policy, &caller.request) {
         (Some(policy), Some(request)) => {
             let join = policy::Join {
-                room: &room,
+                room,
                 username: &name,
                 dialect,
                 variables: variables.unwrap_or_default(),
                 identity: &caller.identity,
                 parts: request,
-                exists: registry.has(&room).await.map_err(refusal)?,
+                exists: registry.has(room).await.map_err(refusal)?,
             };
             ask(&**policy, &join, registry).await?
         }
-        _ => caller.identity,
+        _ => caller.identity.clone(),
     };
     let name = identity.name(&name)?;
-    identity.check_room(&room)?;
+    let room = match identity.room() {
+        Some(room) if limits.allow_room_id(room) => room,
+        Some(_) => return Err(Close::another_room()),
+        None => {
+            identity.check_room(room)?;
+            room
+        }
+    };
     let brought = limits.check_variables(variables.unwrap_or_default());
     brought.map_err(|over| Close::protocol(over.to_string()))?;
 
@@ -77,7 +86,7 @@ pub(crate) async fn admit(
         outlived: None,
     };
     loop {
-        match registry.enter(&room, &newcomer).await {
+        match registry.enter(room, &newcomer).await {
             Ok((membership, joined)) => {
                 metrics::joined(newcomer.handle.age(Instant::now().into_std()));
                 let span = Span::current();
@@ -121,6 +130,8 @@ pub(crate) struct Caller {
     pub(crate) scratch_framing: ScratchFraming,
     /// Which clients may come in by it.
     pub(crate) dialects: [bool; Dialect::COUNT],
+    /// What stands before the id that it names.
+    pub(crate) namespace: Arc<str>,
 }
 
 /// How a room and a session reach each other.
