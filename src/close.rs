@@ -60,6 +60,23 @@ pub enum CloseCode {
 }
 
 impl CloseCode {
+    /// All codes; of two with one number, the one that is meant more often comes first.
+    const ALL: [Self; 13] = [
+        Self::GoingAway,
+        Self::Framing,
+        Self::Unsupported,
+        Self::InvalidText,
+        Self::TooLarge,
+        Self::Internal,
+        Self::Restart,
+        Self::Protocol,
+        Self::Incompatible,
+        Self::Username,
+        Self::Overloaded,
+        Self::Unavailable,
+        Self::Kicked,
+    ];
+
     /// The number on the wire.
     #[must_use]
     pub const fn code(self, dialect: Dialect) -> u16 {
@@ -89,6 +106,26 @@ impl CloseCode {
             (Dialect::Spec | Dialect::Forkphorus2020, 4001 | 4002)
                 | (Dialect::Scratch, 4002 | 4004)
         )
+    }
+}
+
+/// The code of a number on the wire, as the dialects of the protocol have it: 4001 is
+/// [`Incompatible`](CloseCode::Incompatible), and 4003 [`Overloaded`](CloseCode::Overloaded), which has the same
+/// number as [`Unavailable`](CloseCode::Unavailable).
+///
+/// ```
+/// use axum_cloud_variables::CloseCode;
+///
+/// assert_eq!(CloseCode::try_from(4004), Ok(CloseCode::Kicked));
+/// assert_eq!(CloseCode::try_from(1006), Err(1006));
+/// ```
+impl TryFrom<u16> for CloseCode {
+    /// The number, which is no code of the protocol.
+    type Error = u16;
+
+    fn try_from(number: u16) -> Result<Self, u16> {
+        let is_it = |code: &Self| code.code(Dialect::Spec) == number;
+        Self::ALL.into_iter().find(is_it).ok_or(number)
     }
 }
 

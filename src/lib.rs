@@ -1,7 +1,6 @@
 #![doc = include_str!("lib.md")]
 
-/// The docs' broker is played in a model too.
-#[cfg(all(test, not(shuttle)))]
+/// `MemoryRelay` and `MemoryStore` stand as a host would write them: tests and a model include them.
 extern crate self as axum_cloud_variables;
 
 mod budget;
@@ -38,12 +37,14 @@ pub use policy::{Join, Policy, Rejection, Rights, Verdict, Write};
 pub use registry::{
     BuildError, Creators, Imported, Lead, OpenError, OpenRoom, RelayStats, Room, RoomError,
     RoomRegistry, RoomRegistryBuilder, Stats, StoreStats, TransferError, UpdateError,
+    WeakRoomRegistry,
 };
 #[cfg(feature = "redis")]
 pub use relay::RedisRelay;
 pub use relay::{
-    Relay, RelayAnswer, RelayBan, RelayChange, RelayError, RelayMessage, RelayMessages, RelayNews,
-    RelayNode, RelayRequest, RelayRevision, RelayRoom, RelaySession, RelayWrite, RelayWrites,
+    MemoryRelay, Relay, RelayAnswer, RelayBan, RelayChange, RelayError, RelayMessage,
+    RelayMessages, RelayNews, RelayNode, RelayRequest, RelayRevision, RelayRoom, RelaySession,
+    RelayWrite, RelayWrites,
 };
 pub use room::{
     Activity, Events, MemberId, MemberInfo, PastWrite, RoomEvent, RoomSummary, Schema, SetError,
@@ -52,7 +53,7 @@ pub use room::{
 pub use serve::{Serve, serve};
 #[cfg(feature = "redb")]
 pub use store::RedbStore;
-pub use store::{Change, RoomStore, StoreError, StoredRoom, StoredSchema};
+pub use store::{Change, MemoryStore, RoomStore, StoreError, StoredRoom, StoredSchema};
 pub use wire::{Dialect, ScratchFraming, ScratchValues};
 
 /// Compiles the README's examples.

@@ -126,8 +126,20 @@ impl UsernameRules {
         self
     }
 
-    /// `Err` is a sentence for the player.
-    pub(crate) fn judge(&self, name: &str) -> Result<(), String> {
+    /// Judges a name as a handshake's is judged: for a form in which players choose one.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for the player, if the name is refused.
+    ///
+    /// ```
+    /// use axum_cloud_variables::UsernameRules;
+    ///
+    /// let rules = UsernameRules::default().length(3, 16);
+    /// assert_eq!(rules.judge("ann"), Ok(()));
+    /// assert_eq!(rules.judge("an"), Err("a username must have 3 to 16 characters".into()));
+    /// ```
+    pub fn judge(&self, name: &str) -> Result<(), String> {
         if !(self.min..=self.max).contains(&name.chars().count()) {
             return Err(format!("a username must have {} to {} characters", self.min, self.max));
         }

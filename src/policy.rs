@@ -3,7 +3,7 @@
 mod guard;
 mod rights;
 
-use std::{borrow::Cow, fmt, future::Future, pin::Pin};
+use std::{borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc};
 
 use axum::http::request::Parts;
 
@@ -71,6 +71,27 @@ pub trait Policy: Send + Sync + 'static {
     fn write(&self, write: &Write<'_>) -> Verdict {
         let _ = write;
         Verdict::Accept
+    }
+}
+
+/// A host may keep a handle on its policy.
+impl<P: Policy> Policy for Arc<P> {
+    fn admit(&self, join: &Join<'_>) -> impl Future<Output = Result<Identity, Rejection>> + Send {
+        (**self).admit(join)
+    }
+
+    fn write(&self, write: &Write<'_>) -> Verdict {
+        (**self).write(write)
+    }
+}
+
+impl<P: Policy> Policy for &'static P {
+    fn admit(&self, join: &Join<'_>) -> impl Future<Output = Result<Identity, Rejection>> + Send {
+        (**self).admit(join)
+    }
+
+    fn write(&self, write: &Write<'_>) -> Verdict {
+        (**self).write(write)
     }
 }
 

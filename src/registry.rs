@@ -73,6 +73,30 @@ pub struct RoomRegistry {
     inner: Arc<Inner>,
 }
 
+/// A handle that keeps no room: for what a registry itself keeps, such as its policy or a value in an
+/// [`Identity`](crate::Identity), which would otherwise keep it for ever. Made by
+/// [`RoomRegistry::downgrade`].
+#[derive(Debug, Clone)]
+pub struct WeakRoomRegistry(Weak<Inner>);
+
+impl WeakRoomRegistry {
+    /// The registry, if there is a handle or a mount of it still.
+    ///
+    /// ```
+    /// use axum_cloud_variables::RoomRegistry;
+    ///
+    /// let rooms = RoomRegistry::new();
+    /// let weak = rooms.downgrade();
+    /// assert!(weak.upgrade().is_some());
+    /// drop(rooms);
+    /// assert!(weak.upgrade().is_none());
+    /// ```
+    #[must_use]
+    pub fn upgrade(&self) -> Option<RoomRegistry> {
+        self.0.upgrade().map(|inner| RoomRegistry { inner })
+    }
+}
+
 impl fmt::Debug for RoomRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
@@ -173,6 +197,12 @@ impl RoomRegistry {
             itself: inner.clone(),
         });
         Self { inner }
+    }
+
+    /// A handle that keeps no room.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakRoomRegistry {
+        WeakRoomRegistry(Arc::downgrade(&self.inner))
     }
 
     /// A registry with settings.

@@ -1,5 +1,6 @@
 //! What keeps rooms beyond the process.
 
+mod memory;
 #[cfg(feature = "redb")]
 mod redb;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::redacted::Count;
 
+pub use self::memory::MemoryStore;
 #[cfg(feature = "redb")]
 pub use self::redb::RedbStore;
 
@@ -22,10 +24,11 @@ pub use self::redb::RedbStore;
 ///   which the process died, all or nothing is there.
 /// - What is loaded is what was committed last.
 ///
-/// A whole one, that keeps rooms as long as itself:
+/// [`MemoryStore`] is a whole one, of some 50 lines, that keeps rooms as long as itself:
 ///
 /// ```
-#[doc = include_str!("store/memory.rs")]
+/// use axum_cloud_variables::{MemoryStore, RoomStore};
+///
 /// let store = MemoryStore::default();
 /// assert_eq!(store.load("room"), Ok(None));
 /// ```

@@ -56,7 +56,8 @@ impl Policy for Judge {
 async fn every_public_type_is_short_and_tells_no_secret() {
     let judge = Judge::default();
     let broker: Arc<ShakyBroker> = Arc::default();
-    let builder = RoomRegistry::builder().history(100).policy(judge.clone()).relay(broker);
+    let builder =
+        RoomRegistry::builder().history(100).policy(Arc::new(judge.clone())).relay(broker);
     judge.0.lock().unwrap().show(&builder);
     let rooms = builder.build().unwrap();
     let room = rooms.open("room").variables([("x", VALUE)]).await.unwrap();
@@ -135,6 +136,9 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     shown.show(&rooms.inspector().allow_actions(true));
     shown.show(&rooms.open("other").variables([("x", VALUE)]));
     shown.show(&room);
+    shown.show(&rooms.downgrade());
+    shown.show(&MemoryRelay::default());
+    shown.show(&MemoryStore::default());
     shown.show(&rooms.stats());
     shown.show(&rooms.relay_stats().unwrap());
     shown.show(&rooms.rooms("", 9).pop().unwrap());

@@ -104,14 +104,14 @@ async fn perform(room: &Room, action: &str, body: &[u8]) -> Result<Object, Refus
         }
         "kick" => {
             let Kick { member, reason } = parse(body)?;
-            let id = MemberId::from_number(member);
+            let id = MemberId::from(member);
             room.kick(id, CloseCode::Kicked, reason).await.map_err(refused)?;
             Ok(to_member(member))
         }
         "ban" => {
             let Ban { member, seconds } = parse(body)?;
             let time = Duration::from_secs(seconds);
-            room.ban(MemberId::from_number(member), time).await.map_err(refused)?;
+            room.ban(MemberId::from(member), time).await.map_err(refused)?;
             Ok(to_member(member))
         }
         "lock" => {

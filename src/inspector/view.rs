@@ -214,7 +214,7 @@ impl Site {
             members: members
                 .iter()
                 .map(|member| Member {
-                    id: member.info.id.number(),
+                    id: u64::from(member.info.id),
                     username: &member.info.username,
                     dialect: match member.info.dialect {
                         Dialect::Spec => "specification",

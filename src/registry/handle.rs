@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    str::FromStr,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -109,6 +110,25 @@ impl Room {
         let name = Json::from_plain(name);
         // Read under the lock, converted behind it.
         Some(self.there()?.read(|state| state.value(&name))?.lossy())
+    }
+
+    /// A variable's value, if it is there and of this type.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use axum_cloud_variables::RoomRegistry;
+    ///
+    /// let rooms = RoomRegistry::new();
+    /// let arena = rooms.open("arena").variables([("ball", "4.5")]).await?;
+    /// assert_eq!(arena.get_as::<f64>("ball"), Some(4.5));
+    /// assert_eq!(arena.get_as::<u64>("ball"), None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn get_as<T: FromStr>(&self, name: &str) -> Option<T> {
+        self.get(name)?.parse().ok()
     }
 
     /// All variables, names and values, of one moment; none where the room is gone.

@@ -1,12 +1,14 @@
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use axum_cloud_variables::{
     Relay, RelayAnswer, RelayBan, RelayChange, RelayError, RelayMessage, RelayMessages, RelayNews,
-    RelayNode, RelayRequest, RelayRevision, RelayRoom, RelayWrite, RelayWrites, StoredRoom, StoredSchema,
+    RelayNode, RelayRequest, RelayRevision, RelayRoom, RelayWrite, RelayWrites, StoredRoom,
+    StoredSchema,
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use tokio::sync::broadcast;
@@ -14,8 +16,16 @@ use tokio::sync::broadcast;
 /// How long a node is in a room without renewing.
 const LEASE: Duration = Duration::from_secs(10);
 
-#[derive(Debug, Default)]
-struct MemoryRelay(Mutex<HashMap<String, Kept>>);
+/// A broker in memory, for registries of one process, such as those of a test. It is shared by an `Arc`, and
+/// gone with the process.
+#[derive(Default)]
+pub struct MemoryRelay(Mutex<HashMap<String, Kept>>);
+
+impl fmt::Debug for MemoryRelay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryRelay").finish_non_exhaustive()
+    }
+}
 
 #[derive(Debug)]
 struct Kept {
@@ -124,8 +134,7 @@ impl Kept {
         }
         let is_new = self.room.is_none();
         if is_new {
-            let is_removed =
-                known.as_ref().is_some_and(|known| self.removed.contains(&known.room));
+            let is_removed = known.as_ref().is_some_and(|known| self.removed.contains(&known.room));
             let create = create.as_ref().filter(|_| !is_removed);
             let Some(create) = create else { return RelayAnswer::Nowhere };
             let (room, number) = match known {
@@ -302,10 +311,7 @@ impl Relay for MemoryRelay {
         async move { Ok(self.with(room, |room| room.step(node, request, Instant::now()))) }.boxed()
     }
 
-    fn subscribe<'a>(
-        &'a self,
-        room: &'a str,
-    ) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
+    fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
         let receiver = self.with(room, |room| room.messages.subscribe());
         let messages = stream::unfold(receiver, |mut receiver| async {
             // Ends where some are missing.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
     ops::Bound::{Excluded, Unbounded},
     sync::Arc,
 };
@@ -18,18 +19,27 @@ use crate::{
     wire::{Dialect, Text},
 };
 
-/// Names a member within its room; never used twice there.
+/// Names a member within its room; never used twice there. A number, as it is shown and, with the feature
+/// `serde`, written; it means nothing to another room or process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct MemberId(pub(super) u64);
 
-#[cfg(feature = "inspector")]
-impl MemberId {
-    pub(crate) fn number(self) -> u64 {
-        self.0
+impl From<MemberId> for u64 {
+    fn from(id: MemberId) -> Self {
+        id.0
     }
+}
 
-    pub(crate) fn from_number(number: u64) -> Self {
+impl From<u64> for MemberId {
+    fn from(number: u64) -> Self {
         Self(number)
+    }
+}
+
+impl fmt::Display for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

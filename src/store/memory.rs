@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeMap,
+    fmt,
     ops::Bound::{Excluded, Unbounded},
     sync::{Mutex, PoisonError},
 };
@@ -14,16 +15,23 @@ struct Kept {
     variables: Vec<(String, String)>,
 }
 
-#[derive(Debug, Default)]
-struct MemoryStore(Mutex<BTreeMap<String, Kept>>);
+/// Keeps rooms in memory, for tests: a registry that is built with it (in an `Arc`) after another has those of
+/// the other.
+#[derive(Default)]
+pub struct MemoryStore(Mutex<BTreeMap<String, Kept>>);
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
 
 impl RoomStore for MemoryStore {
     fn load(&self, room: &str) -> Result<Option<StoredRoom>, StoreError> {
         let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(rooms.get(room).map(|kept| StoredRoom {
-            schema: kept.schema,
-            variables: kept.variables.clone(),
-        }))
+        Ok(rooms
+            .get(room)
+            .map(|kept| StoredRoom { schema: kept.schema, variables: kept.variables.clone() }))
     }
 
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {

@@ -1,6 +1,6 @@
 //! The broker of the docs, with a clock and a memory that can fail.
 
-#![allow(dead_code, reason = "the model has a room, and no relay")]
+#![allow(dead_code, unreachable_pub, reason = "the model has a room, and no relay")]
 
 use std::collections::{BTreeSet, VecDeque};
 
