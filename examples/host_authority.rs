@@ -114,7 +114,7 @@ async fn keep_court(rooms: RoomRegistry) {
 async fn put_away(court: Room) {
     let mut events = court.subscribe();
     while let Some(event) = events.next().await {
-        if let RoomEvent::Left(member) = event {
+        if let RoomEvent::Left { member, .. } = event {
             // It was never there if its player was not let in with it.
             _ = court.set(&format!("p_{}", member.username), "");
         }

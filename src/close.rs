@@ -129,11 +129,35 @@ impl TryFrom<u16> for CloseCode {
     }
 }
 
-/// A close frame to send: a code and a sentence for people.
+/// Why somebody is a member no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LeaveCause {
+    /// The client closed its connection.
+    Closed,
+    /// The connection broke, its client gave no sign of life, or, with a relay, this node was away from the
+    /// broker for too long.
+    Lost,
+    /// Another connection has the name now.
+    TakenOver,
+    /// The host put it out: [`Room::kick`](crate::Room::kick), or a policy that rejects a write.
+    Kicked,
+    /// The host banned it.
+    Banned,
+    /// The host closed or removed the room, or opened it for a version of the game that has other variables.
+    RoomClosed,
+    /// The client violated the protocol or a limit.
+    Protocol,
+    /// The server shuts down.
+    Shutdown,
+}
+
+/// A close frame to send: a code and a sentence for people; and what the host is told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Close {
     pub(crate) code: CloseCode,
     reason: Cow<'static, str>,
+    pub(crate) cause: LeaveCause,
 }
 
 /// RFC 6455, section 5.5: a control frame carries 125 bytes, two of them the code.
@@ -146,7 +170,13 @@ impl Close {
             let cut = (0..=REASON_BYTES).rev().find(|&at| reason.is_char_boundary(at));
             reason = reason[..cut.unwrap_or(0)].to_owned().into();
         }
-        Self { code, reason }
+        Self { code, reason, cause: LeaveCause::Protocol }
+    }
+
+    /// Has the host told that a member leaves for this cause, not for a fault of its client's.
+    pub(crate) fn because(mut self, cause: LeaveCause) -> Self {
+        self.cause = cause;
+        self
     }
 
     pub(crate) fn protocol(reason: impl Into<Cow<'static, str>>) -> Self {

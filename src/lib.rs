@@ -26,7 +26,7 @@ mod store;
 mod sync;
 mod wire;
 
-pub use close::CloseCode;
+pub use close::{CloseCode, LeaveCause};
 pub use identity::Identity;
 #[cfg(feature = "inspector")]
 pub use inspector::Inspector;

@@ -125,12 +125,14 @@ impl Talk<'_> {
             let last = membership.room().change(|state, now| state.say_last(now));
             self.socket.with(|writer| writer.conclude(last));
         }
-        match end {
+        let end = match end {
             End::Close(close) if close.code == CloseCode::GoingAway => {
                 self.part(reader, &membership, &close).await
             }
             end => end,
-        }
+        };
+        membership.end(reader.cause(&end));
+        end
     }
 
     /// Closes the session of a member because the server shuts down. What is under way meanwhile is

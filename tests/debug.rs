@@ -163,6 +163,7 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     shown.show(&ScratchFraming::Lines);
     shown.show(&ScratchValues::default());
     shown.show(&CloseCode::Kicked);
+    shown.show(&LeaveCause::Kicked);
     shown.show(&RoomError::Gone);
     shown.show(&OpenError::Full);
     shown.show(&SetError::Gone);

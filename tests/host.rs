@@ -7,8 +7,8 @@ mod common;
 use std::{collections::HashMap, time::Duration};
 
 use axum_cloud_variables::{
-    CloseCode, Creators, Dialect, Limits, OpenError, Room, RoomError, RoomEvent, RoomRegistry,
-    Schema, SetError,
+    CloseCode, Creators, Dialect, DuplicateNames, LeaveCause, Limits, OpenError, Room, RoomError,
+    RoomEvent, RoomRegistry, Schema, SetError,
 };
 use common::{Server, eventually, unlimited_rate, within};
 use futures_util::stream::FusedStream;
@@ -96,7 +96,7 @@ async fn events_tell_who_did_what() {
     while seen.last().is_none_or(|last| last != "emptied") {
         seen.push(match within("event", events.next()).await.unwrap() {
             RoomEvent::Joined(member) => format!("{} joined", member.username),
-            RoomEvent::Left(member) => format!("{} left", member.username),
+            RoomEvent::Left { member, cause } => format!("{} left: {cause:?}", member.username),
             RoomEvent::Wrote { name, value, by } => {
                 format!("{name}={value} by {}", by.username().unwrap_or("host"))
             }
@@ -104,7 +104,7 @@ async fn events_tell_who_did_what() {
             other => format!("{other:?}"),
         });
     }
-    assert_eq!(seen, ["ann joined", "x=1 by ann", "x=2 by host", "ann left", "emptied"]);
+    assert_eq!(seen, ["ann joined", "x=1 by ann", "x=2 by host", "ann left: Closed", "emptied"]);
     arena.remove().await.unwrap();
     assert!(matches!(events.next().await, Some(RoomEvent::Closed)));
     assert!(events.next().await.is_none(), "they end with the room");
@@ -357,4 +357,53 @@ async fn host_and_members_share_one_order() {
     for player in &mut players {
         player.until("x", "over").await;
     }
+}
+
+#[tokio::test]
+async fn a_host_learns_why_somebody_left() {
+    let limits = unlimited_rate();
+    let builder = RoomRegistry::builder()
+        .limits(limits)
+        .duplicate_names(Dialect::Spec, DuplicateNames::Replace);
+    let server = Server::with(builder).await;
+    let room = opened(&server).await;
+    let mut events = room.subscribe();
+    let id = |room: &Room| room.members()[0].id;
+    let mut seen = Vec::new();
+    for how in ["close", "drop", "junk", "kick", "ban", "take", "end", "shutdown"] {
+        let mut member = server.join("arena", &format!("{how}_it"), VARIABLES).await;
+        match how {
+            "close" => member.close().await,
+            "drop" => drop(member),
+            "junk" => {
+                member.send("no JSON").await;
+                member.closed().await;
+            }
+            "kick" => room.kick(id(&room), CloseCode::Kicked, "enough").await.unwrap(),
+            "ban" => room.ban(id(&room), Duration::from_secs(60)).await.unwrap(),
+            "take" => {
+                let newer = server.join("arena", "take_it", VARIABLES).await;
+                newer.close().await;
+            }
+            "end" => room.close().await.unwrap(),
+            _ => {
+                let rooms = server.rooms.clone();
+                tokio::spawn(async move { rooms.shutdown(Duration::from_secs(5)).await });
+                member.closed().await;
+                drop(member);
+            }
+        }
+        let count = if how == "take" { 2 } else { 1 };
+        let before = seen.len();
+        while seen.len() < before + count {
+            if let Some(RoomEvent::Left { cause, .. }) =
+                within("somebody left", events.next()).await
+            {
+                seen.push(cause);
+            }
+        }
+    }
+    use LeaveCause::{Banned, Closed, Kicked, Lost, Protocol, RoomClosed, Shutdown, TakenOver};
+    let causes = [Closed, Lost, Protocol, Kicked, Banned, TakenOver, Closed, RoomClosed, Shutdown];
+    assert_eq!(seen, causes);
 }

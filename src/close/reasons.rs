@@ -1,7 +1,7 @@
 //! Every reason that a player reads, but for those of names, limits and messages, which are with their
 //! checks. Short: what happened, and what to do.
 
-use super::{Close, CloseCode};
+use super::{Close, CloseCode, LeaveCause};
 use crate::room::Mismatch;
 
 impl Close {
@@ -58,7 +58,7 @@ impl Close {
     }
 
     pub(crate) fn banned() -> Self {
-        Self::new(CloseCode::Username, "you are banned from this room")
+        Self::new(CloseCode::Username, "you are banned from this room").because(LeaveCause::Banned)
     }
 
     pub(crate) fn room_locked() -> Self {
@@ -85,35 +85,37 @@ impl Close {
     // A member, or a connection, is put out.
 
     pub(crate) fn shutting_down() -> Self {
-        Self::new(CloseCode::GoingAway, "the server is shutting down")
+        Self::new(CloseCode::GoingAway, "the server is shutting down").because(LeaveCause::Shutdown)
     }
 
     pub(crate) fn room_closed() -> Self {
-        Self::new(CloseCode::GoingAway, "the room was closed")
+        Self::new(CloseCode::GoingAway, "the room was closed").because(LeaveCause::RoomClosed)
     }
 
     pub(crate) fn game_updated() -> Self {
         Self::new(CloseCode::Incompatible, "the game was updated: reload it")
+            .because(LeaveCause::RoomClosed)
     }
 
     pub(crate) fn was_away() -> Self {
-        Self::new(CloseCode::Restart, "the server was away: come back")
+        Self::new(CloseCode::Restart, "the server was away: come back").because(LeaveCause::Lost)
     }
 
     pub(crate) fn another_tab() -> Self {
-        Self::new(CloseCode::Username, "you went on in another tab")
+        Self::new(CloseCode::Username, "you went on in another tab").because(LeaveCause::TakenOver)
     }
 
     pub(crate) fn name_taken() -> Self {
         Self::new(CloseCode::Username, "somebody else took your username")
+            .because(LeaveCause::TakenOver)
     }
 
     pub(crate) fn name_outlived() -> Self {
-        Self::protocol("you gave no sign of life")
+        Self::protocol("you gave no sign of life").because(LeaveCause::TakenOver)
     }
 
     pub(crate) fn no_sign_of_life() -> Self {
-        Self::protocol("no sign of life: neither a frame nor a pong came")
+        Self::protocol("no sign of life: neither a frame nor a pong came").because(LeaveCause::Lost)
     }
 
     pub(crate) fn unknown_variable() -> Self {

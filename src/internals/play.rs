@@ -10,7 +10,7 @@ use super::{newcomer, rules};
 use crate::{
     Dialect, Limits, Policy,
     budget::Budget,
-    close::Close,
+    close::{Close, LeaveCause},
     names::DuplicateNames,
     policy::AnyPolicy,
     room::{Due, MemberId, Newcomer, Rules, Shared, State, Submitted, Write},
@@ -71,7 +71,7 @@ impl Play {
     pub fn leave(&mut self, member: usize) {
         if let Some((id, _)) = self.members[member].take() {
             let now = self.now;
-            self.room.change(|state, _| state.leave(id, now));
+            self.room.change(|state, _| state.leave(id, LeaveCause::Closed, now));
         }
     }
 

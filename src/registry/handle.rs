@@ -16,7 +16,7 @@ use super::{Inner, Lead};
 #[cfg(feature = "inspector")]
 use crate::room::Look;
 use crate::{
-    close::{Close, CloseCode},
+    close::{Close, CloseCode, LeaveCause},
     policy::Judging,
     room::{
         Events, MemberId, MemberInfo, PastEntry, PastWrite, RoomEvent, SetError, Shared, State,
@@ -212,7 +212,7 @@ impl Room {
         reason: impl Into<String>,
     ) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
-        let close = Close::new(code, reason.into());
+        let close = Close::new(code, reason.into()).because(LeaveCause::Kicked);
         registry.settled(&room).await;
         let put_out = registry.put_out(&room, member, &close);
         put_out.then_some(()).ok_or(RoomError::NoSuchMember)

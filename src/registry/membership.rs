@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    close::LeaveCause,
     room::{MemberId, Outlook, Shared, Write, WriteError},
     session::{Conflation, Submission},
 };
@@ -12,11 +13,18 @@ use crate::{
 pub(crate) struct Membership {
     room: Arc<Shared>,
     member: MemberId,
+    /// How the member leaves, if its session does not say.
+    cause: LeaveCause,
 }
 
 impl Membership {
     pub(super) fn new(room: Arc<Shared>, member: MemberId) -> Self {
-        Self { room, member }
+        Self { room, member, cause: LeaveCause::Lost }
+    }
+
+    /// The member leaves.
+    pub(crate) fn end(mut self, cause: LeaveCause) {
+        self.cause = cause;
     }
 
     pub(crate) fn room(&self) -> &Arc<Shared> {
@@ -49,6 +57,6 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.room.leave(self.member);
+        self.room.leave(self.member, self.cause);
     }
 }

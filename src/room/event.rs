@@ -15,7 +15,7 @@ use futures_util::{
 use tokio::sync::broadcast::{Receiver, Sender, error::RecvError};
 
 use super::members::MemberId;
-use crate::{identity::Identity, redacted::Redacted, sync::Held, wire::Dialect};
+use crate::{close::LeaveCause, identity::Identity, redacted::Redacted, sync::Held, wire::Dialect};
 
 /// A member of a room, as the host sees it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -42,8 +42,13 @@ pub enum RoomEvent {
     Created,
     /// Somebody joined.
     Joined(MemberInfo),
-    /// Somebody left, however that came.
-    Left(MemberInfo),
+    /// Somebody left.
+    Left {
+        /// Who.
+        member: MemberInfo,
+        /// How that came.
+        cause: LeaveCause,
+    },
     /// A variable has a new value; only in a room's own events.
     Wrote {
         /// The variable's name. A lone surrogate, which no Rust string can hold, is replaced.
@@ -108,7 +113,9 @@ impl fmt::Debug for RoomEvent {
         match self {
             Self::Created => f.write_str("Created"),
             Self::Joined(member) => f.debug_tuple("Joined").field(member).finish(),
-            Self::Left(member) => f.debug_tuple("Left").field(member).finish(),
+            Self::Left { member, cause } => {
+                f.debug_struct("Left").field("member", member).field("cause", cause).finish()
+            }
             Self::Wrote { name, value, by } => f
                 .debug_struct("Wrote")
                 .field("name", name)

@@ -104,7 +104,7 @@ impl State {
         self.say_last(now);
         let Some(member) = self.members.get(id) else { return false };
         member.handle.stop(close.clone());
-        self.leave(id, now);
+        self.leave(id, close.cause, now);
         true
     }
 

@@ -212,8 +212,9 @@ impl State {
         }
         for Ousted { member: id, close } in ousted {
             if let Some(member) = self.members.remove(id) {
+                let cause = close.cause;
                 member.handle.stop(close);
-                self.observers.tell(|| RoomEvent::Left(member.info(id)));
+                self.observers.tell(|| RoomEvent::Left { member: member.info(id), cause });
             }
         }
         let handle = newcomer.handle.clone();

@@ -17,6 +17,7 @@ use shuttle::{
 use super::{Eviction, JoinError, MemberId, Newcomer, Outlet, Rules, Shared, State, Write};
 use crate::{
     budget::Budget,
+    close::LeaveCause,
     limits::Limits,
     session::{Item, Outbox},
     wire::{self, ClientMessage, Dialect, Json, ScratchValues},
@@ -125,7 +126,7 @@ fn members_that_race_agree() {
                         yield_now().await;
                         member.read();
                         if i == 2 && n == 1 {
-                            room.leave(member.id);
+                            room.leave(member.id, LeaveCause::Closed);
                             member = Member::join(&room).unwrap();
                         }
                     }
@@ -163,7 +164,7 @@ fn nobody_joins_an_evicted_room() {
         || {
             let room = room();
             let Ok(first) = Member::join(&room) else { panic!("the room is there") };
-            room.leave(first.id);
+            room.leave(first.id, LeaveCause::Closed);
             let since = Instant::now();
             let joining = {
                 let room = room.clone();

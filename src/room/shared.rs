@@ -23,6 +23,7 @@ use super::{
     duty::{Alarm, Due},
 };
 use crate::{
+    close::LeaveCause,
     store::Change,
     sync::{self, Handle, RwLock},
 };
@@ -183,8 +184,8 @@ impl Shared {
     }
 
     /// Removes a member; see [`State::leave`].
-    pub(crate) fn leave(self: &Arc<Self>, member: MemberId) {
-        self.change(|state, now| state.leave(member, now));
+    pub(crate) fn leave(self: &Arc<Self>, member: MemberId, cause: LeaveCause) {
+        self.change(|state, now| state.leave(member, cause, now));
     }
 
     /// Marks the room as evicted if it has been empty since that moment. Waits for the room's

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     budget::{Budget, Charge, Share},
+    close::LeaveCause,
     limits::{self, Limits},
     policy::AnyPolicy,
     store::StoredSchema,
@@ -245,10 +246,10 @@ impl State {
     }
 
     /// Removes a member.
-    pub(crate) fn leave(&mut self, id: MemberId, now: Instant) {
+    pub(crate) fn leave(&mut self, id: MemberId, cause: LeaveCause, now: Instant) {
         let Some(member) = self.members.remove(id) else { return };
         self.hand_over_end(member.session);
-        self.observers.tell(|| RoomEvent::Left(member.info(id)));
+        self.observers.tell(|| RoomEvent::Left { member: member.info(id), cause });
         self.broadcast.speak(self.members.dialects());
         if self.members.len() == 0 {
             self.observers.tell(|| RoomEvent::Emptied);

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     budget::Budget,
-    close::{Close, CloseCode},
+    close::{Close, CloseCode, LeaveCause},
     limits::Limits,
     metrics,
     registry::Membership,
@@ -70,6 +70,8 @@ pub(super) struct Reader {
     /// That of the handshake, once one came.
     dialect: Dialect,
     values: ScratchValues,
+    /// The client has closed.
+    is_closed: bool,
     /// The WebSocket layer reads no further.
     broken: bool,
 }
@@ -99,6 +101,7 @@ impl Reader {
             base: 0,
             dialect: Dialect::default(),
             values,
+            is_closed: false,
             broken: false,
         }
     }
@@ -116,6 +119,16 @@ impl Reader {
     fn notify(&self, notice: Frame) {
         self.socket.with(|writer| writer.notify(notice));
         self.socket.push();
+    }
+
+    /// How a member leaves whose session ends so.
+    pub(super) fn cause(&self, end: &End) -> LeaveCause {
+        match end {
+            End::Gone if self.is_closed => LeaveCause::Closed,
+            End::Gone => LeaveCause::Lost,
+            End::Told(_) => LeaveCause::Shutdown,
+            End::Close(close) => close.cause,
+        }
     }
 
     pub(super) fn dialect(&self) -> Dialect {
@@ -152,7 +165,9 @@ impl Reader {
     async fn text(&mut self) -> Result<Option<Utf8Bytes>, End> {
         let message = self.message().await?;
         let now = now();
-        if !matches!(message, Message::Close(_)) {
+        if matches!(message, Message::Close(_)) {
+            self.is_closed = true;
+        } else {
             self.handle.heard(now);
         }
         match message {
@@ -335,7 +350,7 @@ impl Reader {
     fn end(&self, error: WriteError) -> End {
         match error {
             WriteError::UnknownVariable => End::Close(Close::unknown_variable()),
-            WriteError::Rejected(close) => End::Close(close),
+            WriteError::Rejected(close) => End::Close(close.because(LeaveCause::Kicked)),
             // It was put out, and told so before.
             WriteError::Gone => self.handle.stop_told().cloned().map_or(End::Gone, End::Close),
         }

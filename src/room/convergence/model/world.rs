@@ -17,6 +17,7 @@ use fastrand::Rng;
 
 use crate::{
     budget::Budget,
+    close::LeaveCause,
     room::{Due, MemberId, Newcomer, Shared, State, Write},
     session::{Conflation, Liveness, Submission},
     session::{Item, Outbox},

@@ -17,7 +17,7 @@ use super::{
     node::{Node, Player, Waiting},
 };
 use crate::{
-    close::{Close, CloseCode},
+    close::{Close, CloseCode, LeaveCause},
     limits::Limits,
     names::DuplicateNames,
     relay::{RelayAnswer, RelayChange, RelayMessage, RelayRequest, RelayRoom},
@@ -420,7 +420,7 @@ impl World {
             (Player::Playing { member, .. }, Some(state)) => {
                 let member = *member;
                 if choice < 3 {
-                    state.leave(member, now);
+                    state.leave(member, LeaveCause::Closed, now);
                     it.players[player] = Player::Away;
                 } else if choice == 3 {
                     self.written += 1;

@@ -86,7 +86,7 @@ impl World {
         for write in session.conflation.release(now) {
             submit(&self.room, session.member, &write, now);
         }
-        self.room.state.write().leave(session.member, now);
+        self.room.state.write().leave(session.member, LeaveCause::Lost, now);
     }
 
     pub(super) fn host_writes(&mut self) {
