@@ -43,7 +43,7 @@ pub(crate) use history::Entry as PastEntry;
 pub use history::PastWrite;
 pub use host::SetError;
 pub(crate) use host::entries;
-pub(crate) use join::{JoinError, Joined, Newcomer, Refusal, ban_keys};
+pub(crate) use join::{JoinError, Joined, Newcomer, Refusal};
 #[cfg(feature = "inspector")]
 pub(crate) use look::{LastWriter, Look};
 pub use members::MemberId;

@@ -6,11 +6,12 @@ mod common;
 
 use std::{collections::HashMap, time::Duration};
 
+use axum::{Router, extract::Request, middleware};
 use axum_cloud_variables::{
-    CloseCode, Creators, Dialect, DuplicateNames, LeaveCause, Limits, OpenError, Room, RoomError,
-    RoomEvent, RoomRegistry, Schema, SetError,
+    CloseCode, Creators, Dialect, DuplicateNames, Identity, LeaveCause, Limits, OpenError, Room,
+    RoomError, RoomEvent, RoomRegistry, Schema, SetError,
 };
-use common::{Server, eventually, unlimited_rate, within};
+use common::{Client, Server, eventually, serve, unlimited_rate, within};
 use futures_util::stream::FusedStream;
 
 const VARIABLES: &[(&str, &str)] = &[("x", "0"), ("end", "")];
@@ -406,4 +407,39 @@ async fn a_host_learns_why_somebody_left() {
     use LeaveCause::{Banned, Closed, Kicked, Lost, Protocol, RoomClosed, Shutdown, TakenOver};
     let causes = [Closed, Lost, Protocol, Kicked, Banned, TakenOver, Closed, RoomClosed, Shutdown];
     assert_eq!(seen, causes);
+}
+
+#[tokio::test]
+async fn who_is_not_there_can_be_banned_and_let_in_again() {
+    let rooms = RoomRegistry::builder().limits(unlimited_rate()).build().unwrap();
+    let auth = middleware::from_fn(async |mut request: Request, next: middleware::Next| {
+        if let Some(account) = request.uri().query().map(str::to_owned) {
+            request.extensions_mut().insert(Identity::new().id(account));
+        }
+        next.run(request).await
+    });
+    let addr = serve(Router::new().merge(rooms.mount("/cloud")).layer(auth)).await;
+    let room = rooms.open("arena").variables(VARIABLES.iter().copied()).await.unwrap();
+    let refusal = async |account: &str, name: &str| {
+        let mut client = Client::connect(&format!("ws://{addr}/cloud{account}")).await;
+        client.handshake("arena", name, VARIABLES).await;
+        within("a close", client.closed()).await.1
+    };
+    let join = async |account: &str, name: &str| {
+        Client::join(&format!("ws://{addr}/cloud{account}"), "arena", name, VARIABLES).await
+    };
+    let minute = Duration::from_secs(60);
+    room.ban_person("7", minute).await.unwrap();
+    room.ban_name("eve", minute).await.unwrap();
+    assert_eq!(refusal("?7", "whoever").await, "you are banned from this room");
+    assert_eq!(refusal("", "EVE").await, "you are banned from this room");
+    let mut ann = join("?8", "ann").await;
+    room.ban_person("8", minute).await.unwrap();
+    assert_eq!(ann.closed().await.0, 4002);
+    for (account, name) in [("?7", "whoever"), ("", "eve")] {
+        room.unban_person("7").await.unwrap();
+        room.unban_name("eve").await.unwrap();
+        join(account, name).await.close().await;
+    }
+    assert_eq!(refusal("?8", "ann").await, "you are banned from this room");
 }

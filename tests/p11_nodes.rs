@@ -447,3 +447,32 @@ async fn a_host_learns_who_wrote_on_another_node() {
     assert_eq!(seen[0], ["ann here", "bob elsewhere", "the host"]);
     assert_eq!(seen[1], ["ann elsewhere", "bob here", "the host"]);
 }
+
+/// A ban need not wait until somebody is there, holds on all nodes, puts out whom it finds on any, and ends.
+#[tokio::test]
+async fn bans_by_name_and_person_hold_on_all_nodes_until_they_are_lifted() {
+    let (_, nodes) = nodes(2).await;
+    let _ann = nodes[0].join("arena", "ann", X).await;
+    let mut bob = nodes[1].join("arena", "bob", X).await;
+    let (here, there) = (nodes[0].rooms.room("arena"), nodes[1].rooms.room("arena"));
+    let (here, there) = (here.unwrap(), there.unwrap());
+    let minute = Duration::from_secs(60);
+    here.ban_name("eve", minute).await.unwrap();
+    here.ban_name("BOB", minute).await.unwrap();
+    assert_eq!(bob.closed().await.0, 4002, "on another node, and by a name that looks like it");
+    for node in &nodes {
+        for name in ["eve", "bob"] {
+            assert_eq!(node.refusal("arena", name, X).await.1, "you are banned from this room");
+        }
+    }
+    there.unban_name("eve").await.unwrap();
+    for node in &nodes {
+        node.join("arena", "eve", X).await.close().await;
+        eventually("eve left", || {
+            node.rooms.room("arena").unwrap().len() == 1
+                || node.rooms.room("arena").unwrap().is_empty()
+        })
+        .await;
+    }
+    assert_eq!(nodes[0].refusal("arena", "bob", X).await.1, "you are banned from this room");
+}

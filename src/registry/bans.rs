@@ -15,29 +15,48 @@ struct Ban {
     who: Who,
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-enum Who {
+/// Whom a ban is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Who {
     Person(String),
     Name(NameKey),
 }
 
+impl Who {
+    /// A person, or, if nothing more is known of somebody, a name.
+    pub(crate) fn of(identity: &Identity, key: &NameKey) -> Self {
+        match identity.person() {
+            Some(id) => Self::Person(id.into()),
+            None => Self::Name(key.clone()),
+        }
+    }
+
+    pub(crate) fn is(&self, identity: &Identity, key: &NameKey) -> bool {
+        match self {
+            Self::Person(id) => identity.person() == Some(id),
+            Self::Name(name) => name == key,
+        }
+    }
+
+    /// As the broker has it.
+    pub(crate) fn at_broker(&self) -> String {
+        match self {
+            Self::Person(id) => format!("person:{id}"),
+            Self::Name(key) => format!("name:{}", key.as_str()),
+        }
+    }
+}
+
 impl Bans {
-    /// Bans a person, or, where nothing more is known of them, a name. Forgets bans that are over.
-    pub(super) fn add(
-        &self,
-        room: &Arc<str>,
-        identity: &Identity,
-        key: &NameKey,
-        now: Instant,
-        until: Instant,
-    ) {
-        let who = match identity.person() {
-            Some(id) => Who::Person(id.into()),
-            None => Who::Name(key.clone()),
-        };
+    /// Forgets bans that are over.
+    pub(super) fn add(&self, room: &Arc<str>, who: Who, now: Instant, until: Instant) {
         let mut bans = self.0.lock();
         bans.retain(|_, until| *until > now);
         bans.insert(Ban { room: room.clone(), who }, until);
+    }
+
+    pub(super) fn remove(&self, room: &Arc<str>, who: Who) {
+        self.0.lock().remove(&Ban { room: room.clone(), who });
     }
 
     pub(super) fn holds(
@@ -69,14 +88,16 @@ mod tests {
         let (arena, lobby): (Arc<str>, Arc<str>) = ("arena".into(), "lobby".into());
         let (guest, ann, ben) = (Identity::new(), NameKey::new("ann"), NameKey::new("ben"));
         let person = Identity::new().id("7");
-        bans.add(&arena, &guest, &ann, now, until);
-        bans.add(&arena, &person, &ben, now, until);
+        bans.add(&arena, Who::of(&guest, &ann), now, until);
+        bans.add(&arena, Who::of(&person, &ben), now, until);
         assert!(bans.holds(&arena, &guest, &NameKey::new("ANN"), now));
         assert!(bans.holds(&arena, &person, &NameKey::new("else"), now));
         assert!(!bans.holds(&arena, &guest, &ben, now));
         assert!(!bans.holds(&lobby, &guest, &ann, now));
         assert!(!bans.holds(&arena, &guest, &ann, until));
-        bans.add(&lobby, &guest, &ben, until, until + Duration::from_secs(1));
+        bans.remove(&arena, Who::of(&person, &ben));
+        assert!(!bans.holds(&arena, &person, &NameKey::new("else"), now));
+        bans.add(&lobby, Who::of(&guest, &ben), until, until + Duration::from_secs(1));
         assert_eq!(bans.0.lock().len(), 1, "what is over is forgotten");
     }
 }

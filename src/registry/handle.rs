@@ -12,11 +12,12 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Inner, Lead};
+use super::{Inner, Lead, bans::Who};
 #[cfg(feature = "inspector")]
 use crate::room::Look;
 use crate::{
     close::{Close, CloseCode, LeaveCause},
+    names::NameKey,
     policy::Judging,
     room::{
         Events, MemberId, MemberInfo, PastEntry, PastWrite, RoomEvent, SetError, Shared, State,
@@ -228,6 +229,47 @@ impl Room {
     pub async fn ban(&self, member: MemberId, time: Duration) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
         registry.ban(&room, member, time).await
+    }
+
+    /// As [`ban`](Self::ban), of whoever has this [`Identity::id`](crate::Identity::id), in the room or not.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
+    pub async fn ban_person(&self, id: &str, time: Duration) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        registry.ban_who(&room, &Who::Person(id.into()), time).await
+    }
+
+    /// As [`ban`](Self::ban), of whoever has this username, or one that looks like it, in the room or not.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
+    pub async fn ban_name(&self, username: &str, time: Duration) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        registry.ban_who(&room, &Who::Name(NameKey::new(username)), time).await
+    }
+
+    /// Lets in again who was banned by this [`Identity::id`](crate::Identity::id). Nothing happens if nobody
+    /// was.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
+    pub async fn unban_person(&self, id: &str) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        registry.unban_who(&room, &Who::Person(id.into())).await
+    }
+
+    /// Lets in again who was banned by this username. Nothing happens if nobody was.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
+    pub async fn unban_name(&self, username: &str) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        registry.unban_who(&room, &Who::Name(NameKey::new(username))).await
     }
 
     /// Whether newcomers are refused with 4003 (1013 in [`Dialect::Scratch`](crate::Dialect)).

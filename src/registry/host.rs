@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Inner, Room, RoomError, RoomRegistry};
+use super::{Inner, Room, RoomError, RoomRegistry, bans::Who};
 use crate::{
     close::Close,
     policy::Judging,
     relay::RelayChange,
-    room::{Events, MemberId, RoomEvent, RoomSummary, Shared, State, Wish, ban_keys},
+    room::{Events, MemberId, RoomEvent, RoomSummary, Shared, State, Wish},
     store::Change,
 };
 
@@ -113,18 +113,35 @@ impl Inner {
     ) -> Result<(), RoomError> {
         let (identity, key) =
             room.read(|state| state.name_and_person(member)).ok_or(RoomError::NoSuchMember)?;
+        let who = Who::of(&identity, &key);
+        self.ban_who(room, &who, time).await
+    }
+
+    pub(crate) async fn ban_who(
+        self: &Arc<Self>,
+        room: &Arc<Shared>,
+        who: &Who,
+        time: Duration,
+    ) -> Result<(), RoomError> {
         let time = time.min(super::builder::LONGEST);
-        if let Some(who) = ban_keys(&identity, &key).into_iter().next() {
-            let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-            self.at_broker(room, Wish::Change(RelayChange::Ban { who, millis })).await?;
-        }
-        self.settled(room).await;
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let change = RelayChange::Ban { who: who.at_broker(), millis };
+        self.at_broker(room, Wish::Change(change)).await?;
         let now = tokio::time::Instant::now().into_std();
-        let until = now + time;
-        // First, so that it cannot come back in between.
-        self.bans.add(room.id(), &identity, &key, now, until);
-        let close = Close::banned();
-        self.put_out(room, member, &close).then_some(()).ok_or(RoomError::NoSuchMember)
+        // First, so that nobody can come back in between. A broker keeps them for all nodes.
+        if self.node.is_none() {
+            self.bans.add(room.id(), who.clone(), now, now + time);
+        }
+        room.change(|state, now| state.put_out_banned(|identity, key| who.is(identity, key), now));
+        Ok(())
+    }
+
+    pub(crate) async fn unban_who(&self, room: &Arc<Shared>, who: &Who) -> Result<(), RoomError> {
+        // A ban that is over at once takes the place of one that is not.
+        let change = RelayChange::Ban { who: who.at_broker(), millis: 0 };
+        self.at_broker(room, Wish::Change(change)).await?;
+        self.bans.remove(room.id(), who.clone());
+        Ok(())
     }
 
     pub(crate) async fn close(self: &Arc<Self>, room: &Arc<Shared>) -> Result<(), RoomError> {

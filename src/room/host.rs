@@ -5,7 +5,7 @@ use std::{collections::HashSet, fmt, time::Instant};
 use super::{
     event::{MemberInfo, RoomEvent},
     life::End,
-    members::MemberId,
+    members::{Member, MemberId},
     order::Source,
     state::State,
 };
@@ -144,6 +144,21 @@ impl State {
     pub(crate) fn name_and_person(&self, id: MemberId) -> Option<(Identity, NameKey)> {
         let member = self.members.get(id)?;
         Some((member.identity.clone(), member.key.clone()))
+    }
+
+    /// Puts out those who are banned now.
+    pub(crate) fn put_out_banned(
+        &mut self,
+        is_banned: impl Fn(&Identity, &NameKey) -> bool,
+        now: Instant,
+    ) {
+        let is_it = |(id, member): (MemberId, &Member)| {
+            is_banned(&member.identity, &member.key).then_some(id)
+        };
+        let banned: Vec<_> = self.members.iter().filter_map(is_it).collect();
+        for member in banned {
+            self.put_out(member, &Close::banned(), now);
+        }
     }
 
     pub(crate) fn member_ids(&self) -> Vec<MemberId> {

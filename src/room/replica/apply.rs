@@ -5,11 +5,14 @@ use std::{collections::HashSet, sync::Arc, time::Instant};
 use super::{AtBroker, Pace, PendingWrite, Phase, Replica, Reply, What, pending::Sent};
 use crate::{
     close::Close,
+    identity::Identity,
+    names::NameKey,
     relay::{
         RelayAnswer, RelayChange, RelayMessage, RelayNews, RelayRevision, RelayRoom, RelayWrite,
         RelayWrites,
     },
     room::{
+        join::ban_keys,
         order::Source,
         state::State,
         terms::{Asker, Outcome},
@@ -203,6 +206,12 @@ impl State {
             RelayChange::MaxBytes(bytes) => self.set_max_bytes(bytes),
             RelayChange::Schema(schema) => self.schema = schema,
             RelayChange::Ban { who, millis } => {
+                // A ban of no time is the end of one.
+                if millis > 0 {
+                    let is_it =
+                        |identity: &Identity, key: &NameKey| ban_keys(identity, key).contains(&who);
+                    self.put_out_banned(is_it, now);
+                }
                 if let Some(replica) = &mut self.replica {
                     replica.ban(who, millis, now);
                 }
