@@ -8,6 +8,7 @@ use std::{borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc};
 use axum::http::request::Parts;
 
 pub(crate) use guard::Judging;
+pub(crate) use rights::OwnerPattern;
 pub use rights::Rights;
 
 use crate::{

@@ -19,6 +19,7 @@ mod mismatch;
 mod opening;
 mod order;
 mod owner;
+mod presence;
 #[cfg(all(test, shuttle))]
 mod racing;
 mod replica;

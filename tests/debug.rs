@@ -97,6 +97,7 @@ async fn every_public_type_is_short_and_tells_no_secret() {
         creates: false,
         by: None,
         was: Some(VALUE.into()),
+        unless: None,
     };
     let revision = RelayRevision { room: "room".into(), epoch: "e".into(), number: 1 };
     let ban = RelayBan { who: ACCOUNT.into(), millis: 1 };
@@ -123,6 +124,7 @@ async fn every_public_type_is_short_and_tells_no_secret() {
         first: 1,
         most: 1,
         writes: vec![write.clone()],
+        left_out: Vec::new(),
     };
     let layer: MountLayer = mount.layer();
     let service = tower::Layer::layer(&layer, ());

@@ -61,8 +61,14 @@ fn write(first: u64, writes: &[(&str, &str)]) -> RelayRequest {
 
 /// Each may create its variable.
 fn values(writes: &[(&str, &str)]) -> Vec<RelayWrite> {
-    let value =
-        |(name, value)| RelayWrite { name, value: Some(value), creates: true, by: None, was: None };
+    let value = |(name, value)| RelayWrite {
+        name,
+        value: Some(value),
+        creates: true,
+        by: None,
+        was: None,
+        unless: None,
+    };
     pairs(writes).into_iter().map(value).collect()
 }
 
@@ -87,6 +93,7 @@ async fn contract(relay: &dyn Relay) {
     changes(relay).await;
     leads(relay).await;
     drops(relay).await;
+    terms(relay).await;
     losses(relay).await;
     removal(relay).await;
     forgetting(relay).await;
@@ -329,7 +336,7 @@ async fn drops(relay: &dyn Relay) {
     let mut heard = relay.subscribe(id).await.unwrap();
     let write = |name: &str, value: Option<&str>, creates| {
         let (name, value) = (name.to_owned(), value.map(str::to_owned));
-        RelayWrite { name, value, creates, by: Some("ann".into()), was: None }
+        RelayWrite { name, value, creates, by: Some("ann".into()), was: None, unless: None }
     };
     let writes = vec![
         write("x", None, false),
@@ -361,6 +368,42 @@ async fn drops(relay: &dyn Relay) {
     assert_eq!(ask(relay, "a", id, write_all).await, done(2, 16));
     assert_eq!(wrote(within("message", heard.next()).await).revision.number, 2);
     assert_eq!(read(relay, "a", id).await.1, pairs(&[("☁", "set"), ("third", "yes!")]));
+}
+
+/// Writes that count only if a value is still there, or nobody has a name.
+async fn terms(relay: &dyn Relay) {
+    let id = "terms";
+    ask(relay, "a", id, enter("e", Some(&[("x", "0"), ("n", "\"5")]))).await;
+    assert_eq!(ask(relay, "a", id, share(1, 1, "ann")).await, done(0, 1));
+    let mut heard = relay.subscribe(id).await.unwrap();
+    let write = |name: &str, value: &str, was: Option<&str>| RelayWrite {
+        name: name.into(),
+        value: Some(value.into()),
+        creates: true,
+        by: None,
+        was: was.map(str::to_owned),
+        unless: None,
+    };
+    let unless = |write: RelayWrite, name: &str| RelayWrite { unless: Some(name.into()), ..write };
+    let writes = vec![
+        write("x", "1", Some("0")),
+        write("x", "no", Some("0")),
+        write("x", "2", Some("1")),
+        write("n", "6", Some("5")),
+        write("new", "no", Some("0")),
+        write("new", "1", Some("")),
+        unless(write("x", "no", None), "ann"),
+        unless(write("n", "7", None), "bob"),
+        RelayWrite { value: None, ..unless(write("new", "", None), "ann") },
+        write("x", "3", Some("2")),
+    ];
+    let all = RelayRequest::Write { first: 2, most: MOST, writes: writes.clone() };
+    assert_eq!(ask(relay, "a", id, all).await, done(1, 11));
+    let message = wrote(within("message", heard.next()).await);
+    assert_eq!(message.left_out, [8, 10], "for what the broker alone knows");
+    assert_eq!(message.writes[1].was.as_deref(), Some("0"), "and what depends on values is told");
+    let there = pairs(&[("x", "3"), ("n", "7"), ("new", "1")]);
+    assert_eq!(read(relay, "a", id).await.1, there);
 }
 
 /// A node that has more than the broker gives it back.

@@ -31,7 +31,7 @@ pub struct Rights {
 
 /// A pattern in which a username stands: what stands before it, and behind it.
 #[derive(Debug, Clone)]
-struct OwnerPattern {
+pub(crate) struct OwnerPattern {
     before: String,
     after: String,
 }
@@ -62,20 +62,7 @@ impl Rights {
     /// If the pattern has no `{name}`, or several, or if a variable could have several owners.
     #[must_use]
     pub fn owner_only(mut self, pattern: impl Into<String>) -> Self {
-        let pattern = pattern.into();
-        assert!(
-            pattern.matches(NAME).count() == 1,
-            "a pattern of owner_only must have {{name}} once: {pattern:?}"
-        );
-        if let Some((before, after)) = pattern.split_once(NAME) {
-            let owner = OwnerPattern { before: before.into(), after: after.into() };
-            assert!(
-                owner.is_unambiguous(),
-                "by this pattern a variable could have several owners: {pattern:?} (put a `.` or the \
-                 like between {{name}} and `*`, and stars on one side alone)"
-            );
-            self.owner_only.push(owner);
-        }
+        self.owner_only.push(OwnerPattern::new(&pattern.into()));
         self
     }
 
@@ -98,6 +85,36 @@ impl Policy for Rights {
 const NAME: &str = "{name}";
 
 impl OwnerPattern {
+    /// Panics if the pattern has not one `{name}`, or if a variable could have several owners.
+    pub(crate) fn new(pattern: &str) -> Self {
+        let parts = pattern.split_once(NAME).filter(|(_, after)| !after.contains(NAME));
+        let Some((before, after)) = parts else {
+            panic!("the pattern must have {{name}} once: {pattern:?}");
+        };
+        let owner = Self { before: before.into(), after: after.into() };
+        assert!(
+            owner.is_unambiguous(),
+            "by this pattern a variable could have several owners: {pattern:?} (put a `.` or the \
+             like between {{name}} and `*`, and stars on one side alone)"
+        );
+        owner
+    }
+
+    /// Whose a variable of this name is.
+    pub(crate) fn owner<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let owner = if let Some((literal, _)) = self.after.split_once('*') {
+            // A username ends before the first separator.
+            let rest = name.strip_prefix(&*self.before)?;
+            &rest[..rest.find(literal)?]
+        } else if let Some((_, literal)) = self.before.rsplit_once('*') {
+            let rest = name.strip_suffix(&*self.after)?;
+            &rest[rest.rfind(literal)? + literal.len()..]
+        } else {
+            name.strip_prefix(&*self.before)?.strip_suffix(&*self.after)?
+        };
+        self.owns(owner, name).then_some(owner)
+    }
+
     /// Whether each name that it matches has one owner. The other side of a separator is no username's,
     /// because such a username owns nothing.
     fn is_unambiguous(&self) -> bool {
@@ -203,6 +220,16 @@ mod tests {
         {
             let built = std::panic::catch_unwind(|| Rights::new().owner_only(pattern));
             assert!(built.is_err(), "{pattern}");
+        }
+        for (pattern, variable, owner) in [
+            ("p_{name}", "p_ann_b", Some("ann_b")),
+            ("p_{name}", "q_ann", None),
+            ("s_{name}.*", "s_ann_b.hp.x", Some("ann_b")),
+            ("*.x_{name}", "a.x_b.x_ann", Some("ann")),
+            ("{name}_:*", "ann_:x", Some("ann")),
+            ("{name}_:*", "ann:x", None),
+        ] {
+            assert_eq!(OwnerPattern::new(pattern).owner(variable), owner, "{pattern} {variable}");
         }
         // Whatever the names are: of all that could be in a variable's name, one owns it at most.
         let names = ["ann", "ann_b", "b", "ann.b", "b.x", "x", "n"];

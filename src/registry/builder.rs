@@ -15,7 +15,7 @@ use super::{
 use crate::{
     limits::Limits,
     names::{DuplicateNames, UsernameRules},
-    policy::Policy,
+    policy::{OwnerPattern, Policy},
     relay::Relay,
     room::{Rules, Schema},
     store::RoomStore,
@@ -219,6 +219,36 @@ impl RoomRegistryBuilder {
     /// kept as long as half of those are free for what is played. They are not stored. Default 0: none.
     pub fn history(mut self, writes: usize) -> Self {
         self.rules.history = writes;
+        self
+    }
+
+    /// Has the variables of a growing room that belong to a player, by a pattern as in
+    /// [`Rights::owner_only`](crate::Rights::owner_only), go some time after the player has left
+    /// ([`leave_grace`](Self::leave_grace)), unless somebody of that name is there by then, on any node. Members
+    /// see the empty value, later ones do not see the variable, and its place is free. May be called several
+    /// times. Default: none. A room that comes from a store or a broker loses those of players who have not
+    /// come by then.
+    ///
+    /// ```
+    /// use axum_cloud_variables::{RoomRegistry, Schema};
+    ///
+    /// let rooms =
+    ///     RoomRegistry::builder().schema(Schema::Growing).leave_with("p_{name}").build()?;
+    /// # Ok::<(), axum_cloud_variables::BuildError>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`Rights::owner_only`](crate::Rights::owner_only).
+    pub fn leave_with(mut self, pattern: &str) -> Self {
+        self.rules.leave_with.push(OwnerPattern::new(pattern));
+        self
+    }
+
+    /// How long a player who has left may take to come back, until what goes with the player is removed.
+    /// Default 3 s. See [`leave_with`](Self::leave_with).
+    pub fn leave_grace(mut self, grace: Duration) -> Self {
+        self.rules.leave_grace = LONGEST.min(grace);
         self
     }
 

@@ -183,6 +183,17 @@ impl Room {
         self.there().ok_or(SetError::Gone)?.change(|state, now| state.set_all(&values, now))
     }
 
+    /// Removes a variable of a growing room. Members see the empty value, because no kind of client has a word
+    /// for a variable that is no more; later ones do not see it, and its place is free.
+    ///
+    /// # Errors
+    ///
+    /// [`SetError`]: [`FixedNames`](SetError::FixedNames) if the room does not grow.
+    pub fn unset(&self, name: &str) -> Result<(), SetError> {
+        let name = Json::from_plain(name);
+        self.there().ok_or(SetError::Gone)?.change(|state, now| state.unset(&name, now))
+    }
+
     /// Who wrote what when, the oldest first: as many writes as
     /// [`RoomRegistryBuilder::history`](crate::RoomRegistryBuilder::history) says, or none.
     #[must_use]

@@ -64,9 +64,16 @@ impl Room {
         }
     }
 
-    /// In order, except those of variables that are not there.
-    fn write(&mut self, writes: &[RelayWrite], most: u64) {
-        for RelayWrite { name, value, creates, was, .. } in writes {
+    /// In order, except those of variables that are not there. The numbers of those that are left out because
+    /// a session has a name.
+    fn write(&mut self, first: u64, writes: &[RelayWrite], most: u64) -> Vec<u64> {
+        let mut left_out = Vec::new();
+        for (number, write) in (first..).zip(writes) {
+            let RelayWrite { name, value, creates, was, unless, .. } = write;
+            if self.sessions.values().any(|(name, _)| Some(name) == unless.as_ref()) {
+                left_out.push(number);
+                continue;
+            }
             let has_place = *creates && (self.variables.len() as u64) < most;
             let at = self.variables.iter().position(|(known, _)| known == name);
             // A number stands behind a quotation mark.
@@ -84,6 +91,7 @@ impl Room {
                 _ => {}
             }
         }
+        left_out
     }
 
     fn expire(&mut self, now: Instant) {
@@ -239,11 +247,11 @@ impl Kept {
             }
             RelayRequest::Leave { sessions, .. } => room.leave(node, sessions),
             RelayRequest::Write { first, most, writes } => {
-                room.write(writes, *most);
+                let left_out = room.write(*first, writes, *most);
                 room.revision.number += 1;
                 let (revision, node) = (room.revision.clone(), node.into());
                 let (first, most, writes) = (*first, *most, writes.clone());
-                let writes = RelayWrites { revision, node, first, most, writes };
+                let writes = RelayWrites { revision, node, first, most, writes, left_out };
                 _ = self.messages.send(RelayMessage::Wrote(writes));
             }
             RelayRequest::Change { number, change } => {

@@ -44,6 +44,9 @@ pub struct RelayWrite {
     /// The write is left out unless this is the variable's value in the order. A variable that is not there
     /// has the empty one, and a number is its text.
     pub was: Option<String>,
+    /// The write is left out if a session has this name: see
+    /// [`RelayWrites::left_out`](RelayWrites#structfield.left_out).
+    pub unless: Option<String>,
 }
 
 impl fmt::Debug for RelayWrite {
@@ -54,6 +57,7 @@ impl fmt::Debug for RelayWrite {
             .field("creates", &self.creates)
             .field("by", &self.by)
             .field("was", &self.was.as_deref().map(Redacted))
+            .field("unless", &self.unless)
             .finish()
     }
 }
@@ -72,6 +76,8 @@ pub struct RelayWrites {
     pub most: u64,
     /// The writes, in order, as they were asked for, those included that were left out.
     pub writes: Vec<RelayWrite>,
+    /// The numbers of those that were left out because a session has a name, which only the broker knows.
+    pub left_out: Vec<u64>,
 }
 
 /// What changes a room for all nodes, in its order.

@@ -42,6 +42,7 @@ impl State {
                 None => {}
             }
         }
+        self.depart_due(now);
         self.broadcast.flush(now);
         if self.broadcast.has_left() {
             self.alarm = Some(now);
@@ -83,6 +84,9 @@ impl State {
     }
 
     fn due(&self) -> Option<Instant> {
-        [self.broadcast.due(), self.settle.next()].into_iter().flatten().min()
+        [self.broadcast.due(), self.settle.next(), self.departures.next()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

@@ -24,6 +24,8 @@ pub enum SetError {
     Gone,
     /// The room's names are fixed, and this is none of them.
     UnknownVariable,
+    /// The room's names are fixed, so none of them can go.
+    FixedNames,
     /// A name or a value over its limit, or a name of no characters.
     TooLong,
     /// The room has as many variables, or as many bytes, as a room may have.
@@ -38,6 +40,7 @@ impl fmt::Display for SetError {
         f.write_str(match self {
             Self::Gone => "the room is gone",
             Self::UnknownVariable => "the room has no variable of that name",
+            Self::FixedNames => "the names of the room's variables are fixed",
             Self::TooLong => "a name or a value is longer than it may be, or a name is empty",
             Self::RoomFull => "the room has no place for that",
             Self::NoMemory => "there is no memory left for rooms",

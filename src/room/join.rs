@@ -215,6 +215,7 @@ impl State {
                 let cause = close.cause;
                 member.handle.stop(close);
                 self.observers.tell(|| RoomEvent::Left { member: member.info(id), cause });
+                self.depart_later(&member.name, now);
             }
         }
         let handle = newcomer.handle.clone();

@@ -69,7 +69,7 @@ impl State {
         }
     }
 
-    /// Removes all other variables, and puts those out who know them.
+    /// Removes all other variables, and, of a room whose names are fixed, puts those out who know them.
     pub(super) fn drop_names(&mut self, stays: impl Fn(&str) -> bool, now: Instant) {
         self.position += 1;
         let (removed, freed) = self.variables.retain(stays, self.position);
@@ -78,6 +78,9 @@ impl State {
         }
         self.charge.shrink(freed);
         self.snapshots.outdate();
+        if self.grows() {
+            return;
+        }
         let close = Close::game_updated();
         for id in self.member_ids() {
             let knows_names =

@@ -19,6 +19,7 @@ use super::{
     life::{End, Life},
     members::{MemberId, Members},
     owner::Owner,
+    presence::Departures,
     replica::Replica,
     session_handle::SessionHandle,
     snapshot::{Snapshot, Snapshots},
@@ -29,7 +30,7 @@ use crate::{
     budget::{Budget, Charge, Share},
     close::LeaveCause,
     limits::{self, Limits},
-    policy::AnyPolicy,
+    policy::{AnyPolicy, OwnerPattern},
     store::StoredSchema,
     wire::Json,
 };
@@ -73,6 +74,9 @@ pub(crate) struct Rules {
     pub(crate) is_stored: bool,
     /// How many writes of the past a room knows.
     pub(crate) history: usize,
+    /// Which variables of a growing room go with their player, and how long after.
+    pub(crate) leave_with: Vec<OwnerPattern>,
+    pub(crate) leave_grace: Duration,
 }
 
 impl Rules {
@@ -88,6 +92,8 @@ impl Rules {
             policy: None,
             is_stored: false,
             history: 0,
+            leave_with: Vec::new(),
+            leave_grace: Duration::from_secs(3),
         }
     }
 }
@@ -148,6 +154,7 @@ pub(crate) struct State {
     pub(super) alarm: Option<Instant>,
     pub(super) life: Life,
     pub(super) owner: Owner,
+    pub(super) departures: Departures,
     aftermath: Aftermath,
 }
 
@@ -212,6 +219,7 @@ impl State {
             alarm: None,
             life: Life::Vacant(now),
             owner: Owner::default(),
+            departures: Departures::default(),
             aftermath: Aftermath::default(),
         })
     }
@@ -250,6 +258,7 @@ impl State {
         let Some(member) = self.members.remove(id) else { return };
         self.hand_over_end(member.session);
         self.observers.tell(|| RoomEvent::Left { member: member.info(id), cause });
+        self.depart_later(&member.name, now);
         self.broadcast.speak(self.members.dialects());
         if self.members.len() == 0 {
             self.observers.tell(|| RoomEvent::Emptied);
@@ -292,7 +301,11 @@ impl State {
     pub(crate) fn evict(&mut self, since: Instant) -> Eviction {
         match self.life {
             Life::Vacant(vacated) if vacated > since => Eviction::EmptiedLater(vacated),
-            Life::Vacant(_) if self.is_unsaved() || self.is_untold() => Eviction::Unsaved,
+            Life::Vacant(_)
+                if self.is_unsaved() || self.is_untold() || !self.departures.is_empty() =>
+            {
+                Eviction::Unsaved
+            }
             Life::Vacant(_) => {
                 self.forget(End::Unloaded);
                 Eviction::Evicted

@@ -143,6 +143,7 @@ impl State {
         self.schema = stored.schema;
         self.claim();
         self.vacate(now);
+        self.depart_all(now);
     }
 }
 

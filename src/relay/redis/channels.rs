@@ -231,14 +231,14 @@ async fn hear(mut messages: PubSubStream, EndOf(hearers): &EndOf) {
     }
 }
 
-/// Writes as they stand in a message: names, values, 1 if they create, by whom, and what was.
+/// Writes as they stand in a message: names, values, 1 if they create, by whom, and and what was.
 pub(super) fn encode(writes: &[RelayWrite]) -> String {
     let mut json = String::from("[");
     let push_text = |json: &mut String, text: &Option<String>| match text {
         Some(text) => json.extend(["\"", text, "\""]),
         None => json.push_str("null"),
     };
-    for RelayWrite { name, value, creates, by, was } in writes {
+    for RelayWrite { name, value, creates, by, was, unless: _ } in writes {
         let comma = if json.len() > 1 { "," } else { "" };
         json.extend([comma, "[\"", name, "\","]);
         push_text(&mut json, value);
@@ -276,6 +276,7 @@ struct Payload<'a> {
     most: Option<u64>,
     #[serde(borrow)]
     writes: Option<Vec<WriteParts<'a>>>,
+    left: Option<Vec<u64>>,
     at: Option<u64>,
     change: Option<RelayChange>,
     told: Option<RelayNews>,
@@ -294,11 +295,12 @@ fn decode(payload: &str) -> Option<RelayMessage> {
     let text = |raw: &RawValue| Some(raw.get().strip_prefix('"')?.strip_suffix('"')?.to_owned());
     let write = |(name, value, creates, by, was): WriteParts<'_>| {
         let (name, value, was) = (text(name)?, text(value), text(was));
-        Some(RelayWrite { name, value, creates: creates == 1, by, was })
+        Some(RelayWrite { name, value, creates: creates == 1, by, was, unless: None })
     };
     let writes = payload.writes?.into_iter().map(write).collect::<Option<_>>()?;
     let (first, most) = (payload.first?, payload.most?);
-    Some(RelayMessage::Wrote(RelayWrites { revision, node, first, most, writes }))
+    let left_out = payload.left.unwrap_or_default();
+    Some(RelayMessage::Wrote(RelayWrites { revision, node, first, most, writes, left_out }))
 }
 
 #[cfg(test)]
@@ -311,15 +313,29 @@ mod tests {
         let writes = writes.map(|(name, value)| {
             let (name, value) = (name.to_owned(), value.map(str::to_owned));
             let by = value.as_ref().map(|_| "ann \"\u{1F600}".to_owned());
-            RelayWrite { creates: name.is_empty(), was: value.clone(), name, value, by }
+            RelayWrite {
+                creates: name.is_empty(),
+                was: value.clone(),
+                name,
+                value,
+                by,
+                unless: None,
+            }
         });
         let json = encode(&writes);
         let payload = format!(
-            r#"{{"room":"r","epoch":"e","number":2,"node":"n","first":3,"most":4,"writes":{json}}}"#
+            r#"{{"room":"r","epoch":"e","number":2,"node":"n","first":3,"most":4,"writes":{json},"left":[4]}}"#
         );
         let revision = RelayRevision { room: "r".into(), epoch: "e".into(), number: 2 };
         let writes = writes.into();
-        let expected = RelayWrites { revision, node: "n".into(), first: 3, most: 4, writes };
+        let expected = RelayWrites {
+            revision,
+            node: "n".into(),
+            first: 3,
+            most: 4,
+            writes,
+            left_out: vec![4],
+        };
         assert_eq!(decode(&payload), Some(RelayMessage::Wrote(expected)));
         let news = RelayNews::Removed { room: "r".into() };
         assert_eq!(decode(&encode_news(&news)), Some(RelayMessage::Told(news)));

@@ -149,7 +149,7 @@ fn write_args(most: u64, writes: &[RelayWrite]) -> Vec<String> {
     let last: HashMap<_, _> = values.map(|(at, write)| (&write.name, at)).collect();
     let depends: HashSet<_> =
         writes.iter().filter(|write| write.was.is_some()).map(|write| &write.name).collect();
-    for (at, RelayWrite { name, value, creates, was, .. }) in writes.iter().enumerate() {
+    for (at, RelayWrite { name, value, creates, was, unless, .. }) in writes.iter().enumerate() {
         let deed = match value {
             None => "drop",
             Some(_) if *creates => "create",
@@ -158,12 +158,8 @@ fn write_args(most: u64, writes: &[RelayWrite]) -> Vec<String> {
         let counts = depends.contains(name) || last.get(name) == Some(&at);
         let value = value.clone().filter(|_| counts);
         let was = was.as_ref().map(|was| format!("={was}"));
-        args.extend([
-            name.clone(),
-            deed.into(),
-            value.unwrap_or_default(),
-            was.unwrap_or_default(),
-        ]);
+        args.extend([name.clone(), deed.into(), value.unwrap_or_default()]);
+        args.extend([was.unwrap_or_default(), unless.clone().unwrap_or_default()]);
     }
     args
 }

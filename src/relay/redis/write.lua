@@ -1,7 +1,8 @@
 -- Values for variables, which are published in their order.
 -- ARGV  8 all as JSON, for the message   9 variables that the room has at most
 --       then, for each write: the name, what is done (set, create, drop), the value, or nothing where a
---       later one of the same name has it, and = and the text that the value must have before, or nothing
+--       later one of the same name has it, = and the text that the value must have before, or nothing, and the
+--       name that no session may have, or nothing
 -- Returns done. Atomic, as the order of values must be that of messages; and one that was taken in
 -- already, whose answer was lost, must not overwrite what came after. What sets a variable that is not
 -- there is left out, as the nodes do that hear of it.
@@ -16,13 +17,19 @@ local function text(name)
   local value = values[name] or (is[name] and redis.call('HGET', variables, name)) or ''
   return string.sub(value, 1, 1) == '"' and string.sub(value, 2) or value
 end
-for at = 10, #ARGV, 4 do
-  local name, deed, was_text = ARGV[at], ARGV[at + 1], ARGV[at + 3]
+-- The numbers of those that are left out because somebody is there.
+local left = {}
+for at = 10, #ARGV, 5 do
+  local name, deed, was_text, unless = ARGV[at], ARGV[at + 1], ARGV[at + 3], ARGV[at + 4]
+  local is_in_use = unless ~= '' and
+    (redis.call('HEXISTS', names, '+' .. unless) == 1 or redis.call('HEXISTS', names, '-' .. unless) == 1)
   if is[name] == nil then
     was[name] = redis.call('HEXISTS', variables, name) == 1
     is[name] = was[name]
   end
-  if deed == 'drop' then
+  if is_in_use then
+    left[#left + 1] = tonumber(ARGV[5]) + (at - 10) / 5
+  elseif deed == 'drop' then
     if is[name] then count = count - 1 end
     is[name], values[name] = false, nil
   elseif was_text ~= '' and '=' .. text(name) ~= was_text then
@@ -33,7 +40,7 @@ for at = 10, #ARGV, 4 do
   end
 end
 local new = {}
-for at = 10, #ARGV, 4 do
+for at = 10, #ARGV, 5 do
   local name = ARGV[at]
   if is[name] and values[name] then
     new[#new + 1] = name
@@ -47,6 +54,7 @@ for at = 10, #ARGV, 4 do
   is[name], was[name] = nil, nil
 end
 set(new, 1)
-redis.call('PUBLISH', ARGV[7], next_revision() .. ',"first":' .. ARGV[5] .. ',"most":' .. ARGV[9] ..
+local left_out = ',"left":[' .. table.concat(left, ',') .. ']'
+redis.call('PUBLISH', ARGV[7], next_revision() .. ',"first":' .. ARGV[5] .. ',"most":' .. ARGV[9] .. left_out ..
   ',"writes":' .. ARGV[8] .. '}')
 return done()

@@ -237,7 +237,7 @@ impl State {
         let is_ours = self.node().is_some_and(|node| **node == *message.node);
         let mut gone = HashSet::new();
         for (number, write) in (message.first..).zip(&message.writes) {
-            let RelayWrite { name, value, creates, by, was } = write;
+            let RelayWrite { name, value, creates, by, was, unless: _ } = write;
             let replica = self.replica.as_mut().filter(|_| is_ours);
             let (own, asker) = match replica.and_then(|replica| replica.take_back(number)) {
                 Some(Sent::Write(write)) => (Some(write.source), write.terms.asker),
@@ -251,6 +251,9 @@ impl State {
             });
             let is_there = self.variables.contains(name) && !gone.contains(&**name);
             let has_place = *creates && ((self.variables.len() - gone.len()) as u64) < message.most;
+            if message.left_out.contains(&number) {
+                continue;
+            }
             let has_value = match was.as_deref() {
                 Some(was) if !is_there => was.is_empty(),
                 was => self.has_value(name, was),

@@ -25,6 +25,8 @@ pub(in crate::room) struct PendingWrite {
     pub(in crate::room) creates: bool,
     /// On what it depends, and who asks what came of it.
     pub(in crate::room) terms: Terms,
+    /// The write is left out if a session has this name.
+    pub(in crate::room) unless: Option<Arc<str>>,
     /// The next write is to be seen together with this one.
     pub(in crate::room) is_more: bool,
     /// The how manieth it was that was queued.
@@ -133,12 +135,27 @@ impl PendingWrite {
         creates: bool,
     ) -> Self {
         let terms = Terms::default();
-        Self { source, by: None, name, value, creates, terms, is_more: false, turn: 0 }
+        Self {
+            source,
+            by: None,
+            name,
+            value,
+            creates,
+            terms,
+            unless: None,
+            is_more: false,
+            turn: 0,
+        }
     }
 
     /// The username of the member whose write it is.
     pub(in crate::room) fn by(mut self, username: Option<Arc<str>>) -> Self {
         self.by = username;
+        self
+    }
+
+    pub(in crate::room) fn unless(mut self, name: Option<Arc<str>>) -> Self {
+        self.unless = name;
         self
     }
 
@@ -160,6 +177,7 @@ impl PendingWrite {
             creates: self.creates,
             by: self.by.as_deref().map(str::to_owned),
             was: self.terms.was.as_ref().map(|was| was.as_json().to_owned()),
+            unless: self.unless.as_deref().map(str::to_owned),
         }
     }
 }
@@ -185,7 +203,8 @@ impl Pending {
     /// the write replaces an older value of its variable.
     pub(super) fn submit(&mut self, mut write: PendingWrite, is_away: bool) -> bool {
         // What depends on an older value needs it in the order.
-        let is_behind = write.terms.are_none() && (is_away || self.bytes > REQUEST_BYTES);
+        let is_plain = write.terms.are_none() && write.unless.is_none();
+        let is_behind = is_plain && (is_away || self.bytes > REQUEST_BYTES);
         let replaced = if is_behind { self.replaced_by(&write) } else { None };
         let freed = replaced.map_or(0, |(_, cost)| cost);
         if !self.charge.grow(write.cost().saturating_sub(freed)) {
@@ -208,7 +227,10 @@ impl Pending {
         let at = self.entries.iter().rposition(is_same)?;
         match &self.entries[at] {
             Entry::Write(old)
-                if old.value.is_some() && write.value.is_some() && old.terms.are_none() =>
+                if old.value.is_some()
+                    && write.value.is_some()
+                    && old.terms.are_none()
+                    && old.unless.is_none() =>
             {
                 Some((at, old.cost()))
             }
@@ -457,8 +479,14 @@ mod tests {
         let (mut numbered, most) = (7, 128);
         let (_, request) = pending.take(&mut numbered, most, true).expect("a write waits");
         let value = Some("1".to_owned());
-        let writes =
-            vec![RelayWrite { name: "x".into(), value, creates: true, by: None, was: None }];
+        let writes = vec![RelayWrite {
+            name: "x".into(),
+            value,
+            creates: true,
+            by: None,
+            was: None,
+            unless: None,
+        }];
         assert_eq!(request, RelayRequest::Write { first: 8, most, writes });
         // What is in the order costs its variable's bytes, and no others.
         assert!(matches!(pending.came_back(8), Some((8, Sent::Write(_)))));

@@ -1,6 +1,6 @@
 //! What a room hands to its broker instead of applying it at once.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use super::PendingWrite;
 use crate::{
@@ -63,6 +63,22 @@ impl State {
             }
         }
         true
+    }
+
+    /// Has the broker remove a variable, behind an empty value for it, unless a session has this name.
+    pub(in crate::room) fn hand_over_removal(
+        &mut self,
+        name: &Text,
+        empty: &Json<'_>,
+        unless: Option<Arc<str>>,
+    ) {
+        let Some(replica) = &mut self.replica else { return };
+        let write = |value| PendingWrite::new(Source::Host, name.clone(), value, false);
+        let mut emptied = write(Some(empty.to_text())).unless(unless.clone());
+        emptied.is_more = true;
+        if replica.submit(emptied) {
+            _ = replica.submit(write(None).unless(unless));
+        }
     }
 
     /// The write that was handed over last creates its variable, also if that is here still: its

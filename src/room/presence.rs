@@ -1,0 +1,106 @@
+//! Variables that go with their player, some time after the player has left.
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use super::{host::SetError, order::Source, state::State, terms::Terms};
+use crate::{
+    names::NameKey,
+    wire::{Json, Text},
+};
+
+/// Players who have left, in the order in which their variables go.
+#[derive(Debug, Default)]
+pub(super) struct Departures(VecDeque<(Instant, Arc<str>)>);
+
+impl Departures {
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.0.front().map(|(due, _)| *due)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn push(&mut self, due: Instant, username: Arc<str>) {
+        if !self.0.iter().any(|(_, other)| *other == username) {
+            self.0.push_back((due, username));
+        }
+    }
+
+    fn pop(&mut self, now: Instant) -> Option<Arc<str>> {
+        let (due, _) = self.0.front()?;
+        if *due <= now { self.0.pop_front().map(|(_, username)| username) } else { None }
+    }
+}
+
+impl State {
+    /// A player has left: what is the player's goes after a while.
+    pub(super) fn depart_later(&mut self, username: &Arc<str>, now: Instant) {
+        if self.grows() && !self.rules.leave_with.is_empty() {
+            self.departures.push(now + self.rules.leave_grace, username.clone());
+        }
+    }
+
+    /// The room has come from a store or a broker: those who left while nobody looked are gone as well.
+    pub(super) fn depart_all(&mut self, now: Instant) {
+        let owners: Vec<Arc<str>> = {
+            let names = self.variables.values();
+            let owner = |(name, _): &(Text, Text)| {
+                let name = name.lossy();
+                let mut patterns = self.rules.leave_with.iter();
+                patterns.find_map(|pattern| pattern.owner(&name).map(Arc::from))
+            };
+            names.iter().filter_map(owner).collect()
+        };
+        for owner in owners {
+            self.depart_later(&owner, now);
+        }
+    }
+
+    /// Takes out what is of players who are gone for long enough.
+    pub(super) fn depart_due(&mut self, now: Instant) {
+        while let Some(username) = self.departures.pop(now) {
+            let key = NameKey::new(&username);
+            if !self.members.holders(&key).is_empty() {
+                continue;
+            }
+            let is_own = |(name, _): &(Text, Text)| {
+                let name = name.lossy();
+                let mut patterns = self.rules.leave_with.iter();
+                patterns.any(|pattern| pattern.owner(&name) == Some(&*username))
+            };
+            let names = self.variables.values();
+            let own: Vec<_> = names.into_iter().filter(is_own).map(|(name, _)| name).collect();
+            for name in own {
+                self.take_out(&name, Some(&key), now);
+            }
+        }
+    }
+
+    /// Removes a variable of a growing room, whose members see the empty value.
+    pub(crate) fn unset(&mut self, name: &Json<'_>, now: Instant) -> Result<(), SetError> {
+        if self.is_gone() {
+            return Err(SetError::Gone);
+        }
+        if !self.grows() {
+            return Err(SetError::FixedNames);
+        }
+        let known = self.variables.key(name.as_json()).cloned();
+        self.take_out(&known.ok_or(SetError::UnknownVariable)?, None, now);
+        Ok(())
+    }
+
+    /// No kind of client has a word for a variable that is no more, so the empty value comes first. With a
+    /// broker, nothing happens if somebody has the name on another node.
+    fn take_out(&mut self, name: &Text, unless: Option<&NameKey>, now: Instant) {
+        let empty = Json::from_plain("");
+        if self.replica.is_some() {
+            let unless: Option<Arc<str>> = unless.map(|key| key.as_str().into());
+            return self.hand_over_removal(name, &empty, unless);
+        }
+        let Some(json) = Json::stored(name.as_stored()) else { return };
+        _ = self.accept_by(Source::Host, Terms::default(), &json, &empty, now);
+        self.broadcast.depart(now);
+        self.drop_names(|other| other != name.as_json(), now);
+    }
+}
