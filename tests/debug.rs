@@ -28,6 +28,7 @@ impl Shown {
         let path = std::any::type_name::<T>();
         let name = path.split('<').next().unwrap().rsplit("::").next().unwrap();
         let text = format!("{value:?}");
+        assert!(!text.is_empty(), "{name} shows nothing");
         assert!(text.len() < 1_500, "{name} takes {} bytes: {text}", text.len());
         for secret in SECRETS {
             assert!(!text.contains(secret), "{name} shows {secret}: {text}");

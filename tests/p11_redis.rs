@@ -315,7 +315,7 @@ async fn registries_of_one_process_share_a_relay() {
 fn no_task_is_left_after_a_shutdown() {
     let redis = Redis::start("tasks");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let relay = RedisRelay::new(redis.url()).unwrap();
+    let relay = Arc::new(RedisRelay::new(redis.url()).unwrap());
     let rooms = RoomRegistry::builder().relay(relay).build().unwrap();
     runtime.block_on(async {
         let room = rooms.open("arena").variables([("x", "0")]).await.unwrap();
