@@ -199,3 +199,19 @@ async fn a_log_may_ask_how_the_store_does() {
     assert_eq!(opened.await.unwrap_err(), OpenError::Unreachable);
     assert!(rooms.store_stats().unwrap().last_error.is_some());
 }
+
+/// Everyone is gone in time, and yet not all is well.
+#[tokio::test]
+async fn a_shutdown_that_cannot_save_says_so() {
+    let store = Arc::new(ShakyStore::default());
+    let server = Server::with(RoomRegistry::builder().store(store.clone())).await;
+    let mut ann = server.join("arena", "ann", &[("x", "0")]).await;
+    store.is_broken.store(true, SeqCst);
+    ann.set("x", "1").await;
+    ann.sync().await;
+    let rooms = server.rooms.clone();
+    let shutdown = tokio::spawn(async move { rooms.shutdown(Duration::from_secs(2)).await });
+    ann.closed().await;
+    drop(ann);
+    assert!(!within("the shutdown", shutdown).await.unwrap());
+}

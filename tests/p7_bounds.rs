@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum_cloud_variables::{BuildError, Limits, RoomRegistry, Schema};
-use common::{Server, unlimited_rate};
+use common::{Server, eventually, unlimited_rate, within};
 
 async fn server(limits: Limits) -> Server {
     Server::with(RoomRegistry::builder().limits(limits)).await
@@ -161,4 +161,35 @@ async fn times_without_end_are_allowed() {
     ann.close().await;
     ben.close().await;
     server.members(0).await;
+}
+
+/// A set for which there is no memory takes it from rooms that nobody is in.
+#[tokio::test]
+async fn a_set_without_memory_evicts_empty_rooms() {
+    let server = server(unlimited_rate().state_bytes(400_000)).await;
+    let value = "v".repeat(25_000);
+    let mut count = 0;
+    // Until the first of them goes for the last.
+    while server.rooms.stats().rooms == count {
+        count += 1;
+        let mut eve = server.join(&format!("left {count}"), "eve", &[("x", "0")]).await;
+        eve.set("x", &value).await;
+        eve.sync().await;
+        eve.close().await;
+        eventually("it is empty", || server.rooms.stats().members == 0).await;
+    }
+    let count = server.rooms.stats().rooms;
+    let mut ann = server.join("game", "ann", &[("x", "0")]).await;
+    let long = "w".repeat(60_000);
+    // Rooms are looked for ten times a second.
+    let taken = async {
+        let room = server.rooms.room("game").unwrap();
+        while room.get("x").as_ref() != Some(&long) {
+            ann.set("x", &long).await;
+            ann.sync().await;
+        }
+    };
+    within("it is taken", taken).await;
+    let left = server.rooms.stats().rooms - 1;
+    assert!((1..count).contains(&left), "some go, not all: {left} of {count} are left");
 }

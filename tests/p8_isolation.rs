@@ -121,3 +121,18 @@ async fn rooms_that_nobody_came_back_to_go_first() {
     }
     assert_eq!(server.rooms.room("of ours").unwrap().get("x").as_deref(), Some("1"));
 }
+
+/// A room that the host has locked is the host's to change.
+#[tokio::test]
+async fn a_locked_room_of_nobodys_stays_as_it_is() {
+    let server = Server::start().await;
+    server.join("room", "eve", &[("junk", "0")]).await.close().await;
+    server.members(0).await;
+    let room = server.rooms.room("room").unwrap();
+    room.lock(true).await.unwrap();
+    assert_eq!(server.refusal("room", "ann", &[("score", "0")]).await.0, 4001);
+    assert_eq!(room.get("junk").as_deref(), Some("0"));
+    room.lock(false).await.unwrap();
+    server.join("room", "ann", &[("score", "0")]).await;
+    assert_eq!(room.get("junk"), None);
+}
