@@ -1,7 +1,14 @@
 //! Writes that count only if the room still has the value that they build on, and who is told what came of
 //! them.
 
-use std::time::Instant;
+use std::{
+    collections::VecDeque,
+    sync::atomic::{
+        AtomicUsize,
+        Ordering::{Acquire, Release},
+    },
+    time::Instant,
+};
 
 use parking_lot::Mutex;
 
@@ -47,25 +54,36 @@ pub(crate) struct Ack {
 
 /// The answers that wait for their member to be sent what goes before them.
 #[derive(Debug, Default)]
-pub(crate) struct Acks(Mutex<Vec<Ack>>);
+pub(crate) struct Acks {
+    waiting: Mutex<VecDeque<Ack>>,
+    /// How many there are, because most members never ask for any, and each is looked at with each batch.
+    count: AtomicUsize,
+}
 
 /// How many answers wait for a member before it is read no further.
 const MOST_WAITING: usize = 256;
 
 impl Acks {
     fn push(&self, ack: Ack) {
-        self.0.lock().push(ack);
+        let mut waiting = self.waiting.lock();
+        waiting.push_back(ack);
+        self.count.store(waiting.len(), Release);
     }
 
     /// The next answer to a member that has been sent all up to this position.
     pub(crate) fn take_due(&self, sent: u64) -> Option<Ack> {
-        let mut waiting = self.0.lock();
-        let is_due = waiting.first().is_some_and(|ack| ack.position <= sent);
-        is_due.then(|| waiting.remove(0))
+        if self.count.load(Acquire) == 0 {
+            return None;
+        }
+        let mut waiting = self.waiting.lock();
+        let is_due = waiting.front().is_some_and(|ack| ack.position <= sent);
+        let due = if is_due { waiting.pop_front() } else { None };
+        self.count.store(waiting.len(), Release);
+        due
     }
 
     pub(crate) fn are_full(&self) -> bool {
-        self.0.lock().len() >= MOST_WAITING
+        self.count.load(Acquire) >= MOST_WAITING
     }
 }
 
