@@ -139,6 +139,7 @@ async fn nothing_is_changed_without_leave_and_token() {
         ("close", json!({})),
         ("none", json!({})),
         ("remove", json!({})),
+        ("unset", json!({ "name": "x" })),
     ];
     for (action, body) in &bodies {
         let path = format!("/api/room/{action}?id=r");
@@ -171,8 +172,13 @@ async fn nothing_is_changed_without_leave_and_token() {
     assert_eq!(act(5).await, StatusCode::NOT_FOUND);
     let bad = ask(&acts, Method::POST, "/api/room/set?id=r", token, &json!({ "name": "x" })).await;
     assert_eq!(bad.status, StatusCode::BAD_REQUEST);
+    assert_eq!(act(7).await, StatusCode::CONFLICT, "the room's names are fixed");
     assert_eq!(act(6).await, StatusCode::NO_CONTENT);
     assert!(rooms.room("r").is_none());
+    let room = rooms.open("r").schema(Schema::Growing).variables([("x", "0"), ("y", "0")]);
+    let room = room.await.unwrap();
+    assert_eq!(act(7).await, StatusCode::NO_CONTENT);
+    assert_eq!(room.variables(), [("y".into(), "0".into())]);
 }
 
 /// With a slash behind it or without, and below a host's own paths.

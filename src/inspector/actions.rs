@@ -29,6 +29,11 @@ struct Set {
 }
 
 #[derive(Deserialize)]
+struct Unset {
+    name: String,
+}
+
+#[derive(Deserialize)]
 struct Kick {
     member: u64,
     reason: String,
@@ -100,6 +105,11 @@ async fn perform(room: &Room, action: &str, body: &[u8]) -> Result<Object, Refus
         "set" => {
             let Set { name, value } = parse(body)?;
             room.set(&name, value).map_err(|error| (StatusCode::CONFLICT, error.to_string()))?;
+            Ok(Object { variable: Some(name), ..Object::default() })
+        }
+        "unset" => {
+            let Unset { name } = parse(body)?;
+            room.unset(&name).map_err(|error| (StatusCode::CONFLICT, error.to_string()))?;
             Ok(Object { variable: Some(name), ..Object::default() })
         }
         "kick" => {

@@ -236,8 +236,12 @@ function showRoom(room) {
     number(variable.bytes),
     writer(variable),
     when(variable.written_at),
-    ["actions", "number", () => token ? button("Set", "Set " + variable.name, act("set", ["Set ", foreign(variable.name), "?"],
-      (value) => ({ name: variable.name, value }), ["Value", ""])) : ""],
+    ["actions", "number", () => token ? make("span", {},
+      button("Set", "Set " + variable.name, act("set", ["Set ", foreign(variable.name), "?"],
+        (value) => ({ name: variable.name, value }), ["Value", ""])), " ",
+      button("Remove", "Remove " + variable.name, act("unset",
+        ["Remove ", foreign(variable.name), "? Members see the empty value. Only of a room that grows."],
+        () => ({ name: variable.name })))) : ""],
   ]);
   at("past").hidden = room.history.length === 0;
   fill(at("history"), room.history, (_, index) => index, (past) => [

@@ -53,7 +53,8 @@ impl Inner {
             warn!(used, limit, "no memory for a write: see Limits::state_bytes");
         }
         if !is_due(&self.shortage.looked, LOOK, now) {
-            return false;
+            // One costs little to find; a writer whose set needs more comes again.
+            return self.evict_longest_empty(None);
         }
         let weight = |since: Instant, bytes: usize| {
             let idle = now.saturating_duration_since(since).as_secs() as usize;
