@@ -191,5 +191,5 @@ async fn a_set_without_memory_evicts_empty_rooms() {
     };
     within("it is taken", taken).await;
     let left = server.rooms.stats().rooms - 1;
-    assert!((1..count).contains(&left), "some go, not all: {left} of {count} are left");
+    assert!(left < count, "{left} of {count} are left");
 }
