@@ -32,8 +32,8 @@ async fn until_ack(client: &mut Client, ack: u64) -> Vec<Value> {
     }
 }
 
-/// Adds one, so many times, as `client.js` does.
-async fn add(mut client: Client, times: u64) {
+/// Adds one `times` times, as `client.js` does, and stays in the room.
+async fn add(mut client: Client, times: u64) -> Client {
     let (mut score, mut ack) = (client.view["score"].clone(), 0);
     for _ in 0..times {
         loop {
@@ -56,27 +56,34 @@ async fn add(mut client: Client, times: u64) {
             }
         }
     }
+    client
 }
 
 /// 20 clients add one to a score, 50 times each, beside hosts that do so 20 times each.
 async fn a_thousand(nodes: &[Server]) {
-    let mut adding = Vec::new();
+    let mut members = Vec::new();
     for n in 0..20 {
         let mut client = nodes[n % nodes.len()].join("arena", &format!("p{n}"), SCORE).await;
         client.sync().await;
         client.apply_waiting();
-        adding.push(tokio::spawn(add(client, 50)));
+        members.push(tokio::spawn(add(client, 50)));
     }
+    let mut hosts = Vec::new();
     for node in nodes {
         let room = node.rooms.room("arena").unwrap();
-        adding.push(tokio::spawn(async move {
+        hosts.push(tokio::spawn(async move {
             for _ in 0..20 {
                 room.update("score", |old| old.parse::<u64>().unwrap() + 1).await.unwrap();
             }
         }));
     }
-    for adding in adding {
-        adding.await.unwrap();
+    // A node lets its room go when the last member there leaves, so all of them stay until each node was looked at.
+    let mut stay = Vec::new();
+    for member in members {
+        stay.push(member.await.unwrap());
+    }
+    for host in hosts {
+        host.await.unwrap();
     }
     let all = (1_000 + 20 * nodes.len()).to_string();
     for node in nodes {
