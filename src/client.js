@@ -95,12 +95,12 @@ export function connect(url, { room, username, variables }) {
   const emit = (event, ...details) => listeners[event].forEach((listener) => listener(...details));
 
   /** Whoever waits until the client is in the room, or will never be. */
-  let waiting = [];
+  const waiting = [];
   const settle = (act) => waiting.splice(0).forEach(act);
   const whenJoined = () =>
     new Promise((resolve, reject) => {
       if (connection?.isJoined) return resolve();
-      if (left) return reject(new Error('the client has left the room'));
+      if (left) return reject(hasLeft());
       waiting.push({ resolve, reject });
     });
 
@@ -173,7 +173,7 @@ export function connect(url, { room, username, variables }) {
       clearTimeout(timer);
       connection?.close();
       connection = null;
-      settle(({ reject }) => reject(new Error('the client has left the room')));
+      settle(({ reject }) => reject(hasLeft()));
     },
   };
   open();
@@ -430,23 +430,21 @@ class Connection {
 
   /** Leaves, and tells of it if a code is given. */
   close(code) {
-    const wasTold = code !== undefined;
     this.#socket.onclose = null;
     this.#socket.onmessage = null;
     this.#socket.close(1000);
-    if (wasTold) this.#end(code, '');
-    else this.#clearTimers();
-    this.#giveUp();
+    if (code === undefined) this.#giveUp();
+    else this.#end(code, '');
   }
 
   /** Nobody answers any more. */
   #giveUp() {
+    this.#clearTimers();
     this.#asked.forEach(({ reject }) => reject(unknown()));
     this.#asked.clear();
   }
 
   #end(code, reason) {
-    this.#clearTimers();
     this.#values.end(code === 4000);
     const was = { wasOpen: this.#isOpen, wasJoined: this.isJoined };
     this.isJoined = false;
@@ -466,6 +464,10 @@ class Connection {
     this.#timers.forEach(clearTimeout);
     this.#timers.clear();
   }
+}
+
+function hasLeft() {
+  return new Error('the client has left the room');
 }
 
 function unknown() {

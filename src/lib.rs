@@ -3,6 +3,7 @@
 /// `MemoryRelay` and `MemoryStore` stand as a host would write them: tests and a model include them.
 extern crate self as axum_cloud_variables;
 
+mod ban;
 mod budget;
 mod close;
 mod identity;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
 
-use crate::{identity::Identity, names::NameKey};
+use crate::{ban::BanTarget, identity::Identity, names::NameKey};
 
 #[derive(Debug, Default)]
 pub(super) struct Bans(Mutex<HashMap<Ban, Instant>>);
@@ -12,50 +12,18 @@ pub(super) struct Bans(Mutex<HashMap<Ban, Instant>>);
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Ban {
     room: Arc<str>,
-    who: Who,
-}
-
-/// Whom a ban is for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Who {
-    Person(String),
-    Name(NameKey),
-}
-
-impl Who {
-    /// A person, or, if nothing more is known of somebody, a name.
-    pub(crate) fn of(identity: &Identity, key: &NameKey) -> Self {
-        match identity.person() {
-            Some(id) => Self::Person(id.into()),
-            None => Self::Name(key.clone()),
-        }
-    }
-
-    pub(crate) fn is(&self, identity: &Identity, key: &NameKey) -> bool {
-        match self {
-            Self::Person(id) => identity.person() == Some(id),
-            Self::Name(name) => name == key,
-        }
-    }
-
-    /// As the broker has it.
-    pub(crate) fn at_broker(&self) -> String {
-        match self {
-            Self::Person(id) => format!("person:{id}"),
-            Self::Name(key) => format!("name:{}", key.as_str()),
-        }
-    }
+    who: BanTarget,
 }
 
 impl Bans {
     /// Forgets bans that are over.
-    pub(super) fn add(&self, room: &Arc<str>, who: Who, now: Instant, until: Instant) {
+    pub(super) fn add(&self, room: &Arc<str>, who: BanTarget, now: Instant, until: Instant) {
         let mut bans = self.0.lock();
         bans.retain(|_, until| *until > now);
         bans.insert(Ban { room: room.clone(), who }, until);
     }
 
-    pub(super) fn remove(&self, room: &Arc<str>, who: Who) {
+    pub(super) fn remove(&self, room: &Arc<str>, who: BanTarget) {
         self.0.lock().remove(&Ban { room: room.clone(), who });
     }
 
@@ -69,9 +37,7 @@ impl Bans {
         let bans = self.0.lock();
         let holds =
             |who| bans.get(&Ban { room: room.clone(), who }).is_some_and(|until| *until > now);
-        !bans.is_empty()
-            && (holds(Who::Name(key.clone()))
-                || identity.person().is_some_and(|id| holds(Who::Person(id.into()))))
+        !bans.is_empty() && BanTarget::all_of(identity, key).any(holds)
     }
 }
 
@@ -88,16 +54,16 @@ mod tests {
         let (arena, lobby): (Arc<str>, Arc<str>) = ("arena".into(), "lobby".into());
         let (guest, ann, ben) = (Identity::new(), NameKey::new("ann"), NameKey::new("ben"));
         let person = Identity::new().id("7");
-        bans.add(&arena, Who::of(&guest, &ann), now, until);
-        bans.add(&arena, Who::of(&person, &ben), now, until);
+        bans.add(&arena, BanTarget::of(&guest, &ann), now, until);
+        bans.add(&arena, BanTarget::of(&person, &ben), now, until);
         assert!(bans.holds(&arena, &guest, &NameKey::new("ANN"), now));
         assert!(bans.holds(&arena, &person, &NameKey::new("else"), now));
         assert!(!bans.holds(&arena, &guest, &ben, now));
         assert!(!bans.holds(&lobby, &guest, &ann, now));
         assert!(!bans.holds(&arena, &guest, &ann, until));
-        bans.remove(&arena, Who::of(&person, &ben));
+        bans.remove(&arena, BanTarget::of(&person, &ben));
         assert!(!bans.holds(&arena, &person, &NameKey::new("else"), now));
-        bans.add(&lobby, Who::of(&guest, &ben), until, until + Duration::from_secs(1));
+        bans.add(&lobby, BanTarget::of(&guest, &ben), until, until + Duration::from_secs(1));
         assert_eq!(bans.0.lock().len(), 1, "what is over is forgotten");
     }
 }

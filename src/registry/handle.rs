@@ -12,10 +12,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Inner, Lead, bans::Who};
+use super::{Inner, Lead};
 #[cfg(feature = "inspector")]
 use crate::room::Look;
 use crate::{
+    ban::BanTarget,
     close::{Close, CloseCode, LeaveCause},
     names::NameKey,
     policy::Judging,
@@ -249,7 +250,7 @@ impl Room {
     /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
     pub async fn ban_person(&self, id: &str, time: Duration) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
-        registry.ban_who(&room, &Who::Person(id.into()), time).await
+        registry.ban_who(&room, &BanTarget::Person(id.into()), time).await
     }
 
     /// As [`ban`](Self::ban), of whoever has this username, or one that looks like it, in the room or not.
@@ -259,7 +260,7 @@ impl Room {
     /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
     pub async fn ban_name(&self, username: &str, time: Duration) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
-        registry.ban_who(&room, &Who::Name(NameKey::new(username)), time).await
+        registry.ban_who(&room, &BanTarget::Name(NameKey::new(username)), time).await
     }
 
     /// Lets in again who was banned by this [`Identity::id`](crate::Identity::id). Nothing happens if nobody
@@ -270,7 +271,7 @@ impl Room {
     /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
     pub async fn unban_person(&self, id: &str) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
-        registry.unban_who(&room, &Who::Person(id.into())).await
+        registry.unban_who(&room, &BanTarget::Person(id.into())).await
     }
 
     /// Lets in again who was banned by this username. Nothing happens if nobody was.
@@ -280,7 +281,7 @@ impl Room {
     /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
     pub async fn unban_name(&self, username: &str) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
-        registry.unban_who(&room, &Who::Name(NameKey::new(username))).await
+        registry.unban_who(&room, &BanTarget::Name(NameKey::new(username))).await
     }
 
     /// Whether newcomers are refused with 4003 (1013 in [`Dialect::Scratch`](crate::Dialect)).

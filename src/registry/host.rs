@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Inner, Room, RoomError, RoomRegistry, bans::Who};
+use super::{Inner, Room, RoomError, RoomRegistry};
 use crate::{
+    ban::BanTarget,
     close::Close,
     policy::Judging,
     relay::RelayChange,
@@ -113,14 +114,14 @@ impl Inner {
     ) -> Result<(), RoomError> {
         let (identity, key) =
             room.read(|state| state.name_and_person(member)).ok_or(RoomError::NoSuchMember)?;
-        let who = Who::of(&identity, &key);
+        let who = BanTarget::of(&identity, &key);
         self.ban_who(room, &who, time).await
     }
 
     pub(crate) async fn ban_who(
         self: &Arc<Self>,
         room: &Arc<Shared>,
-        who: &Who,
+        who: &BanTarget,
         time: Duration,
     ) -> Result<(), RoomError> {
         let time = time.min(super::builder::LONGEST);
@@ -136,7 +137,11 @@ impl Inner {
         Ok(())
     }
 
-    pub(crate) async fn unban_who(&self, room: &Arc<Shared>, who: &Who) -> Result<(), RoomError> {
+    pub(crate) async fn unban_who(
+        &self,
+        room: &Arc<Shared>,
+        who: &BanTarget,
+    ) -> Result<(), RoomError> {
         // A ban that is over at once takes the place of one that is not.
         let change = RelayChange::Ban { who: who.at_broker(), millis: 0 };
         self.at_broker(room, Wish::Change(change)).await?;

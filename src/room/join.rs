@@ -14,6 +14,7 @@ use super::{
     takeover::{Holder, Ousted, Outlived, yields_name},
 };
 use crate::{
+    ban::BanTarget,
     close::Close,
     identity::Identity,
     limits,
@@ -149,7 +150,9 @@ impl State {
             number: session,
             name: newcomer.key.as_str().to_owned(),
             shares: newcomer.duplicates == DuplicateNames::Allow,
-            who: ban_keys(&newcomer.identity, &newcomer.key),
+            who: BanTarget::all_of(&newcomer.identity, &newcomer.key)
+                .map(|target| target.at_broker())
+                .collect(),
         };
         Ok(Wish::Join { session, replaces })
     }
@@ -326,10 +329,4 @@ impl State {
             }
         }
     }
-}
-
-/// Under which a newcomer may be banned at the broker: as a person, if the host knows one, and by name.
-pub(crate) fn ban_keys(identity: &Identity, key: &NameKey) -> Vec<String> {
-    let person = identity.person().map(|person| format!("person:{person}"));
-    person.into_iter().chain([format!("name:{}", key.as_str())]).collect()
 }

@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use super::{AtBroker, Pace, PendingWrite, Phase, Replica, Reply, What, pending::Sent};
 use crate::{
+    ban::BanTarget,
     close::Close,
     identity::Identity,
     names::NameKey,
@@ -12,7 +13,6 @@ use crate::{
         RelayWrites,
     },
     room::{
-        join::ban_keys,
         order::Source,
         state::State,
         terms::{Asker, Outcome},
@@ -208,8 +208,9 @@ impl State {
             RelayChange::Ban { who, millis } => {
                 // A ban of no time is the end of one.
                 if millis > 0 {
-                    let is_it =
-                        |identity: &Identity, key: &NameKey| ban_keys(identity, key).contains(&who);
+                    let is_it = |identity: &Identity, key: &NameKey| {
+                        BanTarget::all_of(identity, key).any(|target| target.at_broker() == who)
+                    };
                     self.put_out_banned(is_it, now);
                 }
                 if let Some(replica) = &mut self.replica {
