@@ -114,8 +114,9 @@ limits! {
     /// Time without any frame from a client, and without a blocked write to it going through,
     /// after which it is dropped. Default 60 s.
     idle_timeout: Duration = Duration::from_secs(60);
-    /// Time in which a member whose name a newcomer claims must answer a ping. Default 2 s. After
-    /// it the newcomer has the name.
+    /// Time in which a member whose name a newcomer claims must answer a ping, or send something. Default
+    /// 2 s. After it the newcomer has the name. While frames come but no answer, the newcomer waits two and a
+    /// half times as long, and is then told to try again. Other newcomers wait for their turn as long.
     takeover_probe: Duration = Duration::from_secs(2);
     /// Time that a client has to answer a close, and five times that if its socket does not take the close at
     /// once. Default 2 s.

@@ -1,5 +1,6 @@
 //! One connection, from its upgrade to its close.
 
+mod ahead;
 mod conflation;
 #[cfg(feature = "internals")]
 mod echo;
@@ -15,7 +16,9 @@ mod takeover;
 mod upkeep;
 mod writer;
 
-use std::{future::poll_fn, panic::AssertUnwindSafe, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll, time::Duration,
+};
 
 use futures_util::{FutureExt, future::Abortable};
 use hyper::upgrade::Upgraded;
@@ -178,8 +181,9 @@ impl Talk<'_> {
                         }
                         let line =
                             Line { handle: self.handle.clone(), outlet: self.socket.clone() };
-                        let admission = admit(self.registry, dialect, handshake, caller, line);
-                        let (membership, outbox) = admission.await.map_err(End::Close)?;
+                        let gone = pin!(reader.gone());
+                        let (membership, outbox) =
+                            admit(self.registry, dialect, handshake, caller, line, gone).await?;
                         return Ok((membership, outbox, messages.collect::<Vec<_>>().join("\n")));
                     }
                     // Scratch clients may delete and rename at any time, without effect.

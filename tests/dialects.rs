@@ -488,7 +488,8 @@ async fn a_name_is_free_when_none_of_its_holders_answers() {
         cats.push(server.join_in(Scratch, "1", "cat", &[]).await);
     }
     // They look at nothing any more.
-    server.join("1", "cat", &[]).await;
+    let mut dog = server.connect().await;
+    dog.handshake("1", "cat", &[]).await;
     server.members(1).await;
 }
 

@@ -121,41 +121,114 @@ async fn a_holder_that_leaves_while_asked_makes_way_at_once() {
         server.members(1).await;
         let mut waiting = server.connect().await;
         waiting.handshake("room", "ann", VARIABLES).await;
-        // The ping that asks is on its way, so the newcomer waits by now.
-        let asked =
-            async { while !matches!(ghost.socket.next().await, Some(Ok(m)) if m.is_ping()) {} };
-        within("a ping", asked).await;
+        // So the newcomer waits by now.
+        asked(&mut ghost).await;
         if cut {
             // Dropped before the pong goes out.
             drop(ghost);
         } else {
             ghost.socket.close(None).await.unwrap();
         }
-        waiting.sync().await;
+        assert_eq!(waiting.frame().await.len(), 2);
         server.members(1).await;
         waiting.close().await;
         server.members(0).await;
     }
 }
 
+/// Looks at the socket until the server asks for a sign of life. The answer leaves with the next look.
+async fn asked(ghost: &mut Client) {
+    let ping = async { while !matches!(ghost.socket.next().await, Some(Ok(m)) if m.is_ping()) {} };
+    within("a ping", ping).await;
+}
+
+/// A player reloads a page whose first reload still waits for the name.
 #[tokio::test]
-async fn one_newcomer_waits_for_a_name_and_others_are_refused() {
+async fn newcomers_wait_for_their_turn_and_one_that_has_gone_waits_no_more() {
     let limits = Limits::default().takeover_probe(Duration::from_secs(3600));
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    for cut in [true, false] {
+        let mut ghost = server.connect().await;
+        ghost.handshake("room", "ann", VARIABLES).await;
+        server.members(1).await;
+        let mut first = server.connect().await;
+        first.handshake("room", "ann", VARIABLES).await;
+        asked(&mut ghost).await;
+        let mut second = server.connect().await;
+        second.handshake("room", "ann", VARIABLES).await;
+        eventually("three sessions", || server.rooms.stats().sessions == 3).await;
+        if cut {
+            drop(first);
+        } else {
+            first.socket.close(None).await.unwrap();
+            within("the end", async { while first.socket.next().await.is_some() {} }).await;
+        }
+        eventually("two sessions", || server.rooms.stats().sessions == 2).await;
+        drop(ghost);
+        assert_eq!(second.frame().await.len(), 2, "the second has the name");
+        server.members(1).await;
+        second.close().await;
+        server.members(0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_newcomer_is_told_to_try_again_if_its_turn_does_not_come() {
+    let limits = Limits::default().takeover_probe(Duration::from_millis(300));
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    // It sends all the time, and answers no ping.
+    let mut ghost = server.connect().await;
+    ghost.handshake("room", "ann", VARIABLES).await;
+    server.members(1).await;
+    let talks = async {
+        for n in 0.. {
+            ghost.send(&common::set("x", &n.to_string())).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let (first, second) =
+        (server.refusal("room", "ann", VARIABLES), server.refusal("room", "ann", VARIABLES));
+    let refused = tokio::select! {
+        refused = async { tokio::join!(first, second) } => refused,
+        () = talks => unreachable!(),
+    };
+    assert_eq!((refused.0.0, refused.1.0), (4003, 4003));
+    assert_eq!(server.rooms.stats().members, 1);
+}
+
+/// Frames that were on their way when the connection was lost are no sign of life for longer than they come.
+#[tokio::test]
+async fn a_ghost_whose_last_frames_are_still_coming_gives_way() {
+    let limits = Limits::default().takeover_probe(Duration::from_millis(400));
     let server = Server::with(RoomRegistry::builder().limits(limits)).await;
     let mut ghost = server.connect().await;
     ghost.handshake("room", "ann", VARIABLES).await;
     server.members(1).await;
-    let mut waiting = server.connect().await;
-    waiting.handshake("room", "ann", VARIABLES).await;
-    // Whichever of the two comes first waits; the other is told at once to try again, as it may be the
-    // same player, whose connection broke twice.
-    let mut other = server.connect().await;
-    other.handshake("room", "ann", VARIABLES).await;
-    let refused = tokio::select! {
-        refused = waiting.closed() => refused,
-        refused = other.closed() => refused,
-    };
-    assert_eq!(refused.0, 4003);
+    let mut ann = server.connect().await;
+    ann.handshake("room", "ann", VARIABLES).await;
+    for n in 1..=10 {
+        ghost.send(&common::set("x", &n.to_string())).await;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    let frame = ann.frame().await;
+    assert!(frame.contains(&("x".into(), "10".into())), "{frame:?}");
+    assert_eq!(server.rooms.stats().members, 1);
+}
+
+/// It has written before it went, and that counts, though nobody can be told.
+#[tokio::test]
+async fn what_a_newcomer_sent_before_it_left_arrives() {
+    let limits = Limits::default().takeover_probe(Duration::from_millis(200));
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    let mut bob = server.join("room", "bob", VARIABLES).await;
+    let mut ghost = server.connect().await;
+    ghost.handshake("room", "ann", VARIABLES).await;
+    server.members(2).await;
+    let mut ann = server.connect().await;
+    ann.handshake("room", "ann", VARIABLES).await;
+    ann.set("x", "last").await;
+    ann.close().await;
+    bob.until("x", "last").await;
 }
 
 #[tokio::test]

@@ -104,14 +104,18 @@ async fn over_the_rate_of_bytes_reading_pauses_and_nothing_is_lost() {
 
 #[tokio::test]
 async fn a_paused_reader_is_alive() {
-    let limits = Limits::default().bytes_per_second(100).byte_burst(300);
+    let limits = Limits::default()
+        .bytes_per_second(100)
+        .byte_burst(300)
+        .takeover_probe(Duration::from_millis(200));
     let server = server(limits).await;
     let mut ann = server.join("room", "ann", &[("x", "")]).await;
     for i in 0..5 {
         ann.set("x", &i.to_string()).await;
     }
     let refused = server.refusal("room", "ann", &[("x", "")]).await;
-    assert_eq!(refused.0, 4002, "who cannot be heard is not a ghost");
+    assert_eq!(refused.0, 4003, "who cannot be heard is no ghost; but it may be the same player");
+    assert_eq!(server.rooms.stats().members, 1);
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use axum_cloud_variables::{
     CloseCode, Dialect, Identity, Join, Limits, Policy, Rejection, Rights, RoomRegistry,
     RoomRegistryBuilder, Schema, Verdict, Write,
 };
-use common::{Client, Server, serve, unlimited_rate, within};
+use common::{Client, Server, eventually, serve, unlimited_rate, within};
 use tokio::sync::mpsc;
 
 const VARIABLES: &[(&str, &str)] = &[("x", "0"), ("end", "")];
@@ -41,6 +41,26 @@ fn builder() -> RoomRegistryBuilder {
 
 async fn with(policy: impl Policy) -> Server {
     Server::with(builder().policy(policy)).await
+}
+
+/// A policy that asks somebody else need not ask for a client that has gone.
+#[tokio::test]
+async fn a_client_that_has_gone_is_asked_about_no_more() {
+    struct Slow(Arc<()>);
+    impl Policy for Slow {
+        async fn admit(&self, _: &Join<'_>) -> Result<Identity, Rejection> {
+            let _asked = self.0.clone();
+            pending().await
+        }
+    }
+    let asked = Arc::new(());
+    let limits = unlimited_rate().admit_timeout(Duration::MAX);
+    let server = Server::with(builder().limits(limits).policy(Slow(asked.clone()))).await;
+    let mut ann = server.connect().await;
+    ann.handshake("room", "ann", VARIABLES).await;
+    eventually("the policy to be asked", || Arc::strong_count(&asked) == 3).await;
+    drop(ann);
+    eventually("the question to be dropped", || Arc::strong_count(&asked) == 2).await;
 }
 
 #[tokio::test]

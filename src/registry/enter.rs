@@ -21,7 +21,7 @@ pub(crate) enum EnterError {
     Banned,
     /// The store or the broker does not answer.
     Unreachable,
-    Room(Arc<Shared>, Refusal),
+    Refused(Refusal),
 }
 
 /// How many rooms that cannot go yet are looked at before there is no place.
@@ -100,7 +100,7 @@ impl Inner {
             JoinError::Evicted => Ok(None),
             JoinError::NoBudget if self.evict_longest_empty(Some(room)) => Ok(None),
             JoinError::NoBudget => Err(EnterError::Full),
-            JoinError::Refused(refusal) => Err(EnterError::Room(room.clone(), refusal)),
+            JoinError::Refused(refusal) => Err(EnterError::Refused(refusal)),
         }
     }
 

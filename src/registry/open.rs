@@ -207,7 +207,7 @@ impl From<EnterError> for OpenError {
             EnterError::Full
             | EnterError::NoSuchRoom
             | EnterError::Banned
-            | EnterError::Room(..) => Self::Full,
+            | EnterError::Refused(_) => Self::Full,
         }
     }
 }

@@ -105,8 +105,8 @@ pub(crate) enum Refusal {
     TooManyVariables,
     /// By these members; none if one of them is known to be there.
     NameInUse(Vec<Holder>),
-    /// Another newcomer waits already whether its holders answer.
-    NameInDoubt,
+    /// Another newcomer waits whether this holder answers.
+    NameInDoubt(Arc<SessionHandle>),
     Full,
     Locked,
 }
@@ -300,7 +300,6 @@ impl State {
             joined: self.position,
             snapshot: 0,
             told: HashMap::new(),
-            challenged: false,
         });
         self.broadcast.speak(self.members.dialects());
         self.tell_joined(id);

@@ -64,8 +64,6 @@ pub(super) struct Member {
     /// What it alone was sent that its base does not cover yet: corrections, and the values of its
     /// snapshot that it has overwritten.
     pub(super) told: HashMap<Text, Told>,
-    /// Somebody waits whether this member still answers.
-    pub(super) challenged: bool,
 }
 
 impl Member {

@@ -45,11 +45,12 @@ pub(crate) struct SessionHandle {
     answered_ping: AtomicU64,
     /// The rate limit keeps the session from reading, so it cannot hear.
     paused: AtomicBool,
-    /// Somebody wants a ping answered now.
+    /// A newcomer wants the member's name, and a ping answered now. Set under the room's lock, so that one
+    /// newcomer at a time asks.
     probed: AtomicBool,
     /// The member is none any more.
     left: AtomicBool,
-    /// A ping was answered while a probe asks for that, or the member left.
+    /// A ping was answered while a probe asks for that, the member left, or the probe has ended.
     answered: Notify,
     acks: Acks,
     stop: OnceLock<Close>,
@@ -153,16 +154,19 @@ impl SessionHandle {
         self.answered.notify_waiters();
     }
 
+    /// Begins a probe. To be called under the room's lock, if none is under way.
+    pub(super) fn begin_probe(&self) {
+        self.probed.store(true, Relaxed);
+    }
+
     /// Asks for a ping. The future ends when one is answered that was sent since now, or when the member
     /// leaves; true if it is there.
     pub(crate) fn probe(&self, now: Instant) -> impl Future<Output = bool> {
-        self.probed.store(true, Relaxed);
         self.prod();
         async move {
             sync::wait_for(&self.answered, || {
                 let is_there = !self.left.load(Relaxed);
-                let is_known = !is_there || self.is_paused() || self.has_answered(now);
-                is_known.then_some(is_there)
+                (!is_there || self.has_answered(now)).then_some(is_there)
             })
             .await
         }
@@ -170,6 +174,15 @@ impl SessionHandle {
 
     pub(crate) fn end_probe(&self) {
         self.probed.store(false, Relaxed);
+        self.answered.notify_waiters();
+    }
+
+    /// Ends when no newcomer asks any more, or the member has left.
+    pub(crate) async fn unprobed(&self) {
+        sync::wait_for(&self.answered, || {
+            (!self.is_probed() || self.left.load(Relaxed)).then_some(())
+        })
+        .await;
     }
 
     pub(crate) fn is_probed(&self) -> bool {
@@ -200,6 +213,7 @@ mod tests {
     async fn a_probe_ends_when_the_member_leaves() {
         let now = Instant::now();
         let handle = SessionHandle::new(now);
+        handle.begin_probe();
         let mut probe = std::pin::pin!(handle.probe(now));
         assert!(probe.as_mut().now_or_never().is_none());
         // It is asked for: whoever waits is woken.

@@ -179,10 +179,6 @@ impl Shared {
         self.state.write().resync(member, Instant::now().into_std())
     }
 
-    pub(crate) fn unchallenge(&self, holder: MemberId) {
-        self.state.write().unchallenge(holder);
-    }
-
     /// Removes a member; see [`State::leave`].
     pub(crate) fn leave(self: &Arc<Self>, member: MemberId, cause: LeaveCause) {
         self.change(|state, now| state.leave(member, cause, now));

@@ -77,18 +77,16 @@ impl State {
             }
             match yields_name(holder, newcomer) {
                 Some(close) => ousted.push(Ousted { member, close }),
-                None if holder.challenged => return Err(Refusal::NameInDoubt),
+                None if holder.handle.is_probed() => {
+                    return Err(Refusal::NameInDoubt(holder.handle.clone()));
+                }
                 None => asked.push(Holder { member, handle: holder.handle.clone() }),
             }
         }
         if asked.is_empty() {
             return Ok(ousted);
         }
-        for Holder { member, .. } in &asked {
-            if let Some(holder) = self.members.get_mut(*member) {
-                holder.challenged = true;
-            }
-        }
+        asked.iter().for_each(|holder| holder.handle.begin_probe());
         Err(Refusal::NameInUse(asked))
     }
 
@@ -112,19 +110,11 @@ impl State {
             self.put_out(id, &Close::name_taken(), now);
             return Challenged::Yielded;
         }
-        let Some(member) = self.members.get_mut(id) else { return Challenged::Nobody };
-        if std::mem::replace(&mut member.challenged, true) {
+        if member.handle.is_probed() {
             return Challenged::Nobody;
         }
+        member.handle.begin_probe();
         Challenged::Asked(Holder { member: id, handle: member.handle.clone() })
-    }
-
-    /// Ends what a refused newcomer began by asking whether the holder of its name still answers.
-    pub(crate) fn unchallenge(&mut self, holder: MemberId) {
-        if let Some(member) = self.members.get_mut(holder) {
-            member.challenged = false;
-            member.handle.end_probe();
-        }
     }
 }
 

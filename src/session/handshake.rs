@@ -1,13 +1,14 @@
 //! Who may play: the checks of a handshake, in the order in which a client learns of them.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, future::Future, pin::Pin, sync::Arc};
 
 use axum::http::request::Parts;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Span, debug};
 
 use super::{
     Outbox,
+    reader::End,
     takeover::{Probe, Probed},
 };
 use crate::{
@@ -23,14 +24,15 @@ use crate::{
 };
 
 /// Lets a client into the room that its handshake names, or says why not. The order of the checks
-/// is part of the public behaviour.
+/// is part of the public behaviour. `gone` ends when the client has left: it then waits for nothing.
 pub(crate) async fn admit(
     registry: &Arc<Inner>,
     dialect: Dialect,
     handshake: Handshake<'_>,
     caller: Caller,
     line: Line,
-) -> Result<(Membership, Outbox), Close> {
+    mut gone: Pin<&mut impl Future<Output = End>>,
+) -> Result<(Membership, Outbox), End> {
     let limits = &registry.rules.limits;
     let framing = caller.scratch_framing;
     let named = room_id(&handshake.room, dialect, limits)?;
@@ -56,14 +58,14 @@ pub(crate) async fn admit(
                 parts: request,
                 exists: registry.has(room).await.map_err(refusal)?,
             };
-            ask(&**policy, &join, registry).await?
+            unless(gone.as_mut(), ask(&**policy, &join, registry)).await??
         }
         _ => caller.identity.clone(),
     };
     let name = identity.name(&name)?;
     let room = match identity.room() {
         Some(room) if limits.allow_room_id(room) => room,
-        Some(_) => return Err(Close::another_room()),
+        Some(_) => return Err(Close::another_room().into()),
         None => {
             identity.check_room(room)?;
             room
@@ -85,6 +87,7 @@ pub(crate) async fn admit(
         outlet: line.outlet,
         outlived: None,
     };
+    let mut queued = None;
     loop {
         match registry.enter(room, &newcomer).await {
             Ok((membership, joined)) => {
@@ -101,20 +104,30 @@ pub(crate) async fn admit(
                 };
                 return Ok((membership, outbox));
             }
-            Err(EnterError::Room(room, Refusal::NameInUse(holders))) if !holders.is_empty() => {
-                let probe = Probe::new(room, holders);
+            Err(EnterError::Refused(Refusal::NameInUse(holders))) if !holders.is_empty() => {
+                let probe = Probe::new(holders);
                 // A second time, one has come back to life meanwhile.
                 if newcomer.outlived.is_some() {
-                    return Err(Close::name_in_doubt());
+                    return Err(Close::name_in_doubt().into());
                 }
-                match probe.ask(limits.takeover_probe).await {
-                    Probed::Answered => return Err(Close::name_in_use()),
-                    Probed::InDoubt => return Err(Close::name_in_doubt()),
+                match unless(gone.as_mut(), probe.ask(limits.takeover_probe)).await? {
+                    Probed::Answered => return Err(Close::name_in_use().into()),
+                    Probed::InDoubt => return Err(Close::name_in_doubt().into()),
                     Probed::Left => {}
                     Probed::Outlived(outlived) => newcomer.outlived = Some(outlived),
                 }
             }
-            Err(error) => return Err(refusal(error)),
+            // Another newcomer asks already. It may be the same player, whose connection broke twice, so this
+            // one waits for its turn.
+            Err(EnterError::Refused(Refusal::NameInDoubt(holder))) => {
+                let until = *queued
+                    .get_or_insert_with(|| Instant::now() + Probe::longest(limits.takeover_probe));
+                let turn = timeout_at(until, holder.unprobed());
+                if unless(gone.as_mut(), turn).await?.is_err() {
+                    return Err(Close::name_in_doubt().into());
+                }
+            }
+            Err(error) => return Err(refusal(error).into()),
         }
     }
 }
@@ -139,6 +152,18 @@ pub(crate) struct Caller {
 pub(crate) struct Line {
     pub(crate) handle: Arc<SessionHandle>,
     pub(crate) outlet: Arc<dyn Outlet>,
+}
+
+/// Waits for something, unless the client goes away first.
+async fn unless<T>(
+    gone: Pin<&mut impl Future<Output = End>>,
+    wait: impl Future<Output = T>,
+) -> Result<T, End> {
+    tokio::select! {
+        biased;
+        done = wait => Ok(done),
+        end = gone => Err(end),
+    }
 }
 
 /// Who it is that wants to join, by the host's policy.
@@ -180,7 +205,7 @@ fn refusal(error: EnterError) -> Close {
         EnterError::Banned => Close::banned(),
         EnterError::Unreachable => Close::unreachable(),
         EnterError::Full => Close::server_full(),
-        EnterError::Room(_, refusal) => match refusal {
+        EnterError::Refused(refusal) => match refusal {
             Refusal::Full => Close::room_full(),
             Refusal::Locked => Close::room_locked(),
             Refusal::NamesDiffer(mismatch) => {
@@ -190,7 +215,7 @@ fn refusal(error: EnterError) -> Close {
             }
             Refusal::TooManyVariables => Close::too_many_variables(),
             Refusal::NameInUse(_) => Close::name_in_use(),
-            Refusal::NameInDoubt => Close::name_in_doubt(),
+            Refusal::NameInDoubt(_) => Close::name_in_doubt(),
         },
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    future::poll_fn,
+    future::{pending, poll_fn},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,6 +18,7 @@ use tungstenite::{
 
 use super::{
     Submission,
+    ahead::Ahead,
     conflation::Conflation,
     receipt::Receipt,
     socket::{Ear, Socket},
@@ -50,6 +51,12 @@ pub(super) enum End {
     Close(Close),
 }
 
+impl From<Close> for End {
+    fn from(close: Close) -> Self {
+        Self::Close(close)
+    }
+}
+
 impl From<Malformed> for End {
     fn from(malformed: Malformed) -> Self {
         Self::Close(Close::new(malformed.code(), malformed.to_string()))
@@ -74,6 +81,7 @@ pub(super) struct Reader {
     is_closed: bool,
     /// The WebSocket layer reads no further.
     broken: bool,
+    ahead: Ahead,
 }
 
 impl Reader {
@@ -103,6 +111,7 @@ impl Reader {
             values,
             is_closed: false,
             broken: false,
+            ahead: Ahead::default(),
         }
     }
 
@@ -141,6 +150,28 @@ impl Reader {
 
     /// The next message of any kind. May be dropped and called again.
     pub(super) async fn message(&mut self) -> Result<Message, End> {
+        match self.ahead.pop() {
+            Some(message) => Ok(message),
+            None => self.receive().await,
+        }
+    }
+
+    /// Reads ahead while a join waits, and ends when the client has gone. One that has sent something for the
+    /// room before it went is still to join, so that this arrives.
+    pub(super) async fn gone(&mut self) -> End {
+        while !self.ahead.is_full() {
+            match self.receive().await {
+                // What follows is the end of the stream, by which the answer to the close goes out.
+                Ok(Message::Close(_)) => self.is_closed = true,
+                Ok(message) => self.ahead.push(message),
+                Err(End::Gone) if self.ahead.has_texts() => break,
+                Err(end) => return end,
+            }
+        }
+        pending().await
+    }
+
+    async fn receive(&mut self) -> Result<Message, End> {
         match self.stream.next().await {
             Some(Ok(message)) => Ok(message),
             Some(Err(error)) => {
@@ -358,6 +389,7 @@ impl Reader {
 
     /// Reads on, looking at nothing, until the client has closed or its connection is gone.
     pub(super) async fn drain(&mut self) {
+        self.ahead = Ahead::default();
         while let Some(Ok(_)) = self.stream.next().await {}
         if self.broken {
             // The WebSocket layer reads no further, so the answer to a close cannot be seen. A client

@@ -18,6 +18,7 @@ use crate::{
     },
     relay::{RelayAnswer, RelayError, RelayMessages, RelayNews, RelayRequest, RelayRoom},
     room::{AtBroker, Caller, Joined, Newcomer, Refusal, Shared, State, Wish},
+    session::Probe,
 };
 
 impl From<RelayError> for EnterError {
@@ -152,15 +153,14 @@ impl Inner {
                         async { while kept.recv().await.ok().as_ref() != Some(&holder) {} };
                     tokio::select! {
                         () = is_kept => {
-                            let refusal = Refusal::NameInUse(Vec::new());
-                            return Err(EnterError::Room(room.clone(), refusal));
+                            return Err(EnterError::Refused(Refusal::NameInUse(Vec::new())));
                         }
                         () = self.drain.begun() => return Err(EnterError::Draining),
                         () = sleep(YIELDING / 10) => {}
                     }
                 }
-                RelayAnswer::Full => return Err(EnterError::Room(room.clone(), Refusal::Full)),
-                RelayAnswer::Locked => return Err(EnterError::Room(room.clone(), Refusal::Locked)),
+                RelayAnswer::Full => return Err(EnterError::Refused(Refusal::Full)),
+                RelayAnswer::Locked => return Err(EnterError::Refused(Refusal::Locked)),
                 RelayAnswer::Banned => return Err(EnterError::Banned),
                 // The room is gone.
                 RelayAnswer::Nowhere => return Ok(None),
@@ -187,6 +187,6 @@ impl Inner {
         let wanted = RelayNews::Wanted { node, session, person, resume, replaces };
         let told = self.at_broker(room, Wish::Tell(wanted)).await;
         told.map_err(|_| EnterError::Unreachable)?;
-        Ok(Instant::now() + self.rules.limits.takeover_probe + YIELDING)
+        Ok(Instant::now() + Probe::longest(self.rules.limits.takeover_probe) + YIELDING)
     }
 }

@@ -27,7 +27,7 @@ impl Inner {
                     let asking = Asking {
                         room: room.clone(),
                         member,
-                        probe: Probe::new(room.clone(), vec![holder]),
+                        probe: Probe::new(vec![holder]),
                         kept: RelayNews::Kept { node, session },
                     };
                     self.tasks.spawn(yield_or_answer(self.clone(), asking));
