@@ -67,7 +67,8 @@ limits! {
     room_id_chars: usize = 1_000;
     /// Bytes of one message from a client, whole or in fragments. Default 160 KiB, so that a value
     /// at its limit fits. Over it: 1009. A room whose names are fixed must fit one message as a
-    /// handshake would carry it; a set that would make it longer is ignored.
+    /// handshake would carry it; a set that would make it longer is ignored. An eighth of that is for
+    /// small values: 20 KiB, of which each of ten variables may have 2 KiB.
     message_bytes: usize = 160 * 1024;
     /// Batches that wait in a room for its slowest reader. Default 64, allocated with the room
     /// (32 bytes each). A member that is further behind gets the current values instead.
@@ -76,7 +77,8 @@ limits! {
     backlog_bytes: usize = 3 * 1024 * 1024;
     /// Bytes of one room's names and values, as JSON spells them, and 200 for each variable. Default
     /// 1 MiB; [`OpenRoom::max_bytes`](crate::OpenRoom::max_bytes) sets another for one room. Over it: as
-    /// [`variables_per_room`](Self#structfield.variables_per_room).
+    /// [`variables_per_room`](Self#structfield.variables_per_room). An eighth is for small variables, 1 KiB
+    /// for each, so that nobody's long values keep others from setting theirs.
     room_bytes: usize = 1024 * 1024;
     /// Bytes of all rooms together: values, names, batches that wait, and snapshots that are being sent.
     /// Default 256 MiB. The last quarter is for rooms of up to 64 KiB, so that no room, however large,
@@ -129,6 +131,15 @@ impl Limits {
     /// Whether a room may have this id.
     pub(crate) fn allow_room_id(&self, id: &str) -> bool {
         (1..=self.room_id_chars).contains(&id.chars().count())
+    }
+
+    /// Returns how much of a bound a variable of so many bytes may fill its room to. An eighth is kept for
+    /// small ones, an equal share for each variable, so that no member's long values keep the others
+    /// from setting theirs. Nothing is kept of a bound that a single value may fill.
+    pub(crate) fn share_of(&self, bound: usize, bytes: usize, variables: usize) -> usize {
+        let longest = OVERHEAD + self.name_bytes + self.value_bytes;
+        let kept = (bound / 8).min(bound.saturating_sub(longest));
+        if bytes <= kept / variables.max(1) { bound } else { bound - kept }
     }
 
     /// Whether a room may have these variables.

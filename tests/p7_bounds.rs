@@ -61,6 +61,49 @@ async fn a_fixed_room_stays_one_that_a_handshake_can_join() {
     cem.frame().await;
 }
 
+/// One member fills the room with all that it takes, the longest values first.
+#[tokio::test]
+async fn each_variable_has_its_share_of_a_room_that_somebody_fills() {
+    let names: Vec<_> = (0..10).map(|i| format!("v{i}")).collect();
+    for (schema, own, most) in [(Schema::Fixed, 2_000, 160 << 10), (Schema::Growing, 700, 1 << 20)]
+    {
+        let server =
+            Server::with(RoomRegistry::builder().schema(schema).limits(unlimited_rate())).await;
+        let variables: Vec<_> = names.iter().map(|name| (&**name, "")).collect();
+        let mut ben = server.join("room", "ben", &variables).await;
+        let mut ann = server.join("room", "ann", &variables).await;
+        let mut others: Vec<_> = names[5..].iter().map(String::as_str).collect();
+        let junk: Vec<_> = (0..110).map(|n| format!("junk{n}")).collect();
+        let mut all = names[..5].to_vec();
+        if schema == Schema::Growing {
+            all.extend(junk);
+            others.extend(["new1", "new2"]);
+        }
+        let room = server.rooms.room("room").unwrap();
+        for name in &all {
+            for len in [100_000, 30_000, 8_000, 4_000, 2_100] {
+                ann.set(name, &"a".repeat(len)).await;
+                ann.sync().await;
+                if room.get(name).is_some_and(|value| value.len() == len) {
+                    break;
+                }
+            }
+        }
+        let full: usize =
+            room.variables().iter().map(|(name, value)| name.len() + value.len()).sum();
+        assert!((most * 3 / 4..most * 7 / 8).contains(&full), "{full} bytes");
+        let short = "b".repeat(own);
+        for name in others {
+            ben.set(name, &short).await;
+            ben.sync().await;
+            assert_eq!(room.get(name).as_deref(), Some(&*short), "{schema:?}: {name}");
+        }
+        // As long a value as there may be in a room that has place.
+        let room = server.rooms.open("other").variables([("x", "")]).await.unwrap();
+        room.set("x", "9".repeat(100_000)).unwrap();
+    }
+}
+
 #[tokio::test]
 async fn the_byte_budget_ignores_sets_and_refuses_joins() {
     let limits = unlimited_rate().state_bytes(150_000);

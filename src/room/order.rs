@@ -363,25 +363,25 @@ impl State {
         if value.byte_len() > most.value_bytes {
             return Err(SetError::TooLong);
         }
+        let cost = limits::cost(name.as_json(), value.as_json());
         let Some(variable) = self.variables.get(name.as_json()) else {
             return if !(1..=most.name_bytes).contains(&name.byte_len()) {
                 Err(SetError::TooLong)
             } else if self.count_beside(name.as_json()) >= most.variables_per_room
-                || !self.has_place(limits::cost(name.as_json(), value.as_json()))
+                || !self.has_place_for(cost, cost)
             {
                 Err(SetError::RoomFull)
             } else {
                 Ok(())
             };
         };
-        // A fixed room must stay one that a handshake can join.
         let (old, new) = (variable.value.as_json().len(), value.as_json().len());
-        let is_joinable =
-            |more| self.grows() || self.variables.handshake_len() + more <= most.message_bytes;
-        match new.checked_sub(old) {
-            Some(more) if !self.has_place(more) || !is_joinable(more) => Err(SetError::RoomFull),
-            _ => Ok(()),
-        }
+        let more = new.saturating_sub(old);
+        // A fixed room must stay one that a handshake can join.
+        let share = most.share_of(most.message_bytes, new, self.variables.len());
+        let is_joinable = self.grows() || self.variables.handshake_len() + more <= share;
+        let fits = more == 0 || self.has_place_for(cost, more) && is_joinable;
+        if fits { Ok(()) } else { Err(SetError::RoomFull) }
     }
 
     fn apply(&mut self, source: &Source, change: Change, cost: usize, now: Instant) {

@@ -234,6 +234,13 @@ impl State {
         self.charge.bytes() + bytes <= self.max_bytes + ROOM_COST
     }
 
+    /// As [`has_place`](Self::has_place), for a variable that then has so many bytes.
+    pub(super) fn has_place_for(&self, variable: usize, more: usize) -> bool {
+        let limits = &self.rules.limits;
+        let share = limits.share_of(self.max_bytes, variable, limits.variables_per_room);
+        self.charge.bytes() + more <= share + ROOM_COST
+    }
+
     pub(super) fn start(&self) -> Start {
         Start { receiver: self.broadcast.subscribe(), position: self.position, snapshot: None }
     }
