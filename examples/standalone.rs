@@ -284,7 +284,7 @@ fn registry(args: &Args) -> Result<RoomRegistry, Box<dyn Error>> {
     limits.message_bytes =
         limits.message_bytes.max(args.value_bytes.saturating_add(args.value_bytes / 2));
     match args.messages_per_second {
-        0 => limits.bytes_per_second = 0,
+        0 => (limits.bytes_per_second, limits.room_bytes_per_second) = (0, 0),
         rate => limits.message_burst = rate.saturating_mul(2),
     }
     let mut builder = RoomRegistry::builder();

@@ -17,6 +17,7 @@ mod metrics;
 mod mount;
 mod names;
 mod policy;
+mod rate;
 mod redacted;
 mod registry;
 mod relay;

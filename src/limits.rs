@@ -77,8 +77,8 @@ limits! {
     backlog_bytes: usize = 3 * 1024 * 1024;
     /// Bytes of one room's names and values, as JSON spells them, and 200 for each variable. Default
     /// 1 MiB; [`OpenRoom::max_bytes`](crate::OpenRoom::max_bytes) sets another for one room. Over it: as
-    /// [`variables_per_room`](Self#structfield.variables_per_room). An eighth is for small variables, 1 KiB
-    /// for each, so that nobody's long values keep others from setting theirs.
+    /// [`variables_per_room`](Self#structfield.variables_per_room). A thirty-second of it is for variables whose
+    /// name and value have up to 56 bytes together, so that nobody's long values keep others from setting theirs.
     room_bytes: usize = 1024 * 1024;
     /// Bytes of all rooms together: values, names, batches that wait, and snapshots that are being sent.
     /// Default 256 MiB. The last quarter is for rooms of up to 64 KiB, so that no room, however large,
@@ -106,6 +106,13 @@ limits! {
     /// Bytes that one client may send at once after a pause. Default 4 MiB; a connection begins with
     /// 512 KiB of it.
     byte_burst: u32 = 4 * 1024 * 1024;
+    /// Bytes a second that the members of one room may write together, in names and values, because all of
+    /// it is sent to everybody. Default 2 MiB, and an eighth of it at once after a pause; 0 is no limit. Over
+    /// it the members that write most are conflated, as over
+    /// [`messages_per_second`](Self#structfield.messages_per_second). Half of it is shared equally by all
+    /// members, so one that writes less than its share, 8 KiB a second in a room of 128, does not wait.
+    /// With a relay it counts for each node.
+    room_bytes_per_second: u32 = 2 * 1024 * 1024;
     /// Time from the upgrade to the handshake. Default 10 s. After it: 4000.
     handshake_timeout: Duration = Duration::from_secs(10);
     /// Time that [`Policy::admit`](crate::Policy::admit) has for its answer. Default 5 s. After it:
@@ -133,12 +140,17 @@ impl Limits {
         (1..=self.room_id_chars).contains(&id.chars().count())
     }
 
-    /// Returns how much of a bound a variable of so many bytes may fill its room to. An eighth is kept for
-    /// small ones, an equal share for each variable, so that no member's long values keep the others
-    /// from setting theirs. Nothing is kept of a bound that a single value may fill.
-    pub(crate) fn share_of(&self, bound: usize, bytes: usize, variables: usize) -> usize {
+    /// Returns up to how many bytes a variable of so many may fill its room. What is kept is for small ones,
+    /// an equal share for each variable, so that no member's long values keep the others from setting
+    /// theirs. Nothing is kept of a bound that a single value may fill.
+    pub(crate) fn share_of(
+        &self,
+        Bound { bytes: bound, kept }: Bound,
+        bytes: usize,
+        variables: usize,
+    ) -> usize {
         let longest = OVERHEAD + self.name_bytes + self.value_bytes;
-        let kept = (bound / 8).min(bound.saturating_sub(longest));
+        let kept = kept.min(bound.saturating_sub(longest));
         if bytes <= kept / variables.max(1) { bound } else { bound - kept }
     }
 
@@ -162,6 +174,25 @@ impl Limits {
             return Err(OverLimit::Room(self.room_bytes));
         }
         Ok(())
+    }
+}
+
+/// A bound of a room's bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bound {
+    bytes: usize,
+    kept: usize,
+}
+
+impl Bound {
+    /// Of names and values. Ten values of 100,000 digits still fit beside what is kept.
+    pub(crate) fn of_room(bytes: usize) -> Self {
+        Self { bytes, kept: bytes / 32 }
+    }
+
+    /// Of a handshake that carries all names and values.
+    pub(crate) fn of_handshake(bytes: usize) -> Self {
+        Self { bytes, kept: bytes / 8 }
     }
 }
 

@@ -10,6 +10,7 @@ mod duty;
 mod event;
 mod history;
 mod host;
+mod intake;
 mod join;
 mod life;
 #[cfg(feature = "inspector")]
@@ -50,7 +51,7 @@ pub(crate) use look::{LastWriter, Look};
 pub use members::MemberId;
 pub(crate) use mismatch::Mismatch;
 pub(crate) use opening::{Opening, ReopenError};
-pub(crate) use order::{Outlook, Submitted, Write, WriteError};
+pub(crate) use order::{Outlook, Submitted, Write, WriteCost, WriteError};
 pub(crate) use replica::{AtBroker, Caller, Heard, Pace, Progress, Reply, Step, Wish};
 pub(crate) use session_handle::{Outlet, SessionHandle};
 pub(crate) use shared::{Caretaker, Shared, Task};

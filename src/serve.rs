@@ -33,6 +33,10 @@ use socket::{Protocol, Socket};
 const HEAD: Duration = Duration::from_secs(10);
 /// Bytes of a request's head.
 const HEAD_BYTES: usize = 64 << 10;
+/// Bytes of a connection over HTTP/2 that wait until they are read: by default it would be a megabyte, of a
+/// client that nobody counts.
+#[cfg(feature = "http2")]
+const WINDOW: u32 = 256 << 10;
 /// Open files that are left for the rest of the process: the broker, the store, the log.
 const RESERVE: usize = 64;
 /// The least time between two warnings that there are no open files left, and between two attempts to
@@ -44,7 +48,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 ///
 /// - **Times.** A connection that sends no whole head of a request within 10 s is closed, and so is one
 ///   that stays idle for so long between two requests. A head has at most 64 KiB. Over HTTP/2 (the
-///   feature `http2`) a connection is pinged each 20 s. Requests and responses that take long are the
+///   feature `http2`) a connection is pinged each 20 s, has at most
+///   256 KiB that are not read yet, and each of its streams 64 KiB that are not sent yet. Requests and responses that take long are the
 ///   app's matter (`tower_http::timeout`).
 /// - **Sockets.** `TCP_NODELAY`, so that a small frame does not wait for the answer to the one before
 ///   it, and, where the system knows it, `TCP_NOTSENT_LOWAT` of 16 KiB: what a slow reader has not been
@@ -218,6 +223,8 @@ async fn talk(socket: Socket, peer: SocketAddr, app: Router, draining: Cancellat
                 .keep_alive_interval(2 * HEAD)
                 .keep_alive_timeout(HEAD)
                 .max_send_buf_size(HEAD_BYTES)
+                .initial_stream_window_size(WINDOW)
+                .initial_connection_window_size(WINDOW)
                 .max_header_list_size(HEAD_BYTES as u32);
             let mut connection = std::pin::pin!(http.serve_connection(io, service));
             tokio::select! {

@@ -8,7 +8,6 @@ mod frames;
 mod handshake;
 mod liveness;
 mod outbox;
-mod rate;
 mod reader;
 mod receipt;
 mod socket;

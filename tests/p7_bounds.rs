@@ -65,8 +65,7 @@ async fn a_fixed_room_stays_one_that_a_handshake_can_join() {
 #[tokio::test]
 async fn each_variable_has_its_share_of_a_room_that_somebody_fills() {
     let names: Vec<_> = (0..10).map(|i| format!("v{i}")).collect();
-    for (schema, own, most) in [(Schema::Fixed, 2_000, 160 << 10), (Schema::Growing, 700, 1 << 20)]
-    {
+    for (schema, own, most) in [(Schema::Fixed, 2_000, 160 << 10), (Schema::Growing, 40, 1 << 20)] {
         let server =
             Server::with(RoomRegistry::builder().schema(schema).limits(unlimited_rate())).await;
         let variables: Vec<_> = names.iter().map(|name| (&**name, "")).collect();
@@ -91,7 +90,7 @@ async fn each_variable_has_its_share_of_a_room_that_somebody_fills() {
         }
         let full: usize =
             room.variables().iter().map(|(name, value)| name.len() + value.len()).sum();
-        assert!((most * 3 / 4..most * 7 / 8).contains(&full), "{full} bytes");
+        assert!((most * 3 / 4..most).contains(&full), "{full} bytes");
         let short = "b".repeat(own);
         for name in others {
             ben.set(name, &short).await;

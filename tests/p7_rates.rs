@@ -283,6 +283,31 @@ async fn over_its_rate_a_client_writes_what_the_room_has_and_no_more() {
     assert_eq!(ann.closed().await.0, 4000);
 }
 
+/// The rate of a room's members together: one writes all that it can, another what a game does.
+#[tokio::test]
+async fn whoever_writes_most_in_a_room_waits_and_the_rest_do_not() {
+    let limits = unlimited_rate().room_bytes_per_second(20_000);
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    let variables = &[("loud", ""), ("calm", "")];
+    let mut listener = server.join("room", "listener", variables).await;
+    let mut calm = server.join("room", "calm", variables).await;
+    let mut loud = server.join("room", "loud", variables).await;
+    let long = "9".repeat(2_000);
+    for n in 1..=200 {
+        loud.set("loud", &format!("{n}{long}")).await;
+        if n % 10 == 0 {
+            calm.set("calm", &n.to_string()).await;
+        }
+    }
+    let began = Instant::now();
+    let seen = listener.until("loud", &format!("200{long}")).await;
+    // 400 KB would have taken 20 s.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let count = |name: &str| seen.iter().filter(|(set, _)| set == name).count();
+    assert_eq!(count("calm"), 20, "each of its writes arrives");
+    assert!(count("loud") < 40, "{}", count("loud"));
+}
+
 /// Of clients that send as fast as their sockets take it, in a room of their own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_costs_a_game_beside_it_nothing() {

@@ -50,7 +50,8 @@ pub(crate) fn serve(kind: &str) -> ! {
 async fn app(kind: &str) -> (Router, RoomRegistry) {
     let words: Vec<_> = kind.split(':').collect();
     let limits = Limits::default().members_per_room(2_000).state_bytes(1 << 30);
-    let unlimited = limits.clone().messages_per_second(0).bytes_per_second(0);
+    let unlimited =
+        limits.clone().messages_per_second(0).bytes_per_second(0).room_bytes_per_second(0);
     let limits = if words.contains(&"limited") { limits } else { unlimited };
     #[cfg(feature = "redis")]
     if let ["nodes", count, port] = words[..] {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     close::LeaveCause,
-    room::{MemberId, Outlook, Shared, Write, WriteError},
+    room::{MemberId, Outlook, Shared, Write, WriteCost, WriteError},
     session::{Conflation, Submission},
 };
 
@@ -31,8 +31,8 @@ impl Membership {
         &self.room
     }
 
-    /// Submits a write; returns how many bytes heal its writer's view.
-    pub(crate) fn write(&self, write: &Submission<'_>) -> Result<usize, WriteError> {
+    /// Submits a write.
+    pub(crate) fn write(&self, write: &Submission<'_>) -> Result<WriteCost, WriteError> {
         let Submission { base, name, value, terms } = write;
         self.room.submit(&Write {
             member: self.member,

@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{
     event::RoomEvent,
+    intake::Quota,
     life::Life,
     members::{Member, MemberId},
     mismatch::Mismatch,
@@ -293,6 +294,7 @@ impl State {
             dialect: newcomer.dialect,
             identity: newcomer.identity,
             shares: newcomer.duplicates == DuplicateNames::Allow,
+            quota: Quota::default(),
             resume: newcomer.resume,
             session: newcomer.session,
             handle: newcomer.handle,

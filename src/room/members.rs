@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     event::{MemberInfo, Writer},
+    intake::Quota,
     order::Source,
     session_handle::{Outlet, SessionHandle},
     variables::Told,
@@ -51,6 +52,8 @@ pub(super) struct Member {
     pub(super) identity: Identity,
     /// Others may have its name too, if they share as well.
     pub(super) shares: bool,
+    /// What it has written beyond its share.
+    pub(super) quota: Quota,
     /// What it may get its own name back by.
     pub(super) resume: Option<Arc<str>>,
     /// Its number at the broker, where there is one.

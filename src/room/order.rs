@@ -15,7 +15,7 @@ use super::{
 use crate::{
     close::Close,
     identity::Identity,
-    limits,
+    limits::{self, Bound},
     policy::{self, Judging, Verdict},
     wire::{Dialect, Json, Text},
 };
@@ -118,10 +118,18 @@ enum Judged<'a> {
 /// What came of a member's write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Submitted {
-    /// It is in the order, or was refused and its writer healed by so many bytes.
-    Done { healed: usize },
+    Done(WriteCost),
     /// There is no memory for it, and nothing has changed.
     Starved,
+}
+
+/// What a member's write costs its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WriteCost {
+    /// It was refused, and its writer healed by so many bytes; 0 if it is in the order.
+    pub(crate) healed: usize,
+    /// When its writer may write again, if not at once.
+    pub(crate) next: Option<Instant>,
 }
 
 /// What a write does to a variable.
@@ -180,8 +188,18 @@ impl State {
         {
             self.answer(asker, if stands { Outcome::Stands } else { Outcome::Refused });
         }
+        let next = if stands { self.count(write, now) } else { None };
         self.broadcast.depart(now);
-        Ok(Submitted::Done { healed })
+        Ok(Submitted::Done(WriteCost { healed, next }))
+    }
+
+    /// Counts what a member wrote for all. Returns when it may write again, if not at once.
+    fn count(&mut self, write: &Write<'_>, now: Instant) -> Option<Instant> {
+        let Self { members, intake, .. } = self;
+        let count = members.len();
+        let writer = members.get_mut(write.member)?;
+        let value = write.value.map_or(0, |value| value.as_json().len());
+        intake.take(&mut writer.quota, count, write.name.as_json().len() + value, now)
     }
 
     /// Refuses a write for which there is no memory: its writer is healed by so many bytes.
@@ -378,7 +396,8 @@ impl State {
         let (old, new) = (variable.value.as_json().len(), value.as_json().len());
         let more = new.saturating_sub(old);
         // A fixed room must stay one that a handshake can join.
-        let share = most.share_of(most.message_bytes, new, self.variables.len());
+        let share =
+            most.share_of(Bound::of_handshake(most.message_bytes), new, self.variables.len());
         let is_joinable = self.grows() || self.variables.handshake_len() + more <= share;
         let fits = more == 0 || self.has_place_for(cost, more) && is_joinable;
         if fits { Ok(()) } else { Err(SetError::RoomFull) }

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Eviction, JoinError, Joined, MemberId, Newcomer, RoomEvent, RoomSummary, SessionHandle, Start,
-    State, Submitted, Taken, Write, WriteError,
+    State, Submitted, Taken, Write, WriteCost, WriteError,
     duty::{Alarm, Due},
 };
 use crate::{
@@ -158,8 +158,8 @@ impl Shared {
         }
     }
 
-    /// Takes a write of a member; see [`State::submit`]. Returns how many bytes heal its writer's view.
-    pub(crate) fn submit(self: &Arc<Self>, write: &Write<'_>) -> Result<usize, WriteError> {
+    /// Takes a write of a member; see [`State::submit`].
+    pub(crate) fn submit(self: &Arc<Self>, write: &Write<'_>) -> Result<WriteCost, WriteError> {
         let submit = || self.change(|state, now| state.submit(write, now));
         let mut submitted = submit()?;
         // With the lock free, because the registry's comes before it.
@@ -169,8 +169,11 @@ impl Shared {
             submitted = submit()?;
         }
         Ok(match submitted {
-            Submitted::Done { healed } => healed,
-            Submitted::Starved => self.change(|state, now| state.refuse(write, now)),
+            Submitted::Done(cost) => cost,
+            Submitted::Starved => {
+                let healed = self.change(|state, now| state.refuse(write, now));
+                WriteCost { healed, next: None }
+            }
         })
     }
 

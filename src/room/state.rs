@@ -16,6 +16,7 @@ use super::{
     convergence::Settle,
     event::{Observers, RoomEvent, Watchers},
     history::History,
+    intake::Intake,
     life::{End, Life},
     members::{MemberId, Members},
     owner::Owner,
@@ -29,7 +30,7 @@ use super::{
 use crate::{
     budget::{Budget, Charge, Share},
     close::LeaveCause,
-    limits::{self, Limits},
+    limits::{self, Bound, Limits},
     policy::{AnyPolicy, OwnerPattern},
     store::StoredSchema,
     wire::Json,
@@ -135,6 +136,7 @@ pub(crate) struct State {
     pub(super) rules: Arc<Rules>,
     pub(super) variables: Variables,
     pub(super) members: Members,
+    pub(super) intake: Intake,
     /// The position of what was ordered last: a write, a snapshot or a correction.
     pub(super) position: u64,
     pub(super) broadcast: Broadcast,
@@ -205,6 +207,7 @@ impl State {
             rules: rules.clone(),
             variables,
             members: Members::default(),
+            intake: Intake::new(limits, now),
             position: 0,
             broadcast,
             settle: Settle::new(rules.settle),
@@ -237,7 +240,8 @@ impl State {
     /// As [`has_place`](Self::has_place), for a variable that then has so many bytes.
     pub(super) fn has_place_for(&self, variable: usize, more: usize) -> bool {
         let limits = &self.rules.limits;
-        let share = limits.share_of(self.max_bytes, variable, limits.variables_per_room);
+        let share =
+            limits.share_of(Bound::of_room(self.max_bytes), variable, limits.variables_per_room);
         self.charge.bytes() + more <= share + ROOM_COST
     }
 

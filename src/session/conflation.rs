@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use indexmap::IndexMap;
 
-use super::rate::Bucket;
 use crate::{
     budget::{Budget, Charge},
     limits::Limits,
+    rate::Bucket,
     room::Outlook,
     wire::{Json, Terms},
 };
@@ -36,6 +36,8 @@ pub(crate) struct Submission<'a> {
 #[derive(Debug)]
 pub(crate) struct Conflation {
     rate: Bucket,
+    /// Before then the room takes nothing more of this member, because its members write too much together.
+    deferred: Option<Instant>,
     /// By name, in the order in which they were written last.
     held: IndexMap<Json<'static>, Held>,
     charge: Charge,
@@ -56,6 +58,7 @@ impl Conflation {
     pub(crate) fn new(limits: &Limits, budget: &Budget, now: Instant) -> Self {
         Self {
             rate: Bucket::new(limits.messages_per_second, limits.message_burst, now),
+            deferred: None,
             held: IndexMap::new(),
             charge: budget.share().open(),
             most: limits.variables_per_room,
@@ -64,7 +67,7 @@ impl Conflation {
 
     /// Whether a write may go to the room at once. Nothing overtakes what is held.
     pub(crate) fn lets_pass(&mut self, now: Instant) -> bool {
-        let passes = self.held.is_empty() && self.rate.has(1, now) <= now;
+        let passes = self.held.is_empty() && self.turn(now) <= now;
         if passes {
             self.rate.take(1, now);
         }
@@ -78,7 +81,13 @@ impl Conflation {
 
     /// When the next write may go to the room.
     pub(crate) fn turn(&mut self, now: Instant) -> Instant {
-        self.rate.has(1, now)
+        let turn = self.rate.has(1, now);
+        self.deferred.map_or(turn, |deferred| turn.max(deferred))
+    }
+
+    /// Notes when the room takes the next write, if not at once.
+    pub(crate) fn defer(&mut self, until: Option<Instant>) {
+        self.deferred = until;
     }
 
     /// How many held writes would create a variable, beside one of this name.
@@ -180,6 +189,20 @@ mod tests {
         assert!(!conflation.lets_pass(due), "it would overtake x");
         assert_eq!(conflation.release(due), [write("x", Some("1"), 0)]);
         assert!(conflation.lets_pass(due + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn what_the_room_defers_waits_also_under_the_rate() {
+        let (now, budget) = (Instant::now(), Budget::new(usize::MAX));
+        let mut conflation = conflation(9, &budget, now);
+        let until = now + Duration::from_secs(2);
+        assert!(conflation.lets_pass(now));
+        conflation.defer(Some(until));
+        assert!(!conflation.lets_pass(now));
+        assert!(conflation.hold(&write("x", Some("1"), 0), Outlook::Known));
+        assert_eq!(conflation.due(now), Some(until));
+        assert_eq!(conflation.release(until).len(), 1);
+        assert!(conflation.lets_pass(until));
     }
 
     #[test]

@@ -372,9 +372,10 @@ impl Reader {
     }
 
     fn submit(&mut self, membership: &Membership, write: &Submission<'_>) -> Result<(), End> {
-        let healed = membership.write(write).map_err(|error| self.end(error))?;
+        let cost = membership.write(write).map_err(|error| self.end(error))?;
         // Otherwise a short message would buy a long one.
-        self.socket.pay(healed);
+        self.socket.pay(cost.healed);
+        self.conflation.defer(cost.next);
         Ok(())
     }
 

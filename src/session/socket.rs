@@ -17,9 +17,10 @@ use tokio::{
     time::{Sleep, sleep_until},
 };
 
-use super::{Writer, frames::Frames, rate::Bucket, writer::Flow};
+use super::{Writer, frames::Frames, writer::Flow};
 use crate::{
     limits::Limits,
+    rate::Bucket,
     room::{Outlet, SessionHandle},
 };
 

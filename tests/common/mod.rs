@@ -16,6 +16,7 @@ pub mod nodes;
 mod process;
 mod proxy;
 mod redis;
+pub mod siege;
 mod store;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
@@ -121,7 +122,7 @@ pub fn count(small: usize, long: usize) -> usize {
 }
 
 pub fn unlimited_rate() -> Limits {
-    Limits::default().messages_per_second(0).bytes_per_second(0)
+    Limits::default().messages_per_second(0).bytes_per_second(0).room_bytes_per_second(0)
 }
 
 pub async fn serve(app: Router) -> SocketAddr {

@@ -17,7 +17,7 @@ use crate::{
         persistence::{Kept, Loaded},
     },
     relay::{RelayAnswer, RelayError, RelayMessages, RelayNews, RelayRequest, RelayRoom},
-    room::{AtBroker, Caller, Joined, Newcomer, Refusal, Shared, State, Wish},
+    room::{AtBroker, Joined, Newcomer, Refusal, Shared, State, Wish},
     session::Probe,
 };
 
@@ -45,8 +45,7 @@ impl Inner {
         let messages = node.subscribe(id).await?;
         let enter =
             RelayRequest::Enter { create: None, epoch: String::new(), known: None, was: None };
-        let name = node.name();
-        let answer = node.request(id, Caller::new(&name).as_node(), &enter).await?;
+        let (name, answer) = node.enter(id, &enter).await?;
         let RelayAnswer::Room { revision, room, taken, .. } = answer else {
             return Ok(Loaded::Nowhere(Some(id_lock)));
         };
@@ -72,8 +71,8 @@ impl Inner {
         let messages = node.subscribe(&id).await?;
         let create: Option<RelayRoom> = Some(state.as_relayed(Instant::now().into_std()));
         let enter = RelayRequest::Enter { create, epoch: unique(), known: None, was: None };
-        let name = node.name();
-        match node.request(&id, Caller::new(&name).as_node(), &enter).await? {
+        let (name, answer) = node.enter(&id, &enter).await?;
+        match answer {
             RelayAnswer::Room { revision, room, is_new: true, taken } => {
                 let (now, pace) = (Instant::now().into_std(), node.pace(self.rules.tick));
                 state.replicate(

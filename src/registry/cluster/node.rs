@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{broadcast, oneshot},
+    sync::{Semaphore, broadcast, oneshot},
     time::{Instant, sleep, timeout},
 };
 
@@ -24,7 +24,7 @@ use crate::{
         id_locks::{IdLock, IdLocks},
     },
     relay::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNode, RelayRequest},
-    room::{Outcome, Pace, Reply, SetError, Shared, State, Wish},
+    room::{Caller, Outcome, Pace, Reply, SetError, Shared, State, Wish},
 };
 
 #[derive(Debug)]
@@ -33,6 +33,9 @@ pub(in crate::registry) struct Node {
     /// No other registry has this name.
     name: String,
     id_locks: IdLocks,
+    /// Bytes of rooms that are being read or created for joiners. A room may be a megabyte, and what members
+    /// write goes by the same connection.
+    entering: Semaphore,
     /// What was numbered last: a ticket, or the entering of a room.
     numbered: AtomicU64,
     /// Who waits for the outcome of a wish, by its ticket.
@@ -57,6 +60,10 @@ const LOOK: Duration = Duration::from_millis(300);
 /// How often it is looked whether what was set is in the room's order.
 const SETTLING: Duration = Duration::from_millis(5);
 
+/// How many bytes of rooms are read or created for joiners at once, and what each counts at least.
+const ENTERING: usize = 512 << 10;
+const LEAST: usize = 1 << 10;
+
 /// How many names may be kept at once before somebody waits for longer to be told so.
 const KEPT: usize = 256;
 
@@ -66,6 +73,7 @@ impl Node {
             relay,
             name: unique(),
             id_locks: IdLocks::default(),
+            entering: Semaphore::new(ENTERING),
             numbered: AtomicU64::new(0),
             waiting: Mutex::default(),
             kept: broadcast::channel(KEPT).0,
@@ -109,6 +117,27 @@ impl Node {
         metrics::asked(began.elapsed(), answer.is_ok());
         self.health.note(answer.as_ref().err());
         answer
+    }
+
+    /// Reads or creates a room for a joiner, after those that came before.
+    pub(super) async fn enter(
+        &self,
+        room: &str,
+        request: &RelayRequest,
+    ) -> Result<(Arc<str>, RelayAnswer), RelayError> {
+        let bytes = match request {
+            RelayRequest::Enter { create: Some(room), .. } => {
+                let variables = room.stored.variables.iter();
+                variables.map(|(name, value)| name.len() + value.len()).sum()
+            }
+            _ => 0,
+        };
+        let bytes = bytes.clamp(LEAST, ENTERING) as u32;
+        let turn = timeout(self.relay.timeout(), self.entering.acquire_many(bytes));
+        let _turn = turn.await.map_err(|_| RelayError::late())?;
+        let name = self.name();
+        let answer = self.request(room, Caller::new(&name).as_node(), request).await?;
+        Ok((name, answer))
     }
 
     pub(super) async fn subscribe(&self, room: &str) -> Result<RelayMessages, RelayError> {

@@ -18,7 +18,7 @@ use fastrand::Rng;
 use crate::{
     budget::Budget,
     close::LeaveCause,
-    room::{Due, MemberId, Newcomer, Shared, State, Write},
+    room::{Due, MemberId, Newcomer, Shared, State, Submitted, Write},
     session::{Conflation, Liveness, Submission},
     session::{Item, Outbox},
     wire::{self, ClientMessage, Dialect, Json, ScratchValues, Text},

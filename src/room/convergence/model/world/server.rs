@@ -35,15 +35,15 @@ impl World {
                 let (conflation, member) = (&mut session.conflation, session.member);
                 let write = Submission { base, name, value, terms };
                 if conflation.lets_pass(now) {
-                    submit(&self.room, member, &write, now);
+                    submit(&self.room, member, conflation, &write, now);
                     return;
                 }
                 if !write.terms.are_none() {
                     // Its session waits for its turn, and then submits what it holds before it.
                     for held in conflation.release(now) {
-                        submit(&self.room, member, &held, now);
+                        submit(&self.room, member, conflation, &held, now);
                     }
-                    submit(&self.room, member, &write, now);
+                    submit(&self.room, member, conflation, &write, now);
                     return;
                 }
                 let created = conflation.creates_beside(&write.name);
@@ -75,7 +75,7 @@ impl World {
         };
         if session.conflation.due(now).is_some_and(|due| due <= now) {
             for write in session.conflation.release(now) {
-                submit(&self.room, session.member, &write, now);
+                submit(&self.room, session.member, &mut session.conflation, &write, now);
             }
         }
     }
@@ -84,7 +84,7 @@ impl World {
     pub(super) fn gone(&mut self, mut session: Session) {
         let now = self.instant();
         for write in session.conflation.release(now) {
-            submit(&self.room, session.member, &write, now);
+            submit(&self.room, session.member, &mut session.conflation, &write, now);
         }
         self.room.state.write().leave(session.member, LeaveCause::Lost, now);
     }
@@ -168,9 +168,17 @@ impl World {
     }
 }
 
-fn submit(room: &Shared, member: MemberId, write: &Submission<'_>, now: Instant) {
+fn submit(
+    room: &Shared,
+    member: MemberId,
+    conflation: &mut Conflation,
+    write: &Submission<'_>,
+    now: Instant,
+) {
     let Submission { base, name, value, terms } = write;
     let (value, was) = (value.as_ref(), terms.was.as_ref());
     let write = Write { member, base: *base, name, value, was, ack: terms.ack };
-    room.state.write().submit(&write, now).unwrap();
+    let submitted = room.state.write().submit(&write, now).unwrap();
+    let Submitted::Done(cost) = submitted else { panic!("the budget has no end") };
+    conflation.defer(cost.next);
 }

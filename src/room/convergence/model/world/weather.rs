@@ -73,7 +73,8 @@ impl Weather {
                     .value_bytes(VALUE_BYTES)
                     .backlog_batches(*rng.choice(&[1, 4, 64]).unwrap())
                     .messages_per_second(*rng.choice(&[0, 0, 1, 4, 20]).unwrap())
-                    .message_burst(rng.u32(1..4)),
+                    .message_burst(rng.u32(1..4))
+                    .room_bytes_per_second(*rng.choice(&[0, 0, 20, 1_000]).unwrap()),
                 ..Rules::new(Instant::now())
             },
         }

@@ -1,10 +1,10 @@
-//! How fast a client may talk.
+//! A token bucket.
 
 use std::time::{Duration, Instant};
 
 /// A token bucket that may be overdrawn: what was taken beyond its tokens is owed first.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     /// Zero: there is no limit.
     per_second: f64,
     burst: f64,
@@ -14,19 +14,19 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn new(per_second: u32, burst: u32, now: Instant) -> Self {
+    pub(crate) fn new(per_second: u32, burst: u32, now: Instant) -> Self {
         let burst = f64::from(burst);
         Self { per_second: f64::from(per_second), burst, tokens: burst, filled: now }
     }
 
     /// Takes tokens, also those that are not there yet.
-    pub(super) fn take(&mut self, count: usize, now: Instant) {
+    pub(crate) fn take(&mut self, count: usize, now: Instant) {
         self.fill(now);
         self.tokens -= count as f64;
     }
 
     /// When the bucket will have so many tokens; `now` or earlier if it has them.
-    pub(super) fn has(&mut self, count: usize, now: Instant) -> Instant {
+    pub(crate) fn has(&mut self, count: usize, now: Instant) -> Instant {
         self.fill(now);
         let missing = (count as f64 - self.tokens).max(0.0);
         // Without a limit nothing was ever taken.
