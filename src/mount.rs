@@ -211,11 +211,18 @@ where
         // HTTP/2 comes with CONNECT. By each method and as a fallback, so that a route of the host's for the
         // same path panics when it is merged, and does not take the upgrades.
         let upgrade = any(answer.clone()).on(MethodFilter::GET.or(MethodFilter::CONNECT), answer);
-        let client = get(async |headers: HeaderMap| client_js::serve(&headers))
-            .post(async move |request: Request| gate.explain(&request.into_parts().0));
+        let [module, types] = &*client_js::FILES;
+        let explain = async move |request: Request| gate.explain(&request.into_parts().0);
         let router = Self::new()
             .route(&format!("{path}/"), upgrade.clone())
-            .route(&format!("{path}{}", client_js::PATH), client);
+            .route(
+                &format!("{path}{}", module.path),
+                get(async |headers: HeaderMap| module.serve(&headers)).post(explain),
+            )
+            .route(
+                &format!("{path}{}", types.path),
+                get(async |headers: HeaderMap| types.serve(&headers)),
+            );
         if path.is_empty() { router } else { router.route(&path, upgrade) }
     }
 }

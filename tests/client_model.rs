@@ -36,7 +36,7 @@ use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 use tower::ServiceExt;
 
 const BROWSER: &str = include_str!("client_model/browser.js");
-const CLIENT: &str = include_str!("../src/client.js");
+const CLIENT: &str = include_str!("../src/client/client.js");
 
 const TABS: usize = 3;
 /// For how long things go wrong, and how long all then have to come to rest: longer than any ghost is

@@ -108,6 +108,7 @@ async fn a_layer_at_the_root_leaves_the_page_to_the_host() {
         assert_eq!(fetch(addr, path, "").await.0, 404, "{path}");
     }
     assert_eq!(fetch(addr, "/deep/er/client.js", "").await.0, 200);
+    assert_eq!(fetch(addr, "/deep/er/client.d.ts", "").await.0, 200);
 }
 
 #[tokio::test]
@@ -154,7 +155,10 @@ async fn strangers_are_told_before_the_upgrade() {
 #[tokio::test]
 async fn the_client_is_cached_by_its_tag() {
     let addr = serve(RoomRegistry::new().mount("/cloud").into()).await;
+    let (_, types) = fetch(addr, "/cloud/client.d.ts", "").await;
+    assert!(types.contains("content-type: application/typescript") && types.contains("connect<"));
     let (_, answer) = fetch(addr, "/cloud/client.js", "").await;
+    assert!(answer.contains("x-typescript-types: ./client.d.ts"));
     let header = |name: &str| {
         let line = answer.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_once(": ").unwrap().1.to_owned()

@@ -1,4 +1,4 @@
-//! The browser's side, served beside the mount.
+//! The browser's side, served beside the mount: a module, and its declarations for TypeScript.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -6,40 +6,68 @@ use std::{
 };
 
 use axum::{
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
+/// Where the module is, below its mount.
 pub(super) const PATH: &str = "/client.js";
 
-const SOURCE: &str = include_str!("../client.js");
+/// By which a module says where its declarations are, to Deno and others.
+const TYPES: HeaderName = HeaderName::from_static("x-typescript-types");
 
-static ETAG: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let mut hasher = DefaultHasher::new();
-    SOURCE.hash(&mut hasher);
-    let etag = format!("\"{:016x}\"", hasher.finish());
-    HeaderValue::from_str(&etag).unwrap_or(HeaderValue::from_static("\"client\""))
+/// A file that is compiled in.
+#[derive(Debug)]
+pub(super) struct File {
+    /// Below its mount.
+    pub(super) path: &'static str,
+    content_type: &'static str,
+    source: &'static str,
+    etag: HeaderValue,
+}
+
+/// The module, and its declarations.
+pub(super) static FILES: LazyLock<[File; 2]> = LazyLock::new(|| {
+    [
+        File::new(PATH, "text/javascript; charset=utf-8", include_str!("../client/client.js")),
+        File::new(
+            "/client.d.ts",
+            "application/typescript; charset=utf-8",
+            include_str!("../client/client.d.ts"),
+        ),
+    ]
 });
 
-/// Always asked for again, and answered by 304 while it is the same: a deploy reaches everyone.
-pub(super) fn serve(request: &HeaderMap) -> Response {
-    let known = request.get_all(header::IF_NONE_MATCH).iter().any(|etags| {
-        etags.to_str().is_ok_and(|etags| {
-            etags.split(',').any(|etag| etag.trim().trim_start_matches("W/") == *ETAG)
-        })
-    });
-    let caching = [
-        (header::ETAG, ETAG.clone()),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-        // Pages of other origins may import it too: it is no secret.
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
-    ];
-    if known {
-        return (StatusCode::NOT_MODIFIED, caching).into_response();
+impl File {
+    fn new(path: &'static str, content_type: &'static str, source: &'static str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        source.hash(&mut hasher);
+        let etag = format!("\"{:016x}\"", hasher.finish());
+        let etag = HeaderValue::from_str(&etag).unwrap_or(HeaderValue::from_static("\"client\""));
+        Self { path, content_type, source, etag }
     }
-    let content = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/javascript; charset=utf-8")),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    ];
-    (caching, content, SOURCE).into_response()
+
+    /// Always asked for again, and answered by 304 while it is the same: a deploy reaches everyone.
+    pub(super) fn serve(&self, request: &HeaderMap) -> Response {
+        let known = request.get_all(header::IF_NONE_MATCH).iter().any(|etags| {
+            etags.to_str().is_ok_and(|etags| {
+                etags.split(',').any(|etag| etag.trim().trim_start_matches("W/") == self.etag)
+            })
+        });
+        let caching = [
+            (header::ETAG, self.etag.clone()),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+            // Pages of other origins may import it too: it is no secret.
+            (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
+        ];
+        if known {
+            return (StatusCode::NOT_MODIFIED, caching).into_response();
+        }
+        let content = [
+            (header::CONTENT_TYPE, HeaderValue::from_static(self.content_type)),
+            (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+            (TYPES, HeaderValue::from_static("./client.d.ts")),
+        ];
+        (caching, content, self.source).into_response()
+    }
 }

@@ -55,11 +55,13 @@ where
             }
             return Box::pin(self.inner.call(Request::from_parts(parts, body)));
         }
-        if path.strip_prefix(&*self.mount.path) == Some(client_js::PATH) {
-            return Box::pin(ready(Ok(if request.method() == Method::POST {
+        let below = path.strip_prefix(&*self.mount.path);
+        if let Some(file) = client_js::FILES.iter().find(|file| below == Some(file.path)) {
+            let is_asked_why = request.method() == Method::POST && file.path == client_js::PATH;
+            return Box::pin(ready(Ok(if is_asked_why {
                 self.mount.gate.explain(&request.into_parts().0)
             } else {
-                client_js::serve(request.headers())
+                file.serve(request.headers())
             })));
         }
         Box::pin(self.inner.call(request))
