@@ -132,6 +132,7 @@ impl TryFrom<u16> for CloseCode {
 /// Why somebody is a member no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum LeaveCause {
     /// The client closed its connection.
     Closed,

@@ -146,6 +146,7 @@ impl Admission {
 /// What a registry holds at one moment, as [`RoomRegistry::stats`] counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
     /// Rooms, emptied ones included.
     pub rooms: usize,

@@ -129,6 +129,14 @@ impl RelayError {
     }
 }
 
+/// As a text, for people.
+#[cfg(feature = "serde")]
+impl serde::Serialize for RelayError {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Display for RelayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the broker failed: {}", self.0)

@@ -197,6 +197,14 @@ pub enum StoreError {
     Failed(String),
 }
 
+/// As a text, for people.
+#[cfg(feature = "serde")]
+impl Serialize for StoreError {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

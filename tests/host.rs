@@ -454,3 +454,33 @@ async fn values_that_are_set_together_have_place_together() {
     room.set_all([("a", "1"), ("x", "1")]).unwrap();
     assert_eq!(room.set_all([("b", "1")]), Err(SetError::RoomFull));
 }
+
+/// For a log, or a page of the host's own. What the host knows of a person is not written.
+#[tokio::test]
+async fn events_and_stats_can_be_written_as_json() {
+    let server = Server::with(RoomRegistry::builder().limits(unlimited_rate()).history(10)).await;
+    let arena = opened(&server).await;
+    let mut events = arena.subscribe();
+    let mut ann = server.join("arena", "ann", VARIABLES).await;
+    ann.set("x", "1").await;
+    ann.close().await;
+    let json = |event: &RoomEvent| serde_json::to_value(event).unwrap();
+    let member = serde_json::json!({ "id": 1, "username": "ann", "dialect": "spec" });
+    let expected = [
+        serde_json::json!({ "joined": member }),
+        serde_json::json!({ "wrote": { "name": "x", "value": "1", "by": { "member": member } } }),
+        serde_json::json!({ "left": { "member": member, "cause": "closed" } }),
+        serde_json::json!("emptied"),
+    ];
+    for expected in expected {
+        let event = within("an event", events.next()).await.unwrap();
+        assert_eq!(json(&event), expected);
+    }
+    assert_eq!(json(&RoomEvent::Missed(3)), serde_json::json!({ "missed": 3 }));
+    let past = serde_json::to_value(arena.history()).unwrap();
+    assert_eq!((&past[0]["name"], &past[0]["by"]), (&"x".into(), &"ann".into()));
+    let stats = serde_json::to_value(server.rooms.stats()).unwrap();
+    assert_eq!((&stats["rooms"], &stats["activity"]["writes"]), (&1.into(), &1.into()));
+    let listed = serde_json::to_value(server.rooms.rooms("", 10)).unwrap();
+    assert_eq!((&listed[0]["id"], &listed[0]["variables"]), (&"arena".into(), &2.into()));
+}

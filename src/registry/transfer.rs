@@ -21,6 +21,7 @@ use crate::{
 /// How many rooms [`RoomRegistry::import`] created, and how many it left alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Imported {
     /// Those that are there now.
     pub created: u64,

@@ -5,6 +5,7 @@ use std::ops::AddAssign;
 /// Counts since a room is in memory, or of all rooms since their registry is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Activity {
     /// Values that became a variable's, of members and of the host.
     pub writes: u64,

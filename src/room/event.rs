@@ -20,6 +20,7 @@ use crate::{close::LeaveCause, identity::Identity, redacted::Redacted, sync::Hel
 /// A member of a room, as the host sees it. Cheap to clone.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct MemberInfo {
     /// Names the member within its room; never used twice there.
     pub id: MemberId,
@@ -27,7 +28,9 @@ pub struct MemberInfo {
     pub username: Arc<str>,
     /// The field names that its client uses.
     pub dialect: Dialect,
-    /// Who the host says it is.
+    /// Who the host says it is. With the feature `serde` it is left out, because it may hold what the host
+    /// would not write down.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub identity: Identity,
 }
 
@@ -36,6 +39,7 @@ pub struct MemberInfo {
 /// `Debug` shows the length of a value, and not the value.
 #[derive(Clone)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum RoomEvent {
     /// The room is there: new, or loaded from the store. The first of each room in
     /// [`RoomRegistry::events`](crate::RoomRegistry::events), and in no room's own events.
@@ -71,6 +75,7 @@ pub enum RoomEvent {
 /// Who wrote a value.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Writer {
     /// The host, on this node or another.
     Host,

@@ -15,6 +15,7 @@ use crate::{budget::Charge, redacted::Redacted, wire::Text};
 /// `Debug` shows the length of the value, and not the value.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct PastWrite {
     /// When it came into the room's order.
     pub at: SystemTime,

@@ -7,6 +7,7 @@ use super::Activity;
 /// A room in a list of rooms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct RoomSummary {
     /// Its id.
     pub id: Arc<str>,

@@ -19,6 +19,7 @@ use super::{Malformed, Text, envelope::Envelope};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Dialect {
     /// `kind`, `room`, `username`, `variables`, `variable`, `value`: the protocol as specified.
     #[default]

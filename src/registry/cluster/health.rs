@@ -14,6 +14,7 @@ use crate::relay::RelayError;
 /// tells it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct RelayStats {
     /// Whether the last request failed. Who wants to join a room is refused, and it is tried again.
     pub is_failing: bool,

@@ -11,6 +11,7 @@ use crate::store::StoreError;
 /// tells it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct StoreStats {
     /// Values that wait for the next commit.
     pub unsaved: usize,
