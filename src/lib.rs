@@ -38,8 +38,8 @@ pub use names::{Alphabet, DuplicateNames, UsernameRules};
 pub use policy::{Join, Policy, Rejection, Rights, Verdict, Write};
 pub use registry::{
     BuildError, Creators, Imported, Lead, OpenError, OpenRoom, RelayStats, Room, RoomError,
-    RoomRegistry, RoomRegistryBuilder, Stats, StoreStats, TransferError, UpdateError,
-    WeakRoomRegistry,
+    RoomRegistry, RoomRegistryBuilder, Stats, StoreStats, StoredSummary, TransferError,
+    UpdateError, WeakRoomRegistry,
 };
 #[cfg(feature = "redis")]
 pub use relay::RedisRelay;

@@ -142,6 +142,9 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     shown.show(&rooms.downgrade());
     shown.show(&MemoryRelay::default());
     shown.show(&MemoryStore::default());
+    let keeps = RoomRegistry::builder().store(MemoryStore::default()).build().unwrap();
+    keeps.open("room").variables([("x", VALUE)]).await.unwrap();
+    shown.show(&keeps.stored("", 1).await.unwrap()[0]);
     shown.show(&rooms.stats());
     shown.show(&rooms.relay_stats().unwrap());
     shown.show(&rooms.rooms("", 9).pop().unwrap());

@@ -107,6 +107,34 @@ async fn an_unloaded_room_comes_back() {
 }
 
 #[tokio::test]
+async fn a_host_looks_at_stored_rooms_without_loading_them() {
+    let store: Arc<ShakyStore> = Arc::default();
+    let limits = unlimited_rate().empty_room_ttl(Duration::ZERO);
+    let server = Server::with(with(&store).limits(limits)).await;
+    let name = "☁ \"y\"";
+    for id in ["c", "a", "b"] {
+        let mut ann = server.join(id, "ann", &[("x", "0"), (name, "")]).await;
+        ann.set(name, "2\n").await;
+        ann.close().await;
+    }
+    eventually("all are unloaded", || server.rooms.stats().rooms == 0).await;
+    let ids = async |after, count| {
+        let page = server.rooms.stored(after, count).await.unwrap();
+        page.into_iter().map(|room| room.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids("", 2).await, ["a", "b"]);
+    assert_eq!(ids("b", 2).await, ["c"]);
+    let used = server.rooms.stored("", 1).await.unwrap()[0].used;
+    assert!(used.elapsed().unwrap() < Duration::from_secs(60), "{used:?}");
+    let values = server.rooms.stored_values("b").await.unwrap().unwrap();
+    assert_eq!(values, [("x".into(), "0".into()), (name.into(), "2\n".into())]);
+    assert_eq!(server.rooms.stored_values("d").await, Ok(None));
+    assert_eq!(server.rooms.stats().rooms, 0, "none was loaded");
+    let bare = RoomRegistry::new();
+    assert_eq!((bare.stored("", 9).await, bare.stored_values("a").await), (Ok(vec![]), Ok(None)));
+}
+
+#[tokio::test]
 async fn what_is_not_saved_is_not_unloaded_for_another_room() {
     let store: Arc<ShakyStore> = Arc::default();
     let limits = unlimited_rate().rooms(1);

@@ -1,0 +1,79 @@
+//! What a store keeps, in memory or not.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use super::RoomRegistry;
+use crate::{policy::Judging, store::StoreError, wire::Json};
+
+/// A room that the store keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct StoredSummary {
+    /// Its id.
+    pub id: Arc<str>,
+    /// When it was used last, to the second, as far as it was saved.
+    pub used: SystemTime,
+}
+
+impl RoomRegistry {
+    /// Returns a page of the rooms that the store keeps, in the order of their ids' bytes: at most `count`
+    /// of those behind `after` (all are behind the empty one). None without a store.
+    ///
+    /// ```
+    /// use axum_cloud_variables::{MemoryStore, RoomRegistry};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let rooms = RoomRegistry::builder().store(MemoryStore::default()).build()?;
+    /// rooms.open("arena").variables([("score", "7")]).await?;
+    /// assert_eq!(&*rooms.stored("", 50).await?[0].id, "arena");
+    /// assert_eq!(rooms.stored("arena", 50).await?, [], "no more behind it");
+    /// assert_eq!(rooms.stored_values("arena").await?, Some(vec![("score".into(), "7".into())]));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn stored(
+        &self,
+        after: &str,
+        count: usize,
+    ) -> Result<Vec<StoredSummary>, StoreError> {
+        Judging::refuse();
+        let Some(persister) = &self.inner.persister else { return Ok(Vec::new()) };
+        let after = after.to_owned();
+        let page = persister.read(move |store| store.rooms(&after, count)).await?;
+        let summary = |(id, used): (String, u64)| {
+            let used = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(used))?;
+            Some(StoredSummary { id: id.into(), used })
+        };
+        // No room was used so late that no time says it.
+        Ok(page.into_iter().filter_map(summary).collect())
+    }
+
+    /// Returns the names and values of a room as they were saved last, in the order in which its variables
+    /// were created. The room stays where it is: it is not loaded, and does not count as used. `None` if
+    /// the store does not keep it, or there is no store. Values of a room in memory may be newer by
+    /// [`flush_interval`](crate::RoomRegistryBuilder::flush_interval): see
+    /// [`Room::variables`](crate::Room::variables).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; [`StoreError::Damaged`] if a text in it is none.
+    pub async fn stored_values(
+        &self,
+        id: &str,
+    ) -> Result<Option<Vec<(String, String)>>, StoreError> {
+        Judging::refuse();
+        let Some(persister) = &self.inner.persister else { return Ok(None) };
+        let Some(room) = persister.load(id).await? else { return Ok(None) };
+        let plain = |text: &str| Json::stored(text).map(|text| text.lossy().into_owned());
+        let values = room.variables.iter().map(|(name, value)| plain(name).zip(plain(value)));
+        let values = values.collect::<Option<Vec<_>>>();
+        values.map(Some).ok_or_else(|| StoreError::Damaged("a text that is no JSON".into()))
+    }
+}
