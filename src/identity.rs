@@ -2,9 +2,7 @@
 
 use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc};
 
-use axum::http::Extensions;
-
-use crate::{close::Close, sync};
+use crate::{close::Close, host_data::HostData};
 
 /// What the host's auth layer knows about a player, put into the request's extensions before it
 /// reaches the mount; or what [`Policy::admit`](crate::Policy::admit) says about them.
@@ -45,7 +43,7 @@ struct Known {
     /// The room that the player joins, whichever the handshake names.
     room: Option<String>,
     read_only: bool,
-    more: More,
+    data: HostData,
 }
 
 impl fmt::Debug for Identity {
@@ -55,18 +53,6 @@ impl fmt::Debug for Identity {
             .field("has_id", &known.id.is_some())
             .field("read_only", &known.read_only)
             .finish_non_exhaustive()
-    }
-}
-
-/// What the host put there. Its `Drop` may ask the room, so it is dropped under no lock.
-#[derive(Debug, Clone, Default)]
-struct More(Extensions);
-
-impl Drop for More {
-    fn drop(&mut self) {
-        if !self.0.is_empty() {
-            sync::drop_unlocked(std::mem::take(&mut self.0));
-        }
     }
 }
 
@@ -137,13 +123,13 @@ impl Identity {
     /// wherever else it meets this identity; one value of each type.
     #[must_use]
     pub fn with<T: Clone + Send + Sync + 'static>(self, value: T) -> Self {
-        self.knowing(|known| _ = known.more.0.insert(value))
+        self.knowing(|known| known.data.insert(value))
     }
 
     /// What [`with`](Self::with) put there.
     #[must_use]
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.0.as_ref()?.more.0.get()
+        self.0.as_ref()?.data.get()
     }
 
     /// Whether [`read_only`](Self::read_only) was set.

@@ -6,6 +6,7 @@ extern crate self as axum_cloud_variables;
 mod ban;
 mod budget;
 mod close;
+mod host_data;
 mod identity;
 #[cfg(feature = "inspector")]
 mod inspector;

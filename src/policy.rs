@@ -13,6 +13,7 @@ pub use rights::Rights;
 
 use crate::{
     close::{Close, CloseCode},
+    host_data::HostData,
     identity::Identity,
     redacted::Redacted,
     wire::{Dialect, Json, Text},
@@ -104,6 +105,7 @@ pub struct Join<'a> {
     pub(crate) variables: &'a [(Json<'a>, Json<'a>)],
     pub(crate) identity: &'a Identity,
     pub(crate) parts: &'a Parts,
+    pub(crate) data: HostData,
     pub(crate) exists: bool,
 }
 
@@ -144,6 +146,12 @@ impl Join<'_> {
         self.parts
     }
 
+    /// What [`OpenRoom::with`](crate::OpenRoom::with) put into the room, if it is in memory.
+    #[must_use]
+    pub fn room_data<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.data.get()
+    }
+
     /// Whether the room is there, in memory or in the store. That may change until the join is over.
     #[must_use]
     pub fn room_exists(&self) -> bool {
@@ -167,6 +175,7 @@ pub struct Write<'a> {
     pub(crate) room: &'a str,
     pub(crate) username: &'a str,
     pub(crate) identity: &'a Identity,
+    pub(crate) data: &'a HostData,
     pub(crate) name: Cow<'a, str>,
     pub(crate) value: Cow<'a, str>,
     pub(crate) look_up: &'a dyn Fn(&str) -> Option<Text>,
@@ -189,6 +198,12 @@ impl Write<'_> {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         self.identity
+    }
+
+    /// What [`OpenRoom::with`](crate::OpenRoom::with) put into the room.
+    #[must_use]
+    pub fn room_data<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.data.get()
     }
 
     /// The variable's name. A lone surrogate, which no Rust string can hold, is replaced.

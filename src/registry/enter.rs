@@ -8,7 +8,10 @@ use std::{
 use super::{
     Creators, Inner, Membership, cluster::LeftRoom, id_locks::IdLock, persistence::Loaded,
 };
-use crate::room::{Eviction, JoinError, Joined, Newcomer, Refusal, Shared, State};
+use crate::{
+    host_data::HostData,
+    room::{Eviction, JoinError, Joined, Newcomer, Refusal, Shared, State},
+};
 
 /// Why the registry has no room for a newcomer.
 #[derive(Debug)]
@@ -123,6 +126,12 @@ impl Inner {
             room.change(|state, _| state.touch());
             true
         })
+    }
+
+    /// What the host knows of a room that is in memory.
+    pub(crate) fn data_of(&self, id: &str) -> HostData {
+        let room = self.rooms.read().get(id).cloned();
+        room.map_or_else(HostData::default, |room| room.read(State::data))
     }
 
     pub(super) fn is_live(&self, id: &str) -> bool {

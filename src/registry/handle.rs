@@ -213,6 +213,13 @@ impl Room {
         }
     }
 
+    /// Returns what [`OpenRoom::with`](crate::OpenRoom::with) put into the room.
+    #[must_use]
+    pub fn data<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
+        // Cloned once the room is free: that is the host's code.
+        self.there()?.read(State::data).get().cloned()
+    }
+
     /// Puts a member out, with this code and a sentence for the player. Its name is free at once.
     ///
     /// # Errors

@@ -131,6 +131,38 @@ impl OpenRoom {
         self.opening.tick = Some(tick.min(super::builder::LONGEST));
         self
     }
+
+    /// Anything that the host wants to know of the room, to find again by its type in
+    /// [`Write::room_data`](crate::Write::room_data), [`Join::room_data`](crate::Join::room_data) and
+    /// [`Room::data`]; one value of each type. Default: none, or what it has; of a room that is there
+    /// already, the values that are given take the place of all that it had.
+    ///
+    /// It is in the memory of this registry alone, for as long as the room is.
+    ///
+    /// ```
+    /// use axum_cloud_variables::{Policy, Rights, RoomRegistry, Verdict, Write};
+    ///
+    /// /// Each room has rights of its own.
+    /// struct ByRoom;
+    ///
+    /// impl Policy for ByRoom {
+    ///     fn write(&self, write: &Write<'_>) -> Verdict {
+    ///         write.room_data::<Rights>().map_or(Verdict::Accept, |rights| rights.write(write))
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let rooms = RoomRegistry::builder().policy(ByRoom).build()?;
+    /// let quiz = rooms.open("quiz").variables([("question", ""), ("answer", "")]);
+    /// let quiz = quiz.with(Rights::new().host_only("question")).await?;
+    /// assert!(quiz.data::<Rights>().is_some());
+    /// # Ok(()) }
+    /// ```
+    pub fn with<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.opening.data.insert(value);
+        self
+    }
 }
 
 impl IntoFuture for OpenRoom {

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     close::Close,
+    host_data::HostData,
     wire::{Dialect, Json},
 };
 
@@ -22,6 +23,7 @@ pub(crate) struct Opening {
     pub(crate) max_members: Option<usize>,
     pub(crate) max_bytes: Option<usize>,
     pub(crate) tick: Option<Duration>,
+    pub(crate) data: HostData,
 }
 
 /// Why a room does not become what the host wants.
@@ -66,6 +68,9 @@ impl State {
         }
         if let Some(tick) = opening.tick {
             self.broadcast.set_tick(tick, now);
+        }
+        if !opening.data.is_empty() {
+            self.data = opening.data.clone();
         }
     }
 

@@ -161,6 +161,7 @@ impl State {
         let holds = self.has_value(write.name.as_json(), was);
         // A policy may panic: up to here nothing has changed.
         let judged = if holds { self.judge(write)? } else { Judged::Ignored };
+        let is_sent = !matches!(judged, Judged::Ignored);
         let stands = match judged {
             Judged::AsSent(value) => {
                 let (source, terms) = (Source::Member(write.author()), write.terms());
@@ -188,7 +189,7 @@ impl State {
         {
             self.answer(asker, if stands { Outcome::Stands } else { Outcome::Refused });
         }
-        let next = if stands { self.count(write, now) } else { None };
+        let next = if is_sent { self.count(write, now) } else { None };
         self.broadcast.depart(now);
         Ok(Submitted::Done(WriteCost { healed, next }))
     }
@@ -281,6 +282,7 @@ impl State {
             room: &self.id,
             username,
             identity,
+            data: &self.data,
             name: name.lossy(),
             value: value.lossy(),
             look_up: &look_up,

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     budget::{Budget, Charge, Share},
     close::LeaveCause,
+    host_data::HostData,
     limits::{self, Bound, Limits},
     policy::{AnyPolicy, OwnerPattern},
     store::StoredSchema,
@@ -131,6 +132,8 @@ pub(crate) struct State {
     /// Of names and values.
     pub(super) max_bytes: usize,
     pub(super) is_locked: bool,
+    /// What the host knows of the room.
+    pub(super) data: HostData,
     /// The number of the broker's revision at which everyone was put out last.
     pub(super) closed: u64,
     pub(super) rules: Arc<Rules>,
@@ -203,6 +206,7 @@ impl State {
             max_members: limits.members_per_room,
             max_bytes: limits.room_bytes,
             is_locked: false,
+            data: HostData::default(),
             closed: 0,
             rules: rules.clone(),
             variables,
@@ -243,6 +247,10 @@ impl State {
         let share =
             limits.share_of(Bound::of_room(self.max_bytes), variable, limits.variables_per_room);
         self.charge.bytes() + more <= share + ROOM_COST
+    }
+
+    pub(crate) fn data(&self) -> HostData {
+        self.data.clone()
     }
 
     pub(super) fn start(&self) -> Start {

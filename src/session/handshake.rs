@@ -57,6 +57,7 @@ pub(crate) async fn admit(
                 identity: &caller.identity,
                 parts: request,
                 exists: registry.has(room).await.map_err(refusal)?,
+                data: registry.data_of(room),
             };
             unless(gone.as_mut(), ask(&**policy, &join, registry)).await??
         }
