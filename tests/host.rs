@@ -12,7 +12,7 @@ use axum_cloud_variables::{
     RoomError, RoomEvent, RoomRegistry, Schema, SetError,
 };
 use common::{Client, Server, eventually, serve, unlimited_rate, within};
-use futures_util::stream::FusedStream;
+use futures_util::{StreamExt, stream::FusedStream};
 
 const VARIABLES: &[(&str, &str)] = &[("x", "0"), ("end", "")];
 
@@ -483,4 +483,26 @@ async fn events_and_stats_can_be_written_as_json() {
     assert_eq!((&stats["rooms"], &stats["activity"]["writes"]), (&1.into(), &1.into()));
     let listed = serde_json::to_value(server.rooms.rooms("", 10)).unwrap();
     assert_eq!((&listed[0]["id"], &listed[0]["variables"]), (&"arena".into(), &2.into()));
+}
+
+#[tokio::test]
+async fn a_room_ends_with_the_hosts_words() {
+    let server = Server::with(RoomRegistry::builder().limits(unlimited_rate())).await;
+    let arena = opened(&server).await;
+    let mut events = arena.subscribe();
+    let mut ann = server.join("arena", "ann", VARIABLES).await;
+    let mut cat = server.join_in(Dialect::Scratch, "arena", "cat", &[]).await;
+    arena.set("end", "ann has won").unwrap();
+    arena.end(CloseCode::Incompatible, "the match is over").await.unwrap();
+    ann.until("end", "ann has won").await;
+    assert_eq!(ann.closed().await, (4001, "the match is over".into()));
+    cat.until("end", "ann has won").await;
+    assert_eq!(cat.closed().await, (4004, "the match is over".into()), "its clients stay away too");
+    assert_eq!(arena.end(CloseCode::Incompatible, "again").await, Err(RoomError::Gone));
+    assert!(server.rooms.room("arena").is_none());
+    let causes = events.filter_map(async |event| match event {
+        RoomEvent::Left { cause, .. } => Some(cause),
+        _ => None,
+    });
+    assert_eq!(causes.collect::<Vec<_>>().await, [LeaveCause::RoomClosed; 2]);
 }

@@ -415,6 +415,27 @@ async fn the_hosts_last_word_comes_before_the_close() {
     }
 }
 
+/// A match is over: players on all nodes are told so, do not come back, and the next one begins anew.
+#[tokio::test]
+async fn a_room_ends_on_all_nodes_with_the_hosts_words() {
+    let (_, nodes) = nodes(2).await;
+    let mut ann = nodes[0].join("arena", "ann", X).await;
+    let mut bob = nodes[1].join("arena", "bob", X).await;
+    let room = nodes[1].rooms.room("arena").unwrap();
+    room.set("x", "ann has won").unwrap();
+    room.end(CloseCode::Incompatible, "the match is over").await.unwrap();
+    for client in [&mut ann, &mut bob] {
+        client.until("x", "ann has won").await;
+        assert_eq!(client.closed().await, (4001, "the match is over".into()));
+    }
+    assert_eq!(room.set("x", "1"), Err(SetError::Gone));
+    for node in &nodes {
+        eventually("it is gone", || node.rooms.stats().rooms == 0).await;
+    }
+    let _ann = nodes[0].join("arena", "ann", X).await;
+    assert_eq!(nodes[0].rooms.room("arena").unwrap().get("x").as_deref(), Some("0"), "a new one");
+}
+
 /// A host learns who wrote a value, on whichever node.
 #[tokio::test]
 async fn a_host_learns_who_wrote_on_another_node() {

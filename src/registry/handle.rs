@@ -320,6 +320,21 @@ impl Room {
     ///
     /// [`RoomError::Gone`], [`RoomError::Kept`] and [`RoomError::Unreachable`].
     pub async fn remove(&self) -> Result<(), RoomError> {
+        self.forget(Close::room_closed()).await
+    }
+
+    /// As [`remove`](Self::remove), with this code and a sentence for the players, on all nodes: a match is
+    /// over. With [`CloseCode::Incompatible`] their clients do not come back. A node that does not hear of
+    /// it tells its members what [`remove`](Self::remove) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove`](Self::remove).
+    pub async fn end(&self, code: CloseCode, reason: impl Into<String>) -> Result<(), RoomError> {
+        self.forget(Close::new(code, reason.into()).because(LeaveCause::RoomClosed)).await
+    }
+
+    async fn forget(&self, close: Close) -> Result<(), RoomError> {
         Judging::refuse();
         let registry = self.registry.upgrade().ok_or(RoomError::Gone)?;
         loop {
@@ -328,7 +343,7 @@ impl Room {
                 None if self.was_removed.load(Relaxed) => return Err(RoomError::Gone),
                 None => registry.load(&self.id).await?,
             };
-            match registry.remove(&room).await {
+            match registry.remove(&room, &close).await {
                 // It has left the memory in between.
                 Err(RoomError::Gone) if room.read(State::is_unloaded) => {}
                 done => {

@@ -11,9 +11,10 @@ use crate::{
     ban::BanTarget,
     close::Close,
     policy::Judging,
-    relay::RelayChange,
+    relay::{RelayChange, RelayNews},
     room::{Events, MemberId, RoomEvent, RoomSummary, Shared, State, Wish},
     store::Change,
+    wire::Dialect,
 };
 
 impl RoomRegistry {
@@ -175,19 +176,29 @@ impl Inner {
         }
     }
 
-    pub(crate) async fn remove(self: &Arc<Self>, room: &Arc<Shared>) -> Result<(), RoomError> {
+    /// Removes a room; its members are told this.
+    pub(crate) async fn remove(
+        self: &Arc<Self>,
+        room: &Arc<Shared>,
+        close: &Close,
+    ) -> Result<(), RoomError> {
         let id_lock = match &self.persister {
             Some(persister) => Some((persister, persister.id_lock(room.id()).await)),
             None => None,
         };
         self.settled(room).await;
+        // Other nodes put their members out with another close when they hear that it is removed.
+        if self.node.is_some() && *close != Close::room_closed() {
+            let (code, reason) = (close.code.code(Dialect::Spec), close.reason().into());
+            self.at_broker(room, Wish::Tell(RelayNews::Ending { code, reason })).await?;
+        }
         match self.at_broker(room, Wish::Remove).await {
             // The task of the room may have heard of it first.
             Err(RoomError::Gone) if room.is_evicted() => {}
             done => done?,
         }
         // Another of this id may be there since.
-        if !self.forget(room, &Close::room_closed()) && self.node.is_none() {
+        if !self.forget(room, close) && self.node.is_none() {
             return Err(RoomError::Gone);
         }
         if let Some((persister, id_lock)) = id_lock {

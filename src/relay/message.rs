@@ -142,6 +142,14 @@ pub enum RelayNews {
         /// Its number.
         session: u64,
     },
+    /// The room is about to be removed, and its members are told so by the host.
+    Ending {
+        /// The code of their close, as [`CloseCode`](crate::CloseCode) has it for
+        /// [`Dialect::Spec`](crate::Dialect::Spec).
+        code: u16,
+        /// A sentence for players.
+        reason: String,
+    },
     /// The room was removed.
     Removed {
         /// Its identity, as in [`RelayRevision::room`]: another may be there since.
@@ -160,6 +168,9 @@ impl fmt::Debug for RelayNews {
                 .finish_non_exhaustive(),
             Self::Kept { node, session } => {
                 f.debug_struct("Kept").field("node", node).field("session", session).finish()
+            }
+            Self::Ending { code, reason } => {
+                f.debug_struct("Ending").field("code", code).field("reason", reason).finish()
             }
             Self::Removed { room } => f.debug_struct("Removed").field("room", room).finish(),
         }

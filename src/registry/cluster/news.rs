@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::node::Holder;
 use crate::{
-    close::Close,
+    close::{Close, CloseCode, LeaveCause},
     registry::Inner,
     relay::RelayNews,
     room::{Challenged, MemberId, Shared, Wanted, Wish},
@@ -37,6 +37,11 @@ impl Inner {
                 if let Some(here) = &self.node {
                     _ = here.kept.send(Holder { room: room.id().clone(), node, session });
                 }
+            }
+            RelayNews::Ending { code, reason } => {
+                let code = CloseCode::try_from(code).unwrap_or(CloseCode::GoingAway);
+                let close = Close::new(code, reason).because(LeaveCause::RoomClosed);
+                room.change(|state, now| state.close(&close, now));
             }
             RelayNews::Removed { .. } => {}
         }
