@@ -23,6 +23,7 @@ mod owner;
 mod presence;
 #[cfg(all(test, shuttle))]
 mod racing;
+mod receipts;
 mod replica;
 mod session_handle;
 mod shared;

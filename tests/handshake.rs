@@ -345,6 +345,16 @@ async fn a_client_that_asks_is_told_of_its_join_and_its_sets() {
     cem.sync().await;
     assert_eq!(cem.next_frame_or_none().await.map(|frame| frame.len()), Some(1));
     assert_eq!(lines(&mut ann).await, [r#"{"kind":"set","variable":"x","value":"3"}"#]);
+    // Told before anything that was ordered behind it, or she could not know which is the later.
+    let room = server.rooms.room("room").unwrap();
+    for n in 3..20 {
+        ann.set("x", "mine").await;
+        eventually("her set", || room.get("x").as_deref() == Some("mine")).await;
+        room.set("x", n).unwrap();
+        assert_eq!(lines(&mut ann).await, [format!(r#"{{"kind":"taken","sets":{n}}}"#)]);
+        let set = format!(r#"{{"kind":"set","variable":"x","value":"{n}"}}"#);
+        assert_eq!(lines(&mut ann).await, [set]);
+    }
 }
 
 /// The room does not know what waits for the rate.

@@ -489,7 +489,7 @@ async fn events_and_stats_can_be_written_as_json() {
 async fn a_room_ends_with_the_hosts_words() {
     let server = Server::with(RoomRegistry::builder().limits(unlimited_rate())).await;
     let arena = opened(&server).await;
-    let mut events = arena.subscribe();
+    let events = arena.subscribe();
     let mut ann = server.join("arena", "ann", VARIABLES).await;
     let mut cat = server.join_in(Dialect::Scratch, "arena", "cat", &[]).await;
     arena.set("end", "ann has won").unwrap();

@@ -17,7 +17,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
-use super::terms::Acks;
+use super::{receipts::Receipts, terms::Acks};
 use crate::{close::Close, sync};
 
 /// A member's way out. Its room pushes it when a batch has left; to what its socket does not take at
@@ -53,6 +53,7 @@ pub(crate) struct SessionHandle {
     /// A ping was answered while a probe asks for that, the member left, or the probe has ended.
     answered: Notify,
     acks: Acks,
+    receipts: Receipts,
     stop: OnceLock<Close>,
     prodded: AtomicBool,
     session: AtomicWaker,
@@ -70,6 +71,7 @@ impl SessionHandle {
             left: AtomicBool::new(false),
             answered: Notify::new(),
             acks: Acks::default(),
+            receipts: Receipts::default(),
             stop: OnceLock::new(),
             prodded: AtomicBool::new(false),
             session: AtomicWaker::new(),
@@ -79,6 +81,11 @@ impl SessionHandle {
     /// What the member asked to be told of its sets.
     pub(crate) fn acks(&self) -> &Acks {
         &self.acks
+    }
+
+    /// Which of the member's sets were taken.
+    pub(crate) fn receipts(&self) -> &Receipts {
+        &self.receipts
     }
 
     /// Ends the session with this close; the first one counts.

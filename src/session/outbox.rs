@@ -25,6 +25,8 @@ pub(crate) struct Outbox {
     receiver: Option<Receiver<Arc<Batch>>>,
     /// A snapshot of which frames are still to go, and which is next.
     snapshot: Option<(Arc<Snapshot>, usize)>,
+    /// A frame that the member is told something before.
+    held: Option<Frame>,
     /// What is left of a frame whose lines go one by one, and where its next begins.
     lines: Option<(Frame, usize)>,
     /// The position up to which the snapshot and the batches received have all.
@@ -72,6 +74,7 @@ impl Outbox {
             greeting: None,
             receiver: None,
             snapshot: None,
+            held: None,
             lines: None,
             seen: 0,
             sent: 0,
@@ -113,6 +116,9 @@ impl Outbox {
             if let Some(line) = self.next_line() {
                 return Some(Item::Frame(line));
             }
+            if let Some(frame) = self.held.take() {
+                return Some(Item::Frame(self.hand_out(frame)));
+            }
             if let Some(frame) = self.next_of_snapshot() {
                 return Some(Item::Frame(self.hand_out(frame)));
             }
@@ -136,11 +142,19 @@ impl Outbox {
                     return Some(Item::NoBudget);
                 };
                 self.begin(start);
+                if let Some(sets) = self.handle.receipts().news() {
+                    return Some(Item::Frame(wire::taken(sets)));
+                }
                 continue;
             };
             match receiver.try_recv() {
                 Ok(batch) => {
                     if let Some(frame) = self.open(&batch) {
+                        // Of sets that are ordered before what is in it.
+                        if let Some(sets) = self.handle.receipts().news() {
+                            self.held = Some(frame);
+                            return Some(Item::Frame(wire::taken(sets)));
+                        }
                         return Some(Item::Frame(self.hand_out(frame)));
                     }
                     self.note_sent();
@@ -202,7 +216,7 @@ impl Outbox {
 
     /// Notes that all is sent, where that is so.
     fn note_sent(&mut self) {
-        if self.snapshot.is_none() && self.lines.is_none() {
+        if self.snapshot.is_none() && self.held.is_none() && self.lines.is_none() {
             self.sent = self.seen;
         }
     }
@@ -236,7 +250,7 @@ impl Outbox {
     /// Forgets the batches that wait: a reader that has stopped gets all values when it reads
     /// again. A snapshot under way goes on, or a slow reader of a large one would begin for ever.
     pub(crate) fn release_batches(&mut self) {
-        self.receiver = None;
+        (self.receiver, self.held) = (None, None);
     }
 
     /// Forgets the snapshot under way too.

@@ -281,7 +281,9 @@ impl Reader {
         if self.conflation.due(now).is_some() {
             return self.release(membership);
         }
-        if let Some(sets) = self.receipt.as_mut().and_then(|receipt| receipt.take(now)) {
+        if self.receipt.as_mut().is_some_and(|receipt| receipt.take(now))
+            && let Some(sets) = self.handle.receipts().news()
+        {
             self.notify(wire::taken(sets));
         }
         Ok(())
@@ -372,6 +374,9 @@ impl Reader {
     }
 
     fn submit(&mut self, membership: &Membership, write: &Submission<'_>) -> Result<(), End> {
+        if let Some(receipt) = &self.receipt {
+            self.handle.receipts().note(receipt.sets());
+        }
         let cost = membership.write(write).map_err(|error| self.end(error))?;
         // Otherwise a short message would buy a long one.
         self.socket.pay(cost.healed);

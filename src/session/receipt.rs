@@ -1,4 +1,4 @@
-//! Which of a client's sets were taken, for one that asks to be told.
+//! When a client that asks for it is told which of its sets were taken.
 
 use std::time::{Duration, Instant};
 
@@ -24,11 +24,18 @@ impl Receipt {
         Some(self.since? + COLLECTED)
     }
 
-    /// What the client is to be told now: how many of its sets there were.
-    pub(super) fn take(&mut self, now: Instant) -> Option<u64> {
-        self.due().filter(|due| *due <= now)?;
-        self.since = None;
-        Some(self.sets)
+    /// Whether the client is to be told now.
+    pub(super) fn take(&mut self, now: Instant) -> bool {
+        let is_due = self.due().is_some_and(|due| due <= now);
+        if is_due {
+            self.since = None;
+        }
+        is_due
+    }
+
+    /// How many sets were read.
+    pub(super) fn sets(&self) -> u64 {
+        self.sets
     }
 }
 
@@ -41,14 +48,14 @@ mod tests {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let mut receipt = Receipt::default();
-        assert_eq!((receipt.due(), receipt.take(at(0))), (None, None));
+        assert_eq!((receipt.due(), receipt.take(at(0))), (None, false));
         receipt.note(at(10));
         receipt.note(at(50));
         assert_eq!(receipt.due(), Some(at(110)));
-        assert_eq!(receipt.take(at(109)), None);
-        assert_eq!(receipt.take(at(110)), Some(2));
-        assert_eq!(receipt.take(at(500)), None);
+        assert!(!receipt.take(at(109)));
+        assert!(receipt.take(at(110)) && !receipt.take(at(500)));
         receipt.note(at(600));
-        assert_eq!(receipt.take(at(700)), Some(3));
+        assert!(receipt.take(at(700)));
+        assert_eq!(receipt.sets(), 3);
     }
 }
