@@ -18,7 +18,7 @@ pub(super) struct Intake {
     shared: f64,
 }
 
-/// What a member has written beyond its share.
+/// What a member has written beyond its share while the room was behind.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Quota {
     owed: f64,
@@ -44,9 +44,13 @@ impl Intake {
             return None;
         }
         self.together.take(bytes, now);
+        let caught_up = self.together.has(0, now);
+        // As a rule; then nobody's share matters.
+        if caught_up <= now {
+            return None;
+        }
         let own = quota.take(bytes, self.shared / members.max(1) as f64, now);
-        let next = self.together.has(0, now).min(own);
-        (next > now).then_some(next)
+        (own > now).then(|| own.min(caught_up))
     }
 }
 
