@@ -22,7 +22,7 @@ grows.vars.anything = '1';
 cloud.close();
 
 // @ts-expect-error: there is no such variable
-cloud.vars.scroe = '1';
+cloud.vars.points = '1';
 // @ts-expect-error: a value is a text
 cloud.vars.score = 1;
 // @ts-expect-error: only the client knows
