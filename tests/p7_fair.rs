@@ -85,10 +85,10 @@ async fn attack<F: Future<Output = Option<()>> + Send + 'static>(
         }
     })
     .await;
-    assert_eq!(siege.skipped, 0, "each set reaches each player");
+    assert_eq!(siege.skipped, 0, "each set reaches each player, but for the second of the joins");
     // On two cores, which the strangers share with the server; as a rule it is the same as before.
     let [before, _, during, _] = siege.p99;
-    assert!(during < 3 * before.max(Duration::from_millis(50)), "{before:?}, then {during:?}");
+    assert!(during < 3 * before.max(Duration::from_millis(100)), "{before:?}, then {during:?}");
     assert!(siege.restored < Duration::from_secs(10), "{:?}", siege.restored);
     siege
 }
