@@ -169,13 +169,16 @@ impl fmt::Debug for Change {
     }
 }
 
+/// Returns how many bytes these names and values have.
+pub(crate) fn bytes_of(variables: &[(String, String)]) -> usize {
+    variables.iter().map(|(name, value)| name.len() + value.len()).sum()
+}
+
 impl Change {
     /// How many bytes its values have.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Put { values, .. } => {
-                values.iter().map(|(name, value)| name.len() + value.len()).sum()
-            }
+            Self::Put { values, .. } => bytes_of(values),
             Self::Remove { .. } => 0,
         }
     }

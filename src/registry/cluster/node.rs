@@ -25,6 +25,7 @@ use crate::{
     },
     relay::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNode, RelayRequest},
     room::{Caller, Outcome, Pace, Reply, SetError, Shared, State, Wish},
+    store::bytes_of,
 };
 
 #[derive(Debug)]
@@ -126,10 +127,7 @@ impl Node {
         request: &RelayRequest,
     ) -> Result<(Arc<str>, RelayAnswer), RelayError> {
         let bytes = match request {
-            RelayRequest::Enter { create: Some(room), .. } => {
-                let variables = room.stored.variables.iter();
-                variables.map(|(name, value)| name.len() + value.len()).sum()
-            }
+            RelayRequest::Enter { create: Some(room), .. } => bytes_of(&room.stored.variables),
             _ => 0,
         };
         let bytes = bytes.clamp(LEAST, ENTERING) as u32;
