@@ -9,7 +9,7 @@ use std::{
 };
 
 use axum_cloud_variables::{
-    Change, Limits, RedbStore, Room, RoomRegistry, RoomStore, StoreError, StoredRoom,
+    Change, Limits, RedbStore, Room, RoomRegistry, RoomStore, StoreError, StoredBan, StoredRoom,
 };
 use futures_util::{StreamExt, stream};
 
@@ -38,13 +38,17 @@ impl RoomStore for Counted {
         self.store.load(room)
     }
 
+    fn bans(&self, room: &str) -> Result<Vec<StoredBan>, StoreError> {
+        self.store.bans(room)
+    }
+
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
         let began = Instant::now();
         let done = self.store.commit(changes);
         let micros = began.elapsed().as_micros() as u64;
         let values = changes.iter().map(|change| match change {
             Change::Put { values, .. } => values.len(),
-            Change::Remove { .. } => 0,
+            Change::Remove { .. } | Change::Bans { .. } => 0,
         });
         self.values.fetch_add(values.sum(), Relaxed);
         self.commits.fetch_add(1, Relaxed);

@@ -29,6 +29,7 @@ mod store;
 mod sync;
 mod wire;
 
+pub use ban::{Ban, BanTarget};
 pub use close::{CloseCode, LeaveCause};
 pub use identity::Identity;
 #[cfg(feature = "inspector")]
@@ -56,7 +57,7 @@ pub use room::{
 pub use serve::{Serve, serve};
 #[cfg(feature = "redb")]
 pub use store::RedbStore;
-pub use store::{Change, MemoryStore, RoomStore, StoreError, StoredRoom, StoredSchema};
+pub use store::{Change, MemoryStore, RoomStore, StoreError, StoredBan, StoredRoom, StoredSchema};
 pub use wire::{Dialect, ScratchFraming, ScratchValues};
 
 /// Compiles the README's examples.

@@ -10,6 +10,7 @@ mod handle;
 mod host;
 mod id_locks;
 mod membership;
+mod moderation;
 mod open;
 mod persistence;
 mod shortage;

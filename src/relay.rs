@@ -79,6 +79,14 @@ pub trait Relay: fmt::Debug + Send + Sync + 'static {
         Duration::from_secs(1)
     }
 
+    /// Sends news to every node, whichever rooms it is in: to those that have
+    /// [subscribed](Self::subscribe) to the empty id, which no room has.
+    ///
+    /// # Errors
+    ///
+    /// [`RelayError`].
+    fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>>;
+
     /// The messages of a room. Ends where some may be missing.
     ///
     /// # Errors
@@ -107,6 +115,10 @@ impl<R: Relay + ?Sized> Relay for Arc<R> {
         request: &'a RelayRequest,
     ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
         (**self).request(room, node, request)
+    }
+
+    fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>> {
+        (**self).announce(news)
     }
 
     fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::redacted::Count;
 
+pub use crate::ban::StoredBan;
+
 pub use self::memory::MemoryStore;
 #[cfg(feature = "redb")]
 pub use self::redb::RedbStore;
@@ -40,6 +42,14 @@ pub trait RoomStore: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`], where that cannot be told now.
     fn load(&self, room: &str) -> Result<Option<StoredRoom>, StoreError>;
 
+    /// Returns the bans of a room, as [`Change::Bans`] gave them last; none if it never did. A room keeps its
+    /// bans when it is removed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn bans(&self, room: &str) -> Result<Vec<StoredBan>, StoreError>;
+
     /// Makes all these changes, in this order.
     ///
     /// # Errors
@@ -64,6 +74,10 @@ pub trait RoomStore: fmt::Debug + Send + Sync + 'static {
 impl<S: RoomStore + ?Sized> RoomStore for Arc<S> {
     fn load(&self, room: &str) -> Result<Option<StoredRoom>, StoreError> {
         (**self).load(room)
+    }
+
+    fn bans(&self, room: &str) -> Result<Vec<StoredBan>, StoreError> {
+        (**self).bans(room)
     }
 
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
@@ -146,10 +160,17 @@ pub enum Change {
         /// These are no more.
         dropped: Vec<String>,
     },
-    /// A room is no more.
+    /// A room is no more; its bans are.
     Remove {
         /// Its id.
         room: String,
+    },
+    /// These are the bans of a room now, instead of those that it had; it need not be kept itself.
+    Bans {
+        /// Its id.
+        room: String,
+        /// All of them.
+        bans: Vec<StoredBan>,
     },
 }
 
@@ -165,6 +186,11 @@ impl fmt::Debug for Change {
                 .field("dropped", &Count(dropped.len()))
                 .finish(),
             Self::Remove { room } => f.debug_struct("Remove").field("room", room).finish(),
+            Self::Bans { room, bans } => f
+                .debug_struct("Bans")
+                .field("room", room)
+                .field("bans", &Count(bans.len()))
+                .finish(),
         }
     }
 }
@@ -179,7 +205,7 @@ impl Change {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Put { values, .. } => bytes_of(values),
-            Self::Remove { .. } => 0,
+            Self::Remove { .. } | Self::Bans { .. } => 0,
         }
     }
 }

@@ -79,6 +79,8 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     }
     members[0].set("x", VALUE).await;
     members[0].sync().await;
+    room.ban_person(ACCOUNT, std::time::Duration::from_secs(60)).await.unwrap();
+    let banned = room.bans().pop().unwrap();
 
     let mut shown = std::mem::take(&mut *judge.0.lock().unwrap());
     loop {
@@ -101,7 +103,7 @@ async fn every_public_type_is_short_and_tells_no_secret() {
         unless: None,
     };
     let revision = RelayRevision { room: "room".into(), epoch: "e".into(), number: 1 };
-    let ban = RelayBan { who: ACCOUNT.into(), millis: 1 };
+    let ban = RelayBan { who: ACCOUNT.into(), name: String::new(), millis: 1 };
     let at_relay = RelayRoom {
         stored: stored.clone(),
         max_members: 1,
@@ -132,6 +134,8 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     let past = room.history().pop().unwrap();
     assert_eq!(past.value, VALUE);
     shown.show(&rooms);
+    shown.show(&banned.target);
+    shown.show(&banned);
     shown.show(&rooms.mount("/other"));
     shown.show(&layer);
     shown.show(&service);
@@ -202,8 +206,13 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     shown.show(&RelayMessage::Wrote(writes.clone()));
     shown.show(&writes);
     shown.show(&write);
-    shown.show(&RelayChange::Ban { who: ACCOUNT.into(), millis: 1 });
+    shown.show(&RelayChange::Ban { who: ACCOUNT.into(), name: String::new(), millis: 1 });
     shown.show(&news);
+    let (node, person, reason) = ("node".into(), ACCOUNT.into(), "enough".into());
+    shown.show(&RelayNews::Kick { node, person, code: 4004, reason });
+    let banned = StoredBan { who: ACCOUNT.into(), name: String::new(), until: 1 };
+    shown.show(&banned);
+    shown.show(&Change::Bans { room: "room".into(), bans: vec![banned] });
     shown.show(&ban);
     shown.show(&RelayNode { name: "node", acknowledged: 1 });
     shown.show(&revision);

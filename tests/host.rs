@@ -8,8 +8,8 @@ use std::{collections::HashMap, time::Duration};
 
 use axum::{Router, extract::Request, middleware};
 use axum_cloud_variables::{
-    CloseCode, Creators, Dialect, DuplicateNames, Identity, LeaveCause, Limits, OpenError, Room,
-    RoomError, RoomEvent, RoomRegistry, Schema, SetError,
+    CloseCode, Creators, Dialect, DuplicateNames, Identity, LeaveCause, Limits, MemberId,
+    OpenError, Policy, Room, RoomError, RoomEvent, RoomRegistry, Schema, SetError, Verdict, Write,
 };
 use common::{Client, Server, eventually, serve, unlimited_rate, within};
 use futures_util::{StreamExt, stream::FusedStream};
@@ -505,4 +505,39 @@ async fn a_room_ends_with_the_hosts_words() {
         _ => None,
     });
     assert_eq!(causes.collect::<Vec<_>>().await, [LeaveCause::RoomClosed; 2]);
+}
+
+/// What a member may do, and what the host knows of it, can change while it plays.
+#[tokio::test]
+async fn a_member_gets_another_identity_while_it_plays() {
+    #[derive(Clone)]
+    struct Level(u32);
+    struct Doors;
+    impl Policy for Doors {
+        fn write(&self, write: &Write<'_>) -> Verdict {
+            match write.identity().get::<Level>() {
+                Some(Level(3..)) => Verdict::Accept,
+                _ => Verdict::Ignore,
+            }
+        }
+    }
+    let server = Server::with(RoomRegistry::builder().limits(unlimited_rate()).policy(Doors)).await;
+    let room = opened(&server).await;
+    let mut ann = server.join("arena", "ann", VARIABLES).await;
+    let info = room.members()[0].clone();
+    let mut set = async |value: &str| {
+        ann.set("x", value).await;
+        ann.sync().await;
+        room.get("x").unwrap()
+    };
+    assert_eq!(set("1").await, "0", "no level yet");
+    room.set_identity(info.id, info.identity.clone().with(Level(3))).unwrap();
+    assert_eq!(set("2").await, "2");
+    let identity = room.members()[0].identity.clone();
+    room.set_identity(info.id, identity.read_only(true)).unwrap();
+    assert_eq!(set("3").await, "2");
+    assert!(room.members()[0].identity.is_read_only());
+    assert_eq!(&*room.members()[0].username, "ann");
+    let nobody = MemberId::from(99);
+    assert_eq!(room.set_identity(nobody, Identity::new()), Err(RoomError::NoSuchMember));
 }

@@ -13,8 +13,9 @@ use std::{
 };
 
 use axum_cloud_variables::{
-    Change, Dialect, Identity, Join, Limits, OpenError, Policy, RedbStore, Rejection, RoomError,
-    RoomRegistry, RoomRegistryBuilder, RoomStore, Schema, SetError, StoreError, StoredSchema,
+    BanTarget, Change, Dialect, Identity, Join, Limits, OpenError, Policy, RedbStore, Rejection,
+    RoomError, RoomRegistry, RoomRegistryBuilder, RoomStore, Schema, SetError, StoreError,
+    StoredSchema,
 };
 use common::{Folder, Server, ShakyStore, eventually, unlimited_rate};
 
@@ -389,4 +390,36 @@ async fn a_full_store_takes_no_new_room_and_keeps_the_others() {
     let value = || store.load("a").unwrap().unwrap().variables[0].1.clone();
     eventually("saved", || value() == "1").await;
     assert!(!server.rooms.store_stats().unwrap().is_failing, "a full store is no broken one");
+}
+
+/// Also of a room that is no more, and for as long as the ban was to hold.
+#[tokio::test]
+async fn bans_survive_the_process() {
+    let store = Arc::default();
+    let before = server(&store).await;
+    let room = before.rooms.open("arena").variables([("x", "0")]).await.unwrap();
+    room.ban_name("Eve", Duration::from_secs(60)).await.unwrap();
+    room.ban_name("bob", Duration::from_secs(60)).await.unwrap();
+    room.ban_name("sue", Duration::from_millis(1)).await.unwrap();
+    room.unban_name("BOB").await.unwrap();
+    room.remove().await.unwrap();
+    end(before).await;
+
+    let after = server(&store).await;
+    assert_eq!(after.refusal("arena", "eve", X).await.1, "you are banned from this room");
+    assert!(after.rooms.room("arena").is_none());
+    for name in ["bob", "sue"] {
+        after.join("arena", name, X).await;
+    }
+    let room = after.rooms.room("arena").unwrap();
+    let bans = room.bans();
+    assert_eq!(bans.len(), 1);
+    assert_eq!(bans[0].target, BanTarget::Name("Eve".into()));
+    assert!(bans[0].left <= Duration::from_secs(60));
+
+    // What the store cannot keep still holds, and the host knows.
+    store.is_broken.store(true, SeqCst);
+    let banned = room.ban_name("sue", Duration::from_secs(60)).await;
+    assert_eq!(banned, Err(RoomError::NotSaved));
+    assert_eq!(after.refusal("arena", "sue", X).await.1, "you are banned from this room");
 }

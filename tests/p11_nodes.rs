@@ -10,12 +10,12 @@ use std::{
     time::Duration,
 };
 
-use axum::{Extension, Router};
+use axum::{Extension, Router, extract::Request, middleware};
 use axum_cloud_variables::{
-    CloseCode, Dialect, DuplicateNames, Identity, OpenError, Relay, RoomEvent, RoomRegistry,
-    Schema, SetError, Writer,
+    BanTarget, CloseCode, Dialect, DuplicateNames, Identity, OpenError, Relay, Room, RoomError,
+    RoomEvent, RoomRegistry, Schema, SetError, Writer,
 };
-use common::{Client, Server, ShakyBroker, eventually, nodes, unlimited_rate, within};
+use common::{Client, Server, ShakyBroker, eventually, nodes, serve, unlimited_rate, within};
 
 const X: &[(&str, &str)] = &[("x", "0")];
 
@@ -486,7 +486,12 @@ async fn bans_by_name_and_person_hold_on_all_nodes_until_they_are_lifted() {
             assert_eq!(node.refusal("arena", name, X).await.1, "you are banned from this room");
         }
     }
+    let banned = |room: &Room| room.bans().into_iter().map(|ban| ban.target).collect::<Vec<_>>();
+    let named = |name: &str| BanTarget::Name(name.into());
+    assert_eq!(banned(&here), [named("eve"), named("BOB")]);
+    assert_eq!(banned(&there), banned(&here));
     there.unban_name("eve").await.unwrap();
+    eventually("the other node knows", || banned(&here) == [named("BOB")]).await;
     for node in &nodes {
         node.join("arena", "eve", X).await.close().await;
         eventually("eve left", || {
@@ -496,4 +501,55 @@ async fn bans_by_name_and_person_hold_on_all_nodes_until_they_are_lifted() {
         .await;
     }
     assert_eq!(nodes[0].refusal("arena", "bob", X).await.1, "you are banned from this room");
+}
+
+/// A node that has missed a ban puts its members out when it reads the room.
+#[tokio::test]
+async fn a_ban_that_a_node_has_missed_holds_for_its_members() {
+    let (broker, nodes) = nodes(2).await;
+    let mut ann = nodes[0].join("arena", "ann", X).await;
+    let mut bob = nodes[1].join("arena", "bob", X).await;
+    let room = nodes[0].rooms.room("arena").unwrap();
+    broker.is_deaf.store(true, SeqCst);
+    let banned = tokio::spawn(async move { room.ban_name("bob", Duration::from_secs(60)).await });
+    eventually("the broker has it", || broker.revision("arena") == Some(1)).await;
+    broker.is_deaf.store(false, SeqCst);
+    ann.set("x", "1").await;
+    assert_eq!(bob.closed().await.0, 4002);
+    banned.await.unwrap().unwrap();
+}
+
+/// A person is put out of every room, wherever it is, and told why; others stay.
+#[tokio::test]
+async fn a_person_is_kicked_from_all_rooms_of_all_nodes() {
+    let broker: Arc<ShakyBroker> = Arc::default();
+    let auth = middleware::from_fn(async |mut request: Request, next: middleware::Next| {
+        let account = request.uri().query().unwrap_or_default().to_owned();
+        request.extensions_mut().insert(Identity::new().id(account));
+        next.run(request).await
+    });
+    let mut nodes = Vec::new();
+    for _ in 0..2 {
+        let rooms = RoomRegistry::builder().relay(broker.clone()).build().unwrap();
+        let addr = serve(Router::new().merge(rooms.mount("/cloud")).layer(auth.clone())).await;
+        nodes.push((rooms, format!("ws://{addr}/cloud")));
+    }
+    let mut eves = Vec::new();
+    for (n, (_, url)) in nodes.iter().enumerate() {
+        for room in ["arena", "lobby"] {
+            eves.push(Client::join(&format!("{url}?eve"), room, &format!("eve{n}"), X).await);
+        }
+    }
+    let mut ann = Client::join(&format!("{}?ann", nodes[1].1), "arena", "ann", X).await;
+    nodes[0].0.room("arena").unwrap().set("x", "last").unwrap();
+    nodes[0].0.kick_person("eve", CloseCode::Kicked, "enough").await.unwrap();
+    for eve in &mut eves {
+        assert_eq!(eve.closed().await, (4004, "enough".into()));
+    }
+    ann.until("x", "last").await;
+    ann.sync().await;
+    // Whoever cannot be reached is not kicked, and the host is told so.
+    broker.is_away.store(true, SeqCst);
+    let kicked = nodes[0].0.kick_person("ann", CloseCode::Kicked, "").await;
+    assert_eq!(kicked, Err(RoomError::Unreachable));
 }

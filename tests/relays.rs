@@ -97,6 +97,11 @@ async fn contract(relay: &dyn Relay) {
     losses(relay).await;
     removal(relay).await;
     forgetting(relay).await;
+    announcements(relay).await;
+}
+
+fn ban_of_eve(millis: u64) -> RelayChange {
+    RelayChange::Ban { who: "name:eve".into(), name: "eve".into(), millis }
 }
 
 fn named(name: &str) -> RelayNode<'_> {
@@ -263,7 +268,11 @@ async fn changes(relay: &dyn Relay) {
     make(relay, id).await;
     let mut heard = relay.subscribe(id).await.unwrap();
     let ask = async |node, request| ask(relay, node, id, request).await;
-    let ban = |name: &str, millis| RelayChange::Ban { who: format!("name:{name}"), millis };
+    let ban = |name: &str, millis| RelayChange::Ban {
+        who: format!("name:{name}"),
+        name: format!("{name} \n☁"),
+        millis,
+    };
     let all = [
         RelayChange::Locked(true),
         RelayChange::MaxMembers(1),
@@ -285,8 +294,10 @@ async fn changes(relay: &dyn Relay) {
     assert_eq!((there.is_locked, there.max_members, there.closed), (true, 1, 0));
     assert_eq!(there.max_bytes, 7_000);
     assert_eq!(there.stored.schema, StoredSchema::Growing);
-    let [RelayBan { who, millis: 90_000..=100_000 }] = &*there.bans else { panic!("{there:?}") };
-    assert_eq!(who, "name:eve");
+    let [RelayBan { who, name, millis: 90_000..=100_000 }] = &*there.bans else {
+        panic!("{there:?}")
+    };
+    assert_eq!((&**who, &**name), ("name:eve", "eve \n☁"));
 
     assert_eq!(ask("b", share(1, 1, "guest")).await, Locked);
     let unlock = Change { number: 7, change: RelayChange::Locked(false) };
@@ -413,7 +424,8 @@ async fn losses(relay: &dyn Relay) {
     assert_eq!(ask(relay, "a", id, write(1, &[("x", "1")])).await, done(1, 1));
     assert_eq!(ask(relay, "b", id, join(1, 1, "bob", &[])).await, done(1, 1));
     let give_back = |known: RelayRevision, epoch: &str| {
-        let ban = RelayBan { who: "name:eve".into(), millis: 100_000 };
+        let (who, name) = ("name:eve".into(), "Eve 1".into());
+        let ban = RelayBan { who, name, millis: 100_000 };
         let room =
             RelayRoom { is_locked: true, closed: 4, bans: vec![ban], ..room_of(&[("y", "7")]) };
         let (create, epoch) = (Some(room), epoch.to_owned());
@@ -441,7 +453,7 @@ async fn losses(relay: &dyn Relay) {
         panic!()
     };
     assert_eq!(there, RelayRevision { room: "e".into(), epoch: "f".into(), number: 6 });
-    assert_eq!((given.is_locked, given.closed, given.bans.len()), (true, 4, 1));
+    assert_eq!((given.is_locked, given.closed, &*given.bans[0].name), (true, 4, "Eve 1"));
     assert_eq!(given.stored.variables, pairs(&[("y", "7")]));
     assert_eq!(ask(relay, "b", id, Renew).await, Fenced);
     let join = ask(relay, "d", id, join(1, 1, "bob", &[])).await;
@@ -466,11 +478,24 @@ async fn forgetting(relay: &dyn Relay) {
     assert_eq!(ask(relay, "b", id, Renew).await, Nowhere);
 }
 
+/// What is of no room reaches those that have subscribed to no room's id, and nobody else.
+async fn announcements(relay: &dyn Relay) {
+    make(relay, "beside").await;
+    let mut heard = relay.subscribe("").await.unwrap();
+    let mut elsewhere = relay.subscribe("beside").await.unwrap();
+    let (node, person) = ("a".to_owned(), "account \"7\" ☁".to_owned());
+    let kick = RelayNews::Kick { node, person, code: 4004, reason: "enough".into() };
+    relay.announce(&kick).await.unwrap();
+    assert_eq!(within("a kick", heard.next()).await, Some(RelayMessage::Told(kick)));
+    ask(relay, "a", "beside", write(1, &[("x", "1")])).await;
+    wrote(within("a write", elsewhere.next()).await);
+}
+
 /// A room that is removed leaves nothing behind, except whom it has banned.
 async fn removal(relay: &dyn Relay) {
     let id = "removed";
     make(relay, id).await;
-    let ban = RelayChange::Ban { who: "name:eve".into(), millis: 100_000 };
+    let ban = ban_of_eve(100_000);
     ask(relay, "a", id, Change { number: 1, change: ban }).await;
     let mut heard = relay.subscribe(id).await.unwrap();
     assert_eq!(ask(relay, "a", id, Remove { number: 1 }).await, done(1, 1), "it was taken");
@@ -612,7 +637,7 @@ async fn a_ban_outlives_its_room() {
     let relay = RedisRelay::new(redis.url()).unwrap().lease(short).empty_room_ttl(short);
     let ask = async |node: &str, request: RelayRequest| ask(&relay, node, "r", request).await;
     ask("a", enter("e", Some(&[]))).await;
-    let ban = RelayChange::Ban { who: "name:eve".into(), millis: 86_400_000 };
+    let ban = ban_of_eve(86_400_000);
     ask("a", Change { number: 1, change: ban }).await;
     let wait = async {
         while ask("b", Read).await != Nowhere {

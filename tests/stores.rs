@@ -27,6 +27,10 @@ impl<S: RoomStore> RoomStore for Faulty<S> {
         self.0.load(room)
     }
 
+    fn bans(&self, room: &str) -> Result<Vec<StoredBan>, StoreError> {
+        self.0.bans(room)
+    }
+
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
         if self.1.fetch_add(1, SeqCst).is_multiple_of(3) {
             return Err(StoreError::Failed("the disk is full".into()));
@@ -135,6 +139,20 @@ fn contract(store: &dyn RoomStore) {
     assert_eq!(variables(store, "a"), Some(pairs(&[("new", "1")])));
     commit(store, &[put("a", &[("newer", "1")], &[]), remove("a")]);
     assert_eq!(store.load("a").unwrap(), None);
+
+    // Bans are those that were given last, outlive their room, and are no room.
+    assert_eq!(store.bans("a").unwrap(), []);
+    let ban = |who: &str| StoredBan { who: who.into(), name: "Eve\n☁".into(), until: u64::MAX };
+    let bans =
+        |room: &str, bans: &[StoredBan]| Change::Bans { room: room.into(), bans: bans.into() };
+    let all = store.rooms("", usize::MAX).unwrap();
+    commit(store, &[bans("a", &[ban("name:eve"), ban("person:7")]), bans("b", &[ban("name:eve")])]);
+    commit(store, &[put("a", &[], &[]), remove("a")]);
+    assert_eq!(store.bans("a").unwrap(), [ban("name:eve"), ban("person:7")]);
+    commit(store, &[bans("a", &[ban("person:7")]), bans("b", &[])]);
+    assert_eq!(store.bans("a").unwrap(), [ban("person:7")]);
+    assert_eq!(store.bans("b").unwrap(), []);
+    assert_eq!(store.rooms("", usize::MAX).unwrap(), all);
 }
 
 #[test]

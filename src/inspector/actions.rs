@@ -148,7 +148,9 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 fn refused(error: RoomError) -> Refusal {
     let status = match error {
         RoomError::Gone | RoomError::NoSuchMember => StatusCode::NOT_FOUND,
-        RoomError::Kept | RoomError::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
+        RoomError::Kept | RoomError::Unreachable | RoomError::NotSaved => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     };
     (status, error.to_string())
 }

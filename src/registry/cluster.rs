@@ -1,5 +1,6 @@
 //! A registry as one node of several that have rooms in common.
 
+mod announcements;
 mod health;
 mod join;
 mod lead;

@@ -7,7 +7,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use tokio::time::Instant;
@@ -16,14 +16,9 @@ use super::{Inner, Lead};
 #[cfg(feature = "inspector")]
 use crate::room::Look;
 use crate::{
-    ban::BanTarget,
     close::{Close, CloseCode, LeaveCause},
-    names::NameKey,
     policy::Judging,
-    room::{
-        Events, MemberId, MemberInfo, PastEntry, PastWrite, RoomEvent, SetError, Shared, State,
-        entries,
-    },
+    room::{Events, MemberInfo, PastEntry, PastWrite, RoomEvent, SetError, Shared, State, entries},
     wire::Json,
 };
 
@@ -68,6 +63,8 @@ pub enum RoomError {
     Kept,
     /// The relay's broker does not answer: nothing has changed here, and perhaps there.
     Unreachable,
+    /// The ban holds, or is over, for as long as the process runs, but the store failed to keep that.
+    NotSaved,
 }
 
 impl fmt::Display for RoomError {
@@ -77,6 +74,7 @@ impl fmt::Display for RoomError {
             Self::NoSuchMember => "the room has no such member",
             Self::Kept => "the store failed to forget the room",
             Self::Unreachable => "the broker does not answer",
+            Self::NotSaved => "the store failed to keep the room's bans",
         })
     }
 }
@@ -218,88 +216,6 @@ impl Room {
     pub fn data<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
         // Cloned once the room is free: that is the host's code.
         self.there()?.read(State::data).get().cloned()
-    }
-
-    /// Puts a member out, with this code and a sentence for the player. Its name is free at once.
-    ///
-    /// # Errors
-    ///
-    /// [`RoomError`] where there is no such room or member any more.
-    pub async fn kick(
-        &self,
-        member: MemberId,
-        code: CloseCode,
-        reason: impl Into<String>,
-    ) -> Result<(), RoomError> {
-        let (room, registry) = self.both()?;
-        let close = Close::new(code, reason.into()).because(LeaveCause::Kicked);
-        registry.settled(&room).await;
-        let put_out = registry.put_out(&room, member, &close);
-        put_out.then_some(()).ok_or(RoomError::NoSuchMember)
-    }
-
-    /// Puts a member out with 4002, and lets it into this room no more for so long: whoever has its
-    /// [`Identity::id`](crate::Identity::id), or, if it has none, its username. Kept in memory, also
-    /// when the room is gone.
-    ///
-    /// # Errors
-    ///
-    /// As [`kick`](Self::kick), and [`RoomError::Unreachable`].
-    pub async fn ban(&self, member: MemberId, time: Duration) -> Result<(), RoomError> {
-        let (room, registry) = self.both()?;
-        registry.ban(&room, member, time).await
-    }
-
-    /// As [`ban`](Self::ban), of whoever has this [`Identity::id`](crate::Identity::id), in the room or not.
-    ///
-    /// # Errors
-    ///
-    /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
-    pub async fn ban_person(&self, id: &str, time: Duration) -> Result<(), RoomError> {
-        let (room, registry) = self.both()?;
-        registry.ban_who(&room, &BanTarget::Person(id.into()), time).await
-    }
-
-    /// As [`ban`](Self::ban), of whoever has this username, or one that looks like it, in the room or not.
-    ///
-    /// # Errors
-    ///
-    /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
-    pub async fn ban_name(&self, username: &str, time: Duration) -> Result<(), RoomError> {
-        let (room, registry) = self.both()?;
-        registry.ban_who(&room, &BanTarget::Name(NameKey::new(username)), time).await
-    }
-
-    /// Lets in again who was banned by this [`Identity::id`](crate::Identity::id). Nothing happens if nobody
-    /// was.
-    ///
-    /// # Errors
-    ///
-    /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
-    pub async fn unban_person(&self, id: &str) -> Result<(), RoomError> {
-        let (room, registry) = self.both()?;
-        registry.unban_who(&room, &BanTarget::Person(id.into())).await
-    }
-
-    /// Lets in again who was banned by this username. Nothing happens if nobody was.
-    ///
-    /// # Errors
-    ///
-    /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
-    pub async fn unban_name(&self, username: &str) -> Result<(), RoomError> {
-        let (room, registry) = self.both()?;
-        registry.unban_who(&room, &BanTarget::Name(NameKey::new(username))).await
-    }
-
-    /// Whether newcomers are refused with 4003 (1013 in [`Dialect::Scratch`](crate::Dialect)).
-    /// Default `false`. Members stay.
-    ///
-    /// # Errors
-    ///
-    /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
-    pub async fn lock(&self, locked: bool) -> Result<(), RoomError> {
-        let (room, registry) = self.both()?;
-        registry.lock(&room, locked).await
     }
 
     /// Puts all members out with 1001. The room's variables stay, as those of any emptied room; one

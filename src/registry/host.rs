@@ -3,12 +3,10 @@
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
 };
 
 use super::{Inner, Room, RoomError, RoomRegistry};
 use crate::{
-    ban::BanTarget,
     close::Close,
     policy::Judging,
     relay::{RelayChange, RelayNews},
@@ -105,49 +103,6 @@ impl Inner {
     /// Puts everyone out, and forgets the room here.
     pub(crate) fn put_all_out(&self, room: &Arc<Shared>, close: &Close) {
         self.forget(room, close);
-    }
-
-    pub(crate) async fn ban(
-        self: &Arc<Self>,
-        room: &Arc<Shared>,
-        member: MemberId,
-        time: Duration,
-    ) -> Result<(), RoomError> {
-        let (identity, key) =
-            room.read(|state| state.name_and_person(member)).ok_or(RoomError::NoSuchMember)?;
-        let who = BanTarget::of(&identity, &key);
-        self.ban_who(room, &who, time).await
-    }
-
-    pub(crate) async fn ban_who(
-        self: &Arc<Self>,
-        room: &Arc<Shared>,
-        who: &BanTarget,
-        time: Duration,
-    ) -> Result<(), RoomError> {
-        let time = time.min(super::builder::LONGEST);
-        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let change = RelayChange::Ban { who: who.at_broker(), millis };
-        self.at_broker(room, Wish::Change(change)).await?;
-        let now = tokio::time::Instant::now().into_std();
-        // First, so that nobody can come back in between. A broker keeps them for all nodes.
-        if self.node.is_none() {
-            self.bans.add(room.id(), who.clone(), now, now + time);
-        }
-        room.change(|state, now| state.put_out_banned(|identity, key| who.is(identity, key), now));
-        Ok(())
-    }
-
-    pub(crate) async fn unban_who(
-        &self,
-        room: &Arc<Shared>,
-        who: &BanTarget,
-    ) -> Result<(), RoomError> {
-        // A ban that is over at once takes the place of one that is not.
-        let change = RelayChange::Ban { who: who.at_broker(), millis: 0 };
-        self.at_broker(room, Wish::Change(change)).await?;
-        self.bans.remove(room.id(), who.clone());
-        Ok(())
     }
 
     pub(crate) async fn close(self: &Arc<Self>, room: &Arc<Shared>) -> Result<(), RoomError> {

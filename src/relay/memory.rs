@@ -34,7 +34,7 @@ struct Kept {
     /// The identities of those that were removed last, the newest first.
     removed: Vec<String>,
     /// Until when; they outlive the room.
-    bans: BTreeMap<String, Instant>,
+    bans: BTreeMap<String, (String, Instant)>,
     messages: broadcast::Sender<RelayMessage>,
 }
 
@@ -149,8 +149,9 @@ impl Kept {
                 Some(known) => (known.room.clone(), known.number + 1),
                 None => (epoch.clone(), 0),
             };
-            for RelayBan { who, millis } in &create.bans {
-                self.bans.insert(who.clone(), now + Duration::from_millis(*millis));
+            for RelayBan { who, name, millis } in &create.bans {
+                let until = now + Duration::from_millis(*millis);
+                self.bans.insert(who.clone(), (name.clone(), until));
             }
             self.room = Some(Room {
                 revision: RelayRevision { room, epoch: epoch.clone(), number },
@@ -173,10 +174,10 @@ impl Kept {
 
     fn read(&mut self, node: &str, is_new: bool, now: Instant) -> RelayAnswer {
         let Some(room) = &self.room else { return RelayAnswer::Nowhere };
-        self.bans.retain(|_, until| *until > now);
-        let ban = |(who, until): (&String, &Instant)| {
+        self.bans.retain(|_, (_, until)| *until > now);
+        let ban = |(who, (name, until)): (&String, &(String, Instant))| {
             let millis = (*until - now).as_millis() as u64;
-            RelayBan { who: who.clone(), millis }
+            RelayBan { who: who.clone(), name: name.clone(), millis }
         };
         RelayAnswer::Room {
             revision: room.revision.clone(),
@@ -226,7 +227,7 @@ impl Kept {
                 if room.is_locked {
                     return RelayAnswer::Locked;
                 }
-                let is_banned = |who| self.bans.get(who).is_some_and(|until| *until > now);
+                let is_banned = |who| self.bans.get(who).is_some_and(|(_, until)| *until > now);
                 if session.who.iter().any(is_banned) {
                     return RelayAnswer::Banned;
                 }
@@ -261,8 +262,9 @@ impl Kept {
                     RelayChange::MaxMembers(count) => room.max_members = *count,
                     RelayChange::MaxBytes(bytes) => room.max_bytes = *bytes,
                     RelayChange::Schema(schema) => room.schema = *schema,
-                    RelayChange::Ban { who, millis } => {
-                        self.bans.insert(who.clone(), now + Duration::from_millis(*millis));
+                    RelayChange::Ban { who, name, millis } => {
+                        let until = now + Duration::from_millis(*millis);
+                        self.bans.insert(who.clone(), (name.clone(), until));
                     }
                     RelayChange::Closed => {
                         room.closed = room.revision.number;
@@ -317,6 +319,12 @@ impl Relay for MemoryRelay {
         request: &'a RelayRequest,
     ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
         async move { Ok(self.with(room, |room| room.step(node, request, Instant::now()))) }.boxed()
+    }
+
+    fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>> {
+        // Fails if nobody hears.
+        self.with("", |none| _ = none.messages.send(RelayMessage::Told(news.clone())));
+        async { Ok(()) }.boxed()
     }
 
     fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {

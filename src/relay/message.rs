@@ -96,7 +96,9 @@ pub enum RelayChange {
     Ban {
         /// One of [`RelaySession::who`](super::RelaySession::who).
         who: String,
-        /// For how long, in milliseconds.
+        /// The username, as [`RelayBan::name`](super::RelayBan::name). Plain text, unlike those of variables.
+        name: String,
+        /// For how long, in milliseconds; 0 ends the ban.
         millis: u64,
     },
     /// Everyone is put out whose session began before this; the broker ends all sessions.
@@ -110,7 +112,7 @@ impl fmt::Debug for RelayChange {
             Self::MaxMembers(count) => f.debug_tuple("MaxMembers").field(count).finish(),
             Self::MaxBytes(bytes) => f.debug_tuple("MaxBytes").field(bytes).finish(),
             Self::Schema(schema) => f.debug_tuple("Schema").field(schema).finish(),
-            Self::Ban { who, millis } => {
+            Self::Ban { who, name: _, millis } => {
                 f.debug_struct("Ban").field("who", &Redacted(who)).field("millis", millis).finish()
             }
             Self::Closed => f.write_str("Closed"),
@@ -118,7 +120,7 @@ impl fmt::Debug for RelayChange {
     }
 }
 
-/// What nodes tell each other of a room, beside its order: it may be lost.
+/// What nodes tell each other beside the order of a room: it may be lost.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_enums, reason = "nodes understand all")]
 pub enum RelayNews {
@@ -155,6 +157,17 @@ pub enum RelayNews {
         /// Its identity, as in [`RelayRevision::room`]: another may be there since.
         room: String,
     },
+    /// The host puts a person out of every room. [Announced](super::Relay::announce), because no room has it.
+    Kick {
+        /// The node that announces it, and has put the person out itself.
+        node: String,
+        /// The [`Identity::id`](crate::Identity::id) of the person.
+        person: String,
+        /// The code of the close, as in [`Ending`](Self::Ending).
+        code: u16,
+        /// A sentence for the player.
+        reason: String,
+    },
 }
 
 impl fmt::Debug for RelayNews {
@@ -173,6 +186,12 @@ impl fmt::Debug for RelayNews {
                 f.debug_struct("Ending").field("code", code).field("reason", reason).finish()
             }
             Self::Removed { room } => f.debug_struct("Removed").field("room", room).finish(),
+            Self::Kick { node, person: _, code, reason } => f
+                .debug_struct("Kick")
+                .field("node", node)
+                .field("code", code)
+                .field("reason", reason)
+                .finish_non_exhaustive(),
         }
     }
 }

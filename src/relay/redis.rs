@@ -14,7 +14,7 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNode, RelayRequest};
+use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNews, RelayNode, RelayRequest};
 use channels::Channels;
 use scripts::{Scripts, decode};
 
@@ -201,6 +201,21 @@ impl Relay for RedisRelay {
         request: &'a RelayRequest,
     ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
         self.run(room, node, request).boxed()
+    }
+
+    fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>> {
+        let publish = async move {
+            let mut command = redis::cmd("PUBLISH");
+            command.arg(self.channel("")).arg(channels::encode_news(news));
+            let (count, mut commands) = self.commands()?;
+            let published = timeout(self.timeout, command.query_async::<()>(&mut commands)).await;
+            if !matches!(published, Ok(Ok(()))) {
+                // The other side may be gone without a word.
+                self.give_up(count);
+            }
+            published.map_err(|_| RelayError::late())?.map_err(Into::into)
+        };
+        publish.boxed()
     }
 
     fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {

@@ -190,6 +190,8 @@ pub struct RelayRoom {
 pub struct RelayBan {
     /// One of [`RelaySession::who`].
     pub who: String,
+    /// The username, as it was written; empty for a person.
+    pub name: String,
     /// For how long, in milliseconds.
     pub millis: u64,
 }
@@ -198,6 +200,7 @@ impl fmt::Debug for RelayBan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RelayBan")
             .field("who", &Redacted(&self.who))
+            .field("name", &self.name)
             .field("millis", &self.millis)
             .finish()
     }

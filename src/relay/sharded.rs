@@ -7,7 +7,7 @@ use futures_util::{
     future::{BoxFuture, ready},
 };
 
-use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNode, RelayRequest};
+use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNews, RelayNode, RelayRequest};
 
 /// A room is at the broker that its id says. All nodes must have the same ones in the same order: where
 /// they differ or change, rooms are looked for where they are not.
@@ -36,6 +36,14 @@ impl<R: Relay> Relay for Vec<R> {
     /// The longest.
     fn timeout(&self) -> Duration {
         self.iter().map(Relay::timeout).max().unwrap_or_default()
+    }
+
+    fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>> {
+        // By the one whose messages the empty id has.
+        match shard(self, "") {
+            Some(relay) => relay.announce(news),
+            None => none(),
+        }
     }
 
     fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {

@@ -10,9 +10,9 @@ use super::{
     state::State,
 };
 use crate::{
+    ban::{self, BanTarget},
     close::Close,
     identity::Identity,
-    names::NameKey,
     wire::{self, Json, Text},
 };
 
@@ -144,21 +144,41 @@ impl State {
         self.is_locked = is_locked;
     }
 
-    pub(crate) fn name_and_person(&self, id: MemberId) -> Option<(Identity, NameKey)> {
+    /// Returns whom a ban of this member is for.
+    pub(crate) fn ban_target(&self, id: MemberId) -> Option<BanTarget> {
         let member = self.members.get(id)?;
-        Some((member.identity.clone(), member.key.clone()))
+        Some(BanTarget::of(&member.identity, &member.name))
     }
 
-    /// Puts out those who are banned now.
-    pub(crate) fn put_out_banned(
+    /// Gives a member another identity. Returns the one that it had, to be dropped once the room is free; or,
+    /// if there is no such member, the new one.
+    pub(crate) fn set_identity(
         &mut self,
-        is_banned: impl Fn(&Identity, &NameKey) -> bool,
-        now: Instant,
-    ) {
-        let is_it = |(id, member): (MemberId, &Member)| {
-            is_banned(&member.identity, &member.key).then_some(id)
-        };
-        let banned: Vec<_> = self.members.iter().filter_map(is_it).collect();
+        id: MemberId,
+        identity: Identity,
+    ) -> Result<Identity, Identity> {
+        match self.members.get_mut(id) {
+            Some(member) => Ok(std::mem::replace(&mut member.identity, identity)),
+            None => Err(identity),
+        }
+    }
+
+    /// Returns every member that the host knows as this person.
+    pub(crate) fn members_of_person(&self, person: &str) -> Vec<MemberId> {
+        let members = self.members.iter();
+        members
+            .filter(|(_, member)| member.identity.person() == Some(person))
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    /// Puts those out who are banned by this key now.
+    pub(crate) fn put_out_banned(&mut self, key: &str, now: Instant) {
+        let is_banned =
+            |member: &Member| ban::keys_of(&member.identity, &member.key).any(|of| of == key);
+        let members = self.members.iter();
+        let banned: Vec<_> =
+            members.filter(|(_, member)| is_banned(member)).map(|(id, _)| id).collect();
         for member in banned {
             self.put_out(member, &Close::banned(), now);
         }

@@ -15,7 +15,7 @@ use super::{
     takeover::{Holder, Ousted, Outlived, yields_name},
 };
 use crate::{
-    ban::BanTarget,
+    ban,
     close::Close,
     identity::Identity,
     limits,
@@ -151,9 +151,7 @@ impl State {
             number: session,
             name: newcomer.key.as_str().to_owned(),
             shares: newcomer.duplicates == DuplicateNames::Allow,
-            who: BanTarget::all_of(&newcomer.identity, &newcomer.key)
-                .map(|target| target.at_broker())
-                .collect(),
+            who: ban::keys_of(&newcomer.identity, &newcomer.key).collect(),
         };
         Ok(Wish::Join { session, replaces })
     }

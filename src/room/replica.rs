@@ -148,7 +148,8 @@ pub(crate) struct Replica {
     /// The broker's revision at the last renewal.
     renewed: Option<RelayRevision>,
     pace: Pace,
-    bans: Vec<(String, Instant)>,
+    /// And until when.
+    bans: Vec<(RelayBan, Instant)>,
     /// What came of wishes, by their tickets.
     outcomes: Vec<(u64, Reply)>,
     /// What everyone here is told, if the node is out.
@@ -334,20 +335,20 @@ impl Replica {
         self.sessions.has(session)
     }
 
-    pub(super) fn ban(&mut self, who: String, millis: u64, now: Instant) {
-        self.bans.retain(|(there, until)| *there != who && *until > now);
+    pub(super) fn ban(&mut self, ban: RelayBan, now: Instant) {
+        self.bans.retain(|(there, until)| there.who != ban.who && *until > now);
         // A moment that far ahead is never.
-        if let Some(until) = now.checked_add(Duration::from_millis(millis)) {
-            self.bans.push((who, until));
+        if let Some(until) = now.checked_add(Duration::from_millis(ban.millis)) {
+            self.bans.push((ban, until));
         }
     }
 
     pub(super) fn bans(&self, now: Instant) -> Vec<RelayBan> {
-        let ban = |(who, until): &(String, Instant)| {
+        let left = |(ban, until): &(RelayBan, Instant)| {
             let left = until.saturating_duration_since(now).as_millis();
-            RelayBan { who: who.clone(), millis: u64::try_from(left).unwrap_or(u64::MAX) }
+            RelayBan { millis: u64::try_from(left).unwrap_or(u64::MAX), ..ban.clone() }
         };
-        self.bans.iter().map(ban).filter(|ban| ban.millis > 0).collect()
+        self.bans.iter().map(left).filter(|ban| ban.millis > 0).collect()
     }
 
     /// What is to be done next.

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use axum_cloud_variables::{Change, RoomStore, StoreError, StoredRoom, StoredSchema};
+use axum_cloud_variables::{Change, RoomStore, StoreError, StoredBan, StoredRoom, StoredSchema};
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -18,7 +18,13 @@ struct Kept {
 /// Keeps rooms in memory, for tests: a registry that is built with it (in an `Arc`) after another has those of
 /// the other.
 #[derive(Default)]
-pub struct MemoryStore(Mutex<BTreeMap<String, Kept>>);
+pub struct MemoryStore(Mutex<Rooms>);
+
+#[derive(Debug, Default)]
+struct Rooms {
+    kept: BTreeMap<String, Kept>,
+    bans: BTreeMap<String, Vec<StoredBan>>,
+}
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,8 +36,14 @@ impl RoomStore for MemoryStore {
     fn load(&self, room: &str) -> Result<Option<StoredRoom>, StoreError> {
         let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(rooms
+            .kept
             .get(room)
             .map(|kept| StoredRoom { schema: kept.schema, variables: kept.variables.clone() }))
+    }
+
+    fn bans(&self, room: &str) -> Result<Vec<StoredBan>, StoreError> {
+        let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(rooms.bans.get(room).cloned().unwrap_or_default())
     }
 
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
@@ -39,7 +51,7 @@ impl RoomStore for MemoryStore {
         for change in changes {
             match change {
                 Change::Put { room, schema, used, values, dropped } => {
-                    let kept = rooms.entry(room.clone()).or_default();
+                    let kept = rooms.kept.entry(room.clone()).or_default();
                     (kept.schema, kept.used) = (*schema, *used);
                     for (name, value) in values {
                         match kept.variables.iter_mut().find(|(known, _)| known == name) {
@@ -49,7 +61,9 @@ impl RoomStore for MemoryStore {
                     }
                     kept.variables.retain(|(name, _)| !dropped.contains(name));
                 }
-                Change::Remove { room } => _ = rooms.remove(room),
+                Change::Remove { room } => _ = rooms.kept.remove(room),
+                Change::Bans { room, bans } if bans.is_empty() => _ = rooms.bans.remove(room),
+                Change::Bans { room, bans } => _ = rooms.bans.insert(room.clone(), bans.clone()),
             }
         }
         Ok(())
@@ -57,7 +71,7 @@ impl RoomStore for MemoryStore {
 
     fn rooms(&self, after: &str, count: usize) -> Result<Vec<(String, u64)>, StoreError> {
         let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let behind = rooms.range::<str, _>((Excluded(after), Unbounded));
+        let behind = rooms.kept.range::<str, _>((Excluded(after), Unbounded));
         Ok(behind.take(count).map(|(room, kept)| (room.clone(), kept.used)).collect())
     }
 }

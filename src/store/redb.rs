@@ -24,7 +24,7 @@ use redb::{
     Table, TableDefinition, TableError,
 };
 
-use super::{Change, RoomStore, StoreError, StoredRoom, StoredSchema};
+use super::{Change, RoomStore, StoreError, StoredBan, StoredRoom, StoredSchema};
 
 /// What the tables below look like. A file that says more is of a later version.
 const VERSION: u64 = 1;
@@ -37,6 +37,9 @@ const VALUES: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("va
 
 /// By the same: the how manieth variable of the file it was that was created. Files of before have none.
 const ORDER: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("order");
+
+/// By a room's id: its bans, as JSON. Files of before have none.
+const BANS: TableDefinition<'_, &str, &str> = TableDefinition::new("bans");
 
 /// Opens the database with a cache of so many bytes.
 type Opener = Box<dyn Fn(usize) -> Result<Database, DatabaseError> + Send + Sync>;
@@ -240,6 +243,19 @@ impl RoomStore for RedbStore {
         })
     }
 
+    fn bans(&self, room: &str) -> Result<Vec<StoredBan>, StoreError> {
+        self.with(|database| {
+            let bans = match database.begin_read()?.open_table(BANS) {
+                Ok(bans) => bans,
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                Err(error) => return Err(error.into()),
+            };
+            let Some(bans) = bans.get(room)? else { return Ok(Vec::new()) };
+            let damaged = |_| redb::Error::Corrupted("bans that are no JSON".into());
+            serde_json::from_str(bans.value()).map_err(damaged)
+        })
+    }
+
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
         let mut is_full = false;
         self.with(|database| {
@@ -248,9 +264,10 @@ impl RoomStore for RedbStore {
                 let mut rooms = transaction.open_table(ROOMS).map_err(redb::Error::from)?;
                 let mut values = transaction.open_table(VALUES).map_err(redb::Error::from)?;
                 let mut order = Order::open(transaction)?;
+                let mut bans = transaction.open_table(BANS).map_err(redb::Error::from)?;
                 let before = rooms.len().map_err(redb::Error::from)?;
                 for change in changes {
-                    apply(change, &mut rooms, &mut values, &mut order)?;
+                    apply(change, &mut rooms, &mut values, &mut order, &mut bans)?;
                 }
                 // What was there already may be written, also where there is too much of it.
                 let count = rooms.len().map_err(redb::Error::from)?;
@@ -335,6 +352,7 @@ fn apply(
     rooms: &mut Table<'_, &'static str, (u8, u64)>,
     values: &mut Table<'_, (&'static str, &'static str), &'static str>,
     order: &mut Order<'_>,
+    bans: &mut Table<'_, &'static str, &'static str>,
 ) -> Result<(), redb::Error> {
     match change {
         Change::Put { room, schema, used, values: put, dropped } => {
@@ -365,6 +383,11 @@ fn apply(
                 values.remove((room.as_str(), name.as_str()))?;
                 order.created.remove((room.as_str(), name.as_str()))?;
             }
+        }
+        Change::Bans { room, bans: now } if now.is_empty() => _ = bans.remove(room.as_str())?,
+        Change::Bans { room, bans: now } => {
+            let json = serde_json::json!(now).to_string();
+            bans.insert(room.as_str(), json.as_str())?;
         }
     }
     Ok(())

@@ -126,6 +126,10 @@ impl Relay for ShakyBroker {
         self.fault().unwrap_or_else(|| self.relay.request(room, node, request))
     }
 
+    fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>> {
+        self.fault().unwrap_or_else(|| self.relay.announce(news))
+    }
+
     fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
         let (is_deaf, delay) = (self.is_deaf.clone(), self.delay.clone());
         let subscribe = async move {

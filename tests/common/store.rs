@@ -61,6 +61,11 @@ impl RoomStore for ShakyStore {
         self.store.load(room)
     }
 
+    fn bans(&self, room: &str) -> Result<Vec<StoredBan>, StoreError> {
+        self.check()?;
+        self.store.bans(room)
+    }
+
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
         thread::sleep(Duration::from_millis(self.delay.load(SeqCst)));
         self.wait();

@@ -43,7 +43,7 @@ impl Inner {
                 let close = Close::new(code, reason).because(LeaveCause::RoomClosed);
                 room.change(|state, now| state.close(&close, now));
             }
-            RelayNews::Removed { .. } => {}
+            RelayNews::Removed { .. } | RelayNews::Kick { .. } => {}
         }
     }
 }

@@ -22,8 +22,9 @@ use crate::{
     registry::{
         Inner, RoomError, Update, UpdateError,
         id_locks::{IdLock, IdLocks},
+        tasks::Spawned,
     },
-    relay::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNode, RelayRequest},
+    relay::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNews, RelayNode, RelayRequest},
     room::{Caller, Outcome, Pace, Reply, SetError, Shared, State, Wish},
     store::bytes_of,
 };
@@ -43,6 +44,8 @@ pub(in crate::registry) struct Node {
     waiting: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
     /// Sessions that keep a name which somebody here may want.
     pub(super) kept: broadcast::Sender<Holder>,
+    /// The task that hears what other nodes announce.
+    pub(super) hearing: Mutex<Spawned>,
     pub(super) left: LeftRooms,
     pub(super) health: Health,
 }
@@ -78,6 +81,7 @@ impl Node {
             numbered: AtomicU64::new(0),
             waiting: Mutex::default(),
             kept: broadcast::channel(KEPT).0,
+            hearing: Mutex::default(),
             left: LeftRooms::default(),
             health: Health::default(),
         }
@@ -86,6 +90,11 @@ impl Node {
     /// Ends what the relay has going on.
     pub(in crate::registry) fn end(&self) {
         self.relay.end();
+    }
+
+    /// What this registry is called beside rooms.
+    pub(super) fn registry(&self) -> &str {
+        &self.name
     }
 
     /// What this registry is called in a room that it enters: anew each time, so that nothing counts
@@ -143,6 +152,13 @@ impl Node {
         let subscribed = subscribed.await.unwrap_or_else(|_| Err(RelayError::late()));
         self.health.note(subscribed.as_ref().err());
         subscribed
+    }
+
+    pub(super) async fn announce(&self, news: &RelayNews) -> Result<(), RelayError> {
+        let announced = timeout(self.relay.timeout(), self.relay.announce(news));
+        let announced = announced.await.unwrap_or_else(|_| Err(RelayError::late()));
+        self.health.note(announced.as_ref().err());
+        announced
     }
 
     /// Has the room's task ask the broker for something, after all that was asked for before it. If the

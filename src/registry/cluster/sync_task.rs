@@ -25,6 +25,7 @@ pub(super) fn begin(
     room: &Arc<Shared>,
     messages: Option<RelayMessages>,
 ) {
+    registry.hear_announcements(node);
     // Without a runtime, this is left to whoever joins next.
     let Some(runtime) = registry.tasks.runtime(room.runtime().as_ref()) else { return };
     let Some(driver) = room.change(|state, now| state.begin_driver(now)) else { return };

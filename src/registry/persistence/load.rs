@@ -9,7 +9,7 @@ use crate::{
     registry::{EnterError, Inner, id_locks::IdLock},
     relay::RelayMessages,
     room::{Shared, State},
-    store::{StoreError, StoredRoom},
+    store::{RoomStore, StoreError, StoredRoom},
     wire::Json,
 };
 
@@ -54,7 +54,12 @@ impl Inner {
             if self.find(id)?.is_some() {
                 return Ok(Loaded::Here);
             }
-            let Some(stored) = persister.load(id).await? else {
+            let of = id.to_owned();
+            let read = move |store: &dyn RoomStore| Ok((store.load(&of)?, store.bans(&of)?));
+            let (stored, bans) = persister.read(read).await?;
+            // Before anybody can join it.
+            self.bans.restore(id, &bans, tokio::time::Instant::now().into_std());
+            let Some(stored) = stored else {
                 return Ok(Loaded::Nowhere(Some(id_lock)));
             };
             self.revive(id, &stored, |_| (), Kept::default())?;

@@ -1,6 +1,6 @@
 -- What the room is changes for all nodes.
 -- ARGV  8 locked, max, bytes, schema, ban or closed   9 the change as JSON, for the message   10... its own:
---       locked: 1 or 0   max: how many sessions   bytes: how many   schema: its name   ban: who, for how long (ms)
+--       locked: 1 or 0   max: how many sessions   bytes: how many   schema: its name   ban: who, its name, for how long (ms)
 -- Returns done. Atomic, as the revision must be that of the change.
 if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end
@@ -8,7 +8,7 @@ if not take() then return done() end
 local message, number = next_revision()
 local deed = ARGV[8]
 if deed == 'ban' then
-  ban(ARGV[10], ARGV[11])
+  ban(ARGV[10], ARGV[11], ARGV[12])
 elseif deed == 'closed' then
   redis.call('HSET', meta, 'closed', number)
   redis.call('DEL', sessions, names)

@@ -13,7 +13,7 @@ if not take() or redis.call('HEXISTS', sessions, session) == 1 then return done(
 if redis.call('HGET', meta, 'locked') == '1' then return {'locked'} end
 local first = 12 + tonumber(ARGV[11])
 for at = 12, first - 1 do
-  if tonumber(redis.call('HGET', bans, ARGV[at]) or 0) > now then return {'banned'} end
+  if banned_until(redis.call('HGET', bans, ARGV[at])) > now then return {'banned'} end
 end
 local replaced, count = {}, 0
 for at = first, #ARGV do

@@ -5,7 +5,7 @@
 --       2 variables {name -> value}               3 nodes (by when their lease ends, ms)
 --       4 sessions {node/number -> + or - and name, + if it is shared}   5 names {that -> how many have it}
 --       6 taken {node -> the last number of its that was taken}
---       7 bans {who -> until when, ms}, which outlive the room
+--       7 bans {who -> until when, ms, and a name behind a space}, which outlive the room
 --       8 leader {node -> node/lead, until}
 --       9 order {name of a variable -> the how manieth it was that was created}
 -- ARGV  1 the node   2 the last of its numbers that it knows to be taken
@@ -86,11 +86,15 @@ local function set(values, from)
   end
 end
 
-local function ban(who, millis)
-  redis.call('HSET', bans, who, now + tonumber(millis))
+local function banned_until(entry)
+  return tonumber(string.match(entry or '', '^%d+') or 0)
+end
+
+local function ban(who, name, millis)
+  redis.call('HSET', bans, who, string.format('%.0f', now + tonumber(millis)) .. ' ' .. name)
   local last, all = now, redis.call('HGETALL', bans)
   for at = 1, #all, 2 do
-    local till = tonumber(all[at + 1])
+    local till = banned_until(all[at + 1])
     if till <= now then redis.call('HDEL', bans, all[at]) end
     last = math.max(last, till)
   end
@@ -126,13 +130,15 @@ local function all()
   return values
 end
 
--- Who is banned, and for how much longer.
+-- Who is banned, their names, and for how much longer.
 local function banned()
   local left, all = {}, redis.call('HGETALL', bans)
   for at = 1, #all, 2 do
-    if tonumber(all[at + 1]) > now then
+    local till = banned_until(all[at + 1])
+    if till > now then
       left[#left + 1] = all[at]
-      left[#left + 1] = tostring(tonumber(all[at + 1]) - now)
+      left[#left + 1] = string.match(all[at + 1], '^%d+ (.*)$') or ''
+      left[#left + 1] = string.format('%.0f', till - now)
     end
   end
   return left

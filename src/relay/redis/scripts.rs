@@ -133,8 +133,8 @@ fn enter_args(
     };
     args.extend([stored.schema.name().to_owned(), max_members.to_string(), flag(*is_locked)]);
     args.extend([closed.to_string(), max_bytes.to_string(), bans.len().to_string()]);
-    for RelayBan { who, millis } in bans {
-        args.extend([who.clone(), millis.to_string()]);
+    for RelayBan { who, name, millis } in bans {
+        args.extend([who.clone(), name.clone(), millis.to_string()]);
     }
     for (name, value) in &stored.variables {
         args.extend([name.clone(), value.clone()]);
@@ -170,7 +170,9 @@ fn change_args(change: &RelayChange) -> Vec<String> {
         RelayChange::MaxMembers(count) => ("max", vec![count.to_string()]),
         RelayChange::MaxBytes(bytes) => ("bytes", vec![bytes.to_string()]),
         RelayChange::Schema(schema) => ("schema", vec![schema.name().to_owned()]),
-        RelayChange::Ban { who, millis } => ("ban", vec![who.clone(), millis.to_string()]),
+        RelayChange::Ban { who, name, millis } => {
+            ("ban", vec![who.clone(), name.clone(), millis.to_string()])
+        }
         RelayChange::Closed => ("closed", Vec::new()),
     };
     [deed.into(), channels::encode_change(change)].into_iter().chain(own).collect()
@@ -207,9 +209,9 @@ pub(super) fn decode(answer: Vec<Value>) -> Option<RelayAnswer> {
             let (is_new, taken) = (next()? == "1", next()?.parse().ok()?);
             let (max_members, is_locked) = (next()?.parse().ok()?, next()? == "1");
             let (closed, max_bytes) = (next()?.parse().ok()?, next()?.parse().ok()?);
-            let bans: Vec<(String, String)> = from_redis_value(parts.next()?).ok()?;
-            let ban = |(who, millis): (String, String)| {
-                Some(RelayBan { who, millis: millis.parse().ok()? })
+            let bans: Vec<(String, String, String)> = from_redis_value(parts.next()?).ok()?;
+            let ban = |(who, name, millis): (String, String, String)| {
+                Some(RelayBan { who, name, millis: millis.parse().ok()? })
             };
             let bans = bans.into_iter().map(ban).collect::<Option<_>>()?;
             let variables = from_redis_value(parts.next()?).ok()?;

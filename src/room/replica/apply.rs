@@ -1,16 +1,18 @@
 //! What the broker's room and its messages change here.
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{AtBroker, Pace, PendingWrite, Phase, Replica, Reply, What, pending::Sent};
 use crate::{
-    ban::BanTarget,
+    ban::{Ban, BanTarget},
     close::Close,
-    identity::Identity,
-    names::NameKey,
     relay::{
-        RelayAnswer, RelayChange, RelayMessage, RelayNews, RelayRevision, RelayRoom, RelayWrite,
-        RelayWrites,
+        RelayAnswer, RelayBan, RelayChange, RelayMessage, RelayNews, RelayRevision, RelayRoom,
+        RelayWrite, RelayWrites,
     },
     room::{
         order::Source,
@@ -45,9 +47,10 @@ impl State {
 
     /// Takes what all nodes have in common beside variables, and a close, which has to be applied.
     fn adopt_settings(&mut self, room: &RelayRoom, now: Instant) {
-        if let Some(replica) = &mut self.replica {
-            for ban in &room.bans {
-                replica.ban(ban.who.clone(), ban.millis, now);
+        for ban in &room.bans {
+            self.put_out_banned(&ban.who, now);
+            if let Some(replica) = &mut self.replica {
+                replica.ban(ban.clone(), now);
             }
         }
         self.schema = room.stored.schema;
@@ -62,6 +65,16 @@ impl State {
 
     fn set_max_members(&mut self, count: u64) {
         self.max_members = usize::try_from(count).unwrap_or(usize::MAX);
+    }
+
+    /// The bans that the broker keeps.
+    pub(crate) fn bans(&self, now: Instant) -> Vec<Ban> {
+        let bans = self.replica.as_ref().map_or_else(Vec::new, |replica| replica.bans(now));
+        let ban = |RelayBan { who, name, millis }: &RelayBan| Ban {
+            target: BanTarget::kept(who, name),
+            left: Duration::from_millis(*millis),
+        };
+        bans.iter().map(ban).collect()
     }
 
     /// The room as a broker keeps it.
@@ -205,16 +218,13 @@ impl State {
             RelayChange::MaxMembers(count) => self.set_max_members(count),
             RelayChange::MaxBytes(bytes) => self.set_max_bytes(bytes),
             RelayChange::Schema(schema) => self.schema = schema,
-            RelayChange::Ban { who, millis } => {
+            RelayChange::Ban { who, name, millis } => {
                 // A ban of no time is the end of one.
                 if millis > 0 {
-                    let is_it = |identity: &Identity, key: &NameKey| {
-                        BanTarget::all_of(identity, key).any(|target| target.at_broker() == who)
-                    };
-                    self.put_out_banned(is_it, now);
+                    self.put_out_banned(&who, now);
                 }
                 if let Some(replica) = &mut self.replica {
-                    replica.ban(who, millis, now);
+                    replica.ban(RelayBan { who, name, millis }, now);
                 }
             }
             RelayChange::Closed => self.close_before(revision.number, now),

@@ -11,7 +11,7 @@ include!("../../../relay/memory.rs");
 struct Saved {
     room: Option<Room>,
     removed: Vec<String>,
-    bans: BTreeMap<String, Instant>,
+    bans: BTreeMap<String, (String, Instant)>,
 }
 
 #[derive(Debug)]

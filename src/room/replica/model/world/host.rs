@@ -15,7 +15,11 @@ impl World {
             1 | 2 => Wish::Change(RelayChange::Closed),
             3 | 4 => Wish::Change(RelayChange::Locked(self.rng.bool())),
             5 => Wish::Change(RelayChange::MaxMembers(self.rng.u64(1..12))),
-            6 => Wish::Change(RelayChange::Ban { who: "name:eve".into(), millis: 3_000 }),
+            6 => Wish::Change(RelayChange::Ban {
+                who: "name:eve".into(),
+                name: "Eve".into(),
+                millis: 3_000,
+            }),
             7 => Wish::Lead { lead: ticket, is_renewal: false },
             8 if !self.weather.grows => return self.reopen(node),
             _ => return self.set(node),

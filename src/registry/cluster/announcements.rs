@@ -1,0 +1,73 @@
+//! What nodes tell each other beside rooms.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use tokio::time::sleep;
+
+use super::Node;
+use crate::{
+    close::CloseCode,
+    registry::{Inner, RoomError},
+    relay::{RelayMessage, RelayMessages, RelayNews},
+    wire::Dialect,
+};
+
+/// Between two attempts to subscribe.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl Inner {
+    /// Has the other nodes put a person out.
+    pub(in crate::registry) async fn announce_kick(
+        &self,
+        person: &str,
+        code: CloseCode,
+        reason: &str,
+    ) -> Result<(), RoomError> {
+        let Some(node) = &self.node else { return Ok(()) };
+        let code = code.code(Dialect::Spec);
+        let (person, reason) = (person.into(), reason.into());
+        let kick = RelayNews::Kick { node: node.registry().into(), person, code, reason };
+        node.announce(&kick).await.map_err(|_| RoomError::Unreachable)
+    }
+
+    /// Hears what other nodes announce, from the first room on: before it, nobody is here.
+    pub(super) fn hear_announcements(self: &Arc<Self>, node: &Arc<Node>) {
+        let mut hearing = node.hearing.lock();
+        if !hearing.is_alive() {
+            *hearing = self.tasks.spawn(hear(Arc::downgrade(self), node.clone()));
+        }
+    }
+}
+
+/// Subscribes until the registry is gone.
+async fn hear(registry: Weak<Inner>, node: Arc<Node>) {
+    loop {
+        if let Ok(messages) = node.subscribe(NO_ROOM).await {
+            obey(&registry, &node, messages).await;
+        }
+        if registry.strong_count() == 0 {
+            return;
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+/// The id that announcements have in place of a room's.
+pub(super) const NO_ROOM: &str = "";
+
+async fn obey(registry: &Weak<Inner>, node: &Node, mut messages: RelayMessages) {
+    while let Some(message) = messages.next().await {
+        let Some(registry) = registry.upgrade() else { return };
+        // A node's own come back to it.
+        if let RelayMessage::Told(RelayNews::Kick { node: from, person, code, reason }) = message
+            && from != node.registry()
+        {
+            let code = CloseCode::try_from(code).unwrap_or(CloseCode::Kicked);
+            registry.kick_person(&person, code, reason).await;
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What the host does to players: kicks, bans, locks, and what they may do from now on.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+
+use super::{Inner, Room, RoomError, RoomRegistry};
+use crate::{
+    ban::{Ban, BanTarget},
+    close::{Close, CloseCode, LeaveCause},
+    identity::Identity,
+    policy::Judging,
+    room::{MemberId, Shared},
+};
+
+impl Room {
+    /// Puts a member out, with this code and a sentence for the player. Its name is free at once.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError`] if there is no such room or member any more.
+    pub async fn kick(
+        &self,
+        member: MemberId,
+        code: CloseCode,
+        reason: impl Into<String>,
+    ) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        let close = Close::new(code, reason.into()).because(LeaveCause::Kicked);
+        registry.settled(&room).await;
+        let put_out = registry.put_out(&room, member, &close);
+        put_out.then_some(()).ok_or(RoomError::NoSuchMember)
+    }
+
+    /// Puts a member out with 4002, and does not let it into this room again for this time: everyone who has
+    /// its [`Identity::id`](crate::Identity::id), or, if it has none, its username.
+    ///
+    /// A ban outlives the room. A [store](crate::RoomRegistryBuilder::store) keeps it, and so does the broker
+    /// of a [relay](crate::RoomRegistryBuilder::relay); otherwise it ends with the process.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError`]. With [`RoomError::NotSaved`] the ban holds here.
+    pub async fn ban(&self, member: MemberId, time: Duration) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        let target = room.read(|state| state.ban_target(member)).ok_or(RoomError::NoSuchMember)?;
+        registry.ban(&room, &target, time.max(SHORTEST)).await
+    }
+
+    /// As [`ban`](Self::ban), of everyone with this [`Identity::id`](crate::Identity::id), in the room or not.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError`]. With [`RoomError::NotSaved`] the ban holds here.
+    pub async fn ban_person(&self, id: &str, time: Duration) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        registry.ban(&room, &BanTarget::Person(id.into()), time.max(SHORTEST)).await
+    }
+
+    /// As [`ban`](Self::ban), of everyone with this username, or one that looks like it, in the room or not.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError`]. With [`RoomError::NotSaved`] the ban holds here.
+    pub async fn ban_name(&self, username: &str, time: Duration) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        registry.ban(&room, &BanTarget::Name(username.into()), time.max(SHORTEST)).await
+    }
+
+    /// Ends the ban of a person. Nothing happens if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError`]. With [`RoomError::NotSaved`] the ban is over here.
+    pub async fn unban_person(&self, id: &str) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        registry.ban(&room, &BanTarget::Person(id.into()), Duration::ZERO).await
+    }
+
+    /// Ends the ban of a username. Nothing happens if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError`]. With [`RoomError::NotSaved`] the ban is over here.
+    pub async fn unban_name(&self, username: &str) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        registry.ban(&room, &BanTarget::Name(username.into()), Duration::ZERO).await
+    }
+
+    /// Returns the bans that hold now, in no particular order; none if the room is gone.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum_cloud_variables::{BanTarget, RoomRegistry};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let rooms = RoomRegistry::new();
+    /// let arena = rooms.open("arena").await?;
+    /// arena.ban_name("Eve", Duration::from_secs(3_600)).await?;
+    /// assert_eq!(arena.bans()[0].target, BanTarget::Name("Eve".into()));
+    /// arena.unban_name("eve").await?;
+    /// assert!(arena.bans().is_empty());
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn bans(&self) -> Vec<Ban> {
+        self.both().map_or_else(|_| Vec::new(), |(room, registry)| registry.bans_of(&room))
+    }
+
+    /// Gives a member another identity: what it may do, and the data of the host's, hold from its next write
+    /// on. Begin with the one that it has ([`MemberInfo::identity`](crate::MemberInfo#structfield.identity)).
+    ///
+    /// Its username stays, and it stays in the room, whatever the identity says of both.
+    ///
+    /// ```
+    /// use axum_cloud_variables::{Room, RoomError};
+    ///
+    /// /// A player has lost, and watches from now on.
+    /// fn lost(room: &Room, username: &str) -> Result<(), RoomError> {
+    ///     let members = room.members();
+    ///     let member = members.iter().find(|member| &*member.username == username);
+    ///     let member = member.ok_or(RoomError::NoSuchMember)?;
+    ///     room.set_identity(member.id, member.identity.clone().read_only(true))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::Gone`] and [`RoomError::NoSuchMember`].
+    pub fn set_identity(&self, member: MemberId, identity: Identity) -> Result<(), RoomError> {
+        let (room, _) = self.both()?;
+        // The other identity is dropped once the room is free: it may have data of the host's.
+        let replaced = room.change(|state, _| state.set_identity(member, identity));
+        replaced.map(drop).map_err(|_| RoomError::NoSuchMember)
+    }
+
+    /// Sets whether newcomers are refused with 4003 (1013 in [`Dialect::Scratch`](crate::Dialect)).
+    /// Default `false`. Members stay.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
+    pub async fn lock(&self, locked: bool) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        registry.lock(&room, locked).await
+    }
+}
+
+/// A ban of no time would be the end of one.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+impl RoomRegistry {
+    /// Puts a person out of every room, with this code and a sentence for the player: everyone with this
+    /// [`Identity::id`](crate::Identity::id). With a relay, on all nodes that hear of it: a node that cannot
+    /// reach the broker at that moment does not. Nothing keeps the person from coming back: see
+    /// [`Room::ban_person`](crate::Room::ban_person), and the app's own door.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::Unreachable`]: nobody on another node was put out.
+    pub async fn kick_person(
+        &self,
+        id: &str,
+        code: CloseCode,
+        reason: impl Into<String>,
+    ) -> Result<(), RoomError> {
+        Judging::refuse();
+        let reason = reason.into();
+        let announced = self.inner.announce_kick(id, code, &reason).await;
+        self.inner.kick_person(id, code, reason).await;
+        announced
+    }
+}
+
+impl Inner {
+    /// Puts a person out of every room of this node.
+    pub(super) async fn kick_person(self: &Arc<Self>, id: &str, code: CloseCode, reason: String) {
+        let close = Close::new(code, reason).because(LeaveCause::Kicked);
+        let rooms: Vec<_> = self.rooms.read().values().cloned().collect();
+        let members = |room: &Arc<Shared>| room.read(|state| state.members_of_person(id));
+        let concerned = rooms.iter().filter(|room| !members(room).is_empty());
+        let kick = async |room: &Arc<Shared>| {
+            self.settled(room).await;
+            members(room).into_iter().for_each(|member| _ = self.put_out(room, member, &close));
+        };
+        join_all(concerned.map(kick)).await;
+    }
+}
