@@ -52,7 +52,8 @@ limits! {
     sessions: usize = 16_384;
     /// Members of one room. Default 128. Over it: 4003.
     members_per_room: usize = 128;
-    /// Variables of one room. Default 128. A handshake with more: 4000; a set that would create
+    /// Variables of one room. Default 128; [`OpenRoom::max_variables`](crate::OpenRoom::max_variables) sets
+    /// another for one room. A handshake with more: 4000; a set that would create
     /// one more is ignored.
     variables_per_room: usize = 128;
     /// Bytes of a variable's name, as UTF-8; at least 1. Default 1,024. Over it: as

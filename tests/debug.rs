@@ -107,6 +107,7 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     let at_relay = RelayRoom {
         stored: stored.clone(),
         max_members: 1,
+        max_variables: 1,
         max_bytes: 1,
         is_locked: false,
         closed: 0,

@@ -278,6 +278,19 @@ async fn a_room_has_settings_of_its_own() {
     assert_eq!(server.refusal("duel", "ben", VARIABLES).await.0, 4003);
     assert_eq!(server.rooms.rooms("", 10)[0].max_members, 1);
     drop(duel);
+    let small = server.rooms.open("small").schema(Schema::Growing).variables([("x", "0")]);
+    let small = small.max_variables(2).await.unwrap();
+    small.set("y", 1).unwrap();
+    assert_eq!(small.set("z", 1), Err(SetError::RoomFull));
+    let mut eve = server.join("small", "eve", &[("x", "0")]).await;
+    eve.set("mine", "1").await;
+    eve.sync().await;
+    assert_eq!(small.variables().len(), 2);
+    server.rooms.open("small").max_variables(3).await.unwrap();
+    eve.set("mine", "2").await;
+    eve.sync().await;
+    assert_eq!(small.get("mine").as_deref(), Some("2"));
+    small.remove().await.unwrap();
     for id in ["a", "b", "c"] {
         server.rooms.open(id).await.unwrap();
     }

@@ -159,9 +159,8 @@ async fn a_host_renames_variables_on_all_nodes() {
     assert_eq!(seen, expected);
 }
 
-/// A game that the server runs has one ball, on whatever node.
 #[tokio::test]
-async fn a_room_has_as_many_bytes_as_its_host_says_on_all_nodes() {
+async fn a_room_has_the_bytes_and_variables_that_its_host_says_on_all_nodes() {
     let (_, nodes) = nodes(2).await;
     let a = nodes[0].rooms.open("arena").variables(X.iter().copied()).max_bytes(5_000);
     let a = a.await.unwrap();
@@ -172,6 +171,16 @@ async fn a_room_has_as_many_bytes_as_its_host_says_on_all_nodes() {
     }
     nodes[1].rooms.open("arena").max_bytes(10_000).await.unwrap();
     eventually("all know", || a.set("x", &long).is_ok()).await;
+    let growing = nodes[0].rooms.open("growing").schema(Schema::Growing);
+    let a = growing.max_variables(1).await.unwrap();
+    let b = nodes[1].rooms.open("growing").await.unwrap();
+    b.set("x", 1).unwrap();
+    eventually("all know", || a.get("x").is_some()).await;
+    for room in [&a, &b] {
+        assert_eq!(room.set("y", 1), Err(SetError::RoomFull));
+    }
+    nodes[1].rooms.open("growing").max_variables(2).await.unwrap();
+    eventually("all know", || a.set("y", 1).is_ok()).await;
 }
 
 /// Before the broker lets another node lead.

@@ -27,6 +27,7 @@ fn room_of(variables: &[(&str, &str)]) -> RelayRoom {
     RelayRoom {
         stored: StoredRoom { schema: StoredSchema::Scratch, variables: pairs(variables) },
         max_members: 3,
+        max_variables: 50,
         max_bytes: 9_000,
         is_locked: false,
         closed: 0,
@@ -277,6 +278,7 @@ async fn changes(relay: &dyn Relay) {
         RelayChange::Locked(true),
         RelayChange::MaxMembers(1),
         RelayChange::MaxBytes(7_000),
+        RelayChange::MaxVariables(40),
         RelayChange::Schema(StoredSchema::Growing),
         ban("eve", 100_000),
         ban("sue", 0),
@@ -292,7 +294,7 @@ async fn changes(relay: &dyn Relay) {
     }
     let (_, there) = room(relay, id).await;
     assert_eq!((there.is_locked, there.max_members, there.closed), (true, 1, 0));
-    assert_eq!(there.max_bytes, 7_000);
+    assert_eq!((there.max_bytes, there.max_variables), (7_000, 40));
     assert_eq!(there.stored.schema, StoredSchema::Growing);
     let [RelayBan { who, name, millis: 90_000..=100_000 }] = &*there.bans else {
         panic!("{there:?}")
@@ -300,21 +302,21 @@ async fn changes(relay: &dyn Relay) {
     assert_eq!((&**who, &**name), ("name:eve", "eve \n☁"));
 
     assert_eq!(ask("b", share(1, 1, "guest")).await, Locked);
-    let unlock = Change { number: 7, change: RelayChange::Locked(false) };
-    assert_eq!(ask("a", unlock).await, done(7, 7));
+    let unlock = Change { number: 8, change: RelayChange::Locked(false) };
+    assert_eq!(ask("a", unlock).await, done(8, 8));
     assert_eq!(ask("b", join(2, 1, "eve", &[])).await, Banned);
-    assert_eq!(ask("b", join(3, 1, "sue", &[])).await, done(7, 3));
+    assert_eq!(ask("b", join(3, 1, "sue", &[])).await, done(8, 3));
     assert_eq!(ask("b", share(4, 2, "guest")).await, Full);
     // Who is put out has left the broker too, and whoever comes then may stay.
-    let close = Change { number: 8, change: RelayChange::Closed };
-    assert_eq!(ask("a", close).await, done(8, 8));
-    assert_eq!(ask("b", join(5, 3, "sue", &[])).await, done(8, 5));
-    assert_eq!(room(relay, id).await.1.closed, 8);
+    let close = Change { number: 9, change: RelayChange::Closed };
+    assert_eq!(ask("a", close).await, done(9, 9));
+    assert_eq!(ask("b", join(5, 3, "sue", &[])).await, done(9, 5));
+    assert_eq!(room(relay, id).await.1.closed, 9);
 
     // News are heard, and are not in the order.
     let (node, resume) = ("a".into(), Some("secret".into()));
     let news = RelayNews::Wanted { node, session: 1, person: None, resume, replaces: true };
-    assert_eq!(ask("b", Tell(news.clone())).await, done(8, 5));
+    assert_eq!(ask("b", Tell(news.clone())).await, done(9, 5));
     for _ in 0..2 {
         within("the rest", heard.next()).await;
     }

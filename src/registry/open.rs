@@ -118,6 +118,14 @@ impl OpenRoom {
         self
     }
 
+    /// Variables at most. Default
+    /// [`Limits::variables_per_room`](crate::Limits#structfield.variables_per_room), or as it is. A handshake
+    /// brings no more than that, so a room whose names are fixed and that has more cannot be joined by one.
+    pub fn max_variables(mut self, count: usize) -> Self {
+        self.opening.max_variables = Some(count);
+        self
+    }
+
     /// Bytes of its names and values at most. Default
     /// [`Limits::room_bytes`](crate::Limits#structfield.room_bytes), or as it is.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
@@ -186,7 +194,8 @@ impl Inner {
         let variables = opening.variables.as_deref().unwrap_or_default();
         let limits = &self.rules.limits;
         let room_bytes = opening.max_bytes.unwrap_or(limits.room_bytes);
-        let limits = limits.clone().room_bytes(room_bytes);
+        let count = opening.max_variables.unwrap_or(limits.variables_per_room);
+        let limits = limits.clone().room_bytes(room_bytes).variables_per_room(count);
         limits.check_variables(variables).map_err(|_| OpenError::TooLarge)?;
         loop {
             let found = self.find(id)?;
@@ -223,7 +232,8 @@ impl Inner {
         let schema = opening.schema.map(|schema| RelayChange::Schema(schema.into()));
         let most = opening.max_members.map(|count| RelayChange::MaxMembers(count as u64));
         let bytes = opening.max_bytes.map(|bytes| RelayChange::MaxBytes(bytes as u64));
-        for change in schema.into_iter().chain(most).chain(bytes) {
+        let count = opening.max_variables.map(|count| RelayChange::MaxVariables(count as u64));
+        for change in schema.into_iter().chain(most).chain(count).chain(bytes) {
             let done = self.at_broker(&room, Wish::Change(change)).await;
             done.map_err(|_| OpenError::Unreachable)?;
         }

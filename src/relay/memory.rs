@@ -43,6 +43,7 @@ struct Room {
     revision: RelayRevision,
     schema: StoredSchema,
     max_members: u64,
+    max_variables: u64,
     max_bytes: u64,
     is_locked: bool,
     closed: u64,
@@ -157,6 +158,7 @@ impl Kept {
                 revision: RelayRevision { room, epoch: epoch.clone(), number },
                 schema: create.stored.schema,
                 max_members: create.max_members,
+                max_variables: create.max_variables,
                 max_bytes: create.max_bytes,
                 is_locked: create.is_locked,
                 closed: create.closed,
@@ -184,6 +186,7 @@ impl Kept {
             room: RelayRoom {
                 stored: StoredRoom { schema: room.schema, variables: room.variables.clone() },
                 max_members: room.max_members,
+                max_variables: room.max_variables,
                 max_bytes: room.max_bytes,
                 is_locked: room.is_locked,
                 closed: room.closed,
@@ -260,6 +263,7 @@ impl Kept {
                 match change {
                     RelayChange::Locked(is_locked) => room.is_locked = *is_locked,
                     RelayChange::MaxMembers(count) => room.max_members = *count,
+                    RelayChange::MaxVariables(count) => room.max_variables = *count,
                     RelayChange::MaxBytes(bytes) => room.max_bytes = *bytes,
                     RelayChange::Schema(schema) => room.schema = *schema,
                     RelayChange::Ban { who, name, millis } => {

@@ -88,6 +88,8 @@ pub enum RelayChange {
     Locked(bool),
     /// How many sessions the room may have.
     MaxMembers(u64),
+    /// How many variables it may have: nodes give it with each write.
+    MaxVariables(u64),
     /// How many bytes of names and values nodes let it grow to.
     MaxBytes(u64),
     /// Which names the room may get.
@@ -110,6 +112,7 @@ impl fmt::Debug for RelayChange {
         match self {
             Self::Locked(is_locked) => f.debug_tuple("Locked").field(is_locked).finish(),
             Self::MaxMembers(count) => f.debug_tuple("MaxMembers").field(count).finish(),
+            Self::MaxVariables(count) => f.debug_tuple("MaxVariables").field(count).finish(),
             Self::MaxBytes(bytes) => f.debug_tuple("MaxBytes").field(bytes).finish(),
             Self::Schema(schema) => f.debug_tuple("Schema").field(schema).finish(),
             Self::Ban { who, name: _, millis } => {

@@ -174,6 +174,8 @@ pub struct RelayRoom {
     pub stored: StoredRoom,
     /// How many sessions it may have.
     pub max_members: u64,
+    /// How many variables it may have: nodes give it with each write.
+    pub max_variables: u64,
     /// How many bytes of names and values nodes let it grow to.
     pub max_bytes: u64,
     /// Whether sessions are refused.

@@ -86,7 +86,7 @@ impl State {
             }
         }
         let count = self.variables.len() + created.len();
-        if !created.is_empty() && count > self.rules.limits.variables_per_room {
+        if !created.is_empty() && count > self.max_variables {
             return Err(SetError::RoomFull);
         }
         if let Some(handed) = self.hand_over_all(values) {

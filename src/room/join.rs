@@ -317,7 +317,7 @@ impl State {
                 let is_new = |(name, _): &&(Json<'_>, _)| !self.variables.contains(name.as_json());
                 let count = self.variables.len() + brought.iter().filter(is_new).count();
                 let bytes = brought.iter().filter(is_new).map(limits::entry_cost).sum();
-                if count > self.rules.limits.variables_per_room || !self.has_place(bytes) {
+                if count > self.max_variables || !self.has_place(bytes) {
                     return Err(Refusal::TooManyVariables);
                 }
                 Ok(())

@@ -21,6 +21,7 @@ pub(crate) struct Opening {
     pub(crate) variables: Option<Vec<(Json<'static>, Json<'static>)>>,
     pub(crate) schema: Option<Schema>,
     pub(crate) max_members: Option<usize>,
+    pub(crate) max_variables: Option<usize>,
     pub(crate) max_bytes: Option<usize>,
     pub(crate) tick: Option<Duration>,
     pub(crate) data: HostData,
@@ -62,6 +63,9 @@ impl State {
         }
         if let Some(max_members) = opening.max_members {
             self.max_members = max_members;
+        }
+        if let Some(max_variables) = opening.max_variables {
+            self.max_variables = max_variables;
         }
         if let Some(max_bytes) = opening.max_bytes {
             self.max_bytes = max_bytes;

@@ -221,7 +221,7 @@ impl State {
         }
         let Some(healed) = self.members.get(member) else { return 0 };
         // More names than a room has are no game's: of those, the client is told nothing.
-        if healed.told.len() >= 2 * self.rules.limits.variables_per_room {
+        if healed.told.len() >= 2 * self.max_variables {
             return 0;
         }
         let value = match healed.dialect {
@@ -246,7 +246,7 @@ impl State {
         if !self.grows() {
             return Err(WriteError::UnknownVariable);
         }
-        let has_place = self.variables.len() + created < self.rules.limits.variables_per_room;
+        let has_place = self.variables.len() + created < self.max_variables;
         Ok(if is_taken && has_place { Outlook::New } else { Outlook::Refused })
     }
 
@@ -387,7 +387,7 @@ impl State {
         let Some(variable) = self.variables.get(name.as_json()) else {
             return if !(1..=most.name_bytes).contains(&name.byte_len()) {
                 Err(SetError::TooLong)
-            } else if self.count_beside(name.as_json()) >= most.variables_per_room
+            } else if self.count_beside(name.as_json()) >= self.max_variables
                 || !self.has_place_for(cost, cost)
             {
                 Err(SetError::RoomFull)

@@ -66,7 +66,7 @@ impl State {
                 self.touch();
             }
             // Full of what nobody else has ever seen.
-            None if is_nobodys && self.variables.len() >= self.rules.limits.variables_per_room => {
+            None if is_nobodys && self.variables.len() >= self.max_variables => {
                 self.drop_names(|_| false, now);
                 self.touch();
             }

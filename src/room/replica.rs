@@ -33,7 +33,7 @@ use sessions::Sessions;
 #[derive(Debug)]
 pub(crate) enum Step {
     /// Ask the broker this, as this node, and hand in the answer.
-    Ask(Caller, RelayRequest),
+    Ask(Caller, Box<RelayRequest>),
     /// Enter the room again, as a node of a new name.
     Enter,
     /// Subscribe to the room's messages, and hand in whether that is done.
@@ -369,7 +369,7 @@ impl Replica {
             }
             if let Some(request) = self.next_request(most, now) {
                 let (name, acknowledged) = (self.node.clone(), self.acknowledged);
-                return Step::Ask(Caller { name, acknowledged }, request);
+                return Step::Ask(Caller { name, acknowledged }, Box::new(request));
             }
         }
         Step::Wait(self.wakes_at(now))

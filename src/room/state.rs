@@ -129,6 +129,7 @@ pub(crate) struct State {
     /// Which names the room may get.
     pub(super) schema: StoredSchema,
     pub(super) max_members: usize,
+    pub(super) max_variables: usize,
     /// Of names and values.
     pub(super) max_bytes: usize,
     pub(super) is_locked: bool,
@@ -204,6 +205,7 @@ impl State {
             observers: Observers::new(id.clone(), watchers),
             schema,
             max_members: limits.members_per_room,
+            max_variables: limits.variables_per_room,
             max_bytes: limits.room_bytes,
             is_locked: false,
             data: HostData::default(),
@@ -244,8 +246,7 @@ impl State {
     /// As [`has_place`](Self::has_place), for a variable that then has so many bytes.
     pub(super) fn has_place_for(&self, variable: usize, more: usize) -> bool {
         let limits = &self.rules.limits;
-        let share =
-            limits.share_of(Bound::of_room(self.max_bytes), variable, limits.variables_per_room);
+        let share = limits.share_of(Bound::of_room(self.max_bytes), variable, self.max_variables);
         self.charge.bytes() + more <= share + ROOM_COST
     }
 

@@ -108,7 +108,7 @@ impl SyncTask {
             let Some((progress, step, listens)) = next else { return };
             self.report(&room, progress);
             match step {
-                Step::Ask(caller, request) => self.ask(caller, request),
+                Step::Ask(caller, request) => self.ask(caller, *request),
                 Step::Enter => {
                     let node = self.node.name();
                     let enter = |request| self.ask(Caller::new(&node), request);

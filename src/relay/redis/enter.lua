@@ -3,7 +3,8 @@
 --       has, if it has one          12 the name that the node had in it before
 --       13 the schema of a new room, or nothing where none is to be created   14 how many sessions it may have
 --       15 1 where it is locked     16 at which revision it was closed last   17 how many bytes it may have
---       18 how many are banned      then those, their names, and for how long (ms); then names and values
+--       18 how many variables it may have   19 how many are banned
+--       then those, their names, and for how long (ms); then names and values
 -- Returns the room, or nowhere. Atomic, as of two nodes that create a room one must win.
 local known = ARGV[9]
 if is_there and known ~= '' then
@@ -25,10 +26,11 @@ if is_new then
   redis.call('DEL', unpack(own))
   redis.call('HSET', meta, 'room', known ~= '' and known or ARGV[8], 'epoch', ARGV[8],
     'revision', known ~= '' and tonumber(ARGV[11]) + 1 or 0,
-    'schema', ARGV[13], 'max', ARGV[14], 'locked', ARGV[15], 'closed', ARGV[16], 'bytes', ARGV[17], 'heard', now)
+    'schema', ARGV[13], 'max', ARGV[14], 'locked', ARGV[15], 'closed', ARGV[16], 'bytes', ARGV[17],
+    'variables', ARGV[18], 'heard', now)
   if removed then redis.call('HSET', meta, 'removed', removed) end
-  local first = 19 + 3 * tonumber(ARGV[18])
-  for at = 19, first - 1, 3 do ban(ARGV[at], ARGV[at + 1], ARGV[at + 2]) end
+  local first = 20 + 3 * tonumber(ARGV[19])
+  for at = 20, first - 1, 3 do ban(ARGV[at], ARGV[at + 1], ARGV[at + 2]) end
   set(ARGV, first)
   for at = first, #ARGV, 2 do create(ARGV[at]) end
 end

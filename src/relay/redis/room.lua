@@ -1,7 +1,7 @@
 -- What all scripts begin with. Each is one step of a room: atomic, as it looks at what others may change
 -- (leases, names, the revision) before it changes anything.
 --
--- KEYS  1 meta {room, epoch, revision, schema, max, locked, closed, bytes, heard}, or {removed: the last of those that were} for a while
+-- KEYS  1 meta {room, epoch, revision, schema, max, locked, closed, bytes, variables, heard}, or {removed: the last of those that were} for a while
 --       2 variables {name -> value}               3 nodes (by when their lease ends, ms)
 --       4 sessions {node/number -> + or - and name, + if it is shared}   5 names {that -> how many have it}
 --       6 taken {node -> the last number of its that was taken}
@@ -146,11 +146,11 @@ end
 
 local function read(is_new)
   local room, epoch, number = revision()
-  local schema, max, locked, closed, bytes =
-    unpack(redis.call('HMGET', meta, 'schema', 'max', 'locked', 'closed', 'bytes'))
+  local schema, max, locked, closed, bytes, count =
+    unpack(redis.call('HMGET', meta, 'schema', 'max', 'locked', 'closed', 'bytes', 'variables'))
   return {
     'room', room, epoch, number, schema, is_new, redis.call('HGET', taken, node) or '0',
-    max, locked or '0', closed, bytes, banned(), all(),
+    max, locked or '0', closed, bytes, count, banned(), all(),
   }
 end
 

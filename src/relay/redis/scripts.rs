@@ -127,12 +127,15 @@ fn enter_args(
         None => args.extend([const { String::new() }; 3]),
     }
     args.push(was.unwrap_or_default().to_owned());
-    let Some(RelayRoom { stored, max_members, max_bytes, is_locked, closed, bans }) = create else {
+    let Some(RelayRoom { stored, max_members, max_variables, max_bytes, is_locked, closed, bans }) =
+        create
+    else {
         args.push(String::new());
         return args;
     };
     args.extend([stored.schema.name().to_owned(), max_members.to_string(), flag(*is_locked)]);
-    args.extend([closed.to_string(), max_bytes.to_string(), bans.len().to_string()]);
+    args.extend([closed.to_string(), max_bytes.to_string(), max_variables.to_string()]);
+    args.extend([bans.len().to_string()]);
     for RelayBan { who, name, millis } in bans {
         args.extend([who.clone(), name.clone(), millis.to_string()]);
     }
@@ -168,6 +171,7 @@ fn change_args(change: &RelayChange) -> Vec<String> {
     let (deed, own) = match change {
         RelayChange::Locked(is_locked) => ("locked", vec![flag(*is_locked)]),
         RelayChange::MaxMembers(count) => ("max", vec![count.to_string()]),
+        RelayChange::MaxVariables(count) => ("variables", vec![count.to_string()]),
         RelayChange::MaxBytes(bytes) => ("bytes", vec![bytes.to_string()]),
         RelayChange::Schema(schema) => ("schema", vec![schema.name().to_owned()]),
         RelayChange::Ban { who, name, millis } => {
@@ -209,6 +213,7 @@ pub(super) fn decode(answer: Vec<Value>) -> Option<RelayAnswer> {
             let (is_new, taken) = (next()? == "1", next()?.parse().ok()?);
             let (max_members, is_locked) = (next()?.parse().ok()?, next()? == "1");
             let (closed, max_bytes) = (next()?.parse().ok()?, next()?.parse().ok()?);
+            let max_variables = next()?.parse().ok()?;
             let bans: Vec<(String, String, String)> = from_redis_value(parts.next()?).ok()?;
             let ban = |(who, name, millis): (String, String, String)| {
                 Some(RelayBan { who, name, millis: millis.parse().ok()? })
@@ -216,7 +221,15 @@ pub(super) fn decode(answer: Vec<Value>) -> Option<RelayAnswer> {
             let bans = bans.into_iter().map(ban).collect::<Option<_>>()?;
             let variables = from_redis_value(parts.next()?).ok()?;
             let stored = StoredRoom { schema, variables };
-            let room = RelayRoom { stored, max_members, max_bytes, is_locked, closed, bans };
+            let room = RelayRoom {
+                stored,
+                max_members,
+                max_variables,
+                max_bytes,
+                is_locked,
+                closed,
+                bans,
+            };
             RelayAnswer::Room { revision, room, is_new, taken }
         }
         _ => return None,

@@ -56,11 +56,16 @@ impl State {
         self.schema = room.stored.schema;
         self.is_locked = room.is_locked;
         self.set_max_members(room.max_members);
+        self.set_max_variables(room.max_variables);
         self.set_max_bytes(room.max_bytes);
     }
 
     fn set_max_bytes(&mut self, bytes: u64) {
         self.max_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    }
+
+    fn set_max_variables(&mut self, count: u64) {
+        self.max_variables = usize::try_from(count).unwrap_or(usize::MAX);
     }
 
     fn set_max_members(&mut self, count: u64) {
@@ -82,6 +87,7 @@ impl State {
         RelayRoom {
             stored: self.stored(),
             max_members: self.max_members as u64,
+            max_variables: self.max_variables as u64,
             max_bytes: self.max_bytes as u64,
             is_locked: self.is_locked,
             closed: self.closed,
@@ -216,6 +222,7 @@ impl State {
         match change {
             RelayChange::Locked(is_locked) => self.is_locked = is_locked,
             RelayChange::MaxMembers(count) => self.set_max_members(count),
+            RelayChange::MaxVariables(count) => self.set_max_variables(count),
             RelayChange::MaxBytes(bytes) => self.set_max_bytes(bytes),
             RelayChange::Schema(schema) => self.schema = schema,
             RelayChange::Ban { who, name, millis } => {

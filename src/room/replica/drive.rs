@@ -15,7 +15,7 @@ use crate::{
 impl State {
     /// What is to be done next at the broker.
     pub(crate) fn next_step(&mut self, now: Instant) -> Step {
-        let most = self.rules.limits.variables_per_room as u64;
+        let most = self.max_variables as u64;
         self.replica.as_mut().map_or(Step::Over, |replica| replica.next(most, now))
     }
 

@@ -357,7 +357,7 @@ impl World {
                 it.forget(close, now);
             }
             match step {
-                Step::Ask(caller, request) => self.ask(node, caller, request),
+                Step::Ask(caller, request) => self.ask(node, caller, *request),
                 Step::Enter => {
                     let number = self.next();
                     let name: Arc<str> = format!("n{node}.{number}").into();
@@ -483,6 +483,7 @@ impl World {
                 variables: names.iter().map(|name| (text(name), text("0"))).collect(),
             },
             max_members: it.rules.limits.members_per_room as u64,
+            max_variables: it.rules.limits.variables_per_room as u64,
             max_bytes: it.rules.limits.room_bytes as u64,
             is_locked: false,
             closed: 0,
