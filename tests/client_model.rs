@@ -4,6 +4,7 @@
 //! - What a player set last, and nobody overwrote, is the room's in the end.
 //! - No view shows what the room never had, but for what its player has set.
 //! - `x += 1`, by one player at a time who sees what the room has, is never lost.
+//! - Updates that succeeded count once, and those of which nobody knows at most once.
 //!
 //! A failing seed is printed; to replay it: `CLOUD_VARIABLES_SEED=<seed> cargo test --test client_model`.
 
@@ -30,7 +31,7 @@ use rquickjs::{Context, Ctx, Function, Runtime};
 use tokio::{
     io::duplex,
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 use tower::ServiceExt;
@@ -43,6 +44,8 @@ const TABS: usize = 3;
 /// kept, and than `client.js` ever waits.
 const TROUBLE: u64 = 25_000;
 const REST: u64 = 45_000;
+
+const NAMES: [&str; 5] = ["x", "u", "p0", "p1", "p2"];
 
 /// What happens to a page's socket.
 struct Event {
@@ -121,6 +124,10 @@ struct World {
     start: Instant,
     sockets: BTreeMap<usize, UnboundedSender<Order>>,
     events: (UnboundedSender<Event>, UnboundedReceiver<Event>),
+    /// By socket.
+    tab_of: BTreeMap<usize, String>,
+    /// Tabs that have heard of the server that it acknowledges.
+    knows_server: HashSet<String>,
     /// Milliseconds that a message takes at most.
     delay: u64,
     /// By variable: every value that the room had, and the last that each tab set.
@@ -136,13 +143,15 @@ impl World {
         fastrand::seed(rng.u64(..));
         let rooms = RoomRegistry::builder().policy(Moody).limits(Limits::default());
         let rooms = rooms.build().unwrap();
-        let had = ["x", "p0", "p1", "p2"].map(|name| (name.into(), HashSet::from(["0".into()])));
+        let had = NAMES.map(|name| (name.into(), HashSet::from(["0".into()])));
         Self {
             browser: Browser::new(rng.u64(..)),
             app: Router::new().merge(rooms.mount("/cloud")),
             rooms,
             start: Instant::now(),
             sockets: BTreeMap::new(),
+            tab_of: BTreeMap::new(),
+            knows_server: HashSet::new(),
             events: unbounded_channel(),
             delay: *rng.choice(&[0, 20, 200, 1_000]).unwrap(),
             had: had.into(),
@@ -157,7 +166,7 @@ impl World {
     }
 
     async fn run(&mut self) {
-        let declared = BTreeMap::from(["x", "p0", "p1", "p2"].map(|name| (name, "0")));
+        let declared = BTreeMap::from(NAMES.map(|name| (name, "0")));
         for tab in 0..TABS {
             self.browser.call::<_, ()>("openTab", (format!("player{tab}"), declared.clone()));
         }
@@ -180,7 +189,8 @@ impl World {
                 let value = self.now().to_string();
                 self.set(tab, &format!("p{tab}"), value);
             }
-            7..16 => self.increment(tab),
+            7..13 => self.increment(tab),
+            13..16 => self.browser.call::<_, ()>("addIn", (tab, "u")),
             16..19 => {
                 // Of a tab that has none it is one of before.
                 if let Some(order) = self.sockets.values().nth(self.rng.usize(0..TABS)) {
@@ -247,6 +257,9 @@ impl World {
                 event = self.events.1.recv() => {
                     let Event { socket, what, code, text } = event.unwrap();
                     self.browser.call::<_, ()>("passTo", (self.now(),));
+                    if text.contains("joining") {
+                        self.knows_server.insert(self.tab_of[&socket].clone());
+                    }
                     self.browser.call::<_, ()>("happen", (socket, what, code, text));
                     if heard.is_none() {
                         heard = self.room().map(|room| room.subscribe());
@@ -273,10 +286,12 @@ impl World {
                 "open" => {
                     let (orders, ordered) = unbounded_channel();
                     self.sockets.insert(socket, orders);
+                    self.tab_of.insert(socket, text.clone());
                     let link = Link {
                         socket,
                         events: self.events.0.clone(),
                         delay: self.delay,
+                        may_stall: self.knows_server.contains(&text),
                         rng: self.rng.fork(),
                     };
                     tokio::spawn(link.run(self.app.clone(), ordered));
@@ -317,6 +332,12 @@ impl World {
             }
         }
         assert_eq!(there["x"], self.count.to_string(), "increments");
+        let updated = self.browser.call::<_, String>("takeUpdated", ());
+        let updated: serde_json::Value = serde_json::from_str(&updated).unwrap();
+        let [sure, unknown] = ["sure", "unknown"].map(|of| updated[of].as_u64().unwrap());
+        let value = there["u"].parse::<u64>().unwrap();
+        assert!((sure..=sure + unknown).contains(&value), "{value}: {updated}");
+        assert_eq!(updated["other"], serde_json::json!([]));
     }
 }
 
@@ -325,6 +346,8 @@ struct Link {
     socket: usize,
     events: UnboundedSender<Event>,
     delay: u64,
+    /// The page knows that the server acknowledges: it could not tell a stall from the silence of another.
+    may_stall: bool,
     rng: Rng,
 }
 
@@ -395,6 +418,21 @@ impl Link {
                 }
             }
         };
+        // Mostly the page knows at once; otherwise it speaks on, and hears nothing.
+        if self.may_stall && self.rng.u8(0..4) == 0 {
+            let told = Instant::now() + ghost;
+            let deaf = async {
+                while let Some(order) = orders.recv().await {
+                    match order {
+                        Order::Send(text) => _ = socket.send(Message::text(text)).await,
+                        Order::Close | Order::Break(_) => return,
+                    }
+                }
+            };
+            _ = timeout_at(told, deaf).await;
+            self.tell("close", 1006, String::new());
+            return;
+        }
         self.tell("close", 1006, String::new());
         // Of what is on its way some arrives, and the answers to pings do not.
         for (at, text) in sent {

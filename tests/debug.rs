@@ -121,6 +121,7 @@ async fn every_public_type_is_short_and_tells_no_secret() {
         person: Some(ACCOUNT.into()),
         resume: Some("a-token".into()),
         replaces: false,
+        age: 1,
     };
     let writes = RelayWrites {
         revision: revision.clone(),

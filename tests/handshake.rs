@@ -4,11 +4,19 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
-use axum_cloud_variables::{Limits, RoomRegistry, Schema};
+use axum_cloud_variables::{Identity, Join, Limits, Policy, Rejection, RoomRegistry, Schema};
 use common::{Client, Server, eventually, unlimited_rate, within};
 use futures_util::StreamExt;
+use serde_json::json;
+use tokio::sync::Notify;
 
 const VARIABLES: &[(&str, &str)] = &[("x", "0"), ("Y", "0")];
 
@@ -109,6 +117,42 @@ async fn a_client_gets_its_own_name_back_at_once() {
         r#"{"kind":"handshake","room":"another","username":"ann","variables":{},"resume":"1"}"#;
     same.send(message).await;
     short.reading_until(async { assert_eq!(same.closed().await.0, 4002) }).await;
+}
+
+/// The client of a connection that broke in the middle of its join has come back: the join that is left must not
+/// take the name from it.
+#[tokio::test]
+async fn a_join_that_was_overtaken_takes_no_name() {
+    /// Lets the first one wait until it is told.
+    #[derive(Default)]
+    struct Slow {
+        count: AtomicUsize,
+        go: Notify,
+    }
+    impl Policy for Slow {
+        async fn admit(&self, join: &Join<'_>) -> Result<Identity, Rejection> {
+            if self.count.fetch_add(1, SeqCst) == 0 {
+                self.go.notified().await;
+            }
+            Ok(join.identity().clone())
+        }
+    }
+    let slow = Arc::new(Slow::default());
+    let limits = unlimited_rate();
+    let server = Server::with(RoomRegistry::builder().limits(limits).policy(slow.clone())).await;
+    let handshake = json!({ "kind": "handshake", "room": "arena", "username": "ann",
+        "variables": { "x": "0" }, "resume": "a secret of ann's" });
+    let mut broken = server.connect().await;
+    broken.send(&handshake.to_string()).await;
+    eventually("the policy is asked", || slow.count.load(SeqCst) == 1).await;
+    let mut back = server.connect().await;
+    back.send(&handshake.to_string()).await;
+    back.sync().await;
+    slow.go.notify_one();
+    assert_eq!(broken.closed().await, (4002, "you went on in another tab".into()));
+    back.set("x", "1").await;
+    back.sync().await;
+    assert_eq!(server.rooms.room("arena").unwrap().get("x").as_deref(), Some("1"));
 }
 
 #[tokio::test]

@@ -315,7 +315,7 @@ async fn changes(relay: &dyn Relay) {
 
     // News are heard, and are not in the order.
     let (node, resume) = ("a".into(), Some("secret".into()));
-    let news = RelayNews::Wanted { node, session: 1, person: None, resume, replaces: true };
+    let news = RelayNews::Wanted { node, session: 1, person: None, resume, replaces: true, age: 7 };
     assert_eq!(ask("b", Tell(news.clone())).await, done(9, 5));
     for _ in 0..2 {
         within("the rest", heard.next()).await;

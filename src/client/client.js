@@ -83,6 +83,7 @@ export function connect(url, { room, username, variables }) {
   const handshake = { kind: 'handshake', room, username, variables, acknowledge: true, resume };
   const listeners = { set: new Set(), open: new Set(), close: new Set() };
   const values = new Values(variables, (name, value) => emit('set', name, value));
+  const server = { acknowledges: false };
   /** The connection of now, if there is one. */
   let connection = null;
   let attempts = 0;
@@ -108,6 +109,7 @@ export function connect(url, { room, username, variables }) {
     connection = new Connection(withScheme(target, { 'http:': 'ws:', 'https:': 'wss:' }), {
       handshake: JSON.stringify(handshake),
       values,
+      server,
       joined() {
         attempts = 0;
         hasJoined = true;
@@ -347,6 +349,8 @@ class Connection {
   isJoined = false;
   #socket;
   #values;
+  /** What is known of it from earlier connections. */
+  #server;
   #tell;
   #isOpen = false;
   /** Whether the server has said that it acknowledges. */
@@ -356,8 +360,9 @@ class Connection {
   #asked = new Map();
   #numbered = 0;
 
-  constructor(url, { handshake, values, joined, closed }) {
+  constructor(url, { handshake, values, server, joined, closed }) {
     this.#values = values;
+    this.#server = server;
     this.#tell = { joined, closed };
     this.#socket = new WebSocket(url);
     this.#socket.onopen = () => {
@@ -365,8 +370,10 @@ class Connection {
       this.#clearTimers();
       values.begin();
       this.#socket.send(handshake);
-      // If the server does not say that it acknowledges, nothing else tells.
-      this.#after(SILENT_JOIN, () => this.#join(false, false));
+      // If the server does not say that it acknowledges, nothing else tells. One that did before has not been
+      // reached: guessed to be in, the client would take its refusals of updates for silence.
+      if (server.acknowledges) this.#after(CONNECT_WITHIN, () => this.#stalled());
+      else this.#after(SILENT_JOIN, () => this.#join(false, false));
     };
     this.#socket.onmessage = ({ data }) => {
       for (const line of data.split('\n')) this.#receive(JSON.parse(line));
@@ -382,7 +389,7 @@ class Connection {
       this.#after(LAST_VALUE, () => this.#join(false, false));
     } else if (message.kind === 'joining') {
       // Now silence says nothing: a join may take its time.
-      this.#acknowledges = true;
+      this.#acknowledges = this.#server.acknowledges = true;
       this.#clearTimers();
     } else if (message.kind === 'joined') {
       this.#join(true, message.created);
@@ -394,6 +401,12 @@ class Connection {
       if (message.ok === null) asked?.reject(unknown());
       else asked?.resolve(message.ok);
     }
+  }
+
+  /** The next connection may be to a server of another kind. */
+  #stalled() {
+    this.#server.acknowledges = false;
+    this.close(1006);
   }
 
   /** Sets a variable if the room has this value: whether it had. */

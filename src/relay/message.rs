@@ -139,6 +139,8 @@ pub enum RelayNews {
         resume: Option<String>,
         /// Whether the newcomer gets the name in any case.
         replaces: bool,
+        /// How long ago its connection was made, in milliseconds: one that was made later keeps the name.
+        age: u64,
     },
     /// The member that has such a name is alive, and keeps it.
     Kept {

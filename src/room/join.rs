@@ -108,6 +108,8 @@ pub(crate) enum Refusal {
     NameInUse(Vec<Holder>),
     /// Another newcomer waits whether this holder answers.
     NameInDoubt(Arc<SessionHandle>),
+    /// A connection that was made later has the name, and would have taken it.
+    Overtaken,
     Full,
     Locked,
 }

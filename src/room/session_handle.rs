@@ -142,6 +142,11 @@ impl SessionHandle {
         (micros > 0).then(|| Duration::from_micros(micros))
     }
 
+    /// Whether its connection was made after the other's.
+    pub(super) fn is_newer_than(&self, other: &Self) -> bool {
+        self.opened > other.opened
+    }
+
     /// How long ago the connection was made.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.opened)

@@ -1,6 +1,9 @@
 //! Who gives a username up to a newcomer, and who keeps it.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     join::{Newcomer, Refusal},
@@ -53,6 +56,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) resume: Option<&'a str>,
     /// It gets the name in any case.
     pub(crate) replaces: bool,
+    /// How long ago its connection was made.
+    pub(crate) age: Duration,
 }
 
 /// What came of a challenge to a member's name.
@@ -76,6 +81,11 @@ impl State {
                 continue;
             }
             match yields_name(holder, newcomer) {
+                // A join may take its time. If the client of a connection that broke meanwhile has come back, the
+                // one that is left must not take the name from it.
+                Some(_) if holder.handle.is_newer_than(&newcomer.handle) => {
+                    return Err(Refusal::Overtaken);
+                }
                 Some(close) => ousted.push(Ousted { member, close }),
                 None if holder.handle.is_probed() => {
                     return Err(Refusal::NameInDoubt(holder.handle.clone()));
@@ -91,7 +101,8 @@ impl State {
     }
 
     /// What becomes of a member whose name somebody on another node wants: it yields it to the same
-    /// person, or to one that gets it in any case; otherwise it is asked whether it still answers.
+    /// person, or to one that gets it in any case, unless its own connection was made later; otherwise it is
+    /// asked whether it still answers.
     pub(crate) fn challenge(
         &mut self,
         session: u64,
@@ -102,11 +113,12 @@ impl State {
         let Some((id, member)) = self.members.iter().find(is_it) else { return Challenged::Nobody };
         let is_person = wanted.person.is_some() && wanted.person == member.identity.person();
         let is_resumed = wanted.resume.is_some() && wanted.resume == member.resume.as_deref();
-        if is_person || is_resumed {
+        let is_newer = member.handle.age(now) < wanted.age;
+        if (is_person || is_resumed) && !is_newer {
             self.put_out(id, &Close::another_tab(), now);
             return Challenged::Yielded;
         }
-        if wanted.replaces {
+        if wanted.replaces && !is_newer {
             self.put_out(id, &Close::name_taken(), now);
             return Challenged::Yielded;
         }

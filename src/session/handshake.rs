@@ -217,6 +217,7 @@ fn refusal(error: EnterError) -> Close {
             Refusal::TooManyVariables => Close::too_many_variables(),
             Refusal::NameInUse(_) => Close::name_in_use(),
             Refusal::NameInDoubt(_) => Close::name_in_doubt(),
+            Refusal::Overtaken => Close::another_tab(),
         },
     }
 }

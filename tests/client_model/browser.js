@@ -29,6 +29,15 @@ globalThis.URL = class {
   }
 };
 
+const kept = new Map();
+globalThis.sessionStorage = {
+  getItem: (key) => kept.get(key) ?? null,
+  setItem: (key, value) => kept.set(key, value),
+};
+globalThis.crypto = {
+  getRandomValues: (bytes) => bytes.map(() => Math.floor(Math.random() * 256)),
+};
+
 const sockets = [];
 /** What pages ask of the network: [socket, what, text]. */
 const asked = [];
@@ -36,9 +45,9 @@ globalThis.takeAsked = () => JSON.stringify(asked.splice(0));
 globalThis.WebSocket = class {
   static OPEN = 1;
   readyState = 0;
-  constructor() {
+  constructor(url) {
     this.number = sockets.push(this) - 1;
-    asked.push([this.number, 'open', String(opener)]);
+    asked.push([this.number, 'open', url.href]);
   }
   send(text) {
     if (this.readyState === 1) asked.push([this.number, 'send', text]);
@@ -63,14 +72,12 @@ globalThis.happen = (number, what, code, text) => {
   }
 };
 
-/** Which tab runs, for the sockets that it opens. */
-let opener = 0;
 const tabs = [];
 const shown = [];
 globalThis.takeShown = () => JSON.stringify(shown.splice(0));
 globalThis.openTab = (username, variables) => {
   const tab = tabs.length;
-  const cloud = connect('ws://host/cloud', { room: 'room', username, variables });
+  const cloud = connect(`ws://host/cloud?${tab}`, { room: 'room', username, variables });
   cloud.on('set', (name, value) => shown.push([tab, name, value]));
   cloud.on('close', (closed) => {
     lastClose[tab] = JSON.stringify({ at: now, ...closed });
@@ -80,6 +87,15 @@ globalThis.openTab = (username, variables) => {
 globalThis.setIn = (tab, name, value) => {
   tabs[tab].vars[name] = value;
 };
+/** What came of increments by updates: how many stand, of how many nobody knows, and what else. */
+const updated = { sure: 0, unknown: 0, other: [] };
+globalThis.addIn = (tab, name) => {
+  tabs[tab].update(name, (old) => Number(old) + 1).then(
+    () => updated.sure++,
+    (error) => (/not known/.test(error.message) ? updated.unknown++ : updated.other.push(error.message)),
+  );
+};
+globalThis.takeUpdated = () => JSON.stringify(updated);
 globalThis.seenBy = (tab) => JSON.stringify({ ...tabs[tab].vars });
 globalThis.isIn = (tab) => tabs[tab].connected;
 const lastClose = [];

@@ -183,7 +183,9 @@ impl Inner {
         let person = newcomer.identity.person().map(Into::into);
         let replaces = newcomer.duplicates == DuplicateNames::Replace;
         let resume = newcomer.resume.as_deref().map(Into::into);
-        let wanted = RelayNews::Wanted { node, session, person, resume, replaces };
+        let age = newcomer.handle.age(Instant::now().into_std()).as_millis();
+        let age = u64::try_from(age).unwrap_or(u64::MAX);
+        let wanted = RelayNews::Wanted { node, session, person, resume, replaces, age };
         let told = self.at_broker(room, Wish::Tell(wanted)).await;
         told.map_err(|_| EnterError::Unreachable)?;
         Ok(Instant::now() + Probe::longest(self.rules.limits.takeover_probe) + YIELDING)

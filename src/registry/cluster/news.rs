@@ -1,6 +1,6 @@
 //! Who yields a name that somebody on another node wants.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::node::Holder;
 use crate::{
@@ -15,11 +15,12 @@ impl Inner {
     /// Hears what a node has told of a room, beside its order.
     pub(super) fn hear_news(self: &Arc<Self>, room: &Arc<Shared>, news: RelayNews) {
         match news {
-            RelayNews::Wanted { node, session, person, resume, replaces } => {
+            RelayNews::Wanted { node, session, person, resume, replaces, age } => {
                 let challenged = room.change(|state, now| {
                     let is_here = state.node().is_some_and(|here| **here == *node);
                     let (person, resume) = (person.as_deref(), resume.as_deref());
-                    let wanted = Wanted { person, resume, replaces };
+                    let age = Duration::from_millis(age);
+                    let wanted = Wanted { person, resume, replaces, age };
                     is_here.then(|| state.challenge(session, &wanted, now))
                 });
                 if let Some(Challenged::Asked(holder)) = challenged {
