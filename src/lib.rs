@@ -5,7 +5,11 @@ extern crate self as axum_cloud_variables;
 
 mod ban;
 mod budget;
+#[cfg(feature = "client")]
+pub mod client;
 mod close;
+#[cfg(all(feature = "client", feature = "testing"))]
+pub mod docs;
 mod host_data;
 mod identity;
 #[cfg(feature = "inspector")]
@@ -27,6 +31,8 @@ mod serve;
 mod session;
 mod store;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod wire;
 
 pub use ban::{Ban, BanTarget};

@@ -45,7 +45,6 @@ pub use event::{Events, MemberInfo, RoomEvent, Writer};
 pub(crate) use history::Entry as PastEntry;
 pub use history::PastWrite;
 pub use host::SetError;
-pub(crate) use host::entries;
 pub(crate) use join::{JoinError, Joined, Newcomer, Refusal};
 #[cfg(feature = "inspector")]
 pub(crate) use look::{LastWriter, Look};

@@ -19,7 +19,7 @@ use envelope::Envelope;
 pub use dialect::Dialect;
 pub(crate) use frame::{Frame, Lines};
 pub use scratch::{ScratchFraming, ScratchValues};
-pub(crate) use text::{Json, NUMBER, Text, parse_values};
+pub(crate) use text::{Json, NUMBER, Text, entries, parse_values};
 
 use crate::close::CloseCode;
 

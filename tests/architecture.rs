@@ -12,6 +12,7 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
     ("relay", &["registry", "session", "mount", "room"]),
     ("store", &["registry", "session", "mount", "room", "relay"]),
     ("session", &["mount", "relay", "store"]),
+    ("client", &["registry", "session", "mount", "relay", "store", "policy"]),
 ];
 
 fn sources(path: &Path, found: &mut Vec<(String, String)>) {

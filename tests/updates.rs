@@ -7,7 +7,9 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use axum_cloud_variables::{Dialect, Limits, Rights, RoomRegistry, Schema, SetError, UpdateError};
+use axum_cloud_variables::{
+    Dialect, Limits, Rights, RoomRegistry, Schema, SetError, UpdateError, client,
+};
 use common::{Client, Redis, Server, ShakyBroker, redis_nodes, unlimited_rate, within};
 use serde_json::{Value, json};
 
@@ -32,41 +34,21 @@ async fn until_ack(client: &mut Client, ack: u64) -> Vec<Value> {
     }
 }
 
-/// Adds one `times` times, as `client.js` does, and stays in the room.
-async fn add(mut client: Client, times: u64) -> Client {
-    let (mut score, mut ack) = (client.view["score"].clone(), 0);
-    for _ in 0..times {
-        loop {
-            ack += 1;
-            let value = (score.parse::<u64>().unwrap() + 1).to_string();
-            set_if(&mut client, "score", &value, Some(&score), ack).await;
-            score = value;
-            let mut is_done = false;
-            for message in until_ack(&mut client, ack).await {
-                match message["kind"].as_str() {
-                    Some("set") if message["variable"] == "score" => {
-                        score = message["value"].as_str().unwrap().to_owned();
-                    }
-                    Some("ack") => is_done = message["ok"] == true,
-                    _ => {}
-                }
-            }
-            if is_done {
-                break;
-            }
-        }
-    }
-    client
-}
-
 /// 20 clients add one to a score, 50 times each, beside hosts that do so 20 times each.
 async fn a_thousand(nodes: &[Server]) {
     let mut members = Vec::new();
     for n in 0..20 {
-        let mut client = nodes[n % nodes.len()].join("arena", &format!("p{n}"), SCORE).await;
-        client.sync().await;
-        client.apply_waiting();
-        members.push(tokio::spawn(add(client, 50)));
+        let url = nodes[n % nodes.len()].url();
+        let name = format!("p{n}");
+        let joining = client::Client::connect(&url, "arena", &name, SCORE.iter().copied());
+        let client = joining.await.unwrap();
+        members.push(tokio::spawn(async move {
+            for _ in 0..50 {
+                let add = |old: &str| old.parse::<u64>().unwrap() + 1;
+                client.update("score", add).await.unwrap();
+            }
+            client
+        }));
     }
     let mut hosts = Vec::new();
     for node in nodes {

@@ -18,8 +18,8 @@ use crate::room::Look;
 use crate::{
     close::{Close, CloseCode, LeaveCause},
     policy::Judging,
-    room::{Events, MemberInfo, PastEntry, PastWrite, RoomEvent, SetError, Shared, State, entries},
-    wire::Json,
+    room::{Events, MemberInfo, PastEntry, PastWrite, RoomEvent, SetError, Shared, State},
+    wire::{self, Json},
 };
 
 /// The host's handle on a room. Cheap to clone; keeps no room alive: where the room is gone, reading
@@ -178,7 +178,7 @@ impl Room {
         N: AsRef<str>,
         V: fmt::Display,
     {
-        let values = entries(values);
+        let values = wire::entries(values);
         self.there().ok_or(SetError::Gone)?.change(|state, now| state.set_all(&values, now))
     }
 

@@ -12,7 +12,8 @@ use super::{EnterError, Inner, Room, RoomRegistry, persistence::Loaded};
 use crate::{
     policy::Judging,
     relay::RelayChange,
-    room::{Opening, ReopenError, Schema, Shared, State, Wish, entries},
+    room::{Opening, ReopenError, Schema, Shared, State, Wish},
+    wire,
 };
 
 /// A room that is being opened: settings, and then `.await`. See [`RoomRegistry::open`].
@@ -100,7 +101,7 @@ impl OpenRoom {
         N: AsRef<str>,
         V: fmt::Display,
     {
-        self.opening.variables = Some(entries(variables));
+        self.opening.variables = Some(wire::entries(variables));
         self
     }
 

@@ -50,19 +50,6 @@ impl fmt::Display for SetError {
 
 impl std::error::Error for SetError {}
 
-/// Names and values of the host's as rooms keep them.
-pub(crate) fn entries<I, N, V>(values: I) -> Vec<(Json<'static>, Json<'static>)>
-where
-    I: IntoIterator<Item = (N, V)>,
-    N: AsRef<str>,
-    V: fmt::Display,
-{
-    let entry = |(name, value): (N, V)| {
-        (Json::from_plain(name.as_ref()), Json::from_plain(&value.to_string()))
-    };
-    values.into_iter().map(entry).collect()
-}
-
 impl State {
     /// Gives variables values of the host's, in one batch where that fits a frame. Where one is not
     /// possible, none counts; but the last bytes may be gone before the last of them.

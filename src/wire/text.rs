@@ -177,6 +177,19 @@ pub(crate) fn parse_values(raw: &RawValue) -> Option<Vec<(Json<'_>, Json<'_>)>> 
     serde_json::from_str::<Entries<'_>>(raw.get()).ok().map(|entries| entries.0)
 }
 
+/// The canonical forms of a host's names and values.
+pub(crate) fn entries<I, N, V>(values: I) -> Vec<(Json<'static>, Json<'static>)>
+where
+    I: IntoIterator<Item = (N, V)>,
+    N: AsRef<str>,
+    V: fmt::Display,
+{
+    let entry = |(name, value): (N, V)| {
+        (Json::from_plain(name.as_ref()), Json::from_plain(&value.to_string()))
+    };
+    values.into_iter().map(entry).collect()
+}
+
 fn is_canonical(json: &str) -> bool {
     !json.contains('\\') && (json.is_ascii() || !json.contains(LINE_ENDS))
 }

@@ -31,9 +31,9 @@ pub use client::{Client, Frame, handshake, set};
 pub use folder::Folder;
 #[cfg(feature = "redis")]
 pub use nodes::{redis_node, redis_nodes};
-pub use process::Process;
+pub use process::{Process, example_path};
 pub use proxy::{Cable, WiFi, delayed};
-pub use redis::Redis;
+pub use redis::{Redis, certify};
 pub use store::ShakyStore;
 
 /// Longer than anything here takes on a busy machine.

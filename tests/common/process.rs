@@ -124,7 +124,7 @@ impl Drop for Process {
 }
 
 /// What is measured, or played in a browser, is used as people use it: `tests/run` builds it.
-fn example_path(name: &str) -> PathBuf {
+pub fn example_path(name: &str) -> PathBuf {
     let profile = if ["game", "standalone"].contains(&name) { "release" } else { "debug" };
     let mut path = std::env::current_exe().unwrap();
     // target/<profile>/deps/<test>

@@ -114,7 +114,7 @@ fn run(port: u16, is_secret: bool, folder: &Folder) -> Child {
 }
 
 /// A certificate for `localhost` that signs itself.
-fn certify(certificate: &str, key: &str) {
+pub fn certify(certificate: &str, key: &str) {
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
         .args(["-nodes", "-days", "2", "-keyout", key, "-out", certificate])

@@ -23,10 +23,10 @@ use crate::{
     relay::{RelayAnswer, RelayChange, RelayMessage, RelayRequest, RelayRoom},
     room::{
         AtBroker, Caller, Eviction, Heard, MemberId, Opening, Outcome, Pace, Reply, Rules, Schema,
-        State, Step, Wish, Write, entries,
+        State, Step, Wish, Write,
     },
     store::{StoredRoom, StoredSchema},
-    wire::Json,
+    wire::{Json, entries},
 };
 
 /// How long an answer may take.

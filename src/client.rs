@@ -1,0 +1,460 @@
+//! A client in Rust: for bots, tools and tests. (The feature `client`.)
+//!
+//! It does what [`client.js`](crate::RoomRegistry::mount) does in a browser: it joins a room, keeps a copy of its
+//! values, comes back by itself if the protocol's status codes say so, and sends again what was lost on the
+//! way. It works with any server that speaks the protocol.
+//!
+//! ```no_run
+//! use axum_cloud_variables::client::{Client, ClientEvent};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let url = "wss://example.org/cloud";
+//! let bot = Client::connect(url, "lobby", "bot", [("score", "0"), ("greeting", "")]).await?;
+//! let mut events = bot.events();
+//! bot.set("greeting", "hello");
+//! while let Some(event) = events.next().await {
+//!     if let ClientEvent::Set { name, value } = event {
+//!         println!("{name} is {value}");
+//!         bot.update("score", |old| old.parse().unwrap_or(0) + 1).await?;
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+
+mod connection;
+mod driver;
+mod error;
+mod message;
+mod reconnect;
+mod transport;
+mod values;
+
+use std::{
+    fmt,
+    future::Future,
+    io,
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{Notify, broadcast, watch},
+    task::AbortHandle,
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    redacted::Redacted,
+    room::Events,
+    wire::{self, Json, Text},
+};
+use connection::{Asked, Happened, State};
+pub use error::{ClientError, UpdateError};
+use transport::{AnyStream, Transport};
+use values::Changed;
+
+/// A member of a room on some server. Cheap to clone. When the last clone is dropped, the connection ends.
+///
+/// See the [module](self) for an example.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    _task: Arc<Task>,
+}
+
+/// A client that is to be made, by [`Client::builder`].
+#[must_use = "a client is made by `connect`"]
+pub struct ClientBuilder {
+    address: String,
+    room: String,
+    username: String,
+    resume: Option<String>,
+    variables: Vec<(Json<'static>, Json<'static>)>,
+    headers: Vec<(String, String)>,
+    opener: Option<transport::Opener>,
+}
+
+/// What happened to a client.
+///
+/// `Debug` shows the length of a value, and not the value.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientEvent {
+    /// Somebody else set a variable, or the room has another value than was shown.
+    Set {
+        /// The variable's name. A lone surrogate, which no Rust string can hold, is replaced.
+        name: Arc<str>,
+        /// Its value; the same.
+        value: Arc<str>,
+    },
+    /// The client is in the room, and has its values. It was in the room before, and comes back.
+    Joined,
+    /// The client is in the room no more.
+    Left {
+        /// Why.
+        error: ClientError,
+        /// When it tries to come back, if it does.
+        returns: Option<Duration>,
+    },
+    /// The program was too slow for this many events.
+    Missed(u64),
+}
+
+impl fmt::Debug for ClientEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Set { name, value } => {
+                f.debug_struct("Set").field("name", name).field("value", &Redacted(value)).finish()
+            }
+            Self::Joined => f.write_str("Joined"),
+            Self::Left { error, returns } => {
+                f.debug_struct("Left").field("error", error).field("returns", returns).finish()
+            }
+            Self::Missed(count) => f.debug_tuple("Missed").field(count).finish(),
+        }
+    }
+}
+
+/// How many events wait for a slow program.
+const EVENTS: usize = 1_024;
+
+/// How often an update is tried that others' sets come before.
+const MOST_ATTEMPTS: usize = 1_000;
+
+/// How long an update waits when as many frames wait as may.
+const BUSY: Duration = Duration::from_millis(10);
+
+/// What a client and its task share.
+struct Shared {
+    room: String,
+    username: String,
+    /// By this secret the server knows the client when it comes back.
+    resume: String,
+    state: Mutex<State>,
+    status: watch::Sender<Status>,
+    events: broadcast::Sender<ClientEvent>,
+    /// When the server was heard last.
+    heard: Mutex<tokio::time::Instant>,
+    /// There is something to send.
+    stirred: Notify,
+    /// Something is due at another time.
+    rescheduled: Notify,
+    /// The program closes the client.
+    leaving: CancellationToken,
+}
+
+#[derive(Debug, Clone)]
+enum Status {
+    Away,
+    Joined,
+    Ended(ClientError),
+}
+
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("room", &self.shared.room)
+            .field("username", &self.shared.username)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("room", &self.room)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Connects to a server and joins a room: at the address of a mount, with `ws`, `wss`, `http` or `https`,
+    /// and with the room's variables and their first values. The values of a room that is there count more;
+    /// its names must be these, unless it grows.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`], if the first attempt fails. Once it has joined, the client comes back by itself.
+    ///
+    /// # Panics
+    ///
+    /// If it is called outside a tokio runtime.
+    pub async fn connect<I, N, V>(
+        url: &str,
+        room: &str,
+        username: &str,
+        variables: I,
+    ) -> Result<Self, ClientError>
+    where
+        I: IntoIterator<Item = (N, V)>,
+        N: AsRef<str>,
+        V: fmt::Display,
+    {
+        Self::builder(url, room, username).variables(variables).connect().await
+    }
+
+    /// A client with settings.
+    pub fn builder(
+        url: impl Into<String>,
+        room: impl Into<String>,
+        username: impl Into<String>,
+    ) -> ClientBuilder {
+        ClientBuilder {
+            address: url.into(),
+            room: room.into(),
+            username: username.into(),
+            resume: None,
+            variables: Vec::new(),
+            headers: Vec::new(),
+            opener: None,
+        }
+    }
+
+    /// Returns the value of a variable, as the client shows it; `None` if there is no such variable. While the
+    /// client is away, it is the last that was known. A lone surrogate is replaced.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<String> {
+        Some(self.shared.state.lock().values().shown().get(&text(name))?.lossy())
+    }
+
+    /// Returns the value of a variable, if it is there and of this type.
+    #[must_use]
+    pub fn get_as<T: FromStr>(&self, name: &str) -> Option<T> {
+        self.get(name)?.parse().ok()
+    }
+
+    /// Returns the names and values of all variables, as the client shows them.
+    #[must_use]
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let state = self.shared.state.lock();
+        let shown = state.values().shown().iter();
+        shown.map(|(name, value)| (name.lossy(), value.lossy())).collect()
+    }
+
+    /// Sets a variable for everyone. The client shows the value at once. Never waits: while the client is away,
+    /// the last value of each variable is kept, and sent when it is back.
+    pub fn set(&self, name: &str, value: impl fmt::Display) {
+        // Made into texts first, because that is the program's code.
+        let (name, value) = (text(name), text(&value.to_string()));
+        self.shared.state.lock().set(name, value, now());
+        self.shared.stir();
+    }
+
+    /// Sets a variable to what `change` makes of its value, so that no set of somebody else's comes in between:
+    /// then `change` is called again, with the new value. A variable that is not there has the empty value.
+    /// Returns the value that stands. Waits until the client is in the room.
+    ///
+    /// A server that knows no such sets takes it as any other.
+    ///
+    /// # Errors
+    ///
+    /// [`UpdateError`].
+    pub async fn update<V: fmt::Display>(
+        &self,
+        name: &str,
+        mut change: impl FnMut(&str) -> V,
+    ) -> Result<String, UpdateError> {
+        let name = text(name);
+        for _ in 0..MOST_ATTEMPTS {
+            self.joined().await.map_err(UpdateError::Ended)?;
+            let was = self.shared.state.lock().values().shown().get(&name).cloned();
+            let was = was.unwrap_or_else(|| text(""));
+            let value = change(&was.lossy()).to_string();
+            let changed = Changed { name: name.clone(), value: text(&value) };
+            let asked = self.shared.state.lock().set_if(&changed, &was, now());
+            self.shared.stir();
+            match asked {
+                Asked::Stands => return Ok(value),
+                Asked::NotNow => sleep(BUSY).await,
+                Asked::Answer(answer) => match answer.await {
+                    Ok(Some(true)) => return Ok(value),
+                    Ok(Some(false)) => {}
+                    Ok(None) | Err(_) => return Err(UpdateError::Unknown),
+                },
+            }
+        }
+        Err(UpdateError::Contested)
+    }
+
+    /// Whether the client is in the room, and has its values.
+    #[must_use]
+    pub fn is_joined(&self) -> bool {
+        self.shared.state.lock().is_joined()
+    }
+
+    /// Waits until the client is in the room.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`], if it has left for good.
+    pub async fn joined(&self) -> Result<(), ClientError> {
+        let mut status = self.shared.status.subscribe();
+        // The sender is there for as long as the client is.
+        let status = status.wait_for(|status| !matches!(status, Status::Away)).await;
+        match status.as_deref() {
+            Ok(Status::Ended(error)) => Err(error.clone()),
+            Ok(_) => Ok(()),
+            Err(_) => Err(ClientError::Left),
+        }
+    }
+
+    /// Waits until the client has left for good. Returns why.
+    pub async fn ended(&self) -> ClientError {
+        let mut status = self.shared.status.subscribe();
+        let status = status.wait_for(|status| matches!(status, Status::Ended(_))).await;
+        match status.as_deref() {
+            Ok(Status::Ended(error)) => error.clone(),
+            _ => ClientError::Left,
+        }
+    }
+
+    /// Returns what happens from now on, as a [`Stream`](futures_util::Stream) or one by one. Up to 1,024
+    /// events wait for a program; one that is slower is told how many it missed.
+    #[must_use]
+    pub fn events(&self) -> Events<ClientEvent> {
+        Events::new(self.shared.events.subscribe(), ClientEvent::Missed)
+    }
+
+    /// Leaves the room and stays away. Ends when the connection has.
+    pub async fn close(&self) {
+        self.shared.leaving.cancel();
+        self.ended().await;
+    }
+}
+
+impl ClientBuilder {
+    /// Sets the room's variables and their first values. Default: none.
+    pub fn variables<I, N, V>(mut self, variables: I) -> Self
+    where
+        I: IntoIterator<Item = (N, V)>,
+        N: AsRef<str>,
+        V: fmt::Display,
+    {
+        self.variables = wire::entries(variables);
+        self
+    }
+
+    /// Adds a header to the request, such as a cookie or a token.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets the secret of 16 to 128 bytes by which the server knows the client when it comes back, also after
+    /// a restart of the program. Default: a random one.
+    pub fn resume(mut self, secret: impl Into<String>) -> Self {
+        self.resume = Some(secret.into());
+        self
+    }
+
+    /// Sets what opens the streams that the client speaks over: a proxy, a Unix socket, a pipe to a server in
+    /// the same process. There is no TLS then but the stream's own. Default: TCP, to the address.
+    pub fn over<F, S>(mut self, open: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        self.opener = Some(Arc::new(move || {
+            let opening = open();
+            async move { Ok(Box::pin(Box::pin(opening.await?)) as AnyStream) }.boxed()
+        }));
+        self
+    }
+
+    /// Connects, and joins the room.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`], if the first attempt fails.
+    ///
+    /// # Panics
+    ///
+    /// If it is called outside a tokio runtime.
+    pub async fn connect(self) -> Result<Client, ClientError> {
+        let mut transport = Transport::new(&self.address)?;
+        for (name, value) in &self.headers {
+            transport.header(name, value)?;
+        }
+        transport.opener = self.opener;
+        let shared = Arc::new(Shared {
+            room: self.room,
+            username: self.username,
+            resume: self.resume.map_or_else(secret, Ok)?,
+            state: Mutex::new(State::new(&self.variables)),
+            status: watch::Sender::new(Status::Away),
+            events: broadcast::Sender::new(EVENTS),
+            heard: Mutex::new(tokio::time::Instant::now()),
+            stirred: Notify::new(),
+            rescheduled: Notify::new(),
+            leaving: CancellationToken::new(),
+        });
+        let task = tokio::spawn(driver::run(shared.clone(), transport));
+        let client = Client { shared, _task: Arc::new(Task(task.abort_handle())) };
+        client.joined().await?;
+        Ok(client)
+    }
+}
+
+impl Shared {
+    fn handshake(&self, state: &State) -> String {
+        let declared = state.values().declared().iter();
+        message::handshake(&self.room, &self.username, &self.resume, declared)
+    }
+
+    /// Has the task look at what is to be sent, and when something is due.
+    fn stir(&self) {
+        self.stirred.notify_one();
+        self.rescheduled.notify_one();
+    }
+
+    fn announce(&self, happened: Happened) {
+        let event = match happened {
+            Happened::Joined => ClientEvent::Joined,
+            Happened::Changed(Changed { name, value }) => {
+                ClientEvent::Set { name: name.lossy().into(), value: value.lossy().into() }
+            }
+        };
+        // Fails if nobody watches.
+        _ = self.events.send(event);
+    }
+
+    fn tell_left(&self, error: ClientError, returns: Option<Duration>) {
+        let status = match returns {
+            Some(_) => Status::Away,
+            None => Status::Ended(error.clone()),
+        };
+        self.status.send_replace(status);
+        _ = self.events.send(ClientEvent::Left { error, returns });
+    }
+}
+
+fn text(plain: &str) -> Text {
+    Json::from_plain(plain).to_text()
+}
+
+/// The runtime's clock, which a test may pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// A secret that nobody guesses.
+fn secret() -> Result<String, ClientError> {
+    let mut bytes = [0; 16];
+    let unable = |error: getrandom::Error| ClientError::Unreachable(error.to_string());
+    getrandom::fill(&mut bytes).map_err(unable)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,182 @@
+//! The task of a client: connects, carries frames, and comes back.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tracing::debug;
+use tungstenite::{Error, Message};
+
+use super::{
+    Shared, Status,
+    connection::Happened,
+    error::ClientError,
+    reconnect::Reconnect,
+    transport::{AnyStream, Transport},
+};
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// A server that sends nothing for this long, and answers no ping, is gone.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long a close waits for its answer.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+type Socket = WebSocketStream<AnyStream>;
+
+/// Runs until the client has left for good.
+pub(super) async fn run(shared: Arc<Shared>, transport: Transport) {
+    let mut reconnect = Reconnect::new(Instant::now().into_std());
+    loop {
+        let error = tokio::select! {
+            error = play(&shared, &transport) => error,
+            () = shared.leaving.cancelled() => ClientError::Left,
+        };
+        let is_refused = matches!(error, ClientError::Closed { code: 4000, .. });
+        let was_joined = shared.state.lock().end(is_refused);
+        let now = Instant::now().into_std();
+        let delay = reconnect.after(&error, was_joined, random(), now);
+        // The program is told of the first attempt, and decides itself.
+        let delay = delay.filter(|_| reconnect.has_joined());
+        debug!(%error, ?delay, "the client is away");
+        shared.tell_left(error, delay);
+        let Some(delay) = delay else { return };
+        tokio::select! {
+            () = sleep(delay) => {}
+            () = shared.leaving.cancelled() => return shared.tell_left(ClientError::Left, None),
+        }
+    }
+}
+
+/// One connection, until it has ended.
+async fn play(shared: &Shared, transport: &Transport) -> ClientError {
+    let opened = timeout(CONNECT_WITHIN, transport.open()).await;
+    let late = |_| Err(ClientError::Unreachable("it does not answer".into()));
+    let socket = match opened.unwrap_or_else(late) {
+        Ok(socket) => socket,
+        Err(error) => return error,
+    };
+    shared.begin();
+    let (mut sink, source) = socket.split();
+    let error = tokio::select! {
+        error = read(shared, source) => error,
+        error = write(shared, &mut sink) => error,
+        () = watch(shared) => return ClientError::Unreachable("it has gone silent".into()),
+        () = shared.leaving.cancelled() => ClientError::Left,
+    };
+    // Answers a close, or says goodbye.
+    _ = timeout(GOODBYE, sink.close()).await;
+    error
+}
+
+async fn read(shared: &Shared, mut source: SplitStream<Socket>) -> ClientError {
+    loop {
+        let message = source.next().await;
+        *shared.heard.lock() = Instant::now();
+        match message {
+            Some(Ok(Message::Text(text))) => shared.receive(&text),
+            Some(Ok(Message::Pong(_))) => shared.answered(),
+            Some(Ok(Message::Close(close))) => {
+                let (code, reason) = close.map_or((1006, String::new()), |close| {
+                    (close.code.into(), close.reason.to_string())
+                });
+                return ClientError::Closed { code, reason };
+            }
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return broken(&error),
+            None => return ClientError::Unreachable("the connection ended".into()),
+        }
+    }
+}
+
+async fn write(shared: &Shared, sink: &mut SplitSink<Socket, Message>) -> ClientError {
+    // The server's own pings say little: they may be far apart. The first goes behind the handshake.
+    let mut pings = interval(SILENCE / 3);
+    let mut message = Message::text(next_frame(shared).await);
+    loop {
+        if let Err(error) = sink.send(message).await {
+            // A close may have come, which says more.
+            sleep(GOODBYE).await;
+            return broken(&error);
+        }
+        message = tokio::select! {
+            biased;
+            _ = pings.tick() => Message::Ping(Vec::new().into()),
+            frame = next_frame(shared) => Message::text(frame),
+        };
+    }
+}
+
+async fn next_frame(shared: &Shared) -> String {
+    loop {
+        let frame = shared.state.lock().next_frame(Instant::now().into_std());
+        match frame {
+            Some(frame) => return frame,
+            None => shared.stirred.notified().await,
+        }
+    }
+}
+
+/// Does what comes with time. Ends when the server has been silent for too long, or does not answer.
+async fn watch(shared: &Shared) {
+    *shared.heard.lock() = Instant::now();
+    loop {
+        let silent_at = *shared.heard.lock() + SILENCE;
+        let is_stalled = shared.state.lock().is_stalled(Instant::now().into_std());
+        if is_stalled || silent_at <= Instant::now() {
+            return;
+        }
+        let due = shared.state.lock().due().map_or(silent_at, Instant::from_std);
+        tokio::select! {
+            () = sleep_until(due.min(silent_at)) => shared.pass(),
+            () = shared.rescheduled.notified() => {}
+        }
+    }
+}
+
+fn broken(error: &Error) -> ClientError {
+    ClientError::Unreachable(error.to_string())
+}
+
+/// From 0 to 1.
+fn random() -> f64 {
+    f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX)
+}
+
+impl Shared {
+    fn begin(&self) {
+        let mut state = self.state.lock();
+        let handshake = self.handshake(&state);
+        state.begin(handshake, Instant::now().into_std());
+    }
+
+    fn answered(&self) {
+        self.state.lock().answered(Instant::now().into_std());
+        self.rescheduled.notify_one();
+    }
+
+    fn receive(&self, frame: &str) {
+        let happened = self.state.lock().receive(frame, Instant::now().into_std());
+        self.tell(happened);
+    }
+
+    fn pass(&self) {
+        let happened = self.state.lock().pass(Instant::now().into_std());
+        self.tell(happened);
+    }
+
+    fn tell(&self, happened: Vec<Happened>) {
+        for happened in happened {
+            if happened == Happened::Joined {
+                self.status.send_replace(Status::Joined);
+            }
+            self.announce(happened);
+        }
+        // Of what was received something may be to be sent, and at another time.
+        self.stirred.notify_one();
+        self.rescheduled.notify_one();
+    }
+}

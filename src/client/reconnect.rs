@@ -1,0 +1,134 @@
+//! Whether and when a client comes back: the protocol's 'Autoreconnect', by the rules of `client.js`.
+
+use std::time::{Duration, Instant};
+
+use super::error::ClientError;
+
+/// After a break or a restart the first attempt comes at once; not all clients' in one instant.
+const AT_ONCE: Duration = Duration::from_millis(400);
+const FIRST_DELAY: Duration = Duration::from_millis(500);
+const LONGEST_DELAY: Duration = Duration::from_secs(4);
+const FIRST_MINUTE: Duration = Duration::from_secs(60);
+const LONGEST_DELAY_LATER: Duration = Duration::from_secs(30);
+
+/// Incompatibility and username: the same handshake would be refused again.
+const FINAL_CODES: [u16; 2] = [4001, 4002];
+const USERNAME: u16 = 4002;
+/// The server goes away or starts again, or the connection broke.
+const PASSING_CODES: [u16; 3] = [1001, 1006, 1012];
+/// The host's door: whoever it refuses, it refuses again.
+const FINAL_STATUSES: [u16; 2] = [401, 403];
+
+/// What a client remembers of its connections.
+#[derive(Debug)]
+pub(super) struct Reconnect {
+    attempts: u32,
+    away_since: Instant,
+    has_joined: bool,
+    /// It has tried a name once more that it was refused.
+    has_insisted: bool,
+}
+
+impl Reconnect {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { attempts: 0, away_since: now, has_joined: false, has_insisted: false }
+    }
+
+    pub(super) fn has_joined(&self) -> bool {
+        self.has_joined
+    }
+
+    /// A connection has ended. Returns after which time the client comes back, if it does; `random` is from 0
+    /// to 1.
+    pub(super) fn after(
+        &mut self,
+        error: &ClientError,
+        was_joined: bool,
+        random: f64,
+        now: Instant,
+    ) -> Option<Duration> {
+        if was_joined {
+            (self.attempts, self.has_joined, self.has_insisted) = (0, true, false);
+            self.away_since = now;
+        }
+        let code = match error {
+            ClientError::Closed { code, .. } => *code,
+            ClientError::Unreachable(_) => 1006,
+            ClientError::Refused { status, .. } if FINAL_STATUSES.contains(status) => return None,
+            ClientError::Refused { .. } => 1006,
+            ClientError::Address(_) | ClientError::Left => return None,
+        };
+        // Another connection that has the name may be the client's own, of before: once more.
+        let insists = code == USERNAME && self.has_joined && !was_joined && !self.has_insisted;
+        self.has_insisted |= insists;
+        if FINAL_CODES.contains(&code) && !insists {
+            return None;
+        }
+        if was_joined && PASSING_CODES.contains(&code) {
+            return Some(AT_ONCE.mul_f64(random));
+        }
+        let is_early = now.saturating_duration_since(self.away_since) < FIRST_MINUTE;
+        let longest = if is_early { LONGEST_DELAY } else { LONGEST_DELAY_LATER };
+        let delay = FIRST_DELAY.saturating_mul(1 << self.attempts.min(16)).min(longest);
+        self.attempts += 1;
+        Some(delay.mul_f64(0.75 + random / 2.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn closed(code: u16) -> ClientError {
+        ClientError::Closed { code, reason: String::new() }
+    }
+
+    #[test]
+    fn some_codes_are_final_and_some_are_over_at_once() {
+        let now = Instant::now();
+        let after = |error: &ClientError, was_joined| {
+            Reconnect::new(now).after(error, was_joined, 1.0, now)
+        };
+        for code in [4001, 4002] {
+            assert_eq!(after(&closed(code), false), None);
+        }
+        assert_eq!(
+            after(&ClientError::Refused { status: 401, reason: String::new() }, false),
+            None
+        );
+        assert_eq!(after(&ClientError::Left, true), None);
+        for code in [1001, 1006, 1012] {
+            assert_eq!(after(&closed(code), true), Some(AT_ONCE));
+            assert_eq!(after(&closed(code), false), Some(FIRST_DELAY.mul_f64(1.25)));
+        }
+        for code in [4000, 4003, 4004] {
+            assert_eq!(after(&closed(code), true), Some(FIRST_DELAY.mul_f64(1.25)));
+        }
+    }
+
+    #[test]
+    fn delays_grow_up_to_a_bound_that_is_longer_later() {
+        let now = Instant::now();
+        let mut reconnect = Reconnect::new(now);
+        let mut after = |error: &ClientError, was_joined, seconds| {
+            let now = now + Duration::from_secs(seconds);
+            reconnect.after(error, was_joined, 0.5, now).map(|delay| delay.as_millis())
+        };
+        for delay in [500, 1_000, 2_000, 4_000, 4_000] {
+            assert_eq!(after(&closed(4003), false, 1), Some(delay));
+        }
+        assert_eq!(after(&closed(4003), false, 60), Some(16_000));
+        assert_eq!(after(&closed(4003), false, 61), Some(30_000));
+        assert_eq!(after(&closed(1001), true, 100), Some(200), "it was in again");
+        assert_eq!(after(&closed(1006), false, 101), Some(500));
+    }
+
+    #[test]
+    fn a_name_that_it_had_is_tried_once_more() {
+        let now = Instant::now();
+        let mut reconnect = Reconnect::new(now);
+        assert!(reconnect.after(&closed(1006), true, 0.0, now).is_some());
+        assert!(reconnect.after(&closed(4002), false, 0.0, now).is_some());
+        assert_eq!(reconnect.after(&closed(4002), false, 0.0, now), None);
+    }
+}

@@ -1,0 +1,296 @@
+//! The values of a client: a copy of the room's, and the sets that the room may not have yet.
+//!
+//! The rules are those of `client.js`.
+
+use std::collections::{HashMap, HashSet};
+
+use indexmap::IndexMap;
+
+use crate::wire::{Json, Text};
+
+/// How many values of one variable are remembered that may be on their way.
+const MOST_UNKNOWN: usize = 100;
+
+/// The variables that a client shows, in the order in which it met them.
+#[derive(Debug)]
+pub(super) struct Values {
+    shown: IndexMap<Text, Text>,
+    declared: IndexMap<Text, Text>,
+    /// The values that the room may have, as far as nobody else has set them since: mostly one.
+    known: HashMap<Text, Vec<Text>>,
+    /// The last set of each variable that the room is not known to have taken, in their order.
+    own: IndexMap<Text, Own>,
+    /// The variables that came by this connection.
+    fresh: HashSet<Text>,
+    /// How many sets went by this connection.
+    sets: u64,
+}
+
+#[derive(Debug)]
+struct Own {
+    value: Text,
+    /// The values that the room may have if the set was lost, and nobody else has set the variable; `None` if
+    /// it has no such variable.
+    instead: Vec<Option<Text>>,
+    /// The set's place among those of the connection; `None` until it is sent.
+    place: Option<u64>,
+    /// It was sent by a connection that is gone.
+    is_in_doubt: bool,
+}
+
+impl Own {
+    fn may_be_instead(&mut self, value: Option<Text>) {
+        if !self.instead.contains(&value) {
+            self.instead.push(value);
+        }
+        if self.instead.len() > MOST_UNKNOWN {
+            self.instead.remove(0);
+        }
+    }
+}
+
+/// A variable has another value, or the same again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Changed {
+    pub(super) name: Text,
+    pub(super) value: Text,
+}
+
+impl Values {
+    pub(super) fn new(declared: &[(Json<'_>, Json<'_>)]) -> Self {
+        let declared: IndexMap<_, _> =
+            declared.iter().map(|(name, value)| (name.to_text(), value.to_text())).collect();
+        Self {
+            shown: declared.clone(),
+            declared,
+            known: HashMap::new(),
+            own: IndexMap::new(),
+            fresh: HashSet::new(),
+            sets: 0,
+        }
+    }
+
+    pub(super) fn shown(&self) -> &IndexMap<Text, Text> {
+        &self.shown
+    }
+
+    pub(super) fn declared(&self) -> &IndexMap<Text, Text> {
+        &self.declared
+    }
+
+    /// The program sets a variable.
+    pub(super) fn set(&mut self, name: Text, value: Text) {
+        // Behind all others: they are sent in the order in which they were set.
+        let mut own = match self.own.shift_remove(&name) {
+            Some(mut before) => {
+                // An earlier set that was sent may have arrived.
+                if before.place.is_some() || before.is_in_doubt {
+                    before.may_be_instead(Some(before.value.clone()));
+                }
+                before
+            }
+            None => Own {
+                value: value.clone(),
+                instead: self.known.get(&name).into_iter().flatten().cloned().map(Some).collect(),
+                place: None,
+                is_in_doubt: false,
+            },
+        };
+        (own.value, own.place, own.is_in_doubt) = (value.clone(), None, false);
+        self.own.insert(name.clone(), own);
+        self.shown.insert(name, value);
+    }
+
+    /// A connection begins.
+    pub(super) fn begin(&mut self) {
+        self.fresh.clear();
+        self.sets = 0;
+    }
+
+    /// The room has this value. Until the client has joined, that does not touch its own sets.
+    pub(super) fn receive(&mut self, name: Text, value: Text, is_joined: bool) -> Option<Changed> {
+        self.fresh.insert(name.clone());
+        self.known.insert(name.clone(), vec![value.clone()]);
+        if let Some(own) = self.own.get_mut(&name) {
+            if !is_joined {
+                return None;
+            }
+            own.may_be_instead(Some(value.clone()));
+        }
+        // Also if it is the same: a set may be a message.
+        self.shown.insert(name.clone(), value.clone());
+        Some(Changed { name, value })
+    }
+
+    /// The client has joined. If that is known and not guessed, a variable that did not come by this connection
+    /// is as declared, or is no more.
+    ///
+    /// A set in doubt was lost if the room has a value from before it. If the room has another, somebody has
+    /// set the variable since.
+    pub(super) fn join(&mut self, is_known: bool, is_new: bool) -> Vec<Changed> {
+        let mut changed = Vec::new();
+        if is_known {
+            let all = self.shown.keys().chain(self.declared.keys());
+            let missing: HashSet<_> =
+                all.filter(|name| !self.fresh.contains(*name)).cloned().collect();
+            missing.into_iter().for_each(|name| self.is_as_declared(name, &mut changed));
+        }
+        for (name, mut own) in std::mem::take(&mut self.own) {
+            let now = self.known.get(&name).and_then(|known| known.last()).cloned();
+            let differs = now.as_ref() != Some(&own.value);
+            let is_lost = differs && (is_new || own.instead.contains(&now));
+            if !own.is_in_doubt || is_lost {
+                own.instead = vec![now];
+                self.show(&name, own.value.clone(), &mut changed);
+                self.own.insert(name, own);
+            } else if let Some(now) = now {
+                self.show(&name, now, &mut changed);
+            } else {
+                self.shown.shift_remove(&name);
+            }
+        }
+        changed
+    }
+
+    fn is_as_declared(&mut self, name: Text, changed: &mut Vec<Changed>) {
+        let is_own = self.own.contains_key(&name);
+        if let Some(declared) = self.declared.get(&name).cloned() {
+            self.known.insert(name.clone(), vec![declared.clone()]);
+            if !is_own {
+                self.show(&name, declared, changed);
+            }
+        } else {
+            self.known.remove(&name);
+            if !is_own {
+                self.shown.shift_remove(&name);
+            }
+        }
+    }
+
+    /// Takes the next set that is to be sent, in the order in which they were made.
+    pub(super) fn next_unsent(&mut self) -> Option<Changed> {
+        let (name, own) = self.own.iter_mut().find(|(_, own)| own.place.is_none())?;
+        self.sets += 1;
+        own.place = Some(self.sets);
+        Some(Changed { name: name.clone(), value: own.value.clone() })
+    }
+
+    /// A set is sent that counts only if the room has the value that is shown. It is not sent again.
+    pub(super) fn update(&mut self, name: Text, value: Text) {
+        self.sets += 1;
+        self.shown.insert(name, value);
+    }
+
+    /// The room has seen this many of the connection's sets.
+    pub(super) fn taken(&mut self, sets: u64) {
+        let Self { own, known, shown, .. } = self;
+        own.retain(|name, own| {
+            let is_taken = own.place.is_some_and(|place| place <= sets);
+            if is_taken {
+                // If another value has come since it was set, either may be the later one.
+                let shown = shown.get(name).cloned();
+                known.insert(name.clone(), [own.value.clone()].into_iter().chain(shown).collect());
+            }
+            !is_taken
+        });
+    }
+
+    /// Returns how many sets went by this connection.
+    pub(super) fn sent(&self) -> u64 {
+        self.sets
+    }
+
+    /// The connection is gone. If the room refused a variable, it would only refuse it again.
+    pub(super) fn end(&mut self, is_refused: bool) {
+        let declared = &self.declared;
+        self.own.retain(|name, own| {
+            let was_sent = own.place.take().is_some();
+            own.is_in_doubt |= was_sent;
+            !(was_sent && is_refused && !declared.contains_key(name))
+        });
+    }
+
+    fn show(&mut self, name: &Text, value: Text, changed: &mut Vec<Changed>) {
+        if self.shown.get(name) == Some(&value) {
+            return;
+        }
+        self.shown.insert(name.clone(), value.clone());
+        changed.push(Changed { name: name.clone(), value });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Text {
+        Json::from_plain(text).to_text()
+    }
+
+    fn values() -> Values {
+        let mut values = Values::new(&[(Json::from_plain("x"), Json::from_plain("0"))]);
+        values.begin();
+        values
+    }
+
+    fn unsent(values: &mut Values) -> Vec<String> {
+        std::iter::from_fn(|| values.next_unsent()).map(|set| set.value.lossy()).collect()
+    }
+
+    #[test]
+    fn a_set_that_was_lost_is_sent_again() {
+        let mut values = values();
+        values.join(true, false);
+        values.set(text("x"), text("1"));
+        assert_eq!(unsent(&mut values), ["1"]);
+        values.end(false);
+        values.begin();
+        assert_eq!(values.receive(text("x"), text("0"), false), None, "its own is shown");
+        values.join(true, false);
+        assert_eq!(unsent(&mut values), ["1"]);
+        assert_eq!(values.shown()["x"], text("1"));
+    }
+
+    #[test]
+    fn a_set_that_somebody_has_overwritten_is_not_sent_again() {
+        let mut values = values();
+        values.join(true, false);
+        values.set(text("x"), text("1"));
+        assert_eq!(unsent(&mut values), ["1"]);
+        values.end(false);
+        values.begin();
+        values.receive(text("x"), text("2"), false);
+        let changed = values.join(true, false);
+        assert_eq!(changed, [Changed { name: text("x"), value: text("2") }]);
+        assert_eq!(unsent(&mut values), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_taken_is_known() {
+        let mut values = values();
+        values.join(true, true);
+        values.set(text("x"), text("1"));
+        assert_eq!(unsent(&mut values).len(), 1);
+        values.taken(1);
+        values.end(false);
+        values.begin();
+        values.receive(text("x"), text("0"), false);
+        // The room was set back: that is no loss of the client's.
+        assert_eq!(values.join(true, false), []);
+        assert_eq!(values.shown()["x"], text("0"));
+    }
+
+    #[test]
+    fn a_variable_that_is_refused_is_given_up() {
+        let mut values = values();
+        values.join(true, false);
+        values.set(text("mine"), text("1"));
+        values.set(text("x"), text("1"));
+        assert_eq!(unsent(&mut values).len(), 2);
+        values.end(true);
+        values.begin();
+        values.join(true, false);
+        assert_eq!(values.shown().len(), 1);
+        assert_eq!(unsent(&mut values), ["1"], "of what was declared");
+    }
+}

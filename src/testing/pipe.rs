@@ -1,0 +1,42 @@
+//! Clients whose connections are pipes into an app.
+
+use std::{convert::Infallible, io};
+
+use axum::{Router, body::Body, http::Request};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::io::{DuplexStream, duplex};
+use tower::ServiceExt;
+
+use crate::client::{Client, ClientBuilder};
+
+/// Bytes on their way, in each direction.
+const PIPE: usize = 64 << 10;
+
+/// Returns a client that joins a room of this app in the same process, by the path of a mount, such as
+/// `/cloud?token=7`. All layers of the app are passed, as by a request over HTTP/1.1; there is no address of a
+/// peer.
+pub fn client(
+    app: &Router,
+    path: &str,
+    room: impl Into<String>,
+    username: impl Into<String>,
+) -> ClientBuilder {
+    let app = app.clone();
+    let url = format!("ws://in-process/{}", path.trim_start_matches('/'));
+    Client::builder(url, room, username).over(move || open(app.clone()))
+}
+
+async fn open(app: Router) -> io::Result<DuplexStream> {
+    let (client, server) = duplex(PIPE);
+    // It ends with the client's end of the pipe.
+    tokio::spawn(async move {
+        let service = service_fn(move |request: Request<Incoming>| {
+            let answer = app.clone().oneshot(request.map(Body::new));
+            async { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+        });
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+        _ = connection.with_upgrades().await;
+    });
+    Ok(client)
+}
