@@ -21,9 +21,11 @@
 //! # Ok(()) }
 //! ```
 
+mod builder;
 mod connection;
 mod driver;
 mod error;
+mod event;
 mod message;
 mod reconnect;
 mod transport;
@@ -31,17 +33,13 @@ mod values;
 
 use std::{
     fmt,
-    future::Future,
-    io,
     str::FromStr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     sync::{Notify, broadcast, watch},
     task::AbortHandle,
     time::sleep,
@@ -49,13 +47,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    redacted::Redacted,
     room::Events,
-    wire::{self, Json, Text},
+    wire::{Json, Text},
 };
+pub use builder::ClientBuilder;
 use connection::{Asked, Happened, State};
 pub use error::{ClientError, UpdateError};
-use transport::{AnyStream, Transport};
+pub use event::ClientEvent;
+use transport::Transport;
 use values::Changed;
 
 /// A member of a room on some server. Cheap to clone. When the last clone is dropped, the connection ends.
@@ -65,59 +64,6 @@ use values::Changed;
 pub struct Client {
     shared: Arc<Shared>,
     _task: Arc<Task>,
-}
-
-/// A client that is to be made, by [`Client::builder`].
-#[must_use = "a client is made by `connect`"]
-pub struct ClientBuilder {
-    address: String,
-    room: String,
-    username: String,
-    resume: Option<String>,
-    variables: Vec<(Json<'static>, Json<'static>)>,
-    headers: Vec<(String, String)>,
-    opener: Option<transport::Opener>,
-}
-
-/// What happened to a client.
-///
-/// `Debug` shows the length of a value, and not the value.
-#[derive(Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ClientEvent {
-    /// Somebody else set a variable, or the room has another value than was shown.
-    Set {
-        /// The variable's name. A lone surrogate, which no Rust string can hold, is replaced.
-        name: Arc<str>,
-        /// Its value; the same.
-        value: Arc<str>,
-    },
-    /// The client is in the room, and has its values. It was in the room before, and comes back.
-    Joined,
-    /// The client is in the room no more.
-    Left {
-        /// Why.
-        error: ClientError,
-        /// When it tries to come back, if it does.
-        returns: Option<Duration>,
-    },
-    /// The program was too slow for this many events.
-    Missed(u64),
-}
-
-impl fmt::Debug for ClientEvent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Set { name, value } => {
-                f.debug_struct("Set").field("name", name).field("value", &Redacted(value)).finish()
-            }
-            Self::Joined => f.write_str("Joined"),
-            Self::Left { error, returns } => {
-                f.debug_struct("Left").field("error", error).field("returns", returns).finish()
-            }
-            Self::Missed(count) => f.debug_tuple("Missed").field(count).finish(),
-        }
-    }
 }
 
 /// How many events wait for a slow program.
@@ -131,10 +77,7 @@ const BUSY: Duration = Duration::from_millis(10);
 
 /// What a client and its task share.
 struct Shared {
-    room: String,
-    username: String,
-    /// By this secret the server knows the client when it comes back.
-    resume: String,
+    member: Member,
     state: Mutex<State>,
     status: watch::Sender<Status>,
     events: broadcast::Sender<ClientEvent>,
@@ -146,6 +89,14 @@ struct Shared {
     rescheduled: Notify,
     /// The program closes the client.
     leaving: CancellationToken,
+}
+
+/// Which member of which room the client is.
+struct Member {
+    room: String,
+    username: String,
+    /// By this secret the server knows the client when it comes back.
+    resume: String,
 }
 
 #[derive(Debug, Clone)]
@@ -166,17 +117,8 @@ impl Drop for Task {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("room", &self.shared.room)
-            .field("username", &self.shared.username)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for ClientBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientBuilder")
-            .field("room", &self.room)
-            .field("username", &self.username)
+            .field("room", &self.shared.member.room)
+            .field("username", &self.shared.member.username)
             .finish_non_exhaustive()
     }
 }
@@ -213,15 +155,28 @@ impl Client {
         room: impl Into<String>,
         username: impl Into<String>,
     ) -> ClientBuilder {
-        ClientBuilder {
-            address: url.into(),
-            room: room.into(),
-            username: username.into(),
-            resume: None,
-            variables: Vec::new(),
-            headers: Vec::new(),
-            opener: None,
-        }
+        ClientBuilder::new(url.into(), room.into(), username.into())
+    }
+
+    async fn start(
+        member: Member,
+        variables: &[(Json<'_>, Json<'_>)],
+        transport: Transport,
+    ) -> Result<Self, ClientError> {
+        let shared = Arc::new(Shared {
+            member,
+            state: Mutex::new(State::new(variables)),
+            status: watch::Sender::new(Status::Away),
+            events: broadcast::Sender::new(EVENTS),
+            heard: Mutex::new(tokio::time::Instant::now()),
+            stirred: Notify::new(),
+            rescheduled: Notify::new(),
+            leaving: CancellationToken::new(),
+        });
+        let task = tokio::spawn(driver::run(shared.clone(), transport));
+        let client = Self { shared, _task: Arc::new(Task(task.abort_handle())) };
+        client.joined().await?;
+        Ok(client)
     }
 
     /// Returns the value of a variable, as the client shows it; `None` if there is no such variable. While the
@@ -336,83 +291,10 @@ impl Client {
     }
 }
 
-impl ClientBuilder {
-    /// Sets the room's variables and their first values. Default: none.
-    pub fn variables<I, N, V>(mut self, variables: I) -> Self
-    where
-        I: IntoIterator<Item = (N, V)>,
-        N: AsRef<str>,
-        V: fmt::Display,
-    {
-        self.variables = wire::entries(variables);
-        self
-    }
-
-    /// Adds a header to the request, such as a cookie or a token.
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
-        self
-    }
-
-    /// Sets the secret of 16 to 128 bytes by which the server knows the client when it comes back, also after
-    /// a restart of the program. Default: a random one.
-    pub fn resume(mut self, secret: impl Into<String>) -> Self {
-        self.resume = Some(secret.into());
-        self
-    }
-
-    /// Sets what opens the streams that the client speaks over: a proxy, a Unix socket, a pipe to a server in
-    /// the same process. There is no TLS then but the stream's own. Default: TCP, to the address.
-    pub fn over<F, S>(mut self, open: impl Fn() -> F + Send + Sync + 'static) -> Self
-    where
-        F: Future<Output = io::Result<S>> + Send + 'static,
-        S: AsyncRead + AsyncWrite + Send + 'static,
-    {
-        self.opener = Some(Arc::new(move || {
-            let opening = open();
-            async move { Ok(Box::pin(Box::pin(opening.await?)) as AnyStream) }.boxed()
-        }));
-        self
-    }
-
-    /// Connects, and joins the room.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`], if the first attempt fails.
-    ///
-    /// # Panics
-    ///
-    /// If it is called outside a tokio runtime.
-    pub async fn connect(self) -> Result<Client, ClientError> {
-        let mut transport = Transport::new(&self.address)?;
-        for (name, value) in &self.headers {
-            transport.header(name, value)?;
-        }
-        transport.opener = self.opener;
-        let shared = Arc::new(Shared {
-            room: self.room,
-            username: self.username,
-            resume: self.resume.map_or_else(secret, Ok)?,
-            state: Mutex::new(State::new(&self.variables)),
-            status: watch::Sender::new(Status::Away),
-            events: broadcast::Sender::new(EVENTS),
-            heard: Mutex::new(tokio::time::Instant::now()),
-            stirred: Notify::new(),
-            rescheduled: Notify::new(),
-            leaving: CancellationToken::new(),
-        });
-        let task = tokio::spawn(driver::run(shared.clone(), transport));
-        let client = Client { shared, _task: Arc::new(Task(task.abort_handle())) };
-        client.joined().await?;
-        Ok(client)
-    }
-}
-
 impl Shared {
     fn handshake(&self, state: &State) -> String {
-        let declared = state.values().declared().iter();
-        message::handshake(&self.room, &self.username, &self.resume, declared)
+        let Member { room, username, resume } = &self.member;
+        message::handshake(room, username, resume, state.values().declared().iter())
     }
 
     /// Has the task look at what is to be sent, and when something is due.
@@ -449,12 +331,4 @@ fn text(plain: &str) -> Text {
 /// The runtime's clock, which a test may pause.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
-}
-
-/// A secret that nobody guesses.
-fn secret() -> Result<String, ClientError> {
-    let mut bytes = [0; 16];
-    let unable = |error: getrandom::Error| ClientError::Unreachable(error.to_string());
-    getrandom::fill(&mut bytes).map_err(unable)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

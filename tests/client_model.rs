@@ -14,8 +14,6 @@ mod common;
 
 use std::{
     collections::{BTreeMap, HashSet},
-    panic::{AssertUnwindSafe, catch_unwind},
-    thread,
     time::Duration,
 };
 
@@ -473,34 +471,7 @@ async fn upgrade(app: Router) -> Option<WebSocketStream<tokio::io::DuplexStream>
     Some(client_async("ws://host/cloud", client).await.ok()?.0)
 }
 
-fn play(seed: u64) -> bool {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
-    let played = catch_unwind(AssertUnwindSafe(|| {
-        runtime.block_on(async { World::new(seed).run().await });
-    }));
-    if played.is_err() {
-        eprintln!("of seed {seed}");
-    }
-    played.is_ok()
-}
-
 #[test]
 fn a_page_keeps_what_its_player_set_and_shows_what_the_room_has() {
-    if let Ok(seed) = std::env::var("CLOUD_VARIABLES_SEED") {
-        assert!(play(seed.parse().expect("a number")));
-        return;
-    }
-    let runs = common::count(1_000, 20_000) as u64;
-    let threads = thread::available_parallelism().map_or(1, usize::from) as u64;
-    let failed: Vec<u64> = thread::scope(|scope| {
-        let of = |first: u64| {
-            let seeds = (first..runs).step_by(threads as usize);
-            scope.spawn(move || seeds.filter(|seed| !play(*seed)).collect::<Vec<_>>())
-        };
-        let all: Vec<_> = (0..threads).map(of).collect();
-        all.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
-    });
-    println!("{} of {runs} runs failed", failed.len());
-    assert!(failed.is_empty(), "{} runs failed, with the seeds {failed:?}", failed.len());
+    common::play_seeds(1_000, 20_000, async |seed| World::new(seed).run().await);
 }

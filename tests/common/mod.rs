@@ -16,6 +16,7 @@ pub mod nodes;
 mod process;
 mod proxy;
 mod redis;
+mod seeds;
 pub mod siege;
 mod store;
 
@@ -34,6 +35,7 @@ pub use nodes::{redis_node, redis_nodes};
 pub use process::{Process, example_path};
 pub use proxy::{Cable, WiFi, delayed};
 pub use redis::{Redis, certify};
+pub use seeds::play_seeds;
 pub use store::ShakyStore;
 
 /// Longer than anything here takes on a busy machine.
