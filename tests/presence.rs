@@ -126,6 +126,40 @@ async fn who_goes_on_at_another_node_keeps_them_by_redis() {
     on_two_nodes([node().await, node().await]).await;
 }
 
+/// A node that dies says nothing of its players: the others find out.
+#[tokio::test(flavor = "multi_thread")]
+async fn those_of_players_of_a_node_that_died_go() {
+    let redis = Redis::start("presence-dead");
+    let lease = Duration::from_millis(300);
+    let relay = || RedisRelay::new(redis.url()).unwrap().lease(lease);
+    let live = Server::with(builder().relay(relay())).await;
+    let mut cat = come(&live, "cat").await;
+    // Idle, on the node that lives on: it keeps what it has.
+    let _dan = come(&live, "dan").await;
+    let (dead, is_to_die) = (builder().relay(relay()), tokio::sync::oneshot::channel::<()>());
+    let (url, is_there) = tokio::sync::oneshot::channel();
+    let node = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let server = runtime.block_on(Server::with(dead));
+        url.send(server.url()).unwrap();
+        _ = is_to_die.1.blocking_recv();
+        runtime.shutdown_background();
+    });
+    let mut bob = Client::join(&is_there.await.unwrap(), "room", "bob", &[]).await;
+    bob.set("p_bob", "here").await;
+    within("bob is here", cat.until("p_bob", "here")).await;
+    // While it is there, its player's stay, for longer than a look takes to come.
+    tokio::time::sleep(lease * 5).await;
+    cat.sync().await;
+    cat.apply_waiting();
+    assert_eq!(cat.view["p_bob"], "here");
+    is_to_die.0.send(()).unwrap();
+    tokio::task::spawn_blocking(|| node.join()).await.unwrap().unwrap();
+    within("p_bob", cat.until("p_bob", "")).await;
+    let left = ["cat.hp", "dan.hp", "p_cat", "p_dan", "score"];
+    eventually("bob's go", || names(&live) == left).await;
+}
+
 #[tokio::test]
 async fn a_host_removes_variables() {
     let server = Server::with(builder()).await;

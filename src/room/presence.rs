@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use super::{host::SetError, order::Source, state::State, terms::Terms};
+use super::{host::SetError, order::Source, replica::Replica, state::State, terms::Terms};
 use crate::{
     names::NameKey,
     wire::{Json, Text},
@@ -10,26 +10,33 @@ use crate::{
 
 /// Players who have left, in the order in which their variables go.
 #[derive(Debug, Default)]
-pub(super) struct Departures(VecDeque<(Instant, Arc<str>)>);
+pub(super) struct Departures {
+    queue: VecDeque<(Instant, Arc<str>)>,
+    /// When it is looked for players of a node that is no more.
+    sweep: Option<Instant>,
+}
+
+/// How many leases lie between two looks for players of a node that is no more.
+const SWEEP: u32 = 3;
 
 impl Departures {
     pub(super) fn next(&self) -> Option<Instant> {
-        self.0.front().map(|(due, _)| *due)
+        self.queue.front().map(|(due, _)| *due).into_iter().chain(self.sweep).min()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.queue.is_empty()
     }
 
     fn push(&mut self, due: Instant, username: Arc<str>) {
-        if !self.0.iter().any(|(_, other)| *other == username) {
-            self.0.push_back((due, username));
+        if !self.queue.iter().any(|(_, other)| *other == username) {
+            self.queue.push_back((due, username));
         }
     }
 
     fn pop(&mut self, now: Instant) -> Option<Arc<str>> {
-        let (due, _) = self.0.front()?;
-        if *due <= now { self.0.pop_front().map(|(_, username)| username) } else { None }
+        let (due, _) = self.queue.front()?;
+        if *due <= now { self.queue.pop_front().map(|(_, username)| username) } else { None }
     }
 }
 
@@ -57,8 +64,26 @@ impl State {
         }
     }
 
+    /// A node that has ended says nothing of its players. So each node looks, from time to time, for variables
+    /// whose player is not here; the broker knows whether they are anywhere.
+    pub(super) fn sweep_departed(&mut self, now: Instant) {
+        let has_presence = self.grows() && !self.rules.leave_with.is_empty();
+        let lease = self.replica.as_ref().map(Replica::lease);
+        let Some(lease) = lease.filter(|_| has_presence && self.members.len() > 0) else {
+            self.departures.sweep = None;
+            return;
+        };
+        match self.departures.sweep {
+            Some(sweep) if sweep > now => return,
+            Some(_) => self.depart_all(now),
+            None => {}
+        }
+        self.departures.sweep = Some(now + lease * SWEEP);
+    }
+
     /// Takes out what is of players who are gone for long enough.
     pub(super) fn depart_due(&mut self, now: Instant) {
+        self.sweep_departed(now);
         while let Some(username) = self.departures.pop(now) {
             let key = NameKey::new(&username);
             if !self.members.holders(&key).is_empty() {

@@ -331,6 +331,10 @@ impl Replica {
         }
     }
 
+    pub(super) fn lease(&self) -> Duration {
+        self.pace.lease
+    }
+
     pub(super) fn has_session(&self, session: u64) -> bool {
         self.sessions.has(session)
     }
