@@ -1,5 +1,5 @@
 //! The worst moments: a deploy, many who read slowly, and many rooms that change at once:
-//! `cargo bench --features internals --bench storms [-- deploy | lag | rooms]`.
+//! `cargo bench --features __internals --bench storms [-- deploy | lag | rooms]`.
 
 use std::{
     env,

@@ -14,7 +14,7 @@ mod host_data;
 mod identity;
 #[cfg(feature = "inspector")]
 mod inspector;
-#[cfg(feature = "internals")]
+#[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub mod internals;
 mod limits;

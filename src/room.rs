@@ -38,7 +38,7 @@ mod variables;
 pub use activity::Activity;
 pub(crate) use batch::Batch;
 pub(crate) use convergence::CLIENT_LAG;
-#[cfg(any(all(test, not(shuttle)), feature = "internals"))]
+#[cfg(any(all(test, not(shuttle)), feature = "__internals"))]
 pub(crate) use duty::Due;
 pub(crate) use event::Watchers;
 pub use event::{Events, MemberInfo, RoomEvent, Writer};

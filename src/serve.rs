@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceExt;
+use tower_service::Service;
 use tracing::{debug, warn};
 
 use crate::RoomRegistry;
@@ -196,7 +196,8 @@ async fn talk(socket: Socket, peer: SocketAddr, app: Router, draining: Cancellat
     let Ok(Some(protocol)) = timeout(HEAD, socket.protocol()).await else { return };
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        app.clone().oneshot(request)
+        // A router is always ready.
+        app.clone().call(request)
     });
     let io = TokioIo::new(socket);
     let ended = match protocol {

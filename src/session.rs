@@ -2,7 +2,7 @@
 
 mod ahead;
 mod conflation;
-#[cfg(feature = "internals")]
+#[cfg(feature = "__internals")]
 mod echo;
 mod frames;
 mod handshake;
@@ -25,11 +25,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Instrument, debug, debug_span, field};
 
 pub(crate) use conflation::{Conflation, Submission};
-#[cfg(feature = "internals")]
+#[cfg(feature = "__internals")]
 pub(crate) use echo::echo;
 pub(crate) use handshake::Caller;
 pub(crate) use liveness::Liveness;
-#[cfg(any(test, feature = "internals"))]
+#[cfg(any(test, feature = "__internals"))]
 pub(crate) use outbox::Item;
 pub(crate) use outbox::Outbox;
 pub(crate) use takeover::{Probe, Probed};

@@ -19,7 +19,7 @@ mod real {
     };
 
     /// The task is to yield by itself: tokio's budget would let a socket seem blocked to it.
-    #[cfg(any(test, feature = "internals"))]
+    #[cfg(any(test, feature = "__internals"))]
     pub(crate) fn spawn(runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
         drop(runtime.spawn(tokio::task::unconstrained(task)));
     }
@@ -89,7 +89,7 @@ pub(crate) async fn wait_for<T>(notify: &Notify, there: impl Fn() -> Option<T>) 
 }
 
 pub(crate) use lock::{Held, RwLock, drop_unlocked};
-#[cfg(all(not(shuttle), any(test, feature = "internals")))]
+#[cfg(all(not(shuttle), any(test, feature = "__internals")))]
 pub(crate) use real::spawn;
 #[cfg(not(shuttle))]
 pub(crate) use real::{Handle, Id, wait, yield_now};

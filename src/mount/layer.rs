@@ -8,7 +8,8 @@ use std::{
 };
 
 use axum::{extract::Request, http::Method, response::Response};
-use tower::{Layer, Service};
+use tower_layer::Layer;
+use tower_service::Service;
 
 use super::{Mount, client_js, gate};
 

@@ -56,7 +56,8 @@ impl RedisRelay {
     /// [`RelayError`] where the address is none.
     pub fn new(url: impl AsRef<str>) -> Result<Self, RelayError> {
         let tcp = TcpSettings::default().set_nodelay(true);
-        let client = Client::open(url.as_ref().into_connection_info()?.set_tcp_settings(tcp))?;
+        let info = url.as_ref().into_connection_info().map_err(failed)?;
+        let client = Client::open(info.set_tcp_settings(tcp)).map_err(failed)?;
         Ok(Self {
             channels: Channels::new(client.clone()),
             client,
@@ -109,7 +110,8 @@ impl RedisRelay {
                 .set_connection_timeout(Some(self.timeout))
                 .set_response_timeout(Some(self.timeout));
             provide_cryptography(&self.client);
-            let manager = ConnectionManager::new_lazy_with_config(self.client.clone(), config)?;
+            let manager = ConnectionManager::new_lazy_with_config(self.client.clone(), config);
+            let manager = manager.map_err(failed)?;
             commands.manager = Some(manager);
         }
         let manager = commands.manager.clone().ok_or_else(|| RelayError("no connection".into()))?;
@@ -175,7 +177,8 @@ impl RedisRelay {
         {
             return Ok(RelayAnswer::Full);
         }
-        decode(answer?).ok_or_else(|| RelayError("an answer of another version".into()))
+        decode(answer.map_err(failed)?)
+            .ok_or_else(|| RelayError("an answer of another version".into()))
     }
 }
 
@@ -213,7 +216,7 @@ impl Relay for RedisRelay {
                 // The other side may be gone without a word.
                 self.give_up(count);
             }
-            published.map_err(|_| RelayError::late())?.map_err(Into::into)
+            published.map_err(|_| RelayError::late())?.map_err(failed)
         };
         publish.boxed()
     }
@@ -242,8 +245,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(1 << 50)
 }
 
-impl From<RedisError> for RelayError {
-    fn from(error: RedisError) -> Self {
-        Self(error.to_string())
-    }
+/// No `From`: that would be part of the interface, and a new major version of redis would be one of this crate.
+fn failed(error: impl Into<RedisError>) -> RelayError {
+    RelayError(error.into().to_string())
 }

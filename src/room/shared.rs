@@ -1,6 +1,6 @@
 //! A room: its state behind one lock, and the task that looks after it while something is due.
 
-#[cfg(any(test, feature = "internals"))]
+#[cfg(any(test, feature = "__internals"))]
 use std::sync::OnceLock;
 use std::{
     fmt,
@@ -54,11 +54,11 @@ pub(crate) trait Caretaker: fmt::Debug + Send + Sync {
 
 pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-#[cfg(any(test, feature = "internals"))]
+#[cfg(any(test, feature = "__internals"))]
 #[derive(Debug)]
 struct Nobody;
 
-#[cfg(any(test, feature = "internals"))]
+#[cfg(any(test, feature = "__internals"))]
 impl Caretaker for Nobody {
     fn vacated(&self, _: &Arc<Shared>, _: std::time::Instant) {}
 
@@ -118,7 +118,7 @@ impl Shared {
     }
 
     /// A room of no registry.
-    #[cfg(any(test, feature = "internals"))]
+    #[cfg(any(test, feature = "__internals"))]
     pub(crate) fn alone(state: State) -> Self {
         static NOBODY: OnceLock<Arc<Nobody>> = OnceLock::new();
         let nobody: Weak<Nobody> = Arc::downgrade(NOBODY.get_or_init(|| Arc::new(Nobody)));

@@ -24,6 +24,8 @@ use redb::{
     Table, TableDefinition, TableError,
 };
 
+use error::meaning;
+
 use super::{Change, RoomStore, StoreError, StoredBan, StoredRoom, StoredSchema};
 
 /// What the tables below look like. A file that says more is of a later version.
@@ -130,11 +132,11 @@ impl RedbStore {
         if slot.is_none() {
             // redb's own checks panic on some files that are not whole.
             let opened = catch_unwind(AssertUnwindSafe(|| {
-                let database = (self.open)(self.cache)?;
-                match version(&database)? {
+                let database = (self.open)(self.cache).map_err(meaning)?;
+                match version(&database).map_err(meaning)? {
                     Some(version) if version > VERSION => return Err(StoreError::Newer),
                     Some(_) => {}
-                    None => begin(&database, self.durability)?,
+                    None => begin(&database, self.durability).map_err(meaning)?,
                 }
                 Ok(database)
             }));
@@ -160,7 +162,7 @@ impl RedbStore {
             if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) {
                 *self.database.write() = None;
             }
-            error.into()
+            meaning(error)
         })
     }
 }
@@ -170,7 +172,9 @@ fn make(path: &Path) -> Result<(), StoreError> {
     let mut new = path.to_owned().into_os_string();
     new.push(format!(".new-{}", std::process::id()));
     _ = fs::remove_file(&new);
-    begin(&Database::create(&new)?, Durability::Immediate)?;
+    let database = Database::create(&new).map_err(meaning)?;
+    begin(&database, Durability::Immediate).map_err(meaning)?;
+    drop(database);
     // Unlike a renaming, this replaces none that somebody else has made meanwhile.
     match fs::hard_link(&new, path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => fs::rename(&new, path)?,

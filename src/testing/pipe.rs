@@ -6,7 +6,7 @@ use axum::{Router, body::Body, http::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{DuplexStream, duplex};
-use tower::ServiceExt;
+use tower_service::Service;
 
 use crate::client::{Client, ClientBuilder};
 
@@ -32,7 +32,8 @@ async fn open(app: Router) -> io::Result<DuplexStream> {
     // It ends with the client's end of the pipe.
     tokio::spawn(async move {
         let service = service_fn(move |request: Request<Incoming>| {
-            let answer = app.clone().oneshot(request.map(Body::new));
+            // A router is always ready.
+            let answer = app.clone().call(request.map(Body::new));
             async { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
         });
         let connection = http1::Builder::new().serve_connection(TokioIo::new(server), service);

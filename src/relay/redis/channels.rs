@@ -26,6 +26,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::failed;
 use crate::relay::{
     RelayChange, RelayError, RelayMessage, RelayMessages, RelayNews, RelayRevision, RelayWrite,
     RelayWrites,
@@ -112,7 +113,7 @@ impl Channels {
     ) -> Result<RelayMessages, RelayError> {
         let late = |_| Err(RelayError::late());
         let (hearing, asked) = self.ask_for(&channel, patience).await?;
-        let subscribed = timeout(patience, asked).await.map(|done| done.map_err(Into::into));
+        let subscribed = timeout(patience, asked).await.map(|done| done.map_err(failed));
         if let Err(error) = subscribed.unwrap_or_else(late) {
             // The other side may be gone without a word.
             self.give_up();
@@ -140,7 +141,7 @@ impl Channels {
                 super::provide_cryptography(&self.client);
                 let connecting = timeout(patience, self.client.get_async_pubsub()).await;
                 let connected = connecting.map_err(|_| RelayError::late())?;
-                let (sink, messages) = connected?.split();
+                let (sink, messages) = connected.map_err(failed)?.split();
                 let hearers = Arc::new(Hearers::default());
                 *slot = Some(Connection { sink: sink.clone(), hearers: hearers.clone() });
                 let hearing = tokio::spawn({
