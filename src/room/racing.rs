@@ -1,5 +1,5 @@
 //! The room under a scheduler that tries interleavings of its members, the task that looks after it,
-//! and eviction: `RUSTFLAGS="--cfg shuttle" cargo test --lib racing`.
+//! and eviction: `RUSTC_WORKSPACE_WRAPPER=tests/with-shuttle cargo test --all-features --lib racing`.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
