@@ -473,5 +473,5 @@ async fn upgrade(app: Router) -> Option<WebSocketStream<tokio::io::DuplexStream>
 
 #[test]
 fn a_page_keeps_what_its_player_set_and_shows_what_the_room_has() {
-    common::play_seeds(1_000, 20_000, async |seed| World::new(seed).run().await);
+    common::play_seeds(500, 20_000, async |seed| World::new(seed).run().await);
 }

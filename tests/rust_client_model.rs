@@ -332,5 +332,5 @@ impl World {
 
 #[test]
 fn a_client_keeps_what_its_program_set_and_shows_what_the_room_has() {
-    common::play_seeds(1_000, 20_000, async |seed| World::new(seed).await.run().await);
+    common::play_seeds(500, 20_000, async |seed| World::new(seed).await.run().await);
 }
