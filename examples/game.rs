@@ -20,10 +20,7 @@ use axum_extra::extract::{
 };
 use clap::Parser;
 use serde::Deserialize;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::net::TcpListener;
 use tower_http::services::{ServeDir, ServeFile};
 
 const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/game");
@@ -129,9 +126,16 @@ fn redirect(path: &str, query: Option<&str>) -> Redirect {
 
 /// Ends with SIGTERM or ctrl-c.
 async fn stop() {
-    let mut terminate = signal(SignalKind::terminate()).expect("signals can be watched");
+    #[cfg(unix)]
+    let terminated = async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).expect("signals can be watched");
+        terminate.recv().await;
+    };
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<()>();
     tokio::select! {
-        _ = terminate.recv() => {}
+        () = terminated => {}
         _ = tokio::signal::ctrl_c() => {}
     }
 }

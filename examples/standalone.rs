@@ -27,7 +27,6 @@ use tokio::{
     fs::File,
     io::{BufReader, BufWriter},
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
     sync::Semaphore,
 };
 use tower_http::services::ServeDir;
@@ -349,9 +348,16 @@ impl Policy for OfPattern {
 
 /// Ends with SIGTERM or ctrl-c.
 async fn stop() {
-    let mut terminate = signal(SignalKind::terminate()).expect("signals can be watched");
+    #[cfg(unix)]
+    let terminated = async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).expect("signals can be watched");
+        terminate.recv().await;
+    };
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<()>();
     tokio::select! {
-        _ = terminate.recv() => {}
+        () = terminated => {}
         _ = tokio::signal::ctrl_c() => {}
     }
 }

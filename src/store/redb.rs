@@ -180,8 +180,13 @@ fn make(path: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => fs::rename(&new, path)?,
         _ => fs::remove_file(&new)?,
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    Ok(fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?)
+    // The name is on the disk when its folder is. (Windows keeps folders by itself, and opens none.)
+    #[cfg(unix)]
+    {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn version(database: &Database) -> Result<Option<u64>, redb::Error> {
