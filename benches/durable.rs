@@ -9,7 +9,8 @@ use std::{
 };
 
 use axum_cloud_variables::{
-    Change, Limits, RedbStore, Room, RoomRegistry, RoomStore, StoreError, StoredBan, StoredRoom,
+    Limits, Room, RoomRegistry,
+    store::{Change, RedbStore, RoomStore, StoreError, StoredBan, StoredRoom},
 };
 use futures_util::{StreamExt, stream};
 

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use axum_cloud_variables::{RedisRelay, Room, RoomEvent, RoomRegistry};
+use axum_cloud_variables::{Room, RoomRegistry, events::RoomEvent, relay::RedisRelay};
 use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 

@@ -15,7 +15,9 @@ use axum::{
     routing::{get, post},
 };
 use axum_cloud_variables::{
-    CloseCode, Creators, Identity, Policy, Rights, RoomRegistry, Schema, Verdict, Write, serve,
+    CloseCode, Creators, Identity, RoomRegistry, Schema,
+    policy::{Policy, Rights, Verdict, Write},
+    serve,
 };
 use axum_login::{AuthManagerLayerBuilder, AuthUser, AuthnBackend, UserId};
 use clap::Parser;

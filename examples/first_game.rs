@@ -4,7 +4,7 @@
 //! game' goes through it; `tests/first_game.rs` tests it.
 
 use axum::Router;
-use axum_cloud_variables::*;
+use axum_cloud_variables::{events::RoomEvent, policy::*, *};
 use tower_http::services::ServeDir;
 
 struct Referee;

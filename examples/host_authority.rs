@@ -7,7 +7,9 @@ use std::{error::Error, net::SocketAddr, time::Duration};
 
 use axum::{Router, response::Html, routing::get};
 use axum_cloud_variables::{
-    Policy, Rights, Room, RoomError, RoomEvent, RoomRegistry, Schema, SetError, Verdict, Write,
+    Room, RoomError, RoomRegistry, Schema, SetError,
+    events::RoomEvent,
+    policy::{Policy, Rights, Verdict, Write},
     serve,
 };
 use clap::Parser;
@@ -72,7 +74,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let builder = RoomRegistry::builder();
     #[cfg(feature = "redis")]
     let builder = match &args.redis {
-        Some(url) => builder.relay(axum_cloud_variables::RedisRelay::new(url)?),
+        Some(url) => builder.relay(axum_cloud_variables::relay::RedisRelay::new(url)?),
         None => builder,
     };
     let rooms = builder

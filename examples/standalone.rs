@@ -16,8 +16,11 @@ use axum::{
     routing::get,
 };
 use axum_cloud_variables::{
-    Creators, Dialect, Identity, Join, Limits, Origins, Policy, RedbStore, RedisRelay, Rejection,
-    RelayError, RoomRegistry, ScratchFraming, ScratchValues, UsernameRules,
+    Creators, Dialect, Identity, Limits, Origins, RoomRegistry, ScratchFraming, ScratchValues,
+    UsernameRules,
+    policy::{Join, Policy, Rejection},
+    relay::{RedisRelay, RelayError},
+    store::RedbStore,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::Parser;

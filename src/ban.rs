@@ -33,7 +33,7 @@ pub struct Ban {
     pub left: Duration,
 }
 
-/// A ban, as a [`RoomStore`](crate::RoomStore) keeps it.
+/// A ban, as a [`RoomStore`](crate::store::RoomStore) keeps it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_structs, reason = "stores outside this crate make them")]
 pub struct StoredBan {

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc};
 use crate::{close::Close, host_data::HostData};
 
 /// What the host's auth layer knows about a player, put into the request's extensions before it
-/// reaches the mount; or what [`Policy::admit`](crate::Policy::admit) says about them.
+/// reaches the mount; or what [`Policy::admit`](crate::policy::Policy::admit) says about them.
 ///
 /// Without one a player is a guest: any username that the rules allow, any room, read and write.
 /// [`Mount::require_identity`](crate::Mount::require_identity) refuses guests.
@@ -119,7 +119,7 @@ impl Identity {
         self.knowing(|known| known.read_only = read_only)
     }
 
-    /// Anything that the host wants to find again, by its type, in [`Write`](crate::Write) and
+    /// Anything that the host wants to find again, by its type, in [`Write`](crate::policy::Write) and
     /// wherever else it meets this identity; one value of each type.
     #[must_use]
     pub fn with<T: Clone + Send + Sync + 'static>(self, value: T) -> Self {

@@ -1,4 +1,5 @@
 #![doc = include_str!("lib.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 /// `MemoryRelay` and `MemoryStore` stand as a host would write them: tests and a model include them.
 extern crate self as axum_cloud_variables;
@@ -10,6 +11,7 @@ pub mod client;
 mod close;
 #[cfg(all(feature = "client", feature = "testing"))]
 pub mod docs;
+pub mod events;
 mod host_data;
 mod identity;
 #[cfg(feature = "inspector")]
@@ -21,15 +23,15 @@ mod limits;
 mod metrics;
 mod mount;
 mod names;
-mod policy;
+pub mod policy;
 mod rate;
 mod redacted;
 mod registry;
-mod relay;
+pub mod relay;
 mod room;
 mod serve;
 mod session;
-mod store;
+pub mod store;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -43,27 +45,13 @@ pub use inspector::Inspector;
 pub use limits::Limits;
 pub use mount::{Mount, MountLayer, MountService, Origins};
 pub use names::{Alphabet, DuplicateNames, UsernameRules};
-pub use policy::{Join, Policy, Rejection, Rights, Verdict, Write};
 pub use registry::{
     BuildError, Creators, Imported, Lead, OpenError, OpenRoom, RelayStats, Room, RoomError,
     RoomRegistry, RoomRegistryBuilder, Stats, StoreStats, StoredSummary, TransferError,
     UpdateError, WeakRoomRegistry,
 };
-#[cfg(feature = "redis")]
-pub use relay::RedisRelay;
-pub use relay::{
-    MemoryRelay, Relay, RelayAnswer, RelayBan, RelayChange, RelayError, RelayMessage,
-    RelayMessages, RelayNews, RelayNode, RelayRequest, RelayRevision, RelayRoom, RelaySession,
-    RelayWrite, RelayWrites,
-};
-pub use room::{
-    Activity, Events, MemberId, MemberInfo, PastWrite, RoomEvent, RoomSummary, Schema, SetError,
-    Writer,
-};
+pub use room::{Activity, MemberId, MemberInfo, RoomSummary, Schema, SetError};
 pub use serve::{Serve, serve};
-#[cfg(feature = "redb")]
-pub use store::RedbStore;
-pub use store::{Change, MemoryStore, RoomStore, StoreError, StoredBan, StoredRoom, StoredSchema};
 pub use wire::{Dialect, ScratchFraming, ScratchValues};
 
 /// Compiles the README's examples.

@@ -116,7 +116,7 @@ limits! {
     room_bytes_per_second: u32 = 2 * 1024 * 1024;
     /// Time from the upgrade to the handshake. Default 10 s. After it: 4000.
     handshake_timeout: Duration = Duration::from_secs(10);
-    /// Time that [`Policy::admit`](crate::Policy::admit) has for its answer. Default 5 s. After it:
+    /// Time that [`Policy::admit`](crate::policy::Policy::admit) has for its answer. Default 5 s. After it:
     /// 1011.
     admit_timeout: Duration = Duration::from_secs(5);
     /// Time between two keepalive pings. Default 25 s; a proxy's idle timeout must be longer.

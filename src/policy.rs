@@ -22,7 +22,7 @@ use crate::{
 /// What a host decides about joins and writes. Both methods have a default that allows all.
 ///
 /// ```
-/// use axum_cloud_variables::{Identity, Join, Policy, Rejection, RoomRegistry, Verdict, Write};
+/// use axum_cloud_variables::{Identity, RoomRegistry, policy::{Join, Policy, Rejection, Verdict, Write}};
 ///
 /// struct Referee;
 ///

@@ -46,7 +46,7 @@ pub use request::{
 ///
 /// ```
 /// use std::sync::Arc;
-/// use axum_cloud_variables::{MemoryRelay, RoomRegistry};
+/// use axum_cloud_variables::{RoomRegistry, relay::MemoryRelay};
 ///
 /// let broker = Arc::new(MemoryRelay::default());
 /// let nodes = [0, 1].map(|_| RoomRegistry::builder().relay(broker.clone()).build());

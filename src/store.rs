@@ -29,7 +29,7 @@ pub use self::redb::RedbStore;
 /// [`MemoryStore`] is a whole one, of some 50 lines, that keeps rooms as long as itself:
 ///
 /// ```
-/// use axum_cloud_variables::{MemoryStore, RoomStore};
+/// use axum_cloud_variables::store::{MemoryStore, RoomStore};
 ///
 /// let store = MemoryStore::default();
 /// assert_eq!(store.load("room"), Ok(None));

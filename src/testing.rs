@@ -2,9 +2,9 @@
 //!
 //! - [`client`] is a player whose connection is a pipe into the app: no port, no network, and with paused time
 //!   an hour is over in a millisecond.
-//! - [`JoinBuilder`] and [`WriteBuilder`] make what a [`Policy`](crate::Policy) is asked, without a room.
-//! - [`store_contract`] and [`relay_contract`] hold a [`RoomStore`](crate::RoomStore) and a
-//!   [`Relay`](crate::Relay) to what this crate relies on.
+//! - [`JoinBuilder`] and [`WriteBuilder`] make what a [`Policy`](crate::policy::Policy) is asked, without a room.
+//! - [`store_contract`] and [`relay_contract`] hold a [`RoomStore`](crate::store::RoomStore) and a
+//!   [`Relay`](crate::relay::Relay) to what this crate relies on.
 //!
 //! ```
 //! use axum::Router;

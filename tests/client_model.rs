@@ -19,7 +19,9 @@ use std::{
 
 use axum::{Router, body::Body};
 use axum_cloud_variables::{
-    Identity, Join, Limits, Policy, Rejection, Room, RoomEvent, RoomRegistry,
+    Identity, Limits, Room, RoomRegistry,
+    events::RoomEvent,
+    policy::{Join, Policy, Rejection},
 };
 use fastrand::Rng;
 use futures_util::{FutureExt, SinkExt, StreamExt, future::pending};

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use axum_cloud_variables::{Identity, Join, Limits, Policy, Rejection, RoomRegistry, Schema};
+use axum_cloud_variables::{
+    Identity, Limits, RoomRegistry, Schema,
+    policy::{Join, Policy, Rejection},
+};
 use common::{Client, Server, eventually, unlimited_rate, within};
 use futures_util::StreamExt;
 use serde_json::json;

@@ -9,7 +9,9 @@ use std::{collections::HashMap, time::Duration};
 use axum::{Router, extract::Request, middleware};
 use axum_cloud_variables::{
     CloseCode, Creators, Dialect, DuplicateNames, Identity, LeaveCause, Limits, MemberId,
-    OpenError, Policy, Room, RoomError, RoomEvent, RoomRegistry, Schema, SetError, Verdict, Write,
+    OpenError, Room, RoomError, RoomRegistry, Schema, SetError,
+    events::RoomEvent,
+    policy::{Policy, Verdict, Write},
 };
 use common::{Client, Server, eventually, serve, unlimited_rate, within};
 use futures_util::{StreamExt, stream::FusedStream};

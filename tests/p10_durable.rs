@@ -13,9 +13,10 @@ use std::{
 };
 
 use axum_cloud_variables::{
-    BanTarget, Change, Dialect, Identity, Join, Limits, OpenError, Policy, RedbStore, Rejection,
-    RoomError, RoomRegistry, RoomRegistryBuilder, RoomStore, Schema, SetError, StoreError,
-    StoredSchema,
+    BanTarget, Dialect, Identity, Limits, OpenError, RoomError, RoomRegistry, RoomRegistryBuilder,
+    Schema, SetError,
+    policy::{Join, Policy, Rejection},
+    store::{Change, RedbStore, RoomStore, StoreError, StoredSchema},
 };
 use common::{Folder, Server, ShakyStore, eventually, unlimited_rate};
 

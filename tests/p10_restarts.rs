@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum_cloud_variables::{Change, RedbStore, RoomStore, StoredSchema};
+use axum_cloud_variables::store::{Change, RedbStore, RoomStore, StoredSchema};
 use common::{Client, Folder, Process, within};
 use futures_util::{SinkExt, StreamExt};
 use tokio::task::JoinSet;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use axum_cloud_variables::{Limits, RelayAnswer, RoomRegistry, Schema};
+use axum_cloud_variables::{Limits, RoomRegistry, Schema, relay::RelayAnswer};
 use common::{Server, ShakyBroker, eventually, unlimited_rate, within};
 
 const X: &[(&str, &str)] = &[("x", "0")];

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use axum_cloud_variables::{Identity, Join, Policy, Rejection, RoomRegistry, RoomRegistryBuilder};
+use axum_cloud_variables::{
+    Identity, RoomRegistry, RoomRegistryBuilder,
+    policy::{Join, Policy, Rejection},
+};
 use common::{Server, ShakyBroker, eventually, unlimited_rate};
 
 const X: &[(&str, &str)] = &[("x", "0")];

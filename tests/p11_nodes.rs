@@ -12,8 +12,10 @@ use std::{
 
 use axum::{Extension, Router, extract::Request, middleware};
 use axum_cloud_variables::{
-    BanTarget, CloseCode, Dialect, DuplicateNames, Identity, OpenError, Relay, Room, RoomError,
-    RoomEvent, RoomRegistry, Schema, SetError, Writer,
+    BanTarget, CloseCode, Dialect, DuplicateNames, Identity, OpenError, Room, RoomError,
+    RoomRegistry, Schema, SetError,
+    events::{RoomEvent, Writer},
+    relay::Relay,
 };
 use common::{Client, Server, ShakyBroker, eventually, nodes, serve, unlimited_rate, within};
 

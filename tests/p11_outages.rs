@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use axum_cloud_variables::{Dialect, RedisRelay, RoomRegistry};
+use axum_cloud_variables::{Dialect, RoomRegistry, relay::RedisRelay};
 use common::{Cable, Redis, Server, count, redis_node, redis_nodes, unlimited_rate, within};
 
 const X: &[(&str, &str)] = &[("x", "0")];

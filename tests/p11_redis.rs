@@ -6,7 +6,7 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use axum_cloud_variables::{BuildError, RedisRelay, RoomEvent, RoomRegistry};
+use axum_cloud_variables::{BuildError, RoomRegistry, events::RoomEvent, relay::RedisRelay};
 use common::{
     Client, Process, Redis, Server, count, delayed, eventually, nodes, redis_node, redis_nodes,
     unlimited_rate, within,

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use axum::{Router, extract::Request, middleware};
 use axum_cloud_variables::{
-    CloseCode, Dialect, DuplicateNames, Identity, Limits, RoomEvent, RoomRegistry, UsernameRules,
+    CloseCode, Dialect, DuplicateNames, Identity, Limits, RoomRegistry, UsernameRules,
+    events::RoomEvent,
 };
 use common::{Client, Server, eventually, serve, unlimited_rate, within};
 use futures_util::{SinkExt, StreamExt};

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use axum_cloud_variables::{RedisRelay, RoomRegistry, RoomRegistryBuilder};
+use axum_cloud_variables::{RoomRegistry, RoomRegistryBuilder, relay::RedisRelay};
 use common::{Client, Redis, ShakyBroker, eventually, unlimited_rate, within};
 use futures_util::future::join_all;
 use tokio::{

@@ -15,8 +15,8 @@ use std::{
 
 use axum::{Router, extract::Request, middleware};
 use axum_cloud_variables::{
-    CloseCode, Dialect, Identity, Join, Limits, Policy, Rejection, Rights, RoomRegistry,
-    RoomRegistryBuilder, Schema, Verdict, Write,
+    CloseCode, Dialect, Identity, Limits, RoomRegistry, RoomRegistryBuilder, Schema,
+    policy::{Join, Policy, Rejection, Rights, Verdict, Write},
 };
 use common::{Client, Server, eventually, serve, unlimited_rate, within};
 use tokio::sync::mpsc;

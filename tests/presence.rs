@@ -7,8 +7,9 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use axum_cloud_variables::{
-    Dialect, MemoryRelay, MemoryStore, RedisRelay, RoomRegistry, RoomRegistryBuilder, Schema,
-    SetError,
+    Dialect, RoomRegistry, RoomRegistryBuilder, Schema, SetError,
+    relay::{MemoryRelay, RedisRelay},
+    store::MemoryStore,
 };
 use common::{Client, Redis, Server, eventually, unlimited_rate, within};
 

@@ -10,7 +10,8 @@ mod requests;
 use std::time::Duration;
 
 use axum_cloud_variables::{
-    MemoryRelay, RedisRelay, Relay, RelayAnswer, RelayRequest, testing::relay_contract,
+    relay::{MemoryRelay, RedisRelay, Relay, RelayAnswer, RelayRequest},
+    testing::relay_contract,
 };
 use common::{Redis, within};
 use requests::{ask, ban_of_eve, done, enter, join, named, write};

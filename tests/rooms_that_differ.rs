@@ -5,7 +5,8 @@
 mod common;
 
 use axum_cloud_variables::{
-    Creators, Identity, Join, Policy, Rejection, Rights, Room, RoomRegistry, Verdict, Write,
+    Creators, Identity, Room, RoomRegistry,
+    policy::{Join, Policy, Rejection, Rights, Verdict, Write},
 };
 use common::{Server, unlimited_rate, within};
 

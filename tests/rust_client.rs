@@ -14,8 +14,9 @@ use axum::{
     response::IntoResponse,
 };
 use axum_cloud_variables::{
-    CloseCode, Events, RoomRegistry, Schema,
+    CloseCode, RoomRegistry, Schema,
     client::{Client, ClientError, ClientEvent, UpdateError},
+    events::Events,
 };
 use common::{Folder, Server, certify, eventually, example_path, serve, unlimited_rate, within};
 use futures_util::{SinkExt, StreamExt};

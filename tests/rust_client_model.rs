@@ -21,8 +21,10 @@ use std::{
 
 use axum::{Router, body::Body};
 use axum_cloud_variables::{
-    Events, Identity, Join, Limits, Policy, Rejection, Room, RoomEvent, RoomRegistry,
+    Identity, Limits, Room, RoomRegistry,
     client::{Client, ClientEvent, UpdateError},
+    events::{Events, RoomEvent},
+    policy::{Join, Policy, Rejection},
 };
 use fastrand::Rng;
 use futures_util::{FutureExt, future::pending};

@@ -14,7 +14,10 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use axum_cloud_variables::{Identity, Policy, RoomRegistry, Verdict, Write};
+use axum_cloud_variables::{
+    Identity, RoomRegistry,
+    policy::{Policy, Verdict, Write},
+};
 use common::{Client, Process, serve, within};
 use futures_util::{SinkExt, StreamExt};
 use hyper::ext::Protocol;

@@ -17,7 +17,7 @@ use std::{
 };
 
 use axum_cloud_variables::{
-    Change, MemoryStore, RedbStore, RoomStore, StoreError, StoredBan, StoredRoom,
+    store::{Change, MemoryStore, RedbStore, RoomStore, StoreError, StoredBan, StoredRoom},
     testing::store_contract,
 };
 use common::Folder;

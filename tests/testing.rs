@@ -6,9 +6,10 @@ use std::{sync::Mutex, time::Duration};
 
 use axum::{Router, extract::Request, middleware};
 use axum_cloud_variables::{
-    Change, Dialect, Identity, Join, MemoryStore, Policy, Rejection, RoomRegistry, RoomStore,
-    StoreError, StoredBan, StoredRoom, Verdict, Write,
+    Dialect, Identity, RoomRegistry,
     client::ClientError,
+    policy::{Join, Policy, Rejection, Verdict, Write},
+    store::{Change, MemoryStore, RoomStore, StoreError, StoredBan, StoredRoom},
     testing::{self, JoinBuilder, WriteBuilder, store_contract},
 };
 use tokio::time::{Instant, sleep};

@@ -8,7 +8,7 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use axum_cloud_variables::{
-    Dialect, Limits, Rights, RoomRegistry, Schema, SetError, UpdateError, client,
+    Dialect, Limits, RoomRegistry, Schema, SetError, UpdateError, client, policy::Rights,
 };
 use common::{Client, Redis, Server, ShakyBroker, redis_nodes, unlimited_rate, within};
 use serde_json::{Value, json};

@@ -17,7 +17,10 @@ use axum::{
     routing::get,
     serve::ListenerExt,
 };
-use axum_cloud_variables::{Limits, Policy, RoomRegistry, RoomRegistryBuilder, Verdict, Write};
+use axum_cloud_variables::{
+    Limits, RoomRegistry, RoomRegistryBuilder,
+    policy::{Policy, Verdict, Write},
+};
 use futures_util::{SinkExt, StreamExt};
 use tokio::{net::TcpListener, sync::broadcast};
 
@@ -56,7 +59,7 @@ async fn app(kind: &str) -> (Router, RoomRegistry) {
     #[cfg(feature = "redis")]
     if let ["nodes", count, port] = words[..] {
         let url = format!("redis://127.0.0.1:{port}/");
-        let relay = || axum_cloud_variables::RedisRelay::new(&url).expect("an address");
+        let relay = || axum_cloud_variables::relay::RedisRelay::new(&url).expect("an address");
         let node = |_| build(RoomRegistry::builder().limits(limits.clone()).relay(relay()));
         let nodes: Vec<_> = (0..count.parse().expect("a number")).map(node).collect();
         return (balanced(&nodes), nodes[0].clone());

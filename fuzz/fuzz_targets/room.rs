@@ -5,10 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use axum_cloud_variables::{
-    Dialect, DuplicateNames, Limits, Policy, ScratchValues, Verdict, Write,
-    internals::{Decoded, Play, decoded},
-};
+use axum_cloud_variables::{Dialect, DuplicateNames, Limits, ScratchValues, internals::{Decoded, Play, decoded}, policy::{Policy, Verdict, Write}};
 use libfuzzer_sys::fuzz_target;
 
 type View = BTreeMap<String, String>;

@@ -8,11 +8,12 @@ use std::{
 
 use super::{newcomer, rules};
 use crate::{
-    Dialect, Limits, Policy,
+    Dialect, Limits,
     budget::Budget,
     close::{Close, LeaveCause},
     names::DuplicateNames,
     policy::AnyPolicy,
+    policy::Policy,
     room::{Due, MemberId, Newcomer, Rules, Shared, State, Submitted, Write},
     session::{Item, Outbox},
     wire::Json,

@@ -11,7 +11,7 @@ use crate::names::is_of_a_username;
 /// it.
 ///
 /// ```
-/// use axum_cloud_variables::{Rights, RoomRegistry};
+/// use axum_cloud_variables::{RoomRegistry, policy::Rights};
 ///
 /// let rooms = RoomRegistry::builder()
 ///     .policy(Rights::new().host_only("ball_*").owner_only("p_{name}"))

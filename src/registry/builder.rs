@@ -223,7 +223,7 @@ impl RoomRegistryBuilder {
     }
 
     /// Has the variables of a growing room that belong to a player, by a pattern as in
-    /// [`Rights::owner_only`](crate::Rights::owner_only), go some time after the player has left
+    /// [`Rights::owner_only`](crate::policy::Rights::owner_only), go some time after the player has left
     /// ([`leave_grace`](Self::leave_grace)), unless somebody of that name is there by then, on any node. Members
     /// see the empty value, later ones do not see the variable, and its place is free. May be called several
     /// times. Default: none. A room that comes from a store or a broker loses those of players who have not
@@ -239,7 +239,7 @@ impl RoomRegistryBuilder {
     ///
     /// # Panics
     ///
-    /// As [`Rights::owner_only`](crate::Rights::owner_only).
+    /// As [`Rights::owner_only`](crate::policy::Rights::owner_only).
     pub fn leave_with(mut self, pattern: &str) -> Self {
         self.rules.leave_with.push(OwnerPattern::new(pattern));
         self

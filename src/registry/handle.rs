@@ -28,7 +28,7 @@ use crate::{
 /// ```
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use axum_cloud_variables::{RoomEvent, RoomRegistry, Writer};
+/// use axum_cloud_variables::{RoomRegistry, events::{RoomEvent, Writer}};
 ///
 /// let rooms = RoomRegistry::new();
 /// let arena = rooms.open("arena").variables([("ball", "0"), ("score", "0")]).await?;

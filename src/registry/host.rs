@@ -52,7 +52,7 @@ impl RoomRegistry {
     /// how many it missed, with an empty id.
     ///
     /// ```no_run
-    /// use axum_cloud_variables::{RoomEvent, RoomRegistry};
+    /// use axum_cloud_variables::{RoomRegistry, events::RoomEvent};
     ///
     /// async fn log(rooms: RoomRegistry) {
     ///     let mut events = rooms.events();

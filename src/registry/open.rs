@@ -142,14 +142,14 @@ impl OpenRoom {
     }
 
     /// Anything that the host wants to know of the room, to find again by its type in
-    /// [`Write::room_data`](crate::Write::room_data), [`Join::room_data`](crate::Join::room_data) and
+    /// [`Write::room_data`](crate::policy::Write::room_data), [`Join::room_data`](crate::policy::Join::room_data) and
     /// [`Room::data`]; one value of each type. Default: none, or what it has; of a room that is there
     /// already, the values that are given take the place of all that it had.
     ///
     /// It is in the memory of this registry alone, for as long as the room is.
     ///
     /// ```
-    /// use axum_cloud_variables::{Policy, Rights, RoomRegistry, Verdict, Write};
+    /// use axum_cloud_variables::{RoomRegistry, policy::{Policy, Rights, Verdict, Write}};
     ///
     /// /// Each room has rights of its own.
     /// struct ByRoom;

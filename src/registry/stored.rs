@@ -24,7 +24,7 @@ impl RoomRegistry {
     /// of those behind `after` (all are behind the empty one). None without a store.
     ///
     /// ```
-    /// use axum_cloud_variables::{MemoryStore, RoomRegistry};
+    /// use axum_cloud_variables::{RoomRegistry, store::MemoryStore};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let rooms = RoomRegistry::builder().store(MemoryStore::default()).build()?;

@@ -6,9 +6,11 @@ use std::{
 };
 
 use axum_cloud_variables::{
-    Relay, RelayAnswer, RelayBan, RelayChange, RelayError, RelayMessage, RelayMessages, RelayNews,
-    RelayNode, RelayRequest, RelayRevision, RelayRoom, RelayWrite, RelayWrites, StoredRoom,
-    StoredSchema,
+    relay::{
+        Relay, RelayAnswer, RelayBan, RelayChange, RelayError, RelayMessage, RelayMessages,
+        RelayNews, RelayNode, RelayRequest, RelayRevision, RelayRoom, RelayWrite, RelayWrites,
+    },
+    store::{StoredRoom, StoredSchema},
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use tokio::sync::broadcast;

@@ -5,7 +5,9 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use axum_cloud_variables::{Change, RoomStore, StoreError, StoredBan, StoredRoom, StoredSchema};
+use axum_cloud_variables::store::{
+    Change, RoomStore, StoreError, StoredBan, StoredRoom, StoredSchema,
+};
 
 #[derive(Debug, Default)]
 struct Kept {

@@ -11,10 +11,10 @@ use crate::{
     wire::{self, Dialect, Json, Text},
 };
 
-/// A join, to ask [`Policy::admit`](crate::Policy::admit) about.
+/// A join, to ask [`Policy::admit`](crate::policy::Policy::admit) about.
 ///
 /// ```
-/// use axum_cloud_variables::{Identity, Join, Policy, Rejection, testing::JoinBuilder};
+/// use axum_cloud_variables::{Identity, testing::JoinBuilder, policy::{Join, Policy, Rejection}};
 ///
 /// struct Doors;
 ///
@@ -146,10 +146,10 @@ impl JoinBuilder {
     }
 }
 
-/// A write, to ask [`Policy::write`](crate::Policy::write) about.
+/// A write, to ask [`Policy::write`](crate::policy::Policy::write) about.
 ///
 /// ```
-/// use axum_cloud_variables::{Policy, Rights, Verdict, testing::WriteBuilder};
+/// use axum_cloud_variables::{testing::WriteBuilder, policy::{Policy, Rights, Verdict}};
 ///
 /// let rights = Rights::new().host_only("star").owner_only("p_{name}");
 /// let verdict = |name| rights.write(&WriteBuilder::new("arena", "ann", name, "1").build());

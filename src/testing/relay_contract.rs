@@ -5,8 +5,11 @@ mod requests;
 use std::time::Duration;
 
 use axum_cloud_variables::{
-    Relay, RelayAnswer, RelayBan, RelayChange, RelayMessage, RelayNews, RelayNode, RelayRequest,
-    RelayRevision, RelayRoom, RelayWrite, RelayWrites, StoredSchema,
+    relay::{
+        Relay, RelayAnswer, RelayBan, RelayChange, RelayMessage, RelayNews, RelayNode,
+        RelayRequest, RelayRevision, RelayRoom, RelayWrite, RelayWrites,
+    },
+    store::StoredSchema,
 };
 use futures_util::StreamExt;
 use tokio::time::timeout;
@@ -22,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Holds a [`Relay`] to its contract. It must have no rooms yet, and a lease that is longer than a second.
 ///
 /// ```
-/// use axum_cloud_variables::{MemoryRelay, testing::relay_contract};
+/// use axum_cloud_variables::{testing::relay_contract, relay::MemoryRelay};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// relay_contract(&MemoryRelay::default()).await;

@@ -2,7 +2,7 @@
 
 mod changes;
 
-use axum_cloud_variables::{Change, RoomStore, StoredBan, StoredRoom, StoredSchema};
+use axum_cloud_variables::store::{Change, RoomStore, StoredBan, StoredRoom, StoredSchema};
 
 use changes::{USED, pairs, put, remove, variables};
 
@@ -10,7 +10,7 @@ use changes::{USED, pairs, put, remove, variables};
 /// three times.
 ///
 /// ```
-/// use axum_cloud_variables::{MemoryStore, testing::store_contract};
+/// use axum_cloud_variables::{testing::store_contract, store::MemoryStore};
 ///
 /// store_contract(&MemoryStore::default());
 /// ```

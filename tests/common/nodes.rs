@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 #[cfg(feature = "redis")]
-use axum_cloud_variables::{RedisRelay, RoomRegistry};
+use axum_cloud_variables::{RoomRegistry, relay::RedisRelay};
 
 #[cfg(feature = "redis")]
 use super::{Redis, unlimited_rate};

@@ -1,8 +1,11 @@
 //! Requests of nodes to a broker, as short as tests want them.
 
 use axum_cloud_variables::{
-    Relay, RelayAnswer, RelayChange, RelayNode, RelayRequest, RelayRevision, RelayRoom,
-    RelaySession, RelayWrite, StoredRoom, StoredSchema,
+    relay::{
+        Relay, RelayAnswer, RelayChange, RelayNode, RelayRequest, RelayRevision, RelayRoom,
+        RelaySession, RelayWrite,
+    },
+    store::{StoredRoom, StoredSchema},
 };
 
 pub(crate) fn pairs(values: &[(&str, &str)]) -> Vec<(String, String)> {

@@ -1,6 +1,6 @@
 //! Changes of rooms, as short as tests want them.
 
-use axum_cloud_variables::{Change, RoomStore, StoredSchema};
+use axum_cloud_variables::store::{Change, RoomStore, StoredSchema};
 
 /// When all rooms here were used last.
 pub(crate) const USED: u64 = 1_800_000_000;
