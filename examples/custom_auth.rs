@@ -108,7 +108,7 @@ struct Classroom {
 
 impl Policy for Classroom {
     fn write(&self, write: &Write<'_>) -> Verdict {
-        match write.identity().get::<Role>() {
+        match write.identity().data::<Role>() {
             Some(Role::Teacher) => Verdict::Accept,
             _ => self.pupils.write(write),
         }
@@ -122,7 +122,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let rooms = RoomRegistry::builder()
         .policy(Classroom { pupils })
         .schema(Schema::Growing) // an answer for each pupil
-        .rooms_by(Creators::Host)
+        .creators(Creators::Host)
         .build()?;
     rooms.open("quiz").variables([("question", "Are you ready?")]).await?;
 
@@ -146,11 +146,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn identify(auth: AuthSession, mut request: Request, next: Next) -> Response {
     if let Some(user) = auth.user {
         let identity = Identity::new()
-            .id(&user.name)
-            .username(&user.name)
-            .rooms(["quiz"])
-            .read_only(user.role == Role::Guest)
-            .with(user.role);
+            .with_id(&user.name)
+            .with_username(&user.name)
+            .with_rooms(["quiz"])
+            .with_read_only(user.role == Role::Guest)
+            .with_data(user.role);
         request.extensions_mut().insert(identity);
     }
     next.run(request).await

@@ -76,7 +76,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn authenticate(jar: SignedCookieJar, mut request: Request, next: Next) -> Response {
     match (jar.get(COOKIE), request.uri().path()) {
         (Some(cookie), _) => {
-            request.extensions_mut().insert(Identity::new().id(cookie.value()));
+            request.extensions_mut().insert(Identity::new().with_id(cookie.value()));
         }
         (None, "/" | "/index.html") => {
             return redirect("/login", request.uri().query()).into_response();

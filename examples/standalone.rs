@@ -19,7 +19,7 @@ use axum_cloud_variables::{
     Creators, Dialect, Identity, Limits, Origins, RoomRegistry, ScratchFraming, ScratchValues,
     UsernameRules,
     policy::{Join, Policy, Rejection},
-    relay::{RedisRelay, RelayError},
+    relay::{RedisRelay, RelayError, Sharded},
     store::RedbStore,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -298,11 +298,12 @@ fn registry(args: &Args) -> Result<RoomRegistry, Box<dyn Error>> {
     if !args.redis.is_empty() {
         let ttl = Duration::from_secs(args.empty_room_ttl);
         let relay = |url| Ok::<_, RelayError>(RedisRelay::new(url)?.empty_room_ttl(ttl));
-        builder = builder.relay(args.redis.iter().map(relay).collect::<Result<Vec<_>, _>>()?);
+        let relays = args.redis.iter().map(relay).collect::<Result<Vec<_>, _>>()?;
+        builder = builder.relay(Sharded::new(relays).ok_or("no address of Redis")?);
     }
     builder = match &*args.create_rooms {
         "any" => builder,
-        "never" => builder.rooms_by(Creators::Host),
+        "never" => builder.creators(Creators::Host),
         pattern => builder.policy(OfPattern(pattern.into())),
     };
     Ok(builder
@@ -344,7 +345,7 @@ impl Policy for OfPattern {
     async fn admit(&self, join: &Join<'_>) -> Result<Identity, Rejection> {
         match join.room_exists() || self.matches(join.room()) {
             true => Ok(join.identity().clone()),
-            false => Err(Rejection::for_good("there is no such room")),
+            false => Err(Rejection::permanent("there is no such room")),
         }
     }
 }

@@ -69,7 +69,7 @@ const PERSON: &str = "person:";
 impl BanTarget {
     /// Returns the person, or the name if the host knows no person.
     pub(crate) fn of(identity: &Identity, name: &str) -> Self {
-        identity.person().map_or_else(|| Self::Name(name.into()), |id| Self::Person(id.into()))
+        identity.id().map_or_else(|| Self::Name(name.into()), |id| Self::Person(id.into()))
     }
 
     /// Returns the key by which stores, brokers and sessions know it. Names that look alike have one.
@@ -110,7 +110,7 @@ impl StoredBan {
 
 /// Returns every key by which a member may be banned.
 pub(crate) fn keys_of(identity: &Identity, name: &NameKey) -> impl Iterator<Item = String> {
-    let person = identity.person().map(|id| format!("{PERSON}{id}"));
+    let person = identity.id().map(|id| format!("{PERSON}{id}"));
     person.into_iter().chain([key_of_name(name)])
 }
 

@@ -22,7 +22,7 @@ use crate::{close::Close, host_data::HostData};
 ///     .merge(rooms.mount("/cloud").require_identity(true))
 ///     .layer(middleware::from_fn(async |mut request: Request, next: Next| {
 ///         // Here: after looking at a cookie or a token.
-///         let identity = Identity::new().id("account 7").username("ann").with(User { level: 3 });
+///         let identity = Identity::new().with_id("account 7").with_username("ann").with_data(User { level: 3 });
 ///         request.extensions_mut().insert(identity);
 ///         next.run(request).await
 ///     }));
@@ -61,7 +61,7 @@ enum Username {
     /// The handshake's must be this one.
     Required(String),
     /// Whatever the handshake's is, the player is called so.
-    Given(String),
+    Assigned(String),
 }
 
 impl Identity {
@@ -71,32 +71,32 @@ impl Identity {
         Self::default()
     }
 
-    /// What makes two connections the same person, such as an account's number. Default: none.
+    /// Sets what makes two connections the same person, such as an account's number. Default: none.
     ///
     /// A newcomer with the id of the member that holds its username takes the name over at once;
     /// the older connection is closed with 4002.
     #[must_use]
-    pub fn id(self, id: impl Into<String>) -> Self {
+    pub fn with_id(self, id: impl Into<String>) -> Self {
         self.knowing(|known| known.id = Some(id.into()))
     }
 
-    /// The only username under which this player may join; a handshake with another is refused with
+    /// Sets the only username under which this player may join. A handshake with another is refused with
     /// 4002. Default: any that the rules allow. A name that the host knows need not pass
     /// [`UsernameRules`](crate::UsernameRules).
     #[must_use]
-    pub fn username(self, name: impl Into<String>) -> Self {
+    pub fn with_username(self, name: impl Into<String>) -> Self {
         self.knowing(|known| known.username = Some(Username::Required(name.into())))
     }
 
-    /// The username that this player has, whatever the handshake's is. Default: the handshake's.
+    /// Sets the username that this player gets, whatever the handshake's is. Default: the handshake's.
     #[must_use]
-    pub fn overrule_username(self, name: impl Into<String>) -> Self {
-        self.knowing(|known| known.username = Some(Username::Given(name.into())))
+    pub fn with_assigned_username(self, name: impl Into<String>) -> Self {
+        self.knowing(|known| known.username = Some(Username::Assigned(name.into())))
     }
 
-    /// The ids of the rooms that this player may join; another is refused with 4001. Default: any.
+    /// Sets the ids of the rooms that this player may join. Another is refused with 4001. Default: any.
     #[must_use]
-    pub fn rooms<I>(self, ids: I) -> Self
+    pub fn with_rooms<I>(self, ids: I) -> Self
     where
         I: IntoIterator,
         I::Item: Into<String>,
@@ -104,38 +104,64 @@ impl Identity {
         self.knowing(|known| known.rooms = Some(ids.into_iter().map(Into::into).collect()))
     }
 
-    /// The id of the room that this player joins, whichever the handshake names. Default: the handshake's.
-    /// So one project with one id can serve many groups. [`rooms`](Self::rooms) is not asked, and no
-    /// [`Mount::rooms_in`](crate::Mount::rooms_in) stands before it.
+    /// Sets the id of the room that this player joins, whichever the handshake names. Default: the
+    /// handshake's. So one project with one id can serve many groups. [`with_rooms`](Self::with_rooms) is not
+    /// asked, and no [`Mount::rooms_in`](crate::Mount::rooms_in) stands before it.
     #[must_use]
-    pub fn with_room(self, id: impl Into<String>) -> Self {
+    pub fn with_assigned_room(self, id: impl Into<String>) -> Self {
         self.knowing(|known| known.room = Some(id.into()))
     }
 
-    /// Whether this player only watches: what it writes is ignored, and its view healed. Default
+    /// Sets whether this player only watches: its writes are ignored, and its view is healed. Default
     /// `false`.
     #[must_use]
-    pub fn read_only(self, read_only: bool) -> Self {
+    pub fn with_read_only(self, read_only: bool) -> Self {
         self.knowing(|known| known.read_only = read_only)
     }
 
-    /// Anything that the host wants to find again, by its type, in [`Write`](crate::policy::Write) and
-    /// wherever else it meets this identity; one value of each type.
+    /// Adds a value of the host's, to find again by its type in [`Write`](crate::policy::Write) and
+    /// wherever else the host meets this identity; one value of each type.
     #[must_use]
-    pub fn with<T: Clone + Send + Sync + 'static>(self, value: T) -> Self {
+    pub fn with_data<T: Clone + Send + Sync + 'static>(self, value: T) -> Self {
         self.knowing(|known| known.data.insert(value))
     }
 
-    /// What [`with`](Self::with) put there.
+    /// Returns what [`with_id`](Self::with_id) has set.
     #[must_use]
-    pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.0.as_ref()?.data.get()
+    pub fn id(&self) -> Option<&str> {
+        self.0.as_ref()?.id.as_deref()
     }
 
-    /// Whether [`read_only`](Self::read_only) was set.
+    /// Returns the username that the host has said the player has, by
+    /// [`with_username`](Self::with_username) or [`with_assigned_username`](Self::with_assigned_username).
+    #[must_use]
+    pub fn username(&self) -> Option<&str> {
+        match self.claim()? {
+            Username::Required(name) | Username::Assigned(name) => Some(name),
+        }
+    }
+
+    /// Returns the ids of the rooms that this player may join, in no particular order; `None` if any.
+    pub fn rooms(&self) -> Option<impl Iterator<Item = &str>> {
+        Some(self.0.as_ref()?.rooms.as_ref()?.iter().map(String::as_str))
+    }
+
+    /// Returns what [`with_assigned_room`](Self::with_assigned_room) has set.
+    #[must_use]
+    pub fn assigned_room(&self) -> Option<&str> {
+        self.0.as_ref()?.room.as_deref()
+    }
+
+    /// Returns whether this player only watches.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.0.as_ref().is_some_and(|known| known.read_only)
+    }
+
+    /// Returns what [`with_data`](Self::with_data) has added.
+    #[must_use]
+    pub fn data<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.0.as_ref()?.data.get()
     }
 
     fn knowing(mut self, change: impl FnOnce(&mut Known)) -> Self {
@@ -143,24 +169,15 @@ impl Identity {
         self
     }
 
-    /// The room that the host has said this player joins.
-    pub(crate) fn room(&self) -> Option<&str> {
-        self.0.as_ref()?.room.as_deref()
-    }
-
-    pub(crate) fn person(&self) -> Option<&str> {
-        self.0.as_ref()?.id.as_deref()
-    }
-
     pub(crate) fn is_same_person(&self, other: &Self) -> bool {
-        self.person().is_some() && self.person() == other.person()
+        self.id().is_some() && self.id() == other.id()
     }
 
     /// Whether the host itself has said that this is the player's name, so no rule need judge it.
     pub(crate) fn vouches_for(&self, claimed: &str) -> bool {
         match self.claim() {
             Some(Username::Required(name)) => name == claimed,
-            Some(Username::Given(_)) => true,
+            Some(Username::Assigned(_)) => true,
             None => false,
         }
     }
@@ -169,7 +186,7 @@ impl Identity {
     pub(crate) fn name<'a>(&'a self, claimed: &'a str) -> Result<Cow<'a, str>, Close> {
         match self.claim() {
             Some(Username::Required(name)) if name != claimed => Err(Close::another_name()),
-            Some(Username::Given(name)) => Ok(name.into()),
+            Some(Username::Assigned(name)) => Ok(name.into()),
             Some(Username::Required(_)) | None => Ok(claimed.into()),
         }
     }

@@ -46,7 +46,7 @@ pub use limits::Limits;
 pub use mount::{Mount, MountLayer, MountService, Origins};
 pub use names::{Alphabet, DuplicateNames, UsernameRules};
 pub use registry::{
-    BuildError, Creators, Imported, Lead, OpenError, OpenRoom, RelayStats, Room, RoomError,
+    BuildError, Creators, ImportReport, Lead, OpenError, OpenRoom, RelayStats, Room, RoomError,
     RoomRegistry, RoomRegistryBuilder, Stats, StoreStats, StoredSummary, TransferError,
     UpdateError, WeakRoomRegistry,
 };

@@ -31,7 +31,7 @@ use crate::{
 ///         // Here: ask a database.
 ///         match join.room().starts_with("arena-") {
 ///             true => Ok(join.identity().clone()),
-///             false => Err(Rejection::for_good("there is no such arena")),
+///             false => Err(Rejection::permanent("there is no such arena")),
 ///         }
 ///     }
 ///
@@ -269,7 +269,7 @@ impl Rejection {
     /// Not here, and not later: 4001 (4004 in [`Dialect::Scratch`]). Clients do not come back. The
     /// reason is a sentence for the player, of which at most 123 bytes are sent.
     #[must_use]
-    pub fn for_good(reason: impl Into<String>) -> Self {
+    pub fn permanent(reason: impl Into<String>) -> Self {
         Self(Close::new(CloseCode::Incompatible, reason.into()))
     }
 

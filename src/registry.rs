@@ -38,7 +38,7 @@ pub(crate) use membership::Membership;
 pub use open::{OpenError, OpenRoom};
 pub use persistence::StoreStats;
 pub use stored::StoredSummary;
-pub use transfer::{Imported, TransferError};
+pub use transfer::{ImportReport, TransferError};
 use update::Update;
 pub use update::UpdateError;
 

@@ -18,6 +18,7 @@ pub use message::{RelayChange, RelayMessage, RelayNews, RelayWrite, RelayWrites}
 pub use request::{
     RelayAnswer, RelayBan, RelayNode, RelayRequest, RelayRevision, RelayRoom, RelaySession,
 };
+pub use sharded::Sharded;
 
 /// A broker between nodes (processes with a registry each) that have rooms in common. It keeps each
 /// room: its variables, who is in it under which name, which nodes are there, and one order of writes.

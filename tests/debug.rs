@@ -64,10 +64,10 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     let room = rooms.open("room").variables([("x", VALUE)]).await.unwrap();
     let mut events = room.subscribe();
     let auth = middleware::from_fn(async |mut request: Request, next: middleware::Next| {
-        let identity = Identity::new().id(ACCOUNT).with(ACCOUNT);
+        let identity = Identity::new().with_id(ACCOUNT).with_data(ACCOUNT);
         let name = request.uri().query().unwrap_or_default().to_owned();
         // One account each, so that none takes another's place.
-        request.extensions_mut().insert(identity.id(format!("{ACCOUNT} {name}")));
+        request.extensions_mut().insert(identity.with_id(format!("{ACCOUNT} {name}")));
         next.run(request).await
     });
     let mount = rooms.mount("/cloud");
@@ -246,7 +246,7 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     bot.close().await;
     shown.show(&bot.joined().await.unwrap_err());
     shown.show(&bot.update("x", |_| VALUE).await.unwrap_err());
-    let identity = Identity::new().id(ACCOUNT);
+    let identity = Identity::new().with_id(ACCOUNT);
     let join = testing::JoinBuilder::new("room", "ann").identity(identity.clone());
     shown.show(&join.header("cookie", "a-token").variables([("x", VALUE)]));
     let write = testing::WriteBuilder::new("room", "ann", "x", VALUE).identity(identity);

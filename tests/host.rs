@@ -180,7 +180,7 @@ async fn a_locked_room_keeps_its_members_and_refuses_others() {
     let server = Server::start().await;
     let arena = opened(&server).await;
     let mut ann = server.join("arena", "ann", VARIABLES).await;
-    arena.lock(true).await.unwrap();
+    arena.lock().await.unwrap();
     assert!(server.rooms.rooms("", 10)[0].locked);
     assert_eq!(server.refusal("arena", "ben", VARIABLES).await.0, 4003);
     let mut cat = server.connect().await;
@@ -189,7 +189,7 @@ async fn a_locked_room_keeps_its_members_and_refuses_others() {
     ann.set("x", "1").await;
     ann.sync().await;
     assert_eq!(arena.get("x").as_deref(), Some("1"));
-    arena.lock(false).await.unwrap();
+    arena.unlock().await.unwrap();
     server.join("arena", "ben", VARIABLES).await;
 }
 
@@ -211,7 +211,7 @@ async fn a_closed_room_keeps_its_variables_and_a_removed_one_nothing() {
         assert_eq!(arena.get("x").is_none(), gone);
     }
     assert_eq!(arena.set("x", 1), Err(SetError::Gone));
-    assert_eq!(arena.lock(true).await, Err(RoomError::Gone));
+    assert_eq!(arena.lock().await, Err(RoomError::Gone));
     assert!(arena.variables().is_empty() && arena.members().is_empty());
     assert!(arena.subscribe().next().await.is_none());
     assert_eq!(server.rooms.stats().rooms, 0);
@@ -238,7 +238,7 @@ async fn what_the_host_opened_stays_until_it_is_closed() {
 
 #[tokio::test]
 async fn clients_join_only_what_the_host_opened() {
-    let server = Server::with(RoomRegistry::builder().rooms_by(Creators::Host)).await;
+    let server = Server::with(RoomRegistry::builder().creators(Creators::Host)).await;
     let _arena = opened(&server).await;
     server.join("arena", "ann", VARIABLES).await;
     assert_eq!(server.refusal("else", "ann", VARIABLES).await.0, 4001);
@@ -429,7 +429,7 @@ async fn who_is_not_there_can_be_banned_and_let_in_again() {
     let rooms = RoomRegistry::builder().limits(unlimited_rate()).build().unwrap();
     let auth = middleware::from_fn(async |mut request: Request, next: middleware::Next| {
         if let Some(account) = request.uri().query().map(str::to_owned) {
-            request.extensions_mut().insert(Identity::new().id(account));
+            request.extensions_mut().insert(Identity::new().with_id(account));
         }
         next.run(request).await
     });
@@ -530,7 +530,7 @@ async fn a_member_gets_another_identity_while_it_plays() {
     struct Doors;
     impl Policy for Doors {
         fn write(&self, write: &Write<'_>) -> Verdict {
-            match write.identity().get::<Level>() {
+            match write.identity().data::<Level>() {
                 Some(Level(3..)) => Verdict::Accept,
                 _ => Verdict::Ignore,
             }
@@ -546,10 +546,10 @@ async fn a_member_gets_another_identity_while_it_plays() {
         room.get("x").unwrap()
     };
     assert_eq!(set("1").await, "0", "no level yet");
-    room.set_identity(info.id, info.identity.clone().with(Level(3))).unwrap();
+    room.set_identity(info.id, info.identity.clone().with_data(Level(3))).unwrap();
     assert_eq!(set("2").await, "2");
     let identity = room.members()[0].identity.clone();
-    room.set_identity(info.id, identity.read_only(true)).unwrap();
+    room.set_identity(info.id, identity.with_read_only(true)).unwrap();
     assert_eq!(set("3").await, "2");
     assert!(room.members()[0].identity.is_read_only());
     assert_eq!(&*room.members()[0].username, "ann");

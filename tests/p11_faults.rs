@@ -108,10 +108,10 @@ async fn a_room_whose_unlocking_was_not_heard_is_open() {
     let _ann = a.join("arena", "ann", X).await;
     let mut bob = b.join("arena", "bob", X).await;
     let room = a.rooms.room("arena").unwrap();
-    room.lock(true).await.unwrap();
+    room.lock().await.unwrap();
     eventually("heard", || b.rooms.rooms("", 1)[0].locked).await;
     broker.is_deaf.store(true, SeqCst);
-    room.lock(false).await.unwrap();
+    room.unlock().await.unwrap();
     let join = b.refusal_or_join("arena", "eve", X);
     assert_eq!(bob.reading_until(join).await, None);
 }

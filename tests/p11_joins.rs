@@ -27,7 +27,7 @@ struct OnePerson;
 
 impl Policy for OnePerson {
     async fn admit(&self, _: &Join<'_>) -> Result<Identity, Rejection> {
-        Ok(Identity::new().id("7"))
+        Ok(Identity::new().with_id("7"))
     }
 }
 
@@ -37,7 +37,7 @@ async fn a_newcomer_that_is_refused_puts_nobody_out() {
     let server = Server::with(builder(&broker).policy(OnePerson)).await;
     let mut first = server.join("arena", "ann", X).await;
     let room = server.rooms.room("arena").unwrap();
-    room.lock(true).await.unwrap();
+    room.lock().await.unwrap();
     let refusal = server.refusal("arena", "ann", X).await;
     assert_eq!(refusal, (4003, "the room is locked: try again later".into()));
     broker.is_away.store(true, SeqCst);
@@ -46,7 +46,7 @@ async fn a_newcomer_that_is_refused_puts_nobody_out() {
     first.sync().await;
     assert_eq!(room.len(), 1);
     // Let in, the newcomer takes the place.
-    room.lock(false).await.unwrap();
+    room.unlock().await.unwrap();
     let _second = server.join("arena", "ann", X).await;
     assert_eq!(first.closed().await, (4002, "you went on in another tab".into()));
     assert_eq!((room.len(), broker.sessions("arena")), (1, 1));

@@ -95,7 +95,7 @@ async fn a_second_tab_takes_the_name_along() {
     let broker: Arc<ShakyBroker> = Arc::default();
     let node = async || {
         let rooms = RoomRegistry::builder().relay(broker.clone()).build().unwrap();
-        let person = Extension(Identity::new().id("7"));
+        let person = Extension(Identity::new().with_id("7"));
         let app = Router::new().merge(rooms.mount("/cloud")).layer(person);
         format!("ws://{}/cloud", common::serve(app).await)
     };
@@ -113,7 +113,7 @@ async fn a_host_locks_bans_closes_and_removes_on_all_nodes() {
     let mut ann = nodes[0].join("arena", "ann", X).await;
     let mut bob = nodes[1].join("arena", "bob", X).await;
     let room = nodes[0].rooms.room("arena").unwrap();
-    room.lock(true).await.unwrap();
+    room.lock().await.unwrap();
     for node in &nodes {
         assert_eq!(
             node.refusal("arena", "eve", X).await,
@@ -122,7 +122,7 @@ async fn a_host_locks_bans_closes_and_removes_on_all_nodes() {
     }
     let is_locked = || nodes[1].rooms.rooms("", 1)[0].locked;
     eventually("it shows", is_locked).await;
-    room.lock(false).await.unwrap();
+    room.unlock().await.unwrap();
 
     room.ban(room.members()[0].id, Duration::from_secs(60)).await.unwrap();
     assert_eq!(ann.closed().await.0, 4002);
@@ -536,7 +536,7 @@ async fn a_person_is_kicked_from_all_rooms_of_all_nodes() {
     let broker: Arc<ShakyBroker> = Arc::default();
     let auth = middleware::from_fn(async |mut request: Request, next: middleware::Next| {
         let account = request.uri().query().unwrap_or_default().to_owned();
-        request.extensions_mut().insert(Identity::new().id(account));
+        request.extensions_mut().insert(Identity::new().with_id(account));
         next.run(request).await
     });
     let mut nodes = Vec::new();

@@ -270,7 +270,7 @@ async fn an_identity_takes_its_name_over_from_its_other_tab() {
     let rooms = RoomRegistry::builder().build().unwrap();
     let auth = middleware::from_fn(async |mut request: Request, next: middleware::Next| {
         let account = request.uri().query().unwrap_or_default().to_owned();
-        request.extensions_mut().insert(Identity::new().id(account));
+        request.extensions_mut().insert(Identity::new().with_id(account));
         next.run(request).await
     });
     let addr = serve(Router::new().merge(rooms.mount("/cloud")).layer(auth)).await;

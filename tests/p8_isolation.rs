@@ -129,10 +129,10 @@ async fn a_locked_room_of_nobodys_stays_as_it_is() {
     server.join("room", "eve", &[("junk", "0")]).await.close().await;
     server.members(0).await;
     let room = server.rooms.room("room").unwrap();
-    room.lock(true).await.unwrap();
+    room.lock().await.unwrap();
     assert_eq!(server.refusal("room", "ann", &[("score", "0")]).await.0, 4001);
     assert_eq!(room.get("junk").as_deref(), Some("0"));
-    room.lock(false).await.unwrap();
+    room.unlock().await.unwrap();
     server.join("room", "ann", &[("score", "0")]).await;
     assert_eq!(room.get("junk"), None);
 }

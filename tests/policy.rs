@@ -65,7 +65,7 @@ async fn a_client_that_has_gone_is_asked_about_no_more() {
 
 #[tokio::test]
 async fn the_name_of_another_is_refused() {
-    let server = server(Identity::new().username("ann smith"), builder()).await;
+    let server = server(Identity::new().with_username("ann smith"), builder()).await;
     let (code, reason) = server.refusal("room", "ben", VARIABLES).await;
     assert_eq!(code, 4002);
     assert!(reason.contains("logged in"), "{reason}");
@@ -82,7 +82,7 @@ async fn the_name_of_another_is_overruled() {
             Verdict::Replace(write.username().into())
         }
     }
-    let identity = Identity::new().overrule_username("ann smith");
+    let identity = Identity::new().with_assigned_username("ann smith");
     let server = server(identity, builder().policy(Ann)).await;
     let mut ben = server.join("room", "ben", VARIABLES).await;
     ben.set("x", "1").await;
@@ -97,8 +97,8 @@ async fn one_id_is_a_room_for_each_group() {
     let rooms = builder().build().unwrap();
     let class = middleware::from_fn(async |mut request: Request, next: middleware::Next| {
         if let Some(class) = request.uri().query() {
-            let identity = Identity::new().with_room(format!("class-{class}"));
-            request.extensions_mut().insert(identity.rooms(["another"]));
+            let identity = Identity::new().with_assigned_room(format!("class-{class}"));
+            request.extensions_mut().insert(identity.with_rooms(["another"]));
         }
         next.run(request).await
     });
@@ -126,7 +126,7 @@ async fn one_id_is_a_room_for_each_group() {
 
 #[tokio::test]
 async fn a_room_that_is_not_ones_own_is_refused() {
-    let server = server(Identity::new().rooms(["lobby", "arena"]), builder()).await;
+    let server = server(Identity::new().with_rooms(["lobby", "arena"]), builder()).await;
     let (code, reason) = server.refusal("vault", "ann", VARIABLES).await;
     assert_eq!(code, 4001);
     assert!(reason.contains("room"), "{reason}");
@@ -138,7 +138,8 @@ async fn a_room_that_is_not_ones_own_is_refused() {
 
 #[tokio::test]
 async fn who_only_watches_writes_nothing() {
-    let server = server(Identity::new().read_only(true), builder().schema(Schema::Growing)).await;
+    let server =
+        server(Identity::new().with_read_only(true), builder().schema(Schema::Growing)).await;
     let mut ann = server.join("room", "ann", VARIABLES).await;
     let mut ben = server.join("room", "ben", &[("x", "0"), ("mine", "1")]).await;
     ben.frame().await;
@@ -158,14 +159,16 @@ async fn admit_sees_the_request_and_says_who_it_is() {
             assert_eq!(join.dialect(), Dialect::Spec);
             assert_eq!(join.variables().count(), 2);
             match join.request().uri.query() {
-                Some("token=ann") => Ok(Identity::new().overrule_username("ann").with(7_u8)),
+                Some("token=ann") => {
+                    Ok(Identity::new().with_assigned_username("ann").with_data(7_u8))
+                }
                 Some("token=late") if join.room_exists() => Err(Rejection::try_later("too late")),
                 Some("token=bad") => Err(Rejection::kick("we remember you")),
-                _ => Err(Rejection::for_good("no token")),
+                _ => Err(Rejection::permanent("no token")),
             }
         }
         fn write(&self, write: &Write<'_>) -> Verdict {
-            assert_eq!((write.username(), write.identity().get::<u8>()), ("ann", Some(&7)));
+            assert_eq!((write.username(), write.identity().data::<u8>()), ("ann", Some(&7)));
             Verdict::Accept
         }
     }
@@ -361,7 +364,7 @@ struct Watches(OnceLock<(RoomRegistry, mpsc::UnboundedSender<Option<usize>>)>);
 impl Policy for &'static Watches {
     async fn admit(&self, join: &Join<'_>) -> Result<Identity, Rejection> {
         let (rooms, dropped) = self.0.get().unwrap().clone();
-        Ok(join.identity().clone().with(Watch(Arc::new(WatchInner { rooms, dropped }))))
+        Ok(join.identity().clone().with_data(Watch(Arc::new(WatchInner { rooms, dropped }))))
     }
 }
 

@@ -23,7 +23,7 @@ impl Policy for ByRoom {
     async fn admit(&self, join: &Join<'_>) -> Result<Identity, Rejection> {
         match join.room_data::<Class>() {
             Some(Class(name)) if !join.username().starts_with(name) => {
-                Err(Rejection::for_good("this is another class"))
+                Err(Rejection::permanent("this is another class"))
             }
             _ => Ok(join.identity().clone()),
         }
@@ -96,7 +96,7 @@ impl Drop for Curious {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_host_put_there_may_ask_the_room() {
-    let rooms = RoomRegistry::builder().rooms_by(Creators::Host).build().unwrap();
+    let rooms = RoomRegistry::builder().creators(Creators::Host).build().unwrap();
     let asking = async {
         let room = rooms.open("room").variables([("x", "0")]).await.unwrap();
         for _ in 0..2 {

@@ -163,7 +163,8 @@ async fn by_token(
     match jsonwebtoken::decode::<Claims>(token, &key, &Validation::default()) {
         Ok(token) => {
             let Claims { sub, room, .. } = token.claims;
-            let identity = Identity::new().id(&sub).overrule_username(sub).rooms([room]);
+            let identity =
+                Identity::new().with_id(&sub).with_assigned_username(sub).with_rooms([room]);
             request.extensions_mut().insert(identity);
             next.run(request).await
         }

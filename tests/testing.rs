@@ -37,7 +37,7 @@ async fn a_client_passes_the_layers_of_the_app() {
     let rooms = RoomRegistry::new();
     let auth = middleware::from_fn(async |mut request: Request, next: middleware::Next| {
         if request.uri().query() == Some("token=7") {
-            request.extensions_mut().insert(Identity::new().overrule_username("ann"));
+            request.extensions_mut().insert(Identity::new().with_assigned_username("ann"));
         }
         next.run(request).await
     });
@@ -95,7 +95,7 @@ async fn builders_make_what_a_policy_is_asked() {
     let join = JoinBuilder::new("arena", "ann")
         .dialect(Dialect::Scratch)
         .variables([("x", 1)])
-        .identity(Identity::new().read_only(true))
+        .identity(Identity::new().with_read_only(true))
         .uri("/cloud?token=7")
         .header("ticket", "8")
         .extension(9_u8)
@@ -103,7 +103,7 @@ async fn builders_make_what_a_policy_is_asked() {
         .room_exists(true);
     noting.admit(&join.build()).await.unwrap();
     let write = WriteBuilder::new("arena", "ann", "x", 2.5)
-        .identity(Identity::new().read_only(true))
+        .identity(Identity::new().with_read_only(true))
         .values([("x \"☁\"", "\n")])
         .room_data(10_u16);
     assert_eq!(noting.write(&write.build()), Verdict::Accept);

@@ -126,7 +126,8 @@ async fn perform(room: &Room, action: &str, body: &[u8]) -> Result<Object, Refus
         }
         "lock" => {
             let Lock { locked } = parse(body)?;
-            room.lock(locked).await.map_err(refused)?;
+            let done = if locked { room.lock().await } else { room.unlock().await };
+            done.map_err(refused)?;
             Ok(Object::default())
         }
         "close" => {

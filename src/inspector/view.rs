@@ -221,7 +221,7 @@ impl Site {
                         Dialect::Forkphorus2020 => "forkphorus 2020",
                         Dialect::Scratch => "Scratch",
                     },
-                    person: member.info.identity.person(),
+                    person: member.info.identity.id(),
                     is_read_only: member.info.identity.is_read_only(),
                     connected_at: moment(member.age(now)),
                     round_trip_ms: member.round_trip().map(|time| time.as_secs_f64() * 1e3),

@@ -148,7 +148,7 @@ mod tests {
         let until = now + Duration::from_secs(60);
         let (arena, lobby): (Arc<str>, Arc<str>) = ("arena".into(), "lobby".into());
         let (guest, ann, ben) = (Identity::new(), NameKey::new("ann"), NameKey::new("ben"));
-        let person = Identity::new().id("7");
+        let person = Identity::new().with_id("7");
         bans.add(&arena, &BanTarget::of(&guest, "Ann"), now, until);
         bans.add(&arena, &BanTarget::of(&person, "ben"), now, until);
         assert!(bans.holds("arena", &guest, &NameKey::new("ANN"), now));

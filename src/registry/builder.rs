@@ -175,7 +175,7 @@ impl RoomRegistryBuilder {
     }
 
     /// Who creates rooms. Default [`Creators::Clients`].
-    pub fn rooms_by(mut self, creators: Creators) -> Self {
+    pub fn creators(mut self, creators: Creators) -> Self {
         self.admission.creators = creators;
         self
     }

@@ -120,7 +120,7 @@ impl Room {
     ///     let members = room.members();
     ///     let member = members.iter().find(|member| &*member.username == username);
     ///     let member = member.ok_or(RoomError::NoSuchMember)?;
-    ///     room.set_identity(member.id, member.identity.clone().read_only(true))
+    ///     room.set_identity(member.id, member.identity.clone().with_read_only(true))
     /// }
     /// ```
     ///
@@ -134,15 +134,24 @@ impl Room {
         replaced.map(drop).map_err(|_| RoomError::NoSuchMember)
     }
 
-    /// Sets whether newcomers are refused with 4003 (1013 in [`Dialect::Scratch`](crate::Dialect)).
-    /// Default `false`. Members stay.
+    /// Refuses newcomers from now on, with 4003 (1013 in [`Dialect::Scratch`](crate::Dialect)). Members stay.
     ///
     /// # Errors
     ///
     /// [`RoomError::Gone`] and [`RoomError::Unreachable`].
-    pub async fn lock(&self, locked: bool) -> Result<(), RoomError> {
+    pub async fn lock(&self) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
-        registry.lock(&room, locked).await
+        registry.lock(&room, true).await
+    }
+
+    /// Lets newcomers in again.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](Self::lock).
+    pub async fn unlock(&self) -> Result<(), RoomError> {
+        let (room, registry) = self.both()?;
+        registry.lock(&room, false).await
     }
 }
 

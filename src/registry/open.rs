@@ -82,7 +82,7 @@ impl RoomRegistry {
     /// use axum_cloud_variables::{Creators, RoomRegistry};
     ///
     /// // Players join what the host opened, and nothing else.
-    /// let rooms = RoomRegistry::builder().rooms_by(Creators::Host).build().unwrap();
+    /// let rooms = RoomRegistry::builder().creators(Creators::Host).build().unwrap();
     /// let duel = rooms.open("duel 1").variables([("turn", "0")]).max_members(2).await?;
     /// assert!(duel.is_empty());
     /// # Ok(())

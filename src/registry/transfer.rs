@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Imported {
+pub struct ImportReport {
     /// Those that are there now.
     pub created: u64,
     /// Those that were there already, and stay as they are.
@@ -54,7 +54,16 @@ impl fmt::Display for TransferError {
     }
 }
 
-impl std::error::Error for TransferError {}
+impl std::error::Error for TransferError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        // Their words are this error's, so what is behind them is behind it.
+        match self {
+            Self::Store(error) => error.source(),
+            Self::Io(error) => error.source(),
+            Self::NoStore | Self::Line(..) => None,
+        }
+    }
+}
 
 impl From<StoreError> for TransferError {
     fn from(error: StoreError) -> Self {
@@ -127,11 +136,14 @@ impl RoomRegistry {
     ///
     /// [`TransferError`], also for a room that is over this registry's [`Limits`]; rooms of lines before
     /// may have been created, and be skipped another time.
-    pub async fn import(&self, from: impl AsyncBufRead + Unpin) -> Result<Imported, TransferError> {
+    pub async fn import(
+        &self,
+        from: impl AsyncBufRead + Unpin,
+    ) -> Result<ImportReport, TransferError> {
         Judging::refuse();
         let persister = self.inner.persister.as_ref().ok_or(TransferError::NoStore)?;
         let mut lines = from.lines();
-        let (mut imported, mut number) = (Imported::default(), 0);
+        let (mut imported, mut number) = (ImportReport::default(), 0);
         let mut under_way = FuturesUnordered::new();
         let mut count = |created: bool| match created {
             true => imported.created += 1,

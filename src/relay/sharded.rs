@@ -2,64 +2,70 @@
 
 use std::time::Duration;
 
-use futures_util::{
-    FutureExt,
-    future::{BoxFuture, ready},
-};
+use futures_util::future::BoxFuture;
 
 use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNews, RelayNode, RelayRequest};
 
-/// A room is at the broker that its id says. All nodes must have the same ones in the same order: where
-/// they differ or change, rooms are looked for where they are not.
-impl<R: Relay> Relay for Vec<R> {
+/// Several brokers as one: a room is at the one that its id says. All nodes must have the same ones in the same
+/// order: otherwise they look for rooms at different ones.
+///
+/// ```
+/// use axum_cloud_variables::{RoomRegistry, relay::{MemoryRelay, Sharded}};
+///
+/// let relay = Sharded::new([MemoryRelay::default(), MemoryRelay::default()]).expect("there are two");
+/// let rooms = RoomRegistry::builder().relay(relay).build();
+/// assert!(rooms.is_ok());
+/// ```
+#[derive(Debug)]
+pub struct Sharded<R>(Vec<R>);
+
+impl<R: Relay> Sharded<R> {
+    /// Returns `None` if there is no broker.
+    pub fn new(relays: impl IntoIterator<Item = R>) -> Option<Self> {
+        let relays = Vec::from_iter(relays);
+        (!relays.is_empty()).then_some(Self(relays))
+    }
+}
+
+impl<R> Sharded<R> {
+    fn of(&self, room: &str) -> &R {
+        // There is one at least.
+        &self.0[(fnv(room) % self.0.len() as u64) as usize]
+    }
+}
+
+impl<R: Relay> Relay for Sharded<R> {
     fn request<'a>(
         &'a self,
         room: &'a str,
         node: RelayNode<'a>,
         request: &'a RelayRequest,
     ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
-        match shard(self, room) {
-            Some(relay) => relay.request(room, node, request),
-            None => none(),
-        }
+        self.of(room).request(room, node, request)
     }
 
     fn end(&self) {
-        self.iter().for_each(Relay::end);
+        self.0.iter().for_each(Relay::end);
     }
 
     /// The shortest.
     fn lease(&self) -> Duration {
-        self.iter().map(Relay::lease).min().unwrap_or(Duration::from_secs(10))
+        self.0.iter().map(Relay::lease).min().unwrap_or(Duration::from_secs(10))
     }
 
     /// The longest.
     fn timeout(&self) -> Duration {
-        self.iter().map(Relay::timeout).max().unwrap_or_default()
+        self.0.iter().map(Relay::timeout).max().unwrap_or_default()
     }
 
     fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>> {
         // By the one whose messages the empty id has.
-        match shard(self, "") {
-            Some(relay) => relay.announce(news),
-            None => none(),
-        }
+        self.of("").announce(news)
     }
 
     fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
-        match shard(self, room) {
-            Some(relay) => relay.subscribe(room),
-            None => none(),
-        }
+        self.of(room).subscribe(room)
     }
-}
-
-fn none<'a, T: Send + 'a>() -> BoxFuture<'a, Result<T, RelayError>> {
-    ready(Err(RelayError("there is none".into()))).boxed()
-}
-
-fn shard<'a, R>(relays: &'a [R], room: &str) -> Option<&'a R> {
-    relays.get(usize::try_from(fnv(room) % u64::try_from(relays.len()).ok()?.max(1)).ok()?)
 }
 
 /// FNV-1a: the same in every process, and in every version of this crate.
@@ -79,9 +85,9 @@ mod tests {
         assert_eq!(fnv(""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fnv("a"), 0xaf63_dc4c_8601_ec8c);
         assert_eq!(fnv("foobar"), 0x8594_4171_f739_67e8);
-        assert_eq!(shard::<u8>(&[], "a"), None);
+        let shards = Sharded(vec![0, 1, 2]);
         let counts = (0..1_000).fold([0; 3], |mut counts, n| {
-            counts[*shard(&[0, 1, 2], &format!("room {n}")).unwrap()] += 1;
+            counts[*shards.of(&format!("room {n}"))] += 1;
             counts
         });
         assert!(counts.iter().all(|count| (280..390).contains(count)), "{counts:?}");

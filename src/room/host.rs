@@ -154,7 +154,7 @@ impl State {
     pub(crate) fn members_of_person(&self, person: &str) -> Vec<MemberId> {
         let members = self.members.iter();
         members
-            .filter(|(_, member)| member.identity.person() == Some(person))
+            .filter(|(_, member)| member.identity.id() == Some(person))
             .map(|(id, _)| id)
             .collect()
     }

@@ -253,7 +253,7 @@ impl State {
     pub(crate) fn found(&mut self, creator: Newcomer<'_>) -> Joined {
         self.observers.tell(|| RoomEvent::Created);
         // One whom the host knows can be asked about it.
-        if creator.identity.person().is_some() {
+        if creator.identity.id().is_some() {
             self.claim();
         }
         self.enter_first(creator)

@@ -111,7 +111,7 @@ impl State {
     ) -> Challenged {
         let is_it = |(_, member): &(_, &Member)| member.session == Some(session);
         let Some((id, member)) = self.members.iter().find(is_it) else { return Challenged::Nobody };
-        let is_person = wanted.person.is_some() && wanted.person == member.identity.person();
+        let is_person = wanted.person.is_some() && wanted.person == member.identity.id();
         let is_resumed = wanted.resume.is_some() && wanted.resume == member.resume.as_deref();
         let is_newer = member.handle.age(now) < wanted.age;
         if (is_person || is_resumed) && !is_newer {

@@ -37,7 +37,7 @@ pub(crate) async fn admit(
     let framing = caller.scratch_framing;
     let named = room_id(&handshake.room, dialect, limits)?;
     let named = format!("{}{named}", caller.namespace);
-    let room = caller.identity.room().unwrap_or(&named);
+    let room = caller.identity.assigned_room().unwrap_or(&named);
     let name = handshake
         .username
         .plain()
@@ -64,7 +64,7 @@ pub(crate) async fn admit(
         _ => caller.identity.clone(),
     };
     let name = identity.name(&name)?;
-    let room = match identity.room() {
+    let room = match identity.assigned_room() {
         Some(room) if limits.allow_room_id(room) => room,
         Some(_) => return Err(Close::another_room().into()),
         None => {

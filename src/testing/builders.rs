@@ -22,7 +22,7 @@ use crate::{
 ///     async fn admit(&self, join: &Join<'_>) -> Result<Identity, Rejection> {
 ///         match join.request().uri.query() {
 ///             Some("token=7") => Ok(join.identity().clone()),
-///             _ => Err(Rejection::for_good("you need a ticket")),
+///             _ => Err(Rejection::permanent("you need a ticket")),
 ///         }
 ///     }
 /// }

@@ -180,7 +180,7 @@ impl Inner {
         Holder { node, session, .. }: Holder,
         newcomer: &Newcomer<'_>,
     ) -> Result<Instant, EnterError> {
-        let person = newcomer.identity.person().map(Into::into);
+        let person = newcomer.identity.id().map(Into::into);
         let replaces = newcomer.duplicates == DuplicateNames::Replace;
         let resume = newcomer.resume.as_deref().map(Into::into);
         let age = newcomer.handle.age(Instant::now().into_std()).as_millis();

@@ -192,7 +192,7 @@ pub(super) fn duplicates(player: usize) -> DuplicateNames {
 fn newcomer(player: usize, handle: &Arc<SessionHandle>) -> Newcomer<'static> {
     let name = NAMES[player % NAMES.len()];
     let identity = match player % 3 {
-        0 => Identity::new().id(name),
+        0 => Identity::new().with_id(name),
         _ => Identity::new(),
     };
     Newcomer {
