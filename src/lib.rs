@@ -9,7 +9,7 @@ mod budget;
 #[cfg(feature = "client")]
 pub mod client;
 mod close;
-#[cfg(all(feature = "client", feature = "testing"))]
+#[cfg(any(doc, doctest))]
 pub mod docs;
 pub mod events;
 mod host_data;

@@ -60,7 +60,7 @@ fn links_lead_somewhere() {
 }
 
 #[test]
-fn the_dashboard_and_the_readme_know_the_metrics() {
+fn the_dashboard_and_the_guide_know_the_metrics() {
     let recorded = fs::read_to_string(format!("{ROOT}/src/metrics.rs")).unwrap();
     let names = |text: &str| -> Vec<String> {
         let rests = text.split("cloud_variables_").skip(1);
@@ -72,17 +72,17 @@ fn the_dashboard_and_the_readme_know_the_metrics() {
         names
     };
     let recorded = names(&recorded);
-    for text in ["README.md", "examples/grafana/dashboard.json"] {
+    for text in ["src/docs/operations.md", "examples/grafana/dashboard.json"] {
         let known = names(&fs::read_to_string(format!("{ROOT}/{text}")).unwrap());
         let unknown: Vec<_> =
             known.iter().filter(|name| name.contains('_') && !recorded.contains(name)).collect();
         assert!(unknown.is_empty(), "{text}: {unknown:?}");
     }
-    let listed = fs::read_to_string(format!("{ROOT}/README.md")).unwrap();
+    let listed = fs::read_to_string(format!("{ROOT}/src/docs/operations.md")).unwrap();
     for name in &recorded {
         assert!(
             listed.contains(&format!("`cloud_variables_{name}")),
-            "{name} is not in the README"
+            "{name} is not in the guide"
         );
     }
 }
