@@ -101,7 +101,6 @@ async fn create(url: String, round: usize) -> Vec<String> {
     }
 }
 
-/// Case 1.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_crash_every_room_is_there_with_a_value_of_its_last_moments() {
     let folder = Folder::new("crash");
@@ -152,7 +151,6 @@ async fn after_a_crash_every_room_is_there_with_a_value_of_its_last_moments() {
     assert!(values.iter().all(|n| *n > 0), "{values:?}");
 }
 
-/// Case 2.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_under_load_loses_nothing() {
     let folder = Folder::new("shutdown");
@@ -241,7 +239,7 @@ async fn a_file_is_one_servers_and_its_rooms_can_be_moved() {
     assert!(!ended_well && said.contains("cannot be read"), "{said}");
 }
 
-/// Case 1: a file of many rooms, left behind by a crash.
+/// A crash has left a file of many rooms behind.
 #[tokio::test]
 async fn a_file_of_many_rooms_opens_after_a_crash() {
     let folder = Folder::new("many");

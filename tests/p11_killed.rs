@@ -41,7 +41,7 @@ async fn another_server_moves_the_ball() {
     }
 }
 
-/// Case 3: a node is killed under load.
+/// A node is killed under load.
 #[tokio::test(flavor = "multi_thread")]
 async fn when_a_node_is_killed_the_others_go_on() {
     let redis = Redis::start("killed");
@@ -87,7 +87,7 @@ async fn when_a_node_is_killed_the_others_go_on() {
     }
 }
 
-/// Case 3: a node that stood still for longer than its lease.
+/// A node that stood still for longer than its lease.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_stood_still_is_fenced() {
     let redis = Redis::start("fenced");

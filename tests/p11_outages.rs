@@ -11,7 +11,7 @@ use common::{Cable, Redis, Server, count, redis_node, redis_nodes, unlimited_rat
 
 const X: &[(&str, &str)] = &[("x", "0")];
 
-/// Case 4: stopped for ten seconds, and killed and restarted with its append-only file.
+/// The broker is stopped for ten seconds, and is killed and restarted with its append-only file.
 #[tokio::test(flavor = "multi_thread")]
 async fn members_stay_while_the_broker_is_away() {
     for is_killed in [false, true] {
@@ -83,7 +83,7 @@ async fn a_primary_that_became_a_replica_is_left() {
     ann.reading_until(within("bob is let in", join)).await;
 }
 
-/// Case 4: one node cannot reach it, and the others can.
+/// One node cannot reach the broker, and the others can.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_cut_off_catches_up() {
     let redis = Redis::start("cut");
@@ -112,7 +112,7 @@ async fn a_node_that_is_cut_off_catches_up() {
     }
 }
 
-/// Case 4: restarted with nothing.
+/// The broker is restarted with nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_lost_all_gets_what_members_saw() {
     let mut redis = Redis::start("empty");

@@ -14,7 +14,7 @@ use common::{
 
 const X: &[(&str, &str)] = &[("x", "0")];
 
-/// Case 1: one order, whoever looks.
+/// All see one order.
 #[tokio::test(flavor = "multi_thread")]
 async fn members_and_hosts_on_three_nodes_see_one_order() {
     const MEMBERS: usize = 30;
@@ -80,7 +80,7 @@ async fn members_and_hosts_on_three_nodes_see_one_order() {
     }
 }
 
-/// Case 1: 10,000 rounds, of which each is over sooner than with the defaults.
+/// 10,000 rounds, each of which is over sooner than with the defaults.
 #[tokio::test(flavor = "multi_thread")]
 async fn members_on_three_nodes_end_up_seeing_the_same() {
     let redis = Redis::start("contested");
@@ -95,7 +95,6 @@ async fn members_on_three_nodes_end_up_seeing_the_same() {
     nodes::contested(&nodes, 6, count(100, 10_000)).await;
 }
 
-/// Case 2.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_creators_and_of_two_of_a_name_one_wins() {
     let redis = Redis::start("two");

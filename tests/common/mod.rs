@@ -118,7 +118,7 @@ impl Server {
     }
 }
 
-/// The issue's own count where `tests/run --long` asks for it, else a small one.
+/// Returns the long count under `tests/run --long`, and otherwise the small one.
 pub fn count(small: usize, long: usize) -> usize {
     if std::env::var_os("CLOUD_VARIABLES_LONG").is_some() { long } else { small }
 }
