@@ -80,9 +80,6 @@ fn the_dashboard_and_the_guide_know_the_metrics() {
     }
     let listed = fs::read_to_string(format!("{ROOT}/src/docs/operations.md")).unwrap();
     for name in &recorded {
-        assert!(
-            listed.contains(&format!("`cloud_variables_{name}")),
-            "{name} is not in the guide"
-        );
+        assert!(listed.contains(&format!("`cloud_variables_{name}")), "{name} is not in the guide");
     }
 }
