@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::Server;
+use crate::common::Server;
 use futures_util::StreamExt;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -61,9 +59,9 @@ async fn values_and_names_arrive_as_the_same_string() {
     }
 }
 
-async fn next_text(client: &mut common::Client) -> String {
+async fn next_text(client: &mut crate::common::Client) -> String {
     loop {
-        match common::within("text", client.socket.next()).await.unwrap().unwrap() {
+        match crate::common::within("text", client.socket.next()).await.unwrap().unwrap() {
             Message::Text(text) => return text.to_string(),
             Message::Close(close) => panic!("{close:?}"),
             _ => {}

@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::time::Duration;
 
+use crate::common::Server;
 use axum_cloud_variables::{Dialect, RoomRegistry};
-use common::Server;
 use tokio::time::timeout;
 
 #[tokio::test]
@@ -96,7 +94,7 @@ async fn the_creator_receives_nothing_and_a_joiners_values_are_ignored() {
 #[tokio::test]
 async fn a_coalescing_room_sends_the_last_write_of_a_tick() {
     let builder = axum_cloud_variables::RoomRegistry::builder()
-        .limits(common::unlimited_rate())
+        .limits(crate::common::unlimited_rate())
         .tick(Duration::from_millis(500))
         .coalesce(true);
     let server = Server::with(builder).await;

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-#[path = "../examples/first_game.rs"]
+#[path = "../../examples/first_game.rs"]
 #[allow(dead_code, unreachable_pub, reason = "it is an example")]
-mod first_game;
+mod example;
 
 use std::time::Duration;
 
@@ -13,19 +13,17 @@ use axum_cloud_variables::{
     client::{Client, ClientEvent},
     testing,
 };
-use first_game::game;
+use example::game;
 use tokio::time::sleep;
-
-mod common;
 
 /// The guide shows what is here.
 #[test]
 fn the_guide_has_the_game_and_its_tests() {
-    let guide = include_str!("../src/docs/first_game.md");
+    let guide = include_str!("../../src/docs/first_game.md");
     let behind = |source: &'static str, mark| source.split_once(mark).unwrap().1.trim();
     for part in [
-        behind(include_str!("../examples/first_game.rs"), "\n\n"),
-        include_str!("../examples/first_game/game.js").trim(),
+        behind(include_str!("../../examples/first_game.rs"), "\n\n"),
+        include_str!("../../examples/first_game/game.js").trim(),
         behind(include_str!("first_game.rs"), "\n// As in the guide.\n"),
     ] {
         assert!(guide.contains(part), "{part}");
@@ -35,8 +33,8 @@ fn the_guide_has_the_game_and_its_tests() {
 /// Two players in a browser each: one moves and catches the star, and the other sees it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_plays() {
-    let addr = common::serve(game().await.unwrap()).await;
-    let driver = common::Driver::start();
+    let addr = crate::common::serve(game().await.unwrap()).await;
+    let driver = crate::common::Driver::start();
     let (ann, bob) = (driver.browser().await, driver.browser().await);
     for (browser, name) in [(&ann, "ann"), (&bob, "bob")] {
         browser.0.goto(&format!("http://{addr}/?name={name}")).await.unwrap();

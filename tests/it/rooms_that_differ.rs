@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
+use crate::common::{Server, unlimited_rate, within};
 use axum_cloud_variables::{
     Creators, Identity, Room, RoomRegistry,
     policy::{Join, Policy, Rejection, Rights, Verdict, Write},
 };
-use common::{Server, unlimited_rate, within};
 
 const VARIABLES: &[(&str, &str)] = &[("question", ""), ("answer", "")];
 

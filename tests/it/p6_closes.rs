@@ -3,16 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::time::Duration;
 
+use crate::common::{Client, Server, eventually, serve, unlimited_rate, within};
 use axum::{Router, extract::Request, middleware};
 use axum_cloud_variables::{
     CloseCode, Dialect, DuplicateNames, Identity, Limits, RoomRegistry, UsernameRules,
     events::RoomEvent,
 };
-use common::{Client, Server, eventually, serve, unlimited_rate, within};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::{
@@ -357,7 +355,7 @@ async fn what_is_under_way_when_the_server_shuts_down_is_taken() {
     let room = server.rooms.room("room").unwrap();
     let mut events = room.subscribe();
     let rooms = server.rooms.clone();
-    let shutdown = tokio::spawn(async move { rooms.shutdown(common::PATIENCE).await });
+    let shutdown = tokio::spawn(async move { rooms.shutdown(crate::common::PATIENCE).await });
     // The close is on its way to her, and she writes.
     eventually("draining", || server.rooms.is_draining()).await;
     ann.set("x", "late").await;

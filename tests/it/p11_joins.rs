@@ -3,18 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
+use crate::common::{Server, ShakyBroker, eventually, unlimited_rate};
 use axum_cloud_variables::{
     Identity, RoomRegistry, RoomRegistryBuilder,
     policy::{Join, Policy, Rejection},
 };
-use common::{Server, ShakyBroker, eventually, unlimited_rate};
 
 const X: &[(&str, &str)] = &[("x", "0")];
 

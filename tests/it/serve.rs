@@ -2,17 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::{
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use crate::common::{Client, within};
 use axum::{Router, extract::ConnectInfo, routing::get};
 use axum_cloud_variables::{RoomRegistry, serve};
-use common::{Client, within};
 use futures_util::future::join_all;
 use hyper::{Method, Request, StatusCode, ext::Protocol};
 use hyper_util::rt::{TokioExecutor, TokioIo};

@@ -2,10 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::net::SocketAddr;
 
+use crate::common::serve;
 use axum::{
     Extension, Router,
     extract::{Request, State},
@@ -15,7 +14,6 @@ use axum::{
     routing::get,
 };
 use axum_cloud_variables::{Identity, Origins, RoomRegistry};
-use common::serve;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::{
     connect_async,
@@ -44,7 +42,7 @@ async fn fetch(addr: SocketAddr, path: &str, headers: &str) -> (u16, String) {
         format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    common::within("answer", stream.read_to_string(&mut answer)).await.unwrap();
+    crate::common::within("answer", stream.read_to_string(&mut answer)).await.unwrap();
     (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
 }
 

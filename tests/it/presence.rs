@@ -2,16 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::{sync::Arc, time::Duration};
 
+use crate::common::{Client, Redis, Server, eventually, unlimited_rate, within};
 use axum_cloud_variables::{
     Dialect, RoomRegistry, RoomRegistryBuilder, Schema, SetError,
     relay::{MemoryRelay, RedisRelay},
     store::MemoryStore,
 };
-use common::{Client, Redis, Server, eventually, unlimited_rate, within};
 
 fn builder() -> RoomRegistryBuilder {
     RoomRegistry::builder()

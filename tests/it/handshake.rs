@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::{
     sync::{
         Arc,
@@ -12,11 +10,11 @@ use std::{
     time::Duration,
 };
 
+use crate::common::{Client, Server, eventually, unlimited_rate, within};
 use axum_cloud_variables::{
     Identity, Limits, RoomRegistry, Schema,
     policy::{Join, Policy, Rejection},
 };
-use common::{Client, Server, eventually, unlimited_rate, within};
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::sync::Notify;
@@ -229,7 +227,7 @@ async fn a_newcomer_is_told_to_try_again_if_its_turn_does_not_come() {
     server.members(1).await;
     let talks = async {
         for n in 0.. {
-            ghost.send(&common::set("x", &n.to_string())).await;
+            ghost.send(&crate::common::set("x", &n.to_string())).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -254,7 +252,7 @@ async fn a_ghost_whose_last_frames_are_still_coming_gives_way() {
     let mut ann = server.connect().await;
     ann.handshake("room", "ann", VARIABLES).await;
     for n in 1..=10 {
-        ghost.send(&common::set("x", &n.to_string())).await;
+        ghost.send(&crate::common::set("x", &n.to_string())).await;
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
     let frame = ann.frame().await;
@@ -337,7 +335,7 @@ async fn dropping_registry_and_server_ends_every_task() {
     let url = format!("ws://{}/cloud", listener.local_addr().unwrap());
     let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
     let metrics = tokio::runtime::Handle::current().metrics();
-    let mut ann = common::Client::join(&url, "room", "ann", VARIABLES).await;
+    let mut ann = crate::common::Client::join(&url, "room", "ann", VARIABLES).await;
     ann.set("x", "1").await;
     ann.close().await;
     server.abort();

@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::time::Duration;
 
+use crate::common::{Server, unlimited_rate};
 use axum_cloud_variables::{Limits, RoomRegistry, Schema};
-use common::{Server, unlimited_rate};
 
 async fn server(limits: Limits) -> Server {
     Server::with(RoomRegistry::builder().limits(limits)).await

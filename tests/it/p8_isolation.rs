@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
+use crate::common::{Client, Server, serve, unlimited_rate};
 use axum::Router;
 use axum_cloud_variables::{Dialect, RoomRegistry};
-use common::{Client, Server, serve, unlimited_rate};
 
 #[tokio::test]
 async fn a_registry_knows_nothing_of_another() {
@@ -34,7 +32,7 @@ async fn a_registry_knows_nothing_of_another() {
 
 #[tokio::test]
 async fn rooms_of_one_registry_know_nothing_of_another() {
-    let server = common::Server::start().await;
+    let server = crate::common::Server::start().await;
     let mut ann = server.join("one", "ann", &[("x", "1")]).await;
     let mut ben = server.join("two", "ben", &[("x", "2")]).await;
     let mut cem = server.join("two", "cem", &[("x", "")]).await;

@@ -2,18 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-#[path = "../src/testing/relay_contract/requests.rs"]
+#[path = "../../src/testing/relay_contract/requests.rs"]
 #[allow(dead_code, reason = "the contract uses the rest")]
 mod requests;
 
 use std::time::Duration;
 
+use crate::common::{Redis, within};
 use axum_cloud_variables::{
     relay::{MemoryRelay, RedisRelay, Relay, RelayAnswer, RelayRequest, Sharded},
     testing::relay_contract,
 };
-use common::{Redis, within};
 use requests::{ask, ban_of_eve, done, enter, join, named, write};
 
 use RelayAnswer::{Banned, Fenced, Led, NameInUse, Nowhere};

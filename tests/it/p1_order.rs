@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::collections::HashMap;
 
-use common::{Client, Frame, Server, within};
+use crate::common::{Client, Frame, Server, within};
 
 /// The numbers written to a variable, in the order in which they came.
 fn numbers(sets: &Frame, name: &str) -> Vec<u64> {

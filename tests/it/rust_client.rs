@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::{sync::Arc, time::Duration};
 
+use crate::common::{
+    Folder, Server, certify, eventually, example_path, serve, unlimited_rate, within,
+};
 use axum::{
     Router,
     extract::Request,
@@ -18,7 +19,6 @@ use axum_cloud_variables::{
     client::{Client, ClientError, ClientEvent, UpdateError},
     events::Events,
 };
-use common::{Folder, Server, certify, eventually, example_path, serve, unlimited_rate, within};
 use futures_util::{SinkExt, StreamExt};
 use rustls::{
     crypto::ring,

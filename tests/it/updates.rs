@@ -3,14 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::{sync::Arc, time::Duration};
 
+use crate::common::{Client, Redis, Server, ShakyBroker, redis_nodes, unlimited_rate, within};
 use axum_cloud_variables::{
     Dialect, Limits, RoomRegistry, Schema, SetError, UpdateError, client, policy::Rights,
 };
-use common::{Client, Redis, Server, ShakyBroker, redis_nodes, unlimited_rate, within};
 use serde_json::{Value, json};
 
 const SCORE: &[(&str, &str)] = &[("score", "0"), ("x", "0")];

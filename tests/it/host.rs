@@ -2,10 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::{collections::HashMap, time::Duration};
 
+use crate::common::{Client, Server, eventually, serve, unlimited_rate, within};
 use axum::{Router, extract::Request, middleware};
 use axum_cloud_variables::{
     CloseCode, Creators, Dialect, DuplicateNames, Identity, LeaveCause, Limits, MemberId,
@@ -13,7 +12,6 @@ use axum_cloud_variables::{
     events::RoomEvent,
     policy::{Policy, Verdict, Write},
 };
-use common::{Client, Server, eventually, serve, unlimited_rate, within};
 use futures_util::{StreamExt, stream::FusedStream};
 
 const VARIABLES: &[(&str, &str)] = &[("x", "0"), ("end", "")];
@@ -316,63 +314,6 @@ async fn any_thread_may_write() {
     };
     ann.until("x", "100").await;
     writes.join().unwrap();
-}
-
-/// Case: host writes among those of many members are in the one order of the room.
-#[tokio::test(flavor = "multi_thread")]
-async fn host_and_members_share_one_order() {
-    const MEMBERS: usize = 50;
-    let limits = Limits::default();
-    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
-    let arena = opened(&server).await;
-    let mut events = arena.subscribe();
-    let mut watcher = server.join("arena", "watcher", VARIABLES).await;
-    watcher.frame().await;
-    let mut writers = Vec::new();
-    for i in 0..MEMBERS {
-        let mut client = server.join("arena", &format!("p{i}"), VARIABLES).await;
-        writers.push(tokio::spawn(async move {
-            for n in 0..20 {
-                client.set("x", &format!("p{i}.{n}")).await;
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            client
-        }));
-    }
-    // What the host hears is the order; 1,000 writes of its own within a second.
-    let order = tokio::spawn(async move {
-        let mut order = Vec::new();
-        while order.last().is_none_or(|last| last != "over") {
-            match events.next().await.unwrap() {
-                RoomEvent::Wrote { value, .. } => order.push(value.to_string()),
-                RoomEvent::Missed(_) => panic!("too slow"),
-                _ => {}
-            }
-        }
-        order
-    });
-    let mut beat = tokio::time::interval(Duration::from_millis(1));
-    for n in 0..1_000 {
-        beat.tick().await;
-        arena.set("x", format!("host.{n}")).unwrap();
-    }
-    let mut players = Vec::new();
-    for writer in writers {
-        players.push(writer.await.unwrap());
-    }
-    for player in &mut players {
-        player.sync().await;
-    }
-    arena.set("x", "over").unwrap();
-    let order = within("order", order).await.unwrap();
-    assert_eq!(order.len(), 1_000 + MEMBERS * 20 + 1);
-    let seen: Vec<_> =
-        watcher.until("x", "over").await.into_iter().map(|(_, value)| value).collect();
-    assert_eq!(seen, order, "one order for all");
-    assert_eq!(arena.get("x").as_deref(), Some("over"));
-    for player in &mut players {
-        player.until("x", "over").await;
-    }
 }
 
 #[tokio::test]

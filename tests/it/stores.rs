@@ -3,11 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-#[path = "../src/testing/store_contract/changes.rs"]
+#[path = "../../src/testing/store_contract/changes.rs"]
 #[allow(dead_code, reason = "the contract uses the rest")]
 mod changes;
-mod common;
-
 use std::{
     fs,
     sync::{
@@ -16,11 +14,11 @@ use std::{
     },
 };
 
+use crate::common::Folder;
 use axum_cloud_variables::{
     store::{Change, MemoryStore, RedbStore, RoomStore, StoreError, StoredBan, StoredRoom},
     testing::store_contract,
 };
-use common::Folder;
 
 use changes::{pairs, put, variables};
 

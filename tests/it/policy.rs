@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::{
     future::pending,
     sync::{
@@ -13,12 +11,12 @@ use std::{
     time::Duration,
 };
 
+use crate::common::{Client, Server, eventually, serve, unlimited_rate, within};
 use axum::{Router, extract::Request, middleware};
 use axum_cloud_variables::{
     CloseCode, Dialect, Identity, Limits, RoomRegistry, RoomRegistryBuilder, Schema,
     policy::{Join, Policy, Rejection, Rights, Verdict, Write},
 };
-use common::{Client, Server, eventually, serve, unlimited_rate, within};
 use tokio::sync::mpsc;
 
 const VARIABLES: &[(&str, &str)] = &[("x", "0"), ("end", "")];

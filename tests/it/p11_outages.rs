@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::time::Duration;
 
+use crate::common::{Cable, Redis, Server, count, redis_node, redis_nodes, unlimited_rate, within};
 use axum_cloud_variables::{Dialect, RoomRegistry, relay::RedisRelay};
-use common::{Cable, Redis, Server, count, redis_node, redis_nodes, unlimited_rate, within};
 
 const X: &[(&str, &str)] = &[("x", "0")];
 

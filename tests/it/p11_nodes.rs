@@ -3,13 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
+use crate::common::{
+    Client, Server, ShakyBroker, eventually, nodes, serve, unlimited_rate, within,
+};
 use axum::{Extension, Router, extract::Request, middleware};
 use axum_cloud_variables::{
     BanTarget, CloseCode, Dialect, DuplicateNames, Identity, OpenError, Room, RoomError,
@@ -17,7 +18,6 @@ use axum_cloud_variables::{
     events::{RoomEvent, Writer},
     relay::Relay,
 };
-use common::{Client, Server, ShakyBroker, eventually, nodes, serve, unlimited_rate, within};
 
 const X: &[(&str, &str)] = &[("x", "0")];
 
@@ -97,7 +97,7 @@ async fn a_second_tab_takes_the_name_along() {
         let rooms = RoomRegistry::builder().relay(broker.clone()).build().unwrap();
         let person = Extension(Identity::new().with_id("7"));
         let app = Router::new().merge(rooms.mount("/cloud")).layer(person);
-        format!("ws://{}/cloud", common::serve(app).await)
+        format!("ws://{}/cloud", crate::common::serve(app).await)
     };
     let (a, b) = (node().await, node().await);
     let mut first = Client::join(&a, "arena", "ann", X).await;

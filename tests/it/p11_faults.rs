@@ -2,15 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
+use crate::common::{Server, ShakyBroker, eventually, unlimited_rate, within};
 use axum_cloud_variables::{Limits, RoomRegistry, Schema, relay::RelayAnswer};
-use common::{Server, ShakyBroker, eventually, unlimited_rate, within};
 
 const X: &[(&str, &str)] = &[("x", "0")];
 

@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::time::Duration;
 
-use common::{Client, Process, Redis, count, within};
+use crate::common::{Client, Process, Redis, count, within};
 
 const X: &[(&str, &str)] = &[("x", "0")];
 

@@ -2,15 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::{sync::Arc, time::Duration};
 
-use axum_cloud_variables::{BuildError, RoomRegistry, events::RoomEvent, relay::RedisRelay};
-use common::{
+use crate::common::{
     Client, Process, Redis, Server, count, delayed, eventually, nodes, redis_node, redis_nodes,
     unlimited_rate, within,
 };
+use axum_cloud_variables::{BuildError, RoomRegistry, events::RoomEvent, relay::RedisRelay};
 
 const X: &[(&str, &str)] = &[("x", "0")];
 

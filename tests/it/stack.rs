@@ -2,10 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
+use crate::common::{Client, Process, serve, within};
 use axum::{
     Router,
     body::Body,
@@ -18,7 +17,6 @@ use axum_cloud_variables::{
     Identity, RoomRegistry,
     policy::{Policy, Verdict, Write},
 };
-use common::{Client, Process, serve, within};
 use futures_util::{SinkExt, StreamExt};
 use hyper::ext::Protocol;
 use hyper_util::rt::{TokioExecutor, TokioIo};

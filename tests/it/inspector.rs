@@ -2,17 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::sync::{Arc, atomic::Ordering::SeqCst};
 
+use crate::common::{Browser, Client, Driver, Server, ShakyBroker, eventually, serve, within};
 use axum::{
     Router,
     body::{Body, to_bytes},
     http::{Method, Request, StatusCode, header},
 };
 use axum_cloud_variables::{RoomRegistry, Schema};
-use common::{Browser, Client, Driver, Server, ShakyBroker, eventually, serve, within};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use tower_http::services::ServeDir;

@@ -3,15 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::time::{Duration, Instant};
 
+use crate::common::{Client, Server, serve, unlimited_rate};
 use axum::{Router, http::StatusCode};
 use axum_cloud_variables::{
     Dialect, DuplicateNames, Limits, RoomRegistry, Schema, ScratchFraming, ScratchValues,
 };
-use common::{Client, Server, serve, unlimited_rate};
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
@@ -338,7 +336,7 @@ async fn a_full_server_is_told_as_such_in_every_dialect() {
         client.handshake_in(dialect, "1", "ben", VARIABLES).await;
         assert_eq!(client.closed().await.0, code, "{dialect:?}");
         drop(client);
-        common::eventually("its place", || server.rooms.stats().sessions == 1).await;
+        crate::common::eventually("its place", || server.rooms.stats().sessions == 1).await;
     }
 }
 
@@ -421,7 +419,7 @@ async fn a_mount_may_frame_each_set_as_scratch_does() {
     let app = Router::new()
         .merge(rooms.mount("/cloud"))
         .merge(rooms.mount("/scratch").scratch_framing(ScratchFraming::Lines));
-    let addr = common::serve(app).await;
+    let addr = crate::common::serve(app).await;
     let mut ann = Client::join(&format!("ws://{addr}/cloud"), "1", "ann", VARIABLES).await;
     let mut cat = Client::connect(&format!("ws://{addr}/scratch")).await;
     cat.handshake_in(Scratch, "1", "cat", &[]).await;

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::{
     sync::{
         Arc,
@@ -12,13 +10,13 @@ use std::{
     time::Duration,
 };
 
+use crate::common::{Folder, Server, ShakyStore, eventually, unlimited_rate};
 use axum_cloud_variables::{
     BanTarget, Dialect, Identity, Limits, OpenError, RoomError, RoomRegistry, RoomRegistryBuilder,
     Schema, SetError,
     policy::{Join, Policy, Rejection},
     store::{Change, RedbStore, RoomStore, StoreError, StoredSchema},
 };
-use common::{Folder, Server, ShakyStore, eventually, unlimited_rate};
 
 const X: &[(&str, &str)] = &[("x", "0")];
 const Y: &[(&str, &str)] = &[("y", "0")];

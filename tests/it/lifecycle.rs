@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
 use std::time::Duration;
 
+use crate::common::{Client, Server, eventually, unlimited_rate, within};
 use axum_cloud_variables::RoomRegistry;
-use common::{Client, Server, eventually, unlimited_rate, within};
 use futures_util::SinkExt;
 use tokio_tungstenite::tungstenite::Message;
 
