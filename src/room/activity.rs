@@ -7,7 +7,7 @@ use std::ops::AddAssign;
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Activity {
-    /// The number of values of members and of the host that variables took on.
+    /// The number of values that variables took on, whether members or the host wrote them.
     pub writes: u64,
     /// The number of sets that members were due to receive for these writes: one for each other member of
     /// the room.

@@ -53,7 +53,7 @@ pub enum RoomEvent {
         /// The reason why it left.
         cause: LeaveCause,
     },
-    /// A variable has a new value. Only a room's own events contain this one.
+    /// A variable has a new value. Only a room's own events include this.
     Wrote {
         /// The variable's name. A lone surrogate, which no Rust string can hold, is replaced.
         name: Arc<str>,

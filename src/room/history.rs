@@ -50,7 +50,7 @@ pub(super) struct History {
     charge: Charge,
 }
 
-/// A write of the past as the room keeps it.
+/// A past write as the room keeps it.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     at: Instant,

@@ -132,7 +132,7 @@ pub(crate) struct Replica {
     revision: RelayRevision,
     /// The number that was assigned last.
     numbered: u64,
-    /// The highest number that the broker has confirmed.
+    /// The highest number that the broker has confirmed as taken.
     acknowledged: u64,
     pending: Pending,
     sessions: Sessions,
@@ -470,7 +470,7 @@ impl Replica {
         match asking.what {
             What::Renew => {
                 self.renew_at = now + self.pace.renewal();
-                // Everything up to the broker's last revision has arrived since, or was lost on its way.
+                // Messages up to the revision of the last renewal have arrived since, or were lost.
                 let is_behind = |last: RelayRevision| {
                     last.epoch == revision.epoch && last.number > asking.at.number
                 };
@@ -520,7 +520,7 @@ impl Replica {
         }
         if is_given_up {
             match ask.wish {
-                // The membership is given back with the ticket.
+                // `State::done` gives the membership back.
                 Wish::Join { .. } => {}
                 _ => self.undo(ask),
             }

@@ -62,7 +62,7 @@ pub(crate) struct Acks {
     count: AtomicUsize,
 }
 
-/// The number of waiting answers from which a member's session reads no further.
+/// The number of waiting answers at which a member's session stops reading.
 const MOST_WAITING: usize = 256;
 
 impl Acks {

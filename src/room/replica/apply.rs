@@ -135,7 +135,7 @@ impl State {
     }
 
     /// Restores the variables that only this node has. Nobody drops variables of a room that grows, so the
-    /// broker has lost them. Other rooms drop them here.
+    /// broker has lost them. Otherwise, this node drops them.
     fn resolve_missing(&mut self, there: &[(String, String)], now: Instant) {
         let there: HashSet<_> = there.iter().map(|(name, _)| &**name).collect();
         let here = self.variables.values().into_iter();

@@ -238,7 +238,7 @@ impl State {
         }
     }
 
-    /// Takes over the whole room.
+    /// Handles an answer that has the whole room.
     fn read(&mut self, asking: Asking, there: AtBroker<'_>, is_new: bool, now: Instant) {
         let Some(replica) = &mut self.replica else { return };
         let AtBroker { revision, taken, .. } = there;

@@ -98,8 +98,8 @@ impl State {
         last.map_or_else(|| self.variables.contains(name), |write| write.value.is_some())
     }
 
-    /// Returns how many variables there will be beside this one, including those that waiting writes
-    /// create.
+    /// Returns how many variables there will be in addition to this one, including those that
+    /// waiting writes create.
     pub(in crate::room) fn count_beside(&self, name: &str) -> usize {
         let pending = self.replica.iter().flat_map(|replica| replica.pending.writes());
         let names = pending.filter(|write| write.creates).map(|write| &write.name);
