@@ -1,3 +1,3 @@
-//! What a host can watch: who comes and goes, what is written, and who wrote it.
+//! Events of a room that a host can observe: joins, leaves, and writes with their writers.
 
 pub use crate::room::{Events, PastWrite, RoomEvent, Writer};

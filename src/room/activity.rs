@@ -1,18 +1,19 @@
-//! What a room has done so far.
+//! Counts of a room's activity.
 
 use std::ops::AddAssign;
 
-/// Counts since a room is in memory, or of all rooms since their registry is there.
+/// Counts since a room came into memory, or of all rooms since their registry was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Activity {
-    /// Values that became a variable's, of members and of the host.
+    /// The number of values that variables took on, whether members or the host wrote them.
     pub writes: u64,
-    /// The sets that members were due for them: one for each other member of the room.
+    /// The number of sets that members were due to receive for these writes: one for each other member of
+    /// the room.
     pub deliveries: u64,
-    /// Sets that told one member a room's value again, as it might have seen another or as its own was
-    /// refused.
+    /// The number of sets that sent a single member the room's value again, because it might have seen
+    /// another value or because its own was refused.
     pub corrections: u64,
 }
 

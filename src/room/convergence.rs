@@ -1,4 +1,5 @@
-//! How members come to see the same: who is corrected after writes that met, and when.
+//! The rules by which members come to see the same values: which writers are corrected after concurrent
+//! writes, and when.
 
 mod contest;
 #[cfg(all(test, not(shuttle)))]

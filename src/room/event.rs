@@ -1,4 +1,4 @@
-//! What a host can watch: who comes and goes, and what is written.
+//! Events of a room that a host can observe: joins, leaves and writes.
 
 use std::{
     fmt,
@@ -22,57 +22,57 @@ use crate::{close::LeaveCause, identity::Identity, redacted::Redacted, sync::Hel
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct MemberInfo {
-    /// Names the member within its room; never used twice there.
+    /// The id of the member within its room. No id is used twice there.
     pub id: MemberId,
-    /// The name it plays under.
+    /// The username that the member plays under.
     pub username: Arc<str>,
     /// The field names that its client uses.
     pub dialect: Dialect,
-    /// Who the host says it is. With the feature `serde` it is left out, because it may hold what the host
-    /// would not write down.
+    /// The identity of the member, according to the host. With the feature `serde`, this field is left out,
+    /// because it may hold data that the host would not write down.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub identity: Identity,
 }
 
-/// What happened in a room.
+/// An event in a room.
 ///
-/// `Debug` shows the length of a value, and not the value.
+/// `Debug` shows the length of a value instead of the value.
 #[derive(Clone)]
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum RoomEvent {
-    /// The room is there: new, or loaded from the store. The first of each room in
-    /// [`RoomRegistry::events`](crate::RoomRegistry::events), and in no room's own events.
+    /// The room exists now: it is new, or was loaded from the store. This is the first event of each room
+    /// in [`RoomRegistry::events`](crate::RoomRegistry::events), and is in no room's own events.
     Created,
-    /// Somebody joined.
+    /// A member joined.
     Joined(MemberInfo),
-    /// Somebody left.
+    /// A member left.
     Left {
-        /// Who.
+        /// The member that left.
         member: MemberInfo,
-        /// How that came.
+        /// The reason why it left.
         cause: LeaveCause,
     },
-    /// A variable has a new value; only in a room's own events.
+    /// A variable has a new value. Only a room's own events include this.
     Wrote {
         /// The variable's name. A lone surrogate, which no Rust string can hold, is replaced.
         name: Arc<str>,
-        /// Its value; the same.
+        /// Its value, with lone surrogates replaced as well.
         value: Arc<str>,
-        /// Who wrote it.
+        /// The writer of the value.
         by: Writer,
     },
     /// The last member left. The room is kept for
     /// [`Limits::empty_room_ttl`](crate::Limits#structfield.empty_room_ttl).
     Emptied,
-    /// The room is gone, and its events end; a store still keeps it, unless it was
+    /// The room is gone, and its events end. A store still keeps it, unless it was
     /// [removed](crate::Room::remove).
     Closed,
-    /// The observer was too slow for so many events.
+    /// The observer was too slow and missed this many events.
     Missed(u64),
 }
 
-/// Who wrote a value.
+/// The writer of a value.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
@@ -81,19 +81,20 @@ pub enum Writer {
     Host,
     /// A member of this node.
     Member(MemberInfo),
-    /// A member of another node, or one that left before its write came back from the broker. Only with a
-    /// relay.
+    /// A member of another node, or one that left before its write came back from the broker. This occurs
+    /// only with a relay.
     Remote {
-        /// The name it plays under.
+        /// The username that it plays under.
         username: Arc<str>,
     },
-    /// Nobody knows: the value was read from the broker, because this node had missed it. Only with a
-    /// relay.
+    /// The writer is not known: this node missed the write, and read the value from the broker. This occurs
+    /// only with a relay.
     Unknown,
 }
 
 impl Writer {
-    /// The name of the member, on whichever node it is; `None` for the host, and if it is not known.
+    /// Returns the username of the member, whichever node it is on; `None` if the writer is the host or is
+    /// not known.
     #[must_use]
     pub fn username(&self) -> Option<&str> {
         match self {
@@ -103,7 +104,7 @@ impl Writer {
         }
     }
 
-    /// The member, if it is one of this node.
+    /// Returns the member, if it is a member of this node.
     #[must_use]
     pub fn member(&self) -> Option<&MemberInfo> {
         match self {
@@ -134,9 +135,9 @@ impl fmt::Debug for RoomEvent {
     }
 }
 
-/// Events as they happen: a [`FusedStream`], or asked for one by one. An observer that is slow misses
-/// events and is told how many; it slows nobody down. Once they have ended, there are no more, however
-/// often they are asked for.
+/// Events as they happen. They can be read as a [`FusedStream`], or one by one with `next`. A slow observer
+/// misses events and receives their number, but slows nobody down. Once the events have ended, each further
+/// poll yields `None` again.
 pub struct Events<T>(Fuse<BoxStream<'static, T>>);
 
 impl<T: Clone + Send + 'static> Events<T> {
@@ -155,8 +156,8 @@ impl<T: Clone + Send + 'static> Events<T> {
         Self(stream::empty().boxed().fuse())
     }
 
-    /// The next event; `None` if no more will come. Cancel safe: if the future is dropped before it ends,
-    /// as in `tokio::select!`, no event is lost.
+    /// Returns the next event, or `None` if no more will come. This method is cancel safe: if the future is
+    /// dropped before it ends, as in `tokio::select!`, no event is lost.
     pub async fn next(&mut self) -> Option<T> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
@@ -166,7 +167,7 @@ impl<T> Stream for Events<T> {
     type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        // The last observer of an event drops it in a place of the channel that is locked.
+        // The last observer of an event drops it while the event's slot in the channel is locked.
         let _held = Held::begin();
         self.0.poll_next_unpin(cx)
     }
@@ -184,13 +185,13 @@ impl<T> fmt::Debug for Events<T> {
     }
 }
 
-/// How many events wait for a slow observer of a room.
+/// The number of events that wait for a slow observer of a room.
 const ROOM_EVENTS: usize = 256;
 
-/// How many events wait for a slow observer of all rooms.
+/// The number of events that wait for a slow observer of all rooms.
 const REGISTRY_EVENTS: usize = 4_096;
 
-/// The observers of all rooms of a registry; costs nothing until there is one.
+/// The observers of all rooms of a registry. They cost nothing until there is one.
 #[derive(Debug, Default)]
 pub(crate) struct Watchers(OnceLock<Sender<(Arc<str>, RoomEvent)>>);
 
@@ -200,7 +201,7 @@ impl Watchers {
     }
 }
 
-/// Who is told what happens in a room.
+/// The observers of a room's events.
 #[derive(Debug)]
 pub(super) struct Observers {
     id: Arc<str>,
@@ -217,15 +218,15 @@ impl Observers {
         self.room.get_or_insert_with(|| Sender::new(ROOM_EVENTS)).subscribe()
     }
 
-    /// Tells those who watch this room or all rooms; the caller holds the room's lock, so that
-    /// events come in the order of what they tell.
+    /// Notifies the observers of this room and those of all rooms. The caller holds the room's lock, so
+    /// that the events arrive in the order in which they happened.
     pub(super) fn tell(&self, event: impl FnOnce() -> RoomEvent) {
         let all = self.all.0.get();
         if self.room.is_none() && all.is_none() {
             return;
         }
         let event = event();
-        // Sending fails where nobody watches any more.
+        // Sending fails if there is no observer any more.
         if let Some(all) = all {
             let _ = all.send((self.id.clone(), event.clone()));
         }
@@ -240,7 +241,7 @@ impl Observers {
         }
     }
 
-    /// Tells that the room is gone, and ends its events.
+    /// Notifies the observers that the room is gone, and ends its events.
     pub(super) fn close(&mut self) {
         self.tell(|| RoomEvent::Closed);
         self.room = None;

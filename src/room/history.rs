@@ -1,4 +1,4 @@
-//! Who wrote what when, as far back as the host wants to know.
+//! The past writes of a room, as many as the host wants to keep.
 
 use std::{
     collections::VecDeque,
@@ -10,21 +10,21 @@ use std::{
 use super::state::State;
 use crate::{budget::Charge, redacted::Redacted, wire::Text};
 
-/// A write of the past, as [`Room::history`](crate::Room::history) has it.
+/// A past write, as returned by [`Room::history`](crate::Room::history).
 ///
-/// `Debug` shows the length of the value, and not the value.
+/// `Debug` shows the length of a value instead of the value.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct PastWrite {
-    /// When it came into the room's order.
+    /// The time at which the write entered the room's order.
     pub at: SystemTime,
     /// The variable's name. A lone surrogate, which no Rust string can hold, is replaced.
     pub name: String,
-    /// Its value then; the same.
+    /// The value that was written, with lone surrogates replaced as well.
     pub value: String,
-    /// The username of the member who wrote it, on whichever node; `None` is the host, or, with a relay,
-    /// somebody whose write this node had missed.
+    /// The username of the member that wrote it, on whichever node. `None` stands for the host or, with a
+    /// relay, for a member whose write this node had missed.
     pub by: Option<Arc<str>>,
 }
 
@@ -39,10 +39,10 @@ impl fmt::Debug for PastWrite {
     }
 }
 
-/// What an entry costs beside its value.
+/// The bytes that an entry costs in addition to its value.
 const OVERHEAD: usize = 100;
 
-/// The newest writes of a room, paid for like its values.
+/// The newest writes of a room, which count towards the budget like its values.
 #[derive(Debug)]
 pub(super) struct History {
     most: usize,
@@ -50,7 +50,7 @@ pub(super) struct History {
     charge: Charge,
 }
 
-/// A write of the past as the room keeps it.
+/// A past write as the room keeps it.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     at: Instant,
@@ -64,8 +64,8 @@ impl Entry {
         OVERHEAD + self.value.as_json().len()
     }
 
-    /// As it is shown, with what the clocks say now. Not to be asked under the room's lock: values may
-    /// be long.
+    /// Converts the entry for the host, with the current time of both clocks. Must not be called under the
+    /// room's lock, because values may be long.
     pub(crate) fn look(&self, now: Instant, today: SystemTime) -> PastWrite {
         PastWrite {
             at: today - now.saturating_duration_since(self.at),
@@ -81,8 +81,8 @@ impl History {
         Self { most, entries: VecDeque::new(), charge }
     }
 
-    /// Notes a write; where there is no memory for it, older ones are forgotten. All histories take half
-    /// of the budget at most.
+    /// Records a write. If there is no memory for it, older ones are forgotten. All histories together use
+    /// no more than half of the budget.
     pub(super) fn note(&mut self, name: &Text, value: &Text, by: Option<Arc<str>>, at: Instant) {
         let entry = Entry { at, name: name.clone(), value: value.clone(), by };
         while self.entries.len() >= self.most || !self.charge.grow_to_half(entry.cost()) {
@@ -93,7 +93,7 @@ impl History {
         self.entries.push_back(entry);
     }
 
-    /// Makes place; false where there is nothing to forget.
+    /// Forgets the oldest write. Returns `false` if there is nothing to forget.
     pub(super) fn forget_oldest(&mut self) -> bool {
         let Some(oldest) = self.entries.pop_front() else { return false };
         self.charge.shrink(oldest.cost());
@@ -102,7 +102,7 @@ impl History {
 }
 
 impl State {
-    /// The newest writes, so many at most, the oldest of them first.
+    /// Returns up to `most` of the newest writes, the oldest of them first.
     pub(crate) fn history(&self, most: usize) -> Vec<Entry> {
         let Some(history) = &self.history else { return Vec::new() };
         let skipped = history.entries.len().saturating_sub(most);

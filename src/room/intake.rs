@@ -1,24 +1,26 @@
-//! How fast the members of a room may write together, and how much of that each may in any case.
+//! The rate at which the members of a room may write together, and the share of it that each member has in
+//! any case.
 //!
-//! What somebody writes is sent to all, so one member's bytes are everybody's. A write is always taken; its
-//! writer is told when its next may come, and conflates until then. Knows no clock but the time it is handed.
+//! Each write is sent to all members, so the bytes of one member are a load for everyone. A write is always
+//! taken. Its sender is notified when its next one may come, and conflates until then. This module has no
+//! clock of its own: its caller passes the time.
 
 use std::time::{Duration, Instant};
 
 use crate::{limits::Limits, rate::Bucket};
 
-/// What a member may write at once beyond its share: a frame of a game.
+/// The bytes that a member may write at once beyond its share: a frame of a game.
 const AT_ONCE: f64 = 4_096.0;
 
 /// The bytes that all members of a room write.
 #[derive(Debug)]
 pub(super) struct Intake {
     together: Bucket,
-    /// What the members share equally, whatever the others do: half of the rate.
+    /// The bytes per second that the members share equally, whatever the others do: half of the rate.
     shared: f64,
 }
 
-/// What a member has written beyond its share while the room was behind.
+/// The bytes that a member has written beyond its share while the room was behind.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Quota {
     owed: f64,
@@ -31,8 +33,9 @@ impl Intake {
         Self { together: Bucket::new(rate, rate / 8, now), shared: f64::from(rate) / 2.0 }
     }
 
-    /// Counts what one of so many members wrote. Returns when it may write again, if that is later: when
-    /// the room has caught up, or when what it wrote is within its share, whichever comes first.
+    /// Counts the bytes that one of `members` members wrote. Returns when it may write again, if that is
+    /// later than now: when the room has caught up, or when its own bytes are within its share, whichever
+    /// comes first.
     pub(super) fn take(
         &mut self,
         quota: &mut Quota,
@@ -45,7 +48,7 @@ impl Intake {
         }
         self.together.take(bytes, now);
         let caught_up = self.together.has(0, now);
-        // As a rule; then nobody's share matters.
+        // This is the usual case, in which nobody's share matters.
         if caught_up <= now {
             return None;
         }

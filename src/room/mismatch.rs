@@ -1,4 +1,4 @@
-//! Which variables of a newcomer are not the room's.
+//! The differences between the variables of a newcomer and those of the room.
 
 use std::fmt;
 
@@ -8,13 +8,14 @@ use crate::wire::Json;
 /// The names that differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mismatch {
-    /// Those of the room that the newcomer does not bring.
+    /// The names of the room that the newcomer does not bring.
     pub(crate) missing: Vec<String>,
-    /// Those that it brings, and the room does not have.
+    /// The names that the newcomer brings and the room does not have.
     pub(crate) unknown: Vec<String>,
 }
 
-/// How many names a player reads, and how many characters of each: a close frame has 123 bytes.
+/// How many names a player is shown, and how many characters of each: a close frame has 123 bytes for its
+/// reason.
 const SHOWN: usize = 3;
 const CHARACTERS: usize = 10;
 
@@ -31,7 +32,7 @@ impl Mismatch {
     }
 }
 
-/// The first names of each kind, as many as a player may read.
+/// Shows the first names of each kind, as many as fit a close frame.
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of_missing = self.missing.len().min(SHOWN - usize::from(!self.unknown.is_empty()));

@@ -1,4 +1,4 @@
-//! Variables that go with their player, some time after the player has left.
+//! Variables that are removed some time after their player has left.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -8,15 +8,15 @@ use crate::{
     wire::{Json, Text},
 };
 
-/// Players who have left, in the order in which their variables go.
+/// The players that have left, in the order in which their variables are removed.
 #[derive(Debug, Default)]
 pub(super) struct Departures {
     queue: VecDeque<(Instant, Arc<str>)>,
-    /// When it is looked for players of a node that is no more.
+    /// When the room next looks for players of a node that has ended.
     sweep: Option<Instant>,
 }
 
-/// How many leases lie between two looks for players of a node that is no more.
+/// The number of leases between two searches for players of a node that has ended.
 const SWEEP: u32 = 3;
 
 impl Departures {
@@ -41,14 +41,15 @@ impl Departures {
 }
 
 impl State {
-    /// A player has left: what is the player's goes after a while.
+    /// Schedules the removal of a player's variables, after the player has left.
     pub(super) fn depart_later(&mut self, username: &Arc<str>, now: Instant) {
         if self.grows() && !self.rules.leave_with.is_empty() {
             self.departures.push(now + self.rules.leave_grace, username.clone());
         }
     }
 
-    /// The room has come from a store or a broker: those who left while nobody looked are gone as well.
+    /// Schedules the removal of every player's variables. A room that came from a store or a broker may
+    /// have variables of players that left while nobody looked.
     pub(super) fn depart_all(&mut self, now: Instant) {
         let owners: Vec<Arc<str>> = {
             let names = self.variables.values();
@@ -64,8 +65,8 @@ impl State {
         }
     }
 
-    /// A node that has ended says nothing of its players. So each node looks, from time to time, for variables
-    /// whose player is not here; the broker knows whether they are anywhere.
+    /// Looks from time to time for variables whose player is not here, because a node that has ended says
+    /// nothing about its players. The broker knows whether a player is on any node.
     pub(super) fn sweep_departed(&mut self, now: Instant) {
         let has_presence = self.grows() && !self.rules.leave_with.is_empty();
         let lease = self.replica.as_ref().map(Replica::lease);
@@ -81,7 +82,7 @@ impl State {
         self.departures.sweep = Some(now + lease * SWEEP);
     }
 
-    /// Takes out what is of players who are gone for long enough.
+    /// Removes the variables of players that have been gone for long enough.
     pub(super) fn depart_due(&mut self, now: Instant) {
         self.sweep_departed(now);
         while let Some(username) = self.departures.pop(now) {
@@ -102,7 +103,7 @@ impl State {
         }
     }
 
-    /// Removes a variable of a growing room, whose members see the empty value.
+    /// Removes a variable of a growing room. Its members see the empty value.
     pub(crate) fn unset(&mut self, name: &Json<'_>, now: Instant) -> Result<(), SetError> {
         if self.is_gone() {
             return Err(SetError::Gone);
@@ -115,8 +116,8 @@ impl State {
         Ok(())
     }
 
-    /// No kind of client has a word for a variable that is no more, so the empty value comes first. With a
-    /// broker, nothing happens if somebody has the name on another node.
+    /// Removes a variable, after giving it the empty value, because no kind of client has a message for a
+    /// removed variable. With a broker, nothing happens if a session on another node has the name `unless`.
     fn take_out(&mut self, name: &Text, unless: Option<&NameKey>, now: Instant) {
         let empty = Json::from_plain("");
         if self.replica.is_some() {

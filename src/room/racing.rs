@@ -1,4 +1,4 @@
-//! The room under a scheduler that tries interleavings of its members, the task that looks after it,
+//! Tests the room under a scheduler that tries interleavings of its members, the task that looks after it,
 //! and eviction: `RUSTC_WORKSPACE_WRAPPER=tests/with-shuttle cargo test --all-features --lib racing`.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
@@ -51,7 +51,7 @@ fn room() -> Arc<Shared> {
     Arc::new(Shared::alone(state))
 }
 
-/// Notes that its member was pushed.
+/// An outlet that records whether its member was pushed.
 #[derive(Debug, Default)]
 struct Pushed(AtomicBool);
 
@@ -76,7 +76,7 @@ impl Member {
         let joined = room.join(Newcomer { outlet: pushed.clone(), ..guest })?;
         let id = joined.id;
         let outbox = Outbox::new(room.clone(), Dialect::Spec, joined);
-        // Its snapshot is there without a push.
+        // The snapshot is available without a push.
         pushed.push();
         Ok(Self { room: room.clone(), pushed, id, outbox, view: View::new() })
     }
@@ -84,7 +84,7 @@ impl Member {
     fn write(&mut self, name: &str, value: String) {
         let write = Write {
             member: self.id,
-            // It has proven nothing: every write may be contested.
+            // The member has proven nothing, so every write may be contested.
             base: 0,
             name: &Json::from_plain(name),
             value: Some(&Json::from_plain(&value)),
@@ -95,7 +95,7 @@ impl Member {
         self.room.submit(&write).unwrap();
     }
 
-    /// Applies what is there, if it was pushed.
+    /// Applies the frames that wait, if the member was pushed.
     fn read(&mut self) {
         if !self.pushed.0.swap(false, SeqCst) {
             return;
@@ -139,7 +139,7 @@ fn members_that_race_agree() {
                 for member in members {
                     there.push(member.await.unwrap());
                 }
-                // Until nobody looks after the room any more, and nothing is under way.
+                // Waits until no task looks after the room any more, and nothing is under way.
                 while room.state.read().alarm.is_some() {
                     yield_now().await;
                 }

@@ -1,13 +1,13 @@
-//! Which of a member's sets were taken, if its client asks to be told.
+//! Receipts for a member's sets, if its client asks for them.
 
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Release},
 };
 
-/// Counts of one member's sets. Noted by its session before a set enters the room, so that a member is told
-/// of it before it is sent anything that was ordered behind it: otherwise a client whose connection breaks
-/// could not know whether its own value or the one that it heard is the later.
+/// Counts of one member's sets. The session notes a set before the set enters the room, so that the member
+/// receives the count before anything that was ordered after the set. Otherwise, a client whose connection
+/// breaks could not know whether its own value or the one that it received is the later.
 #[derive(Debug, Default)]
 pub(crate) struct Receipts {
     taken: AtomicU64,
@@ -15,17 +15,19 @@ pub(crate) struct Receipts {
 }
 
 impl Receipts {
-    /// Notes that so many sets were taken; 0 of a client that does not ask.
+    /// Notes how many sets were taken; 0 if the client does not ask.
     pub(crate) fn note(&self, sets: u64) {
         self.taken.store(sets, Release);
     }
 
-    /// Returns how many sets were taken, if the client has not been told. Then it is to be told at once.
+    /// Returns how many sets were taken, if the client has not been notified of that yet. The caller must
+    /// notify it at once.
     pub(crate) fn news(&self) -> Option<u64> {
         let taken = self.taken.load(Acquire);
         if self.told.load(Acquire) == taken {
             return None;
         }
+        // Of concurrent callers, only one reports a count.
         (self.told.swap(taken, AcqRel) < taken).then_some(taken)
     }
 }

@@ -1,6 +1,6 @@
-//! A room's end of its broker: what the broker is asked next, and what its answers mean.
+//! A room's end of its broker: it decides on the next request to the broker, and applies the answers.
 //!
-//! A state machine without a task, a channel or a clock of its own: whoever drives it asks for the next
+//! This is a state machine without a task, a channel or a clock of its own. Its driver asks for the next
 //! [`Step`], and hands in answers, messages and the time.
 
 mod apply;
@@ -29,22 +29,22 @@ use crate::{
 use pending::{Ask, Pending, Taken};
 use sessions::Sessions;
 
-/// What a room's end of the broker waits for, or wants to have done.
+/// The next step of the driver of a room's end of the broker.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// Ask the broker this, as this node, and hand in the answer.
+    /// Send this request to the broker, as this node, and hand in the answer.
     Ask(Caller, Box<RelayRequest>),
-    /// Enter the room again, as a node of a new name.
+    /// Enter the room again, as a node with a new name.
     Enter,
-    /// Subscribe to the room's messages, and hand in whether that is done.
+    /// Subscribe to the room's messages, and hand in whether that succeeded.
     Subscribe,
-    /// Come again when something has happened, or at this moment.
+    /// Call again when something has happened, or at this moment.
     Wait(Option<Instant>),
-    /// There is no more to do: the room is gone.
+    /// There is no more to do, because the room is gone.
     Over,
 }
 
-/// The node, as it asks for something.
+/// The node that sends a request.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) name: Arc<str>,
@@ -53,7 +53,7 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// One that knows of nothing that was taken.
+    /// Creates a caller that knows of no number that the broker has taken.
     pub(crate) fn new(name: &Arc<str>) -> Self {
         Self { name: name.clone(), acknowledged: 0 }
     }
@@ -63,35 +63,36 @@ impl Caller {
     }
 }
 
-/// How far this node is in the room.
+/// The state of this node in the room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// It hears every step.
+    /// The node receives every step.
     Live,
-    /// It may have missed steps, and reads the room.
+    /// The node may have missed steps, and reads the room.
     CatchingUp,
-    /// The broker does not know it in the room, and it enters again.
+    /// The broker does not know the node in the room, so the node enters again.
     Entering(Cause),
-    /// It is out for good.
+    /// The node is out for good.
     Out,
 }
 
-/// Why a node enters a room again.
+/// The reason why a node enters a room again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
-    /// The broker says that it is not there: its lease was over, or the broker has lost the room.
+    /// The broker says that the node is not in the room: its lease has expired, or the broker has lost the
+    /// room.
     Fenced,
     /// The broker has lost something that it had taken.
     Lost,
 }
 
-/// The messages of the room.
+/// The stream of the room's messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stream {
     Flows,
-    /// It ended, and is asked for again at this moment.
+    /// The stream ended, and is requested again at this moment.
     Ended(Instant),
-    /// It was asked for.
+    /// The stream was requested.
     Asked,
 }
 
@@ -99,7 +100,7 @@ enum Stream {
 #[derive(Debug)]
 struct Asking {
     what: What,
-    /// The revision at which the node had the room when it asked.
+    /// The revision that the node had when it sent the request.
     at: RelayRevision,
     /// Nobody waits for the outcome any more.
     is_given_up: bool,
@@ -118,10 +119,10 @@ enum What {
     Settled,
 }
 
-/// Between two attempts to reach the broker: at first, and at most.
+/// The pause between two attempts to reach the broker: the first one, and the longest one.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// How late a driver may be, until another one begins.
+/// How late a driver may be before another one begins.
 const STALLED: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
@@ -129,50 +130,50 @@ pub(crate) struct Replica {
     node: Arc<str>,
     /// The revision that was applied last.
     revision: RelayRevision,
-    /// The number that was given last.
+    /// The number that was assigned last.
     numbered: u64,
-    /// The highest number that the broker has said that it has taken.
+    /// The highest number that the broker has confirmed as taken.
     acknowledged: u64,
     pending: Pending,
     sessions: Sessions,
     phase: Phase,
     stream: Stream,
     asking: Option<Asking>,
-    /// The broker does not answer: the pause before the next attempt.
+    /// The pause before the next attempt, if the broker does not answer.
     away: Option<Duration>,
-    /// Nothing is asked before it.
+    /// The moment before which no request is sent.
     not_before: Instant,
-    /// No write is sent before it, so that a node sends one request a tick.
+    /// The moment before which no write is sent, so that a node sends one request a tick.
     write_at: Instant,
     renew_at: Instant,
     /// The broker's revision at the last renewal.
     renewed: Option<RelayRevision>,
     pace: Pace,
-    /// And until when.
+    /// The bans, and the moment at which each of them ends.
     bans: Vec<(RelayBan, Instant)>,
-    /// What came of wishes, by their tickets.
+    /// The outcomes of wishes, by their tickets.
     outcomes: Vec<(u64, Reply)>,
-    /// What everyone here is told, if the node is out.
+    /// The close that everyone here receives, if the node is out.
     ended: Option<Close>,
-    /// There is something new to do.
+    /// Whether there is something new to do.
     is_stirred: bool,
-    /// Since when its driver has been asked to come.
+    /// The moment since which the driver has been due to come.
     waits_since: Option<Instant>,
-    /// Which driver it has: what another does has no effect any more.
+    /// The number of the current driver. Another driver no longer has any effect.
     driver: u64,
 }
 
-/// How often a node asks.
+/// The intervals at which a node sends requests.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
-    /// Between two requests with writes.
+    /// The time between two requests with writes.
     pub(crate) tick: Duration,
-    /// How long a node is in a room without renewing.
+    /// How long a node stays in a room without renewing.
     pub(crate) lease: Duration,
 }
 
 impl Pace {
-    /// Between two renewals.
+    /// Returns the time between two renewals.
     fn renewal(self) -> Duration {
         self.lease * 3 / 10
     }
@@ -183,25 +184,25 @@ impl Pace {
 pub(crate) struct AtBroker<'a> {
     pub(crate) revision: &'a RelayRevision,
     pub(crate) room: &'a RelayRoom,
-    /// The number that it has taken last of this node.
+    /// The last number that the broker has taken from this node.
     pub(crate) taken: u64,
 }
 
-/// What has become of a room's end of the broker since it was looked at last.
+/// The changes at a room's end of the broker since the last call.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) outcomes: Vec<(u64, Reply)>,
     /// Whether the broker is away.
     pub(crate) is_away: bool,
-    /// Everyone is to be put out with this, and the room forgotten here.
+    /// The close with which everyone is to be put out, after which the room is to be forgotten here.
     pub(crate) ended: Option<Close>,
 }
 
-/// What came of something that the node asked for.
+/// The outcome of a request of this node.
 #[derive(Debug)]
 pub(crate) enum Reply {
     Broker(RelayAnswer),
-    /// Of a write that has terms.
+    /// The outcome of a write that has terms.
     Update(Outcome),
 }
 
@@ -242,12 +243,12 @@ impl Replica {
         &self.node
     }
 
-    /// The revision that was applied last.
+    /// Returns the revision that was applied last.
     pub(super) fn revision(&self) -> &RelayRevision {
         &self.revision
     }
 
-    /// True once after something that its driver does not know of.
+    /// Returns `true` once after a change that the driver does not know of.
     pub(super) fn take_stirred(&mut self, now: Instant) -> bool {
         let is_stirred = std::mem::take(&mut self.is_stirred);
         if is_stirred {
@@ -256,12 +257,12 @@ impl Replica {
         is_stirred
     }
 
-    /// Whether its driver does not come, as its runtime may not run it.
+    /// Returns whether the driver does not come, perhaps because its runtime does not run it.
     pub(super) fn is_stalled(&self, now: Instant) -> bool {
         self.waits_since.is_some_and(|since| since + STALLED < now)
     }
 
-    /// Whether the broker may not have all that happened here.
+    /// Returns whether the broker may lack something that happened here.
     pub(super) fn is_behind(&self) -> bool {
         let is_asking = self.asking.as_ref().is_some_and(|asking| {
             !matches!(asking.what, What::Read | What::Renew | What::Enter(_))
@@ -269,7 +270,7 @@ impl Replica {
         is_asking || !self.pending.is_empty()
     }
 
-    /// Whether messages may be handed in: not while the whole room is on its way.
+    /// Returns whether messages may be handed in. They may not while the whole room is on its way.
     pub(super) fn listens(&self) -> bool {
         let is_reading = self
             .asking
@@ -283,7 +284,7 @@ impl Replica {
         self.pending.submit(write, self.away.is_some())
     }
 
-    /// Queues a wish; false if the node is out of the room.
+    /// Queues a wish. Returns `false` if the node is out of the room.
     pub(super) fn wish(&mut self, ticket: u64, wish: Wish) -> bool {
         if self.phase == Phase::Out {
             return false;
@@ -293,8 +294,8 @@ impl Replica {
         true
     }
 
-    /// Nobody waits for a wish any more. If the broker may have taken it in, what it has taken in is
-    /// given back: a session leaves, a lead is resigned.
+    /// Gives up a wish, because nobody waits for it any more. If the broker may have taken it, the effect
+    /// is undone: a session leaves, or a lead is resigned.
     pub(super) fn give_up(&mut self, ticket: u64) {
         if let Some(asking) = &mut self.asking
             && let What::Ask(ask) = &asking.what
@@ -324,7 +325,7 @@ impl Replica {
         self.pending.leave(session);
     }
 
-    /// A session is over.
+    /// Ends a session.
     pub(super) fn end(&mut self, session: u64) {
         if self.sessions.remove(session) {
             self.leave_at_broker(session);
@@ -341,7 +342,7 @@ impl Replica {
 
     pub(super) fn ban(&mut self, ban: RelayBan, now: Instant) {
         self.bans.retain(|(there, until)| there.who != ban.who && *until > now);
-        // A moment that far ahead is never.
+        // A moment that far ahead never comes.
         if let Some(until) = now.checked_add(Duration::from_millis(ban.millis)) {
             self.bans.push((ban, until));
         }
@@ -355,7 +356,7 @@ impl Replica {
         self.bans.iter().map(left).filter(|ban| ban.millis > 0).collect()
     }
 
-    /// What is to be done next.
+    /// Returns the next step.
     pub(super) fn next(&mut self, most: u64, now: Instant) -> Step {
         self.waits_since = None;
         if self.phase == Phase::Out {
@@ -379,7 +380,7 @@ impl Replica {
         Step::Wait(self.wakes_at(now))
     }
 
-    /// When there may be something to do that nothing else tells of.
+    /// Returns when there may be something to do that no other event announces.
     fn wakes_at(&self, now: Instant) -> Option<Instant> {
         let asks = match self.asking {
             Some(_) => None,
@@ -424,13 +425,13 @@ impl Replica {
         self.asking = Some(Asking { what, at: self.revision.clone(), is_given_up: false });
     }
 
-    /// The stream of messages has ended, or was asked for in vain.
+    /// Notes that the stream of messages has ended, or that a subscription has failed.
     pub(super) fn ended(&mut self, now: Instant) {
         let pause = if self.stream == Stream::Asked { RETRY.1 } else { Duration::ZERO };
         self.stream = Stream::Ended(now + pause);
     }
 
-    /// Messages come from now on; what came before is read.
+    /// Notes that messages come from now on. To catch up on earlier ones, the room is read.
     pub(super) fn subscribed(&mut self) {
         self.stream = Stream::Flows;
         self.catch_up();
@@ -442,7 +443,7 @@ impl Replica {
         }
     }
 
-    /// A request has failed: whether the broker has it is not known.
+    /// Handles the failure of a request: it is not known whether the broker has taken it.
     fn failed(&mut self, asking: Asking, now: Instant) {
         let pause = self.away.map_or(RETRY.0, |pause| RETRY.1.min(2 * pause));
         self.away = Some(pause);
@@ -450,17 +451,17 @@ impl Replica {
         self.put_back(asking);
     }
 
-    /// A request is to be made again.
+    /// Puts a request back, so that it is sent again.
     fn put_back(&mut self, asking: Asking) {
         match asking.what {
             What::Leave(sessions) => self.pending.leave_again(sessions),
             What::Ask(ask) if asking.is_given_up => self.undo(ask),
             What::Ask(ask) => self.pending.ask_again(ask),
-            // The broker may have taken in one that has ended meanwhile.
+            // The broker may have taken in a session that has ended meanwhile.
             What::Rejoin(session) if !self.sessions.has(session) => self.leave_at_broker(session),
-            // Asked again by what they stand for.
+            // The state that caused these requests causes them again.
             What::Enter(_) | What::Rejoin(_) | What::Read | What::Renew => {}
-            // They wait in `pending`, or have come back.
+            // The writes wait in `pending`, or have come back.
             What::Writes | What::Settled => {}
         }
     }
@@ -469,12 +470,12 @@ impl Replica {
         match asking.what {
             What::Renew => {
                 self.renew_at = now + self.pace.renewal();
-                // What the broker had last time has come since, or was lost on its way.
+                // Messages up to the revision of the last renewal have arrived since, or were lost.
                 let is_behind = |last: RelayRevision| {
                     last.epoch == revision.epoch && last.number > asking.at.number
                 };
                 if self.renewed.replace(revision.clone()).is_some_and(is_behind) {
-                    // That may be a sign of a connection that is none any more.
+                    // A loss may be a sign that the connection is dead.
                     self.stream = Stream::Ended(now);
                 }
             }
@@ -484,7 +485,8 @@ impl Replica {
             }
             What::Rejoin(session) => {
                 if !self.sessions.rejoined(session, revision.number) {
-                    // It has ended meanwhile, as by a close that the broker had before.
+                    // The session has ended meanwhile, for example by a close that the broker ordered
+                    // before.
                     self.leave_at_broker(session);
                 }
             }
@@ -498,17 +500,17 @@ impl Replica {
             Wish::Join { session, replaces } => {
                 let replaces = replaces.clone();
                 if !self.sessions.insert(session.clone(), revision.number, replaces) {
-                    // A broker that lost the close may still have it.
+                    // A broker that lost the close may still have the session.
                     self.leave_at_broker(session.number);
                 }
             }
             Wish::Change(_) => {
                 let here = &self.revision;
                 if here.epoch == revision.epoch && here.number >= revision.number {
-                    // It was taken before, and has been read since.
+                    // The change was taken before, and has been read since.
                     return self.fulfil(ask.ticket);
                 }
-                // It is done here when it has come back.
+                // The change is done here when it has come back.
                 if let Some(number) = ask.attempt {
                     self.pending.changed(number, ask);
                 }
@@ -518,7 +520,7 @@ impl Replica {
         }
         if is_given_up {
             match ask.wish {
-                // Its membership is given back with it.
+                // `State::done` gives the membership back.
                 Wish::Join { .. } => {}
                 _ => self.undo(ask),
             }
@@ -527,7 +529,7 @@ impl Replica {
         }
     }
 
-    /// The node is out of the room for good.
+    /// Takes the node out of the room for good.
     fn over(&mut self, close: Close) {
         self.phase = Phase::Out;
         self.ended = Some(close);

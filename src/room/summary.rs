@@ -1,4 +1,4 @@
-//! A room as a list of rooms has it.
+//! A room as it appears in a list of rooms.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use super::Activity;
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct RoomSummary {
-    /// Its id.
+    /// The id of the room.
     pub id: Arc<str>,
-    /// How many members are there.
+    /// The number of members in the room.
     pub members: usize,
-    /// How many there may be.
+    /// The number of members that it may have.
     pub max_members: usize,
     /// Whether it is [locked](crate::Room::lock).
     pub locked: bool,
-    /// How many variables it has.
+    /// The number of its variables.
     pub variables: usize,
-    /// Bytes that its variables count towards
+    /// The bytes of its variables that count towards
     /// [`Limits::state_bytes`](crate::Limits#structfield.state_bytes).
     pub bytes: usize,
-    /// What it has done since it is in memory.
+    /// Its activity since it came into memory.
     pub activity: Activity,
 }

@@ -1,5 +1,5 @@
-//! Writes that count only if the room still has the value that they build on, and who is told what came of
-//! them.
+//! Writes that count only if the room still has the value that they build on, and the answers to their
+//! writers.
 
 use std::{
     collections::VecDeque,
@@ -15,52 +15,54 @@ use parking_lot::Mutex;
 use super::{host::SetError, members::MemberId, order::Source, state::State};
 use crate::wire::{Json, Text};
 
-/// On what a write depends, and who asks what came of it.
+/// The condition of a write, and the asker that receives its outcome.
 #[derive(Debug, Clone, Default)]
 pub(in crate::room) struct Terms {
-    /// The value that the room must have in the order. A variable that is not there has the empty one.
+    /// The value that the room must have at this place in the order. A variable that does not exist has the
+    /// empty value.
     pub(in crate::room) was: Option<Text>,
     pub(in crate::room) asker: Option<Asker>,
 }
 
-/// Who is told what came of a write.
+/// The receiver of a write's outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::room) enum Asker {
-    /// A member, by a number of its own.
+    /// A member, with a number of its own for the write.
     Member(MemberId, u64),
-    /// The host, by a ticket of its node.
+    /// The host, with a ticket of its node.
     Host(u64),
 }
 
-/// What came of a write whose writer asks for it.
+/// The outcome of a write whose writer asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It is in the room's order.
+    /// The write is in the room's order.
     Stands,
-    /// It is not. A member has been told what the room has.
+    /// The write is not in the room's order. A member has been sent the room's value.
     Refused,
-    /// The broker has answered nothing that tells.
+    /// The outcome is not known, because no answer of the broker decides it.
     Unknown,
 }
 
-/// An answer to a member, which goes behind all that was ordered before it.
+/// An answer to a member, which is sent after everything that was ordered before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ack {
-    /// The position of the last that goes before it.
+    /// The position of the last write that is sent before it.
     position: u64,
     pub(crate) number: u64,
     pub(crate) outcome: Outcome,
 }
 
-/// The answers that wait for their member to be sent what goes before them.
+/// The answers that wait until their member has been sent everything before them.
 #[derive(Debug, Default)]
 pub(crate) struct Acks {
     waiting: Mutex<VecDeque<Ack>>,
-    /// How many there are, because most members never ask for any, and each is looked at with each batch.
+    /// The number of waiting answers. It saves the lock, because each batch checks every member, and most
+    /// members never ask for an answer.
     count: AtomicUsize,
 }
 
-/// How many answers wait for a member before it is read no further.
+/// The number of waiting answers at which a member's session stops reading.
 const MOST_WAITING: usize = 256;
 
 impl Acks {
@@ -70,7 +72,7 @@ impl Acks {
         self.count.store(waiting.len(), Release);
     }
 
-    /// The next answer to a member that has been sent all up to this position.
+    /// Returns the next answer to a member that has been sent everything up to this position.
     pub(crate) fn take_due(&self, sent: u64) -> Option<Ack> {
         if self.count.load(Acquire) == 0 {
             return None;
@@ -94,28 +96,30 @@ impl Terms {
 }
 
 impl State {
-    /// Whether the room has this value, or nothing depends on that. A number is its text.
+    /// Returns whether the room has this value, or whether the write does not depend on a value. A number
+    /// equals its text.
     pub(in crate::room) fn has_value(&self, name: &str, was: Option<&str>) -> bool {
         let has = || self.variables.get(name).map_or("", |variable| variable.value.as_json());
         was.is_none_or(|was| was == has())
     }
 
-    /// Tells whoever asks what came of a write, behind what was ordered before.
+    /// Reports the outcome of a write to its asker. A member receives it after everything that was ordered
+    /// before.
     pub(in crate::room) fn answer(&mut self, asker: Asker, outcome: Outcome) {
         match asker {
             Asker::Member(member, number) => {
                 let Some(member) = self.members.get(member) else { return };
                 let position = self.broadcast.last_position();
                 member.handle.acks().push(Ack { position, number, outcome });
-                // Nothing else may be due to it.
+                // The member is woken, because nothing else may be due to it.
                 member.handle.prod();
             }
             Asker::Host(ticket) => self.settle_update(ticket, outcome),
         }
     }
 
-    /// Gives a variable a value of the host's, if it still has the value that this builds on. With a
-    /// broker, what came of it is told by the ticket, and `None` is returned.
+    /// Sets a variable for the host, if it still has the value that the new one builds on. With a broker,
+    /// returns `None`, and the outcome is reported by the ticket.
     pub(crate) fn set_if(
         &mut self,
         ticket: u64,

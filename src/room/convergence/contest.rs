@@ -1,9 +1,9 @@
-//! Which writes are contested (promise P3): their writer may end up seeing another value.
+//! The rule for contested writes (promise P3): their writer may end up seeing another value.
 //!
-//! A member applies its own write at once, and what it is sent in order of arrival. So what it sees
-//! last is its own write, or the newest value that it is sent without having seen it before: another's
-//! write, a value of its snapshot, or a correction. Links keep their order, so it is no older one. If
-//! that newest value equals the write, every interleaving ends with the room's value.
+//! A member applies its own writes at once, and the values that it is sent in order of arrival. So the
+//! value that it sees last is its own write, or the newest value that it is sent without having seen it
+//! before: another member's write, a value of its snapshot, or a correction. Links keep their order, so it
+//! is no older one. If that newest value equals the write, every interleaving ends with the room's value.
 
 use crate::room::{
     order::Author,
@@ -13,8 +13,8 @@ use crate::room::{
 use crate::wire::Text;
 
 impl State {
-    /// To be called before a member's write is applied: remembers the value of the variable that the
-    /// member's snapshot had, because the write replaces it.
+    /// Remembers the value of the variable that the member's snapshot had, because the write replaces it.
+    /// To be called before a member's write is applied.
     pub(in crate::room) fn remember_snapshot(&mut self, author: Author, name: &Text) {
         let (Some(member), Some(variable)) =
             (self.members.get_mut(author.member), self.variables.get(name.as_json()))
@@ -32,12 +32,13 @@ impl State {
         }
     }
 
-    /// To be called after a member's write was applied: has the member corrected once the variable is
-    /// quiet, if it may see another value then.
+    /// Has the member corrected once the variable is quiet, if it may see another value then. To be called
+    /// after a member's write was applied.
     pub(in crate::room) fn contest(&mut self, author: Author, name: &Text) {
         let Some(member) = self.members.get_mut(author.member) else { return };
         let Some(variable) = self.variables.get(name.as_json()) else { return };
-        // The writes of a member are applied in the order of their bases, so none needs these.
+        // The writes of a member are applied in the order of their bases, so none needs these entries any
+        // more.
         member.told.retain(|_, told| told.position > author.base);
         let told = member.told.get(name).copied();
         let newest = told.into_iter().chain([variable.other()]).max_by_key(|told| told.position);
@@ -52,7 +53,7 @@ impl State {
     }
 }
 
-/// Whether a variable still has the value that a snapshot of this position has of it.
+/// Returns whether a variable still has the value that a snapshot at this position has of it.
 fn is_of_snapshot(variable: &Variable, position: u64) -> bool {
     variable.created <= position && variable.last <= position
 }
@@ -79,7 +80,7 @@ mod tests {
     }
 
     impl Room {
-        /// One that grows.
+        /// Creates a room that grows.
         fn new(coalesce: bool) -> Self {
             let now = Instant::now();
             let rules = Rules { tick: Duration::from_secs(1), coalesce, ..Rules::new(now) };
@@ -97,12 +98,13 @@ mod tests {
         fn join(&mut self) -> MemberId {
             let newcomer = Newcomer::guest(Dialect::Scratch, None, self.now);
             let id = self.state.join(newcomer, self.now).expect("there is a place").id;
-            // As its outbox does.
+            // The member's outbox does the same.
             self.state.resync(id, self.now).expect("there is memory");
             id
         }
 
-        /// A write of a member that has proven nothing of what it has seen; whether it is contested.
+        /// Submits a write of a member that has not proven to have seen anything. Returns whether it is
+        /// contested.
         fn write(&mut self, member: MemberId, value: &str) -> bool {
             let (name, value) = (Json::from_plain(X), Json::from_plain(value));
             let write =

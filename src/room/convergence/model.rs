@@ -1,8 +1,8 @@
-//! Promise P3, proven on the real room, outbox and ping barrier over a simulated link.
+//! Tests promise P3 on the real room, outbox and ping barrier over a simulated link.
 //!
-//! Clients do what 'sees' means in P3: they apply their own sets at once and the server's in order
-//! of arrival. Everything else is as bad as the promise allows. A failing seed is printed; to
-//! replay it: `CLOUD_VARIABLES_SEED=<seed> cargo test --lib convergence`.
+//! Clients do as 'sees' means in P3: they apply their own sets at once and the server's in order of
+//! arrival. Everything else is as bad as the promise allows. A failing seed is printed. To replay it:
+//! `CLOUD_VARIABLES_SEED=<seed> cargo test --lib convergence`.
 
 mod world;
 
@@ -13,7 +13,7 @@ use world::{Event, Weather, World};
 
 use crate::{limits::Limits, wire::Dialect};
 
-/// `tests/run` optimises this crate for it.
+/// The number of runs. `tests/run` optimises this crate for them.
 const RUNS: u64 = if cfg!(debug_assertions) { 1_000 } else { 20_000 };
 
 fn converges(seed: u64, settle: Option<Duration>) -> bool {
@@ -59,7 +59,8 @@ fn without_the_rule_they_do_not() {
     assert!(diverged * 4 > runs, "the model is too kind: {diverged} of {runs}");
 }
 
-/// Bots that answer a set by setting the same variable, once or twice, always to the same in the end.
+/// Tests bots that answer a set by setting the same variable, once or twice, always to the same value in
+/// the end.
 #[test]
 fn a_bot_that_answers_hears_itself_once() {
     for bot in [&["0"][..], &["1", "0"]] {
@@ -71,13 +72,13 @@ fn a_bot_that_answers_hears_itself_once() {
         world.at(40_000, Event::Write(1));
         world.run();
         assert!(world.agrees());
-        // The snapshot and the other's write, and each time the answer itself.
+        // The bot receives the snapshot, the other client's write, and its own answer to each of them.
         assert_eq!(world.heard, 4, "{bot:?}");
     }
 }
 
-/// Whatever its pauses, of the variables that a client alone writes it is sent one back at most, soon
-/// after its snapshot.
+/// Tests that, whatever its pauses, a client that alone writes its variables is sent no more than one value
+/// back, soon after its snapshot.
 #[test]
 fn a_lone_writer_hears_itself_once_at_most() {
     for pause in [300, 2_000, 7_000, 9_900, 10_100, 10_600, 12_000, 14_900, 16_000, 25_000] {
@@ -95,7 +96,7 @@ fn a_lone_writer_hears_itself_once_at_most() {
     }
 }
 
-/// Two clients, one variable, a round trip of 120 ms, and nothing else.
+/// Returns conditions with two clients, one variable, a round trip of 120 ms, and nothing else.
 fn calm(rng: &mut Rng) -> Weather {
     let mut weather = Weather {
         clients: 2,
@@ -119,7 +120,7 @@ fn calm(rng: &mut Rng) -> Weather {
     weather
 }
 
-/// `x += 1` every 0.55 s at a round trip of 120 ms, beside one early write of another.
+/// Tests `x += 1` every 0.55 s at a round trip of 120 ms, beside one early write of another client.
 #[test]
 fn a_steady_writer_keeps_its_steps() {
     const STEPS: u64 = 1_000;
@@ -134,13 +135,14 @@ fn a_steady_writer_keeps_its_steps() {
     }
     world.run();
     assert!(world.agrees());
-    // The other's writes are numbers too: the highest is where the steps may have begun.
+    // The other client's writes are numbers too: the steps may have begun at the highest of them.
     let kept = world.truth()["☁ 0"].parse::<u64>().unwrap() - world.written;
     println!("{kept} of {STEPS} steps kept");
     assert!(kept * 100 >= STEPS * 99, "{kept} of {STEPS}");
 }
 
-/// Clients that add one by sets that count only if nobody was before lose none, over whatever lines.
+/// Tests that clients that add one, by sets that count only if nobody else wrote before, lose none,
+/// whatever the links.
 #[test]
 fn no_update_is_lost() {
     let runs = (RUNS / 20).max(50);

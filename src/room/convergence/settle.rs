@@ -1,9 +1,8 @@
-//! Which contested writes wait for their variable to come to rest (promise P3).
+//! The queue of contested writes that wait for their variable to come to rest (promise P3).
 //!
-//! A write is contested where its writer may have made it without having seen what was ordered
-//! before it. The writer applied it at once and is never sent it back; so once the variable has
-//! been quiet for a while, the writer alone is sent the room's value. `ARCHITECTURE.md` has the
-//! argument.
+//! A write is contested if its writer may have made it without having seen the writes that were ordered
+//! before it. The writer applied it at once and is never sent it back. So once the variable has been quiet
+//! for a while, the writer alone is sent the room's value. `ARCHITECTURE.md` has the argument.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -12,20 +11,20 @@ use std::{
 
 use crate::{room::variables::Variable, wire::Text};
 
-/// How long a client may take to handle what its network side has received, and how long it may
-/// queue what it sends: the one assumption about clients.
+/// How long a client may take to handle a message that its network side has received, and how long it may
+/// queue a message that it sends: the one assumption about clients.
 pub(crate) const CLIENT_LAG: Duration = Duration::from_secs(10);
 
-/// A writer that pauses for less than this is steady: it is not corrected between two of its writes.
-/// Longer than a correction takes to be in a member's base ([`CLIENT_LAG`] and two round trips): so
-/// no correction ever contests the next write of a writer that pauses for longer.
+/// The pause below which a writer is steady: it is not corrected between two of its writes. This is longer
+/// than a correction takes to be in a member's base ([`CLIENT_LAG`] and two round trips), so no correction
+/// ever contests the next write of a writer that pauses for longer.
 const STEADY: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
 pub(in crate::room) struct Settle {
     /// How long a variable must be quiet; `None` switches the rule off.
     quiet: Option<Duration>,
-    /// At most one entry a variable, at or before its `due`.
+    /// The queue, with no more than one entry per variable, at or before its `due`.
     queue: BTreeSet<(Instant, Text)>,
     queued: HashMap<Text, Instant>,
 }
@@ -35,8 +34,8 @@ impl Settle {
         Self { quiet, queue: BTreeSet::new(), queued: HashMap::new() }
     }
 
-    /// Notes that the last write of this variable is contested. A steady writer is not corrected
-    /// between two of its own writes: it is waited for, for twice its pause.
+    /// Notes that the last write of this variable is contested. A steady writer is not corrected between
+    /// two of its own writes: the room waits for twice the writer's pause.
     pub(in crate::room) fn contest(&mut self, name: &Text, variable: &mut Variable) {
         let Some(quiet) = self.quiet else { return };
         let patience = match variable.pause {
@@ -48,12 +47,12 @@ impl Settle {
         self.enqueue(name, due);
     }
 
-    /// When [`pop`](Self::pop) has something to do.
+    /// Returns when [`pop`](Self::pop) has something to do.
     pub(in crate::room) fn next(&self) -> Option<Instant> {
         self.queue.first().map(|(due, _)| *due)
     }
 
-    /// A variable to look at: its `due` is over, or was put off, or withdrawn.
+    /// Takes out a variable to look at. Its `due` is over, or was put off or withdrawn.
     pub(in crate::room) fn pop(&mut self, now: Instant) -> Option<Text> {
         self.next().filter(|due| *due <= now)?;
         let (_, name) = self.queue.pop_first()?;

@@ -1,4 +1,4 @@
-//! What the broker's room and its messages change here.
+//! Applies the broker's room and its messages to the room of this node.
 
 use std::{
     collections::HashSet,
@@ -22,11 +22,11 @@ use crate::{
     wire::{self, Json, Text},
 };
 
-/// What came of a message.
+/// The outcome of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Heard {
     Applied,
-    /// It is not of the room's order.
+    /// The message is not part of the room's order.
     News(RelayNews),
 }
 
@@ -45,7 +45,8 @@ impl State {
         self.closed = there.room.closed;
     }
 
-    /// Takes what all nodes have in common beside variables, and a close, which has to be applied.
+    /// Adopts the state that all nodes have in common, except the variables and a close, which have to be
+    /// applied.
     fn adopt_settings(&mut self, room: &RelayRoom, now: Instant) {
         for ban in &room.bans {
             self.put_out_banned(&ban.who, now);
@@ -72,7 +73,7 @@ impl State {
         self.max_members = usize::try_from(count).unwrap_or(usize::MAX);
     }
 
-    /// The bans that the broker keeps.
+    /// Returns the bans that the broker keeps.
     pub(crate) fn bans(&self, now: Instant) -> Vec<Ban> {
         let bans = self.replica.as_ref().map_or_else(Vec::new, |replica| replica.bans(now));
         let ban = |RelayBan { who, name, millis }: &RelayBan| Ban {
@@ -82,7 +83,7 @@ impl State {
         bans.iter().map(ban).collect()
     }
 
-    /// The room as a broker keeps it.
+    /// Returns the room as a broker keeps it.
     pub(crate) fn as_relayed(&self, now: Instant) -> RelayRoom {
         RelayRoom {
             stored: self.stored(),
@@ -95,8 +96,8 @@ impl State {
         }
     }
 
-    /// Becomes what the broker's room is. Members are sent what differs, and every variable of which
-    /// they wrote something that came into the order unseen.
+    /// Replaces the state of the room with the broker's. Members are sent the values that differ, and every
+    /// variable for which a write of theirs came into the order unseen.
     pub(super) fn take_over(
         &mut self,
         AtBroker { revision, room, taken }: AtBroker<'_>,
@@ -126,14 +127,15 @@ impl State {
             }
         }
         self.resolve_missing(&room.stored.variables, now);
-        // Whether the broker took them or left them out, only their messages told.
+        // Only the messages, which this node missed, said whether the broker took them or left them out.
         for asker in in_doubt {
             self.answer(asker, Outcome::Unknown);
         }
         self.broadcast.depart(now);
     }
 
-    /// Nobody drops variables of a room that grows, so the broker has lost those that are here alone.
+    /// Restores the variables that only this node has. Nobody drops variables of a room that grows, so the
+    /// broker has lost them. Otherwise, this node drops them.
     fn resolve_missing(&mut self, there: &[(String, String)], now: Instant) {
         let there: HashSet<_> = there.iter().map(|(name, _)| &**name).collect();
         let here = self.variables.values().into_iter();
@@ -147,7 +149,7 @@ impl State {
         self.drop_names(|name| there.contains(name), now);
     }
 
-    /// Has the broker create these variables again. False if there is no memory for all.
+    /// Has the broker create these variables again. Returns `false` if there is no memory for all of them.
     fn restore(&mut self, variables: Vec<(Text, Text)>) -> bool {
         let Some(replica) = &mut self.replica else { return false };
         variables.into_iter().all(|(name, value)| {
@@ -155,7 +157,7 @@ impl State {
         })
     }
 
-    /// Takes a message of the room's stream.
+    /// Handles a message of the room's stream.
     pub(crate) fn hear(&mut self, message: RelayMessage, now: Instant) -> Heard {
         let Some(replica) = &mut self.replica else { return Heard::Applied };
         match message {
@@ -180,8 +182,8 @@ impl State {
         Heard::Applied
     }
 
-    /// Whether this is the next revision; then it is the room's. If one before it is missing, the room
-    /// is to be read.
+    /// Adopts this revision if it is the next one, and returns whether it is. If one before it is missing,
+    /// the room is to be read.
     pub(super) fn is_next(&mut self, new: &RelayRevision) -> bool {
         let Some(replica) = &mut self.replica else { return false };
         let here = &replica.revision;
@@ -196,7 +198,7 @@ impl State {
         false
     }
 
-    /// A change of this node's is in the order.
+    /// Handles a change that is in the order, if it is one of this node's.
     pub(super) fn came_back(&mut self, node: &str, number: u64) {
         let Some(replica) = self.replica.as_mut().filter(|replica| *replica.node == *node) else {
             return;
@@ -226,7 +228,7 @@ impl State {
             RelayChange::MaxBytes(bytes) => self.set_max_bytes(bytes),
             RelayChange::Schema(schema) => self.schema = schema,
             RelayChange::Ban { who, name, millis } => {
-                // A ban of no time is the end of one.
+                // A ban of no duration ends a ban.
                 if millis > 0 {
                     self.put_out_banned(&who, now);
                 }
@@ -238,7 +240,7 @@ impl State {
         }
     }
 
-    /// Puts those out who joined before this revision.
+    /// Puts out the members that joined before this revision.
     fn close_before(&mut self, revision: u64, now: Instant) {
         self.closed = revision;
         let Some(replica) = &mut self.replica else { return };
@@ -282,7 +284,7 @@ impl State {
                     self.apply_anyway(&source, name, value, now);
                     true
                 }
-                // Left out, as by the broker.
+                // The write does not count, and the broker has left it out as well.
                 Some(_) => false,
                 None if is_there => gone.insert(&**name),
                 None => false,
@@ -297,8 +299,8 @@ impl State {
         self.broadcast.depart(now);
     }
 
-    /// Tells whoever asks whether a write is in the order. A member whose write is not sees the room's value
-    /// before.
+    /// Reports to the asker whether a write is in the order. If it is not, a member is sent the room's
+    /// value first.
     fn settle(&mut self, asker: Asker, name: &str, stands: bool, now: Instant) {
         if let Asker::Member(member, _) = asker
             && !stands
@@ -309,7 +311,7 @@ impl State {
         self.answer(asker, if stands { Outcome::Stands } else { Outcome::Refused });
     }
 
-    /// As [`accept`](Self::accept), of what is the room's value already.
+    /// Applies a value like [`accept`](Self::accept), except that the value is the room's already.
     fn apply_anyway(&mut self, source: &Source, name: &str, value: &str, now: Instant) {
         if let (Some(name), Some(value)) = (Json::stored(name), Json::stored(value)) {
             self.take_in(source, &name, &value, now);
@@ -318,7 +320,8 @@ impl State {
 }
 
 impl Replica {
-    /// Takes out what was sent under this number, and has come back. Changes before it have been read.
+    /// Takes out the entry that was sent under this number and has come back. Changes before it have been
+    /// read.
     fn take_back(&mut self, number: u64) -> Option<Sent> {
         while let Some((at, sent)) = self.pending.came_back(number) {
             match sent {
@@ -337,7 +340,7 @@ impl Replica {
 }
 
 impl State {
-    /// The host's node hears what came of a write that it asked about.
+    /// Reports the outcome of a write to the host's node, which has asked for it.
     pub(in crate::room) fn settle_update(&mut self, ticket: u64, outcome: Outcome) {
         if let Some(replica) = &mut self.replica {
             replica.outcomes.push((ticket, Reply::Update(outcome)));

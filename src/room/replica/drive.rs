@@ -1,4 +1,4 @@
-//! What the driver of a room's end of the broker asks and hands in: steps, answers, subscriptions.
+//! The interface for the driver of a room's end of the broker: steps, answers and subscriptions.
 
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
@@ -13,13 +13,13 @@ use crate::{
 };
 
 impl State {
-    /// What is to be done next at the broker.
+    /// Returns the next step at the broker.
     pub(crate) fn next_step(&mut self, now: Instant) -> Step {
         let most = self.max_variables as u64;
         self.replica.as_mut().map_or(Step::Over, |replica| replica.next(most, now))
     }
 
-    /// Whether messages may be handed in.
+    /// Returns whether messages may be handed in.
     pub(crate) fn listens(&self) -> bool {
         self.replica.as_ref().is_some_and(Replica::listens)
     }
@@ -28,17 +28,17 @@ impl State {
         self.replica.as_mut().map_or_else(Progress::default, Replica::progress)
     }
 
-    /// Whether the broker may not have all that happened here.
+    /// Returns whether the broker may lack something that happened here.
     pub(crate) fn is_untold(&self) -> bool {
         self.replica.as_ref().is_some_and(Replica::is_behind)
     }
 
-    /// What the room's node is called.
+    /// Returns the name of the room's node.
     pub(crate) fn node(&self) -> Option<&Arc<str>> {
         self.replica.as_ref().map(Replica::node)
     }
 
-    /// What the room's node is called, and the revision that it has; `None` if no broker has the room.
+    /// Returns the name of the room's node and the revision that it has; `None` if no broker has the room.
     pub(crate) fn at_broker(&self) -> Option<(&Arc<str>, &RelayRevision)> {
         self.replica.as_ref().map(|replica| (replica.node(), replica.revision()))
     }
@@ -47,7 +47,7 @@ impl State {
         self.replica.as_mut().is_some_and(|replica| replica.wish(ticket, wish))
     }
 
-    /// Nobody waits for a wish any more, or acts on it.
+    /// Gives up a wish, because nobody waits for it any more or acts on it.
     pub(crate) fn give_up(&mut self, ticket: u64, now: Instant) {
         if let Some(replica) = &mut self.replica {
             replica.give_up(ticket);
@@ -55,8 +55,8 @@ impl State {
         self.give_back(ticket, now);
     }
 
-    /// Gives back the membership of a session that has not become a member. Those whose places it took have
-    /// lost them.
+    /// Gives back the membership of a session that has not become a member. The members whose places it
+    /// took have lost them.
     fn give_back(&mut self, session: u64, now: Instant) {
         let is_member = self.members.iter().any(|(_, member)| member.session == Some(session));
         if is_member {
@@ -70,13 +70,13 @@ impl State {
         }
     }
 
-    /// The members whose places the session took.
+    /// Returns the members whose places the session took.
     pub(in crate::room) fn replaced(&self, session: u64) -> Vec<MemberId> {
         let replaced = self.replica.as_ref().map(|replica| replica.sessions.replaced(session));
         self.members_of(replaced.unwrap_or_default())
     }
 
-    /// They are put out.
+    /// Forgets the members whose places the session took, because they have been put out.
     pub(in crate::room) fn forget_replaced(&mut self, session: u64) {
         if let Some(replica) = &mut self.replica {
             replica.sessions.forget_replaced(session);
@@ -96,7 +96,7 @@ impl State {
         }
     }
 
-    /// Has the node enter the room again under this name: the request.
+    /// Begins to enter the room again, as a node of this name, and returns the request.
     pub(crate) fn enter_again(
         &mut self,
         node: &Arc<str>,
@@ -121,14 +121,15 @@ impl State {
         }
     }
 
-    /// The stream of messages has ended.
+    /// Notes that the stream of messages has ended.
     pub(crate) fn unsubscribed(&mut self, now: Instant) {
         if let Some(replica) = &mut self.replica {
             replica.ended(now);
         }
     }
 
-    /// A new driver begins: its number. What was under way is in doubt, and messages may be missing.
+    /// Begins a new driver, and returns its number. The request under way is in doubt, and messages may be
+    /// missing.
     pub(crate) fn begin_driver(&mut self, now: Instant) -> Option<u64> {
         let replica = self.replica.as_mut()?;
         if replica.driver > 0 {
@@ -142,7 +143,7 @@ impl State {
         Some(replica.driver)
     }
 
-    /// Whether this driver is the last that began.
+    /// Returns whether this driver is the last that began.
     pub(crate) fn is_driven_by(&self, driver: u64) -> bool {
         self.replica.as_ref().is_some_and(|replica| replica.driver == driver)
     }
@@ -168,7 +169,7 @@ impl State {
                 replica.put_back(asking);
             }
             RelayAnswer::Fenced | RelayAnswer::Nowhere => match asking.what {
-                // The room was removed, and this node did not hear of it.
+                // The room was removed, and this node did not receive the message.
                 What::Enter(_) => replica.over(Close::room_closed()),
                 _ => {
                     replica.phase = Phase::Entering(Cause::Fenced);
@@ -185,6 +186,7 @@ impl State {
 
     fn done(&mut self, asking: Asking, revision: &RelayRevision, before: u64, now: Instant) {
         let Some(replica) = &mut self.replica else { return };
+        // A revision or a number that goes back means that the broker has lost something that it had taken.
         if asking.at.is_later_than(revision) || before < replica.acknowledged {
             replica.phase = Phase::Entering(Cause::Lost);
             return replica.put_back(asking);
@@ -206,8 +208,8 @@ impl State {
         if let Some(ticket) = unwanted {
             self.give_back(ticket, now);
         }
-        // Whoever asked for it need not wait for its message. If there are others before it, the room
-        // is read.
+        // The change is applied here, so that its caller need not wait for its message. If messages before
+        // it are missing, the room is read.
         if let Some((change, number)) = changed
             && self.is_next(revision)
             && let Some(node) = self.node().cloned()
@@ -217,7 +219,7 @@ impl State {
         }
     }
 
-    /// Takes a refusal. It takes a number too.
+    /// Handles a refusal, which takes a number too.
     fn refused(&mut self, asking: Asking, refusal: RelayAnswer, now: Instant) {
         let Some(replica) = &mut self.replica else { return };
         match asking.what {
@@ -236,7 +238,7 @@ impl State {
         }
     }
 
-    /// Takes the whole room.
+    /// Handles an answer that has the whole room.
     fn read(&mut self, asking: Asking, there: AtBroker<'_>, is_new: bool, now: Instant) {
         let Some(replica) = &mut self.replica else { return };
         let AtBroker { revision, taken, .. } = there;
@@ -246,7 +248,7 @@ impl State {
             What::Enter(_)
                 if replica.phase == Phase::Entering(Cause::Fenced) && is_epoch && !is_new =>
             {
-                // Names and places are others' by now.
+                // Others may have its names and places by now.
                 replica.over(Close::was_away());
             }
             What::Enter(node) => {
@@ -268,7 +270,7 @@ impl State {
                 replica.phase = Phase::Entering(Cause::Lost);
             }
             What::Read if taken < replica.acknowledged => {
-                // The broker has lost something, or the node is out, which it tells who renews.
+                // The broker has lost something, or the node is out. The answer to a renewal says which.
                 replica.phase = Phase::Live;
                 replica.renew_at = now;
             }

@@ -1,6 +1,6 @@
-//! Promise P11, proven on the real room: several nodes, a broker that loses answers, requests, its last
-//! second or all, delays either way, nodes that stand still, a clock that jumps, and hosts that open, close,
-//! lock, ban and remove. A failing seed is printed; to replay it:
+//! Tests promise P11 on the real room: several nodes, a broker that loses answers, requests, its last
+//! second or everything, delays either way, nodes that stand still, a clock that jumps, and hosts that
+//! open, close, lock, ban and remove. A failing seed is printed. To replay it:
 //! `CLOUD_VARIABLES_SEED=<seed> cargo test --lib replica::model`.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
@@ -11,7 +11,7 @@ mod world;
 
 use world::World;
 
-/// `tests/run` optimises this crate for it.
+/// The number of runs. `tests/run` optimises this crate for them.
 const RUNS: u64 = if cfg!(debug_assertions) { 1_000 } else { 20_000 };
 
 #[test]
@@ -21,7 +21,7 @@ fn nodes_come_to_rest_with_one_room() {
             let seed = seed.parse().unwrap();
             seed..seed + 1
         }
-        // What is rare shows in the long run.
+        // Rare failures show only in the long run.
         Err(_) if std::env::var_os("CLOUD_VARIABLES_LONG").is_some() => 0..5 * RUNS,
         Err(_) => 0..RUNS,
     };

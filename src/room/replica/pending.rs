@@ -1,4 +1,4 @@
-//! What waits in a room for its place in the broker's order: one queue of all requests.
+//! The requests of a room that wait for their place in the broker's order, in one queue.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -16,24 +16,24 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::room) struct PendingWrite {
     pub(in crate::room) source: Source,
-    /// The username of the member whose write it is.
+    /// The username of the member that wrote it.
     pub(in crate::room) by: Option<Arc<str>>,
     pub(in crate::room) name: Text,
-    /// `None` drops the variable.
+    /// The new value. `None` drops the variable.
     pub(in crate::room) value: Option<Text>,
-    /// The variable need not be there.
+    /// Whether the variable need not exist.
     pub(in crate::room) creates: bool,
-    /// On what it depends, and who asks what came of it.
+    /// The condition of the write, and the asker that receives its outcome.
     pub(in crate::room) terms: Terms,
-    /// The write is left out if a session has this name.
+    /// If a session has this name, the write is left out.
     pub(in crate::room) unless: Option<Arc<str>>,
-    /// The next write is to be seen together with this one.
+    /// Whether the next write is to be seen together with this one.
     pub(in crate::room) is_more: bool,
-    /// The how manieth it was that was queued.
+    /// The position of the write among all that were ever queued.
     turn: u64,
 }
 
-/// A request that somebody waits for.
+/// A request whose outcome a caller waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wish {
     Join {
@@ -43,7 +43,7 @@ pub(crate) enum Wish {
     Change(RelayChange),
     Remove,
     Tell(RelayNews),
-    /// A lead begins, or goes on.
+    /// A lead begins, or is renewed.
     Lead {
         lead: u64,
         is_renewal: bool,
@@ -51,18 +51,18 @@ pub(crate) enum Wish {
     Resign(u64),
 }
 
-/// A wish and the ticket by which its outcome is known.
+/// A wish, and the ticket by which its outcome is known.
 #[derive(Debug)]
 pub(super) struct Ask {
     pub(super) ticket: u64,
     pub(super) wish: Wish,
-    /// The number of the last attempt, if there was one: the broker may have taken it.
+    /// The number of the last attempt, if there was one. The broker may have taken it.
     pub(super) attempt: Option<u64>,
 }
 
 impl Ask {
-    /// The request of the next attempt. A change keeps its number, because it must not be made twice.
-    /// The others may be repeated, and get a new one: a refusal takes a number too.
+    /// Returns the request of the next attempt. A change keeps its number, because it must not be made
+    /// twice. The others may be repeated, and get a new number, because a refusal takes a number too.
     fn request(&mut self, numbered: &mut u64) -> RelayRequest {
         let number = match (&self.wish, self.attempt) {
             (Wish::Change(_) | Wish::Remove, Some(number)) => number,
@@ -89,14 +89,14 @@ enum Entry {
     Ask(Ask),
 }
 
-/// What the broker was sent, and has not come back through the order.
+/// An entry that the broker was sent, and that has not come back through the order.
 #[derive(Debug)]
 pub(super) enum Sent {
     Write(PendingWrite),
     Change(Ask),
 }
 
-/// What the queue has for the next request.
+/// The content of the next request.
 #[derive(Debug)]
 pub(super) enum Taken {
     Leave(Vec<u64>),
@@ -106,25 +106,25 @@ pub(super) enum Taken {
 
 #[derive(Debug)]
 pub(super) struct Pending {
-    /// What the broker was not sent yet, in order. While it is away, or does not keep up, it holds the
-    /// latest value of each variable.
+    /// The entries that the broker was not sent yet, in order. While the broker is away or does not keep
+    /// up, they hold the latest value of each variable.
     entries: VecDeque<Entry>,
-    /// The cost of the writes among them.
+    /// The cost of the writes among `entries`.
     bytes: usize,
-    /// By number.
+    /// The entries that the broker was sent, by number.
     sent: VecDeque<(u64, Sent)>,
-    /// The first number of writes that were sent and not answered.
+    /// The first number of the writes that were sent and not answered.
     doubtful: Option<u64>,
-    /// Sessions that are over.
+    /// The sessions that are over and must leave at the broker.
     leaves: Vec<u64>,
-    /// How many writes were ever queued.
+    /// The number of writes that were ever queued.
     queued: u64,
     charge: Charge,
 }
 
-/// What a write costs beside its texts while it waits.
+/// The bytes that a waiting write costs in addition to its texts.
 const PENDING_COST: usize = 120;
-/// How many bytes of texts one request has, about.
+/// The approximate number of bytes of texts in one request.
 const REQUEST_BYTES: usize = 64 << 10;
 
 impl PendingWrite {
@@ -148,7 +148,7 @@ impl PendingWrite {
         }
     }
 
-    /// The username of the member whose write it is.
+    /// Sets the username of the member that wrote it.
     pub(in crate::room) fn by(mut self, username: Option<Arc<str>>) -> Self {
         self.by = username;
         self
@@ -199,10 +199,10 @@ impl Pending {
         self.entries.is_empty() && self.sent.is_empty() && self.leaves.is_empty()
     }
 
-    /// Queues a write; false if there is no memory for it. If the broker is away or does not keep up,
-    /// the write replaces an older value of its variable.
+    /// Queues a write. Returns `false` if there is no memory for it. If the broker is away or does not keep
+    /// up, the write replaces an older value of its variable.
     pub(super) fn submit(&mut self, mut write: PendingWrite, is_away: bool) -> bool {
-        // What depends on an older value needs it in the order.
+        // A write that depends on an older value needs that value in the order.
         let is_plain = write.terms.are_none() && write.unless.is_none();
         let is_behind = is_plain && (is_away || self.bytes > REQUEST_BYTES);
         let replaced = if is_behind { self.replaced_by(&write) } else { None };
@@ -221,7 +221,7 @@ impl Pending {
         true
     }
 
-    /// The place and the cost of an older value that the broker need not be sent any more.
+    /// Returns the position and the cost of an older value that the broker need not be sent any more.
     fn replaced_by(&self, write: &PendingWrite) -> Option<(usize, usize)> {
         let is_same = |entry: &Entry| matches!(entry, Entry::Write(old) if old.name == write.name);
         let at = self.entries.iter().rposition(is_same)?;
@@ -238,7 +238,7 @@ impl Pending {
         }
     }
 
-    /// The write that was queued last, if nothing else was queued since.
+    /// Returns the write that was queued last, if nothing else was queued since.
     pub(super) fn last_write(&mut self) -> Option<&mut PendingWrite> {
         match self.entries.back_mut()? {
             Entry::Write(write) => Some(write),
@@ -255,7 +255,7 @@ impl Pending {
         self.entries.push_front(Entry::Ask(ask));
     }
 
-    /// Takes back a wish that waits; its last attempt, if there was one.
+    /// Takes back a wish that waits, and returns it with its last attempt, if there was one.
     pub(super) fn cancel(&mut self, ticket: u64) -> Option<Ask> {
         let is_it = |entry: &Entry| matches!(entry, Entry::Ask(ask) if ask.ticket == ticket);
         let at = self.entries.iter().position(is_it)?;
@@ -265,7 +265,7 @@ impl Pending {
         }
     }
 
-    /// The tickets of all wishes, and of what the host asks to be told.
+    /// Returns the tickets of all wishes, and of the writes whose outcome the host asks for.
     pub(super) fn tickets(&self) -> impl Iterator<Item = u64> {
         let of_write = |write: &PendingWrite| match write.terms.asker {
             Some(Asker::Host(ticket)) => Some(ticket),
@@ -289,9 +289,10 @@ impl Pending {
         self.leaves.extend(sessions);
     }
 
-    /// Forgets what another node was to be sent, which this one was before: its sessions are over, and
-    /// its numbers count no more. Its writes and changes wait again, but those of which somebody asks what
-    /// came of them: the broker may have taken them, and they must not count twice. Returns who asks.
+    /// Starts the queue anew for a node that has entered under a new name: the sessions of the old name are
+    /// over, and its numbers no longer count. Its writes and changes wait again, except the sent writes
+    /// whose outcome somebody asks for: the broker may have taken them, and they must not count twice.
+    /// Returns the askers of these.
     pub(super) fn renumber(&mut self) -> Vec<Asker> {
         let mut in_doubt = Vec::new();
         self.leaves.clear();
@@ -321,14 +322,14 @@ impl Pending {
         in_doubt
     }
 
-    /// The next request, of a room that may have `most` variables.
+    /// Takes the next request, of a room that may have `most` variables.
     pub(super) fn take(
         &mut self,
         numbered: &mut u64,
         most: u64,
         may_write: bool,
     ) -> Option<(Taken, RelayRequest)> {
-        // First, because a higher number would keep them out.
+        // Writes in doubt come first, because a higher number would keep them out.
         if let Some(first) = self.doubtful
             && let Some(request) = self.sent_from(first, most)
         {
@@ -356,12 +357,12 @@ impl Pending {
         }
     }
 
-    /// Whether a write is next.
+    /// Returns whether a write is next.
     pub(super) fn is_write_next(&self) -> bool {
         self.leaves.is_empty() && matches!(self.entries.front(), Some(Entry::Write(_)))
     }
 
-    /// Moves as many writes as one request has.
+    /// Moves as many writes to `sent` as fit one request.
     fn send(&mut self, numbered: &mut u64) {
         let mut bytes = 0;
         while let (count, cost) = self.next_group()
@@ -379,7 +380,7 @@ impl Pending {
         }
     }
 
-    /// How many writes are to be sent together next, and what they cost.
+    /// Returns how many writes are to be sent together next, and their cost.
     fn next_group(&self) -> (usize, usize) {
         let (mut count, mut cost) = (0, 0);
         for entry in &self.entries {
@@ -393,7 +394,8 @@ impl Pending {
         (count, cost)
     }
 
-    /// The request for what was sent under these numbers; `None` if all of it has come back.
+    /// Returns the request for the writes that were sent under the number `first` or a higher one; `None`
+    /// if all of them have come back.
     fn sent_from(&mut self, first: u64, most: u64) -> Option<RelayRequest> {
         let sent = self.sent.iter().skip_while(|(number, _)| *number < first);
         let writes: Vec<_> = sent
@@ -410,17 +412,17 @@ impl Pending {
         Some(RelayRequest::Write { first, most, writes })
     }
 
-    /// The broker has taken the writes that it was sent last.
+    /// Notes that the broker has taken the writes that it was sent last.
     pub(super) fn answered(&mut self) {
         self.doubtful = None;
     }
 
-    /// The broker has taken a change, which will come back.
+    /// Notes that the broker has taken a change, which will come back.
     pub(super) fn changed(&mut self, number: u64, ask: Ask) {
         self.sent.push_back((number, Sent::Change(ask)));
     }
 
-    /// Takes out what was sent under the lowest number, if that is not above this one.
+    /// Takes out the entry that was sent under the lowest number, if that is not above `number`.
     pub(super) fn came_back(&mut self, number: u64) -> Option<(u64, Sent)> {
         let (first, _) = self.sent.front()?;
         let back = if *first <= number { self.sent.pop_front()? } else { return None };
@@ -430,17 +432,17 @@ impl Pending {
         Some(back)
     }
 
-    /// How many writes were ever queued.
+    /// Returns how many writes were ever queued.
     pub(super) fn queued(&self) -> u64 {
         self.queued
     }
 
-    /// Whether the first so many writes are in the order, or replaced by later ones.
+    /// Returns whether the first `queued` writes are in the order, or replaced by later ones.
     pub(super) fn has_settled(&self, queued: u64) -> bool {
         self.writes().next().is_none_or(|write| write.turn > queued)
     }
 
-    /// The writes that wait, in order.
+    /// Returns the writes that wait, in order.
     pub(super) fn writes(&self) -> impl DoubleEndedIterator<Item = &PendingWrite> {
         let sent = self.sent.iter().filter_map(|(_, sent)| match sent {
             Sent::Write(write) => Some(write),
@@ -488,7 +490,7 @@ mod tests {
             unless: None,
         }];
         assert_eq!(request, RelayRequest::Write { first: 8, most, writes });
-        // What is in the order costs its variable's bytes, and no others.
+        // A write in the order costs only its variable's bytes.
         assert!(matches!(pending.came_back(8), Some((8, Sent::Write(_)))));
         assert_eq!(budget.used(), 0);
     }

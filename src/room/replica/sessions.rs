@@ -4,27 +4,28 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::relay::RelaySession;
 
-/// A session that the broker has taken in: its newcomer is a member, or about to be one.
+/// A session that the broker has taken in: its newcomer is a member, or is about to become one.
 #[derive(Debug)]
 pub(super) struct Membership {
     session: RelaySession,
-    /// The number of the revision at which it began: a close before it does not end it.
+    /// The number of the revision at which it began. An earlier close does not end it.
     joined: u64,
-    /// Sessions whose places it took, until their members are put out.
+    /// The sessions whose places it took, until their members are put out.
     replaced: Vec<u64>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     by_session: BTreeMap<u64, Membership>,
-    /// Those that the broker has to be told of again.
+    /// The sessions that must join again at the broker.
     rejoining: VecDeque<u64>,
     /// The revision at which everyone was put out last.
     closed: u64,
 }
 
 impl Sessions {
-    /// False if everyone was put out behind it: the close was heard before the answer to the join.
+    /// Adds a session. Returns `false` if everyone was put out after it: the close arrived before the
+    /// answer to the join.
     pub(super) fn insert(
         &mut self,
         session: RelaySession,
@@ -43,13 +44,13 @@ impl Sessions {
         self.by_session.contains_key(&session)
     }
 
-    /// Whether it was there.
+    /// Removes a session, and returns whether it was there.
     pub(super) fn remove(&mut self, session: u64) -> bool {
         self.rejoining.retain(|waiting| *waiting != session);
         self.by_session.remove(&session).is_some()
     }
 
-    /// The sessions whose places a newcomer took.
+    /// Returns the sessions whose places a newcomer took.
     pub(super) fn replaced(&self, session: u64) -> &[u64] {
         self.by_session.get(&session).map_or(&[], |membership| &membership.replaced)
     }
@@ -60,26 +61,28 @@ impl Sessions {
         }
     }
 
-    /// The broker knows none of them any more, and everyone was put out last at this revision of its.
+    /// Makes all sessions join again, because the broker knows none of them any more. The broker put
+    /// everyone out last at its revision `closed`.
     pub(super) fn rejoin_all(&mut self, closed: u64) {
         self.closed = closed;
         self.rejoining = self.by_session.keys().copied().collect();
     }
 
-    /// The next session that the broker is to be told of again. It had its name beside others' before.
+    /// Returns the next session that must join again. It shares its name, which it had beside others
+    /// before.
     pub(super) fn next_rejoining(&self) -> Option<RelaySession> {
         let membership = self.by_session.get(self.rejoining.front()?)?;
         Some(RelaySession { shares: true, ..membership.session.clone() })
     }
 
-    /// The broker knows a session again. False if it has ended meanwhile.
+    /// Notes that the broker knows a session again. Returns `false` if the session has ended meanwhile.
     pub(super) fn rejoined(&mut self, session: u64, revision: u64) -> bool {
         self.rejoining.retain(|waiting| *waiting != session);
         let membership = self.by_session.get_mut(&session);
         membership.map(|membership| membership.joined = revision).is_some()
     }
 
-    /// Takes out the sessions that began before this revision.
+    /// Removes the sessions that began before this revision, and returns them.
     pub(super) fn close(&mut self, revision: u64) -> Vec<u64> {
         self.closed = revision;
         let is_before = |(session, membership): (&u64, &Membership)| {

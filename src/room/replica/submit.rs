@@ -1,4 +1,4 @@
-//! What a room hands to its broker instead of applying it at once.
+//! Changes that a room hands to its broker instead of applying them at once.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -9,7 +9,8 @@ use crate::{
 };
 
 impl State {
-    /// Hands a write to the broker, if there is one; an error if there is no memory for it.
+    /// Hands a write to the broker. Returns `None` if there is no broker, and an error if there is no
+    /// memory for the write.
     pub(in crate::room) fn hand_over(
         &mut self,
         source: &Source,
@@ -27,8 +28,8 @@ impl State {
         Some(replica.submit(write).then_some(()).ok_or(SetError::NoMemory))
     }
 
-    /// Has the broker give variables these values of the host's, all at once. `None` if there is no
-    /// broker; an error if there is no memory for all.
+    /// Has the broker give variables these values of the host's, all at once. Returns `None` if there is no
+    /// broker, and an error if there is no memory for all of them.
     pub(in crate::room) fn hand_over_all(
         &mut self,
         values: &[(Json<'_>, Json<'_>)],
@@ -52,7 +53,8 @@ impl State {
         }
     }
 
-    /// Has the broker drop all other variables. False if there is no broker.
+    /// Has the broker drop all variables except those for which `stays` is true. Returns `false` if there
+    /// is no broker.
     pub(in crate::room) fn hand_over_names(&mut self, stays: impl Fn(&str) -> bool) -> bool {
         let Some(replica) = &mut self.replica else { return false };
         let here = self.variables.values().into_iter().map(|(name, _)| name);
@@ -65,7 +67,8 @@ impl State {
         true
     }
 
-    /// Has the broker remove a variable, behind an empty value for it, unless a session has this name.
+    /// Has the broker remove a variable, after an empty value for it, unless a session has the name
+    /// `unless`.
     pub(in crate::room) fn hand_over_removal(
         &mut self,
         name: &Text,
@@ -81,13 +84,13 @@ impl State {
         }
     }
 
-    /// The write that was handed over last creates its variable, also if that is here still: its
-    /// removal waits.
+    /// Makes the write that was handed over last create its variable, even if the variable still exists,
+    /// because its removal waits.
     pub(in crate::room) fn have_created(&mut self) {
         self.mark_last(|last| last.creates = true);
     }
 
-    /// Whether a variable will be there when all that waits is in the order.
+    /// Returns whether a variable will exist when all waiting writes are in the order.
     pub(in crate::room) fn will_have(&self, name: &str) -> bool {
         let mut pending = self.replica.iter().flat_map(|replica| replica.pending.writes().rev());
         let last = pending
@@ -95,7 +98,8 @@ impl State {
         last.map_or_else(|| self.variables.contains(name), |write| write.value.is_some())
     }
 
-    /// How many variables there will be beside this one, with those that wait.
+    /// Returns how many variables there will be in addition to this one, including those that
+    /// waiting writes create.
     pub(in crate::room) fn count_beside(&self, name: &str) -> usize {
         let pending = self.replica.iter().flat_map(|replica| replica.pending.writes());
         let names = pending.filter(|write| write.creates).map(|write| &write.name);
@@ -104,17 +108,17 @@ impl State {
         self.variables.len() + names.filter(is_new).collect::<HashSet<_>>().len()
     }
 
-    /// How many writes were ever handed to the broker.
+    /// Returns how many writes were ever handed to the broker.
     pub(crate) fn handed_over(&self) -> u64 {
         self.replica.as_ref().map_or(0, |replica| replica.pending.queued())
     }
 
-    /// Whether the first so many of them are in the order.
+    /// Returns whether the first `handed_over` of them are in the order.
     pub(crate) fn has_settled(&self, handed_over: u64) -> bool {
         self.replica.as_ref().is_none_or(|replica| replica.pending.has_settled(handed_over))
     }
 
-    /// Tells the broker of a session that is over.
+    /// Notifies the broker that a session is over.
     pub(in crate::room) fn hand_over_end(&mut self, session: Option<u64>) {
         if let Some((replica, session)) = self.replica.as_mut().zip(session) {
             replica.end(session);

@@ -1,4 +1,4 @@
-//! Clients, links and misery, in simulated time.
+//! Clients, links and faults, in simulated time.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -26,10 +26,10 @@ use crate::{
 
 pub(super) use weather::Weather;
 
-/// A longer value is refused by the room (promise P5).
+/// The number of bytes above which the room refuses a value (promise P5).
 const VALUE_BYTES: usize = 12;
 
-/// Which client is the bot, if one is.
+/// The client that is the bot, if there is one.
 pub(super) const BOT: usize = 0;
 
 pub(super) type View = BTreeMap<String, String>;
@@ -49,14 +49,15 @@ pub(super) enum Event {
     Host,
     /// A client reads a variable and adds one.
     Add(usize),
-    /// A client adds one to a variable, so many times, by sets that count only if nobody was before.
+    /// A client adds one to a variable, this many times, by sets that count only if nobody else wrote
+    /// before.
     Update(usize, u64),
     Leave(usize),
     Come(usize),
     Stall(usize),
     /// A client's network side sends.
     Send(usize, u64, Up),
-    /// What a client sent is at the server.
+    /// A message of a client is at the server.
     Arrive(usize, u64, Up),
     /// The client's network side may read.
     Read(usize, u64),
@@ -64,9 +65,9 @@ pub(super) enum Event {
     Handle(usize, u64, String),
     Advance,
     KeepAlive(usize, u64),
-    /// What a client has proven to have read may become its base.
+    /// The position that a client has proven to have read may become its base.
     Mature(usize, u64),
-    /// What a session holds over the rate may be due.
+    /// The writes that a session holds back may be due.
     Release(usize, u64),
     /// The server learns that a connection is gone.
     Gone(Box<Session>),
@@ -76,19 +77,19 @@ pub(super) enum Event {
 struct Client {
     dialect: Dialect,
     view: View,
-    /// Which of its connections this is; what belongs to another is lost.
+    /// The number of its connection. An event of another connection is lost.
     connection: u64,
     connected: bool,
     stalled_until: u64,
-    /// What it wrote last, of each variable.
+    /// The last value that it wrote to each variable.
     own: View,
-    /// How many sets with terms it has sent by this connection, and of how many it was told.
+    /// How many sets with terms it has sent on this connection, and how many outcomes it has received.
     acks: u64,
     told: u64,
-    /// How often it has still to add one, and the set that does it.
+    /// How often it still has to add one, and the set that does so.
     pub(super) to_add: u64,
     asked: Option<u64>,
-    /// How often it was sent what it saw already, as it had written that itself.
+    /// How often it was sent a value that it already saw because it had written that itself.
     echoes: u64,
     // Nothing overtakes anything on these.
     sent: u64,
@@ -105,7 +106,7 @@ pub(super) struct Session {
     outbox: Outbox,
     liveness: Liveness,
     conflation: Conflation,
-    /// In the socket, with the time from which the client can read it.
+    /// The items in the socket, with the time from which the client can read each of them.
     socket: VecDeque<(u64, Item, Option<[u8; 8]>)>,
 }
 
@@ -120,14 +121,14 @@ pub(super) struct World {
     room: Arc<Shared>,
     clients: Vec<Client>,
     pub(super) written: u64,
-    /// How many sets the bot has heard.
+    /// The number of sets that the bot has received.
     pub(super) heard: u64,
-    /// When the server will be woken to advance the room.
+    /// When the server is next woken to advance the room.
     alarm: Option<u64>,
 }
 
 impl World {
-    /// A world in which everything that can happen is planned by the seed.
+    /// Creates a world in which the seed plans everything that can happen.
     pub(super) fn of_seed(seed: u64, settle: Option<Duration>) -> Self {
         let mut rng = Rng::with_seed(seed);
         let weather = Weather::new(&mut rng, settle);
@@ -167,7 +168,7 @@ impl World {
         }
     }
 
-    /// Who comes, writes, stalls and leaves when.
+    /// Plans when each client comes, writes, stalls and leaves.
     fn plan(&mut self) {
         let span = self.weather.writes as u64 * self.weather.pause;
         for client in 0..self.weather.clients {
@@ -202,7 +203,7 @@ impl World {
         self.start + Duration::from_millis(self.now)
     }
 
-    /// Runs until nothing can happen any more but keepalive.
+    /// Runs until nothing but keepalive can happen any more.
     pub(super) fn run(&mut self) {
         while let Some(Reverse((time, id))) = self.events.pop() {
             self.now = time;
@@ -264,13 +265,13 @@ impl World {
         self.rng.u64(near..=far)
     }
 
-    /// Whether each client that is there was told of all that it asked for.
+    /// Returns whether each connected client has received all the outcomes that it asked for.
     pub(super) fn has_told_all(&self) -> bool {
         let is_told = |client: &Client| client.told == client.acks && client.to_add == 0;
         self.clients.iter().filter(|client| client.connected).all(is_told)
     }
 
-    /// How often clients were sent their own values for nothing.
+    /// Returns how often clients were sent their own values for nothing.
     pub(super) fn echoes(&self) -> u64 {
         self.clients.iter().map(|client| client.echoes).sum()
     }
@@ -279,14 +280,14 @@ impl World {
         self.clients.len()
     }
 
-    /// The room's values.
+    /// Returns the room's values.
     pub(super) fn truth(&self) -> View {
         let values = self.room.state.read().variables.values();
         let plain = |text: &Text| text.as_json().to_owned();
         values.iter().map(|(name, value)| (plain(name), plain(value))).collect()
     }
 
-    /// Whether every client that is there sees the room's values.
+    /// Returns whether every connected client sees the room's values.
     pub(super) fn agrees(&self) -> bool {
         let room = self.truth();
         let agrees =

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 include!("../../../relay/memory.rs");
 
-/// What a broker that saves every second has on its disk.
+/// The state that a broker that saves every second has on its disk.
 #[derive(Debug, Clone)]
 struct Saved {
     room: Option<Room>,
@@ -20,21 +20,21 @@ pub(super) struct Broker {
     messages: broadcast::Receiver<RelayMessage>,
     saves: bool,
     saved: VecDeque<(Instant, Saved)>,
-    /// By how much the clock was set forward.
+    /// How far the clock was set forward.
     ahead: Duration,
-    /// When everyone was put out.
+    /// The times at which everyone was put out.
     pub(super) closed: Vec<Instant>,
-    /// When a session began.
+    /// The time at which each session began.
     pub(super) joined: HashMap<(String, u64), Instant>,
     /// The place of each value in the order.
     pub(super) order: HashMap<String, usize>,
 }
 
-/// What of a crash is not lost.
+/// The age from which saved state survives a crash.
 const SAVED: Duration = Duration::from_secs(1);
 
 impl Broker {
-    /// Whether it is to come back with what it had a second ago.
+    /// Creates a broker. `saves` is whether it is to come back with the state that it had a second ago.
     pub(super) fn new(saves: bool) -> Self {
         let kept = Kept::new();
         Self {
@@ -49,7 +49,7 @@ impl Broker {
         }
     }
 
-    /// Makes a step: the answer, and what all hear of it.
+    /// Makes a step, and returns the answer and the message that all nodes receive.
     pub(super) fn step(
         &mut self,
         node: RelayNode<'_>,
@@ -91,7 +91,7 @@ impl Broker {
         }
     }
 
-    /// Comes back with what it had a second ago.
+    /// Restores the state of a second ago.
     pub(super) fn lose_last(&mut self, now: Instant) {
         let mut saved = self.saved.iter().filter(|(time, _)| now - *time > SAVED);
         let Some((_, saved)) = saved.next_back().cloned() else { return self.lose_all() };
@@ -109,7 +109,7 @@ impl Broker {
         self.ahead += time;
     }
 
-    /// The room as a node that is not in it reads it.
+    /// Returns the room as a node that is not in it reads it.
     pub(super) fn room(&mut self, now: Instant) -> Option<(RelayRevision, RelayRoom)> {
         if let Some(room) = &mut self.kept.room {
             room.expire(now + self.ahead);
@@ -120,7 +120,7 @@ impl Broker {
         }
     }
 
-    /// The sessions, by node and number.
+    /// Returns the sessions, by node and number.
     pub(super) fn sessions(&self) -> BTreeSet<(String, u64)> {
         let sessions = self.kept.room.iter().flat_map(|room| room.sessions.keys());
         sessions.cloned().collect()

@@ -1,4 +1,4 @@
-//! One node: a room, its players, and what a registry does around them.
+//! One node: a room, its players, and the work that a registry does around them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,12 +21,12 @@ use crate::{
     wire::{Dialect, Json},
 };
 
-/// Somebody who plays on a node.
+/// A player on a node.
 #[derive(Debug, Default)]
 pub(super) enum Player {
     #[default]
     Away,
-    /// It waits for its place.
+    /// The player waits for its place.
     Joining,
     Playing {
         member: MemberId,
@@ -36,7 +36,7 @@ pub(super) enum Player {
     },
 }
 
-/// Who waits for the outcome of a wish.
+/// The caller that waits for the outcome of a wish.
 #[derive(Debug)]
 pub(super) enum Waiting {
     Player(usize, Arc<SessionHandle>),
@@ -50,16 +50,16 @@ pub(super) struct Node {
     pub(super) state: Option<State>,
     pub(super) players: Vec<Player>,
     pub(super) waiting: HashMap<u64, Waiting>,
-    /// A request to enter the room for the first time is under way.
+    /// Whether a request to enter the room for the first time is under way.
     pub(super) is_entering: bool,
-    /// Which request, stream and alarm are the newest.
+    /// The numbers of the newest request, stream and alarm.
     pub(super) asked: u64,
     pub(super) stream: u64,
     pub(super) alarm: u64,
-    /// It stands still until then.
+    /// The moment until which the node stands still.
     pub(super) frozen: Instant,
     pub(super) vacated: Option<Instant>,
-    /// What its members were sent of each variable.
+    /// The values that its members were sent of each variable.
     pub(super) seen: Option<broadcast::Receiver<RoomEvent>>,
     pub(super) history: BTreeMap<String, Vec<String>>,
 }
@@ -85,7 +85,7 @@ impl Node {
         }
     }
 
-    /// The room has come from the broker.
+    /// Loads the room that has come from the broker.
     pub(super) fn load(&mut self, name: &Arc<str>, there: AtBroker<'_>, pace: Pace, now: Instant) {
         let stored = there.room.stored.variables.iter();
         let variables: Vec<_> = stored
@@ -101,7 +101,7 @@ impl Node {
         self.state = Some(state);
     }
 
-    /// Asks for a place for a player: what the broker is to be asked.
+    /// Asks the broker for a place for a player. Returns `false` if the room refuses one.
     pub(super) fn reserve(&mut self, player: usize, session: u64, now: Instant) -> bool {
         let handle = Arc::new(SessionHandle::new(now));
         let newcomer = newcomer(player, &handle);
@@ -113,7 +113,7 @@ impl Node {
         true
     }
 
-    /// What came of a wish.
+    /// Handles the outcome of a wish.
     pub(super) fn outcome(&mut self, ticket: u64, outcome: &RelayAnswer, now: Instant) {
         let Some(waiting) = self.waiting.remove(&ticket) else { return };
         let Some(state) = &mut self.state else { return };
@@ -134,7 +134,7 @@ impl Node {
         }
     }
 
-    /// Nobody waits any longer.
+    /// Gives up a wish, because nobody waits for it any longer.
     pub(super) fn give_up(&mut self, ticket: u64, now: Instant) {
         let Some(waiting) = self.waiting.remove(&ticket) else { return };
         if let Waiting::Player(player, _) = waiting {
@@ -145,7 +145,7 @@ impl Node {
         }
     }
 
-    /// The room is gone here.
+    /// Forgets the room, because it is gone here.
     pub(super) fn forget(&mut self, close: Close, now: Instant) {
         if let Some(mut state) = self.state.take() {
             state.remove(&close, now);
@@ -158,7 +158,8 @@ impl Node {
         (self.vacated, self.seen) = (None, None);
     }
 
-    /// What players were told of their writes that add one, by number; the room is known there.
+    /// Returns the outcomes that players received for their writes that add one, by number. The caller
+    /// knows their room.
     pub(super) fn told(&mut self) -> Vec<(u64, Outcome)> {
         let mut told = Vec::new();
         for player in &self.players {
@@ -170,7 +171,7 @@ impl Node {
         told
     }
 
-    /// Notes what members were sent.
+    /// Records the values that members were sent.
     pub(super) fn observe(&mut self) {
         while let Some(Ok(event)) = self.seen.as_mut().map(broadcast::Receiver::try_recv) {
             if let RoomEvent::Wrote { name, value, .. } = event {
@@ -188,7 +189,8 @@ pub(super) fn duplicates(player: usize) -> DuplicateNames {
     }
 }
 
-/// Some are the same person in two tabs, some do not mind who else has their name.
+/// Creates a newcomer. Some newcomers are the same person in two tabs, and some share their name with
+/// anyone.
 fn newcomer(player: usize, handle: &Arc<SessionHandle>) -> Newcomer<'static> {
     let name = NAMES[player % NAMES.len()];
     let identity = match player % 3 {

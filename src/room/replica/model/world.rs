@@ -1,4 +1,4 @@
-//! Nodes, their broker and what lies between them, in simulated time.
+//! Nodes, their broker and the links between them, in simulated time.
 
 mod host;
 mod rest;
@@ -31,11 +31,11 @@ use crate::{
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// How long everything goes wrong, and how long all have to come to rest after it.
+/// How long everything goes wrong, and how long everything then has to come to rest.
 const TROUBLE: Duration = Duration::from_secs(20);
 const CALM: Duration = Duration::from_secs(45);
 const LEASE: Duration = Duration::from_secs(10);
-/// Writes and joins that a node may have on their way: more is a leak.
+/// The number of writes and joins that a node may have on their way: more is a leak.
 const MOST_PENDING: usize = 400;
 
 #[derive(Debug)]
@@ -43,7 +43,7 @@ enum Event {
     Player(usize, usize),
     Host(usize),
     Trouble,
-    /// A request is at the broker; whether its answer is awaited.
+    /// A request is at the broker; the flag is whether its answer is awaited.
     Request(usize, u64, Caller, Box<RelayRequest>, bool),
     Answer(usize, u64, Arc<str>, Option<Box<RelayAnswer>>),
     Subscribed(usize, bool),
@@ -54,7 +54,7 @@ enum Event {
     GiveUp(usize, u64),
 }
 
-/// What may go wrong in a run.
+/// The faults that may occur in a run.
 #[derive(Debug)]
 pub(super) struct Weather {
     pub(super) grows: bool,
@@ -77,18 +77,19 @@ pub(super) struct World {
     last: u64,
     pub(super) broker: Broker,
     pub(super) nodes: Vec<Node>,
-    /// When the next message of a stream may come: they come in order.
+    /// When the next message of each stream may come, because messages come in order.
     streams: BTreeMap<(usize, u64), Instant>,
-    /// Which variables a fixed room has: its version.
+    /// The version of a fixed room, which decides its variables.
     version: usize,
     written: u64,
-    /// By the number of a write that adds one: its room, and what came of it.
+    /// The room and the outcome of each write that adds one, by the number of the write.
     updates: BTreeMap<u64, (String, Option<Outcome>)>,
     pub(super) faults: Vec<String>,
 }
 
 const VERSIONS: [[&str; 2]; 2] = [["x", "y"], ["x", "z"]];
-/// Both versions have it too. To this, players add one by writes that count only if nobody was before.
+/// A variable that both versions have as well. Players add one to it by writes that count only if nobody
+/// else wrote before.
 const COUNTER: &str = "count";
 
 impl World {
@@ -173,7 +174,7 @@ impl World {
         self.now = self.start + TROUBLE + CALM;
     }
 
-    /// Everyone leaves, and each node forgets its room.
+    /// Makes everyone leave, and each node forget its room.
     pub(super) fn end(&mut self) {
         for node in &mut self.nodes {
             node.forget(Close::new(CloseCode::GoingAway, "the end"), self.now);
@@ -181,7 +182,7 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
-        // What comes to a node that stands still waits.
+        // An event for a node that stands still waits.
         if let Event::Player(node, _)
         | Event::Host(node)
         | Event::Answer(node, ..)
@@ -281,7 +282,7 @@ impl World {
                 continue;
             }
             if self.is_troubled() && self.weather.loses_messages && self.rng.u8(0..12) == 0 {
-                // Lost without a sign, or with one.
+                // The message is lost without a sign, or the stream ends.
                 if self.rng.bool() {
                     self.at(5, Event::Ended(node, stream));
                 }
@@ -322,7 +323,7 @@ impl World {
         let (now, it) = (self.now, &mut self.nodes[node]);
         let Some(state) = it.state.as_mut().filter(|_| it.stream == stream) else { return };
         if !state.listens() {
-            // It waits in the stream.
+            // The message waits in the stream.
             let message = Event::Message(node, stream, Box::new(message));
             return self.at(1, message);
         }
@@ -330,7 +331,7 @@ impl World {
         self.drive(node);
     }
 
-    /// Does what a node's task does until it waits.
+    /// Runs a node's task until it waits.
     fn drive(&mut self, node: usize) {
         loop {
             let (now, it) = (self.now, &mut self.nodes[node]);
@@ -406,7 +407,7 @@ impl World {
             }
             (Player::Away, Some(state)) => {
                 if choice == 0 && state.is_vacant() && it.waiting.is_empty() {
-                    // Nobody is there for long.
+                    // The room is evicted, because nobody is there for long.
                     if state.evict(now) == Eviction::Evicted {
                         it.forget(Close::new(CloseCode::GoingAway, "nobody was there"), now);
                     }
@@ -453,7 +454,7 @@ impl World {
         self.drive(node);
     }
 
-    /// A player that was put out because the room was closed must have joined before it was.
+    /// Checks that a player that was put out because the room was closed had joined before.
     fn check_closed(&mut self, node: usize, player: usize) {
         let it = &mut self.nodes[node];
         let Player::Playing { handle, session, .. } = &it.players[player] else { return };
@@ -508,7 +509,7 @@ impl World {
                 } else {
                     self.broker.lose_all();
                 }
-                // Its connections are gone with it.
+                // The broker's connections are gone with it.
                 for node in 0..self.nodes.len() {
                     let stream = self.nodes[node].stream;
                     self.at(1, Event::Ended(node, stream));
@@ -527,7 +528,7 @@ impl World {
     }
 }
 
-/// As a client does that has seen the room's value.
+/// Adds one, like a client that has seen the room's value.
 fn add_one(state: &mut State, member: MemberId, number: u64, now: Instant) {
     let (name, was) = (Json::from_plain(COUNTER), state.value(&Json::from_plain(COUNTER)));
     let was = was.map_or_else(|| "0".into(), |was| was.lossy());

@@ -19,13 +19,13 @@ impl World {
         of.connected = true;
         of.connection += 1;
         (of.sent, of.arrived, of.delivered, of.handled) = (self.now, self.now, self.now, self.now);
-        // What was asked by another connection is not answered by this one.
+        // This connection does not answer requests of another one.
         (of.acks, of.told, of.asked) = (0, 0, None);
         if of.view.is_empty() {
             of.view = view(&variables(&self.weather, &format!("mine{client}")));
         }
         self.send(client, Up::Join);
-        // Some send what they have at once, behind the handshake.
+        // Some clients send writes at once, behind the handshake.
         let at_once = if self.weather.writes > 0 { self.rng.usize(0..3) } else { 0 };
         for _ in 0..at_once {
             self.write(client);
@@ -49,7 +49,7 @@ impl World {
         }
         self.written += 1;
         let refused = self.weather.refusals && self.rng.u64(0..4) == 0;
-        // The longer one is not allowed, and so is what is no number where one is asked for.
+        // The room refuses the longer value, and also a value that is no number if it must be one.
         let value = match (refused, self.clients[client].dialect) {
             (true, Dialect::Scratch) if self.rng.bool() => "1e400".into(),
             (true, _) => format!("1{:0>1$}", self.written, VALUE_BYTES),
@@ -58,7 +58,7 @@ impl World {
         let name = format!("☁ {}", self.rng.usize(0..self.weather.variables));
         let has_terms = self.clients[client].dialect != Dialect::Scratch;
         if has_terms && self.weather.updates && self.rng.u64(0..4) == 0 {
-            // Mostly what it sees.
+            // This is usually the value that the client sees.
             let was = match self.rng.u64(0..4) {
                 0 => "never".into(),
                 _ => self.clients[client].view[&name].clone(),
@@ -68,7 +68,7 @@ impl World {
         self.set(client, name, value);
     }
 
-    /// Adds one to a variable, until that stands.
+    /// Adds one to a variable. If the set does not count, its outcome leads to another attempt.
     pub(super) fn add(&mut self, client: usize) {
         let of = &mut self.clients[client];
         if !of.connected || of.asked.is_some() || of.to_add == 0 {
@@ -80,13 +80,13 @@ impl World {
         self.clients[client].asked = Some(self.clients[client].acks);
     }
 
-    /// Hears what came of a set that had terms.
+    /// Handles the outcome of a set that had terms.
     fn told(&mut self, client: usize, line: &str) {
         let ack: serde_json::Value = serde_json::from_str(line).unwrap();
         assert_eq!(ack["kind"], "ack", "{line}");
         let of = &mut self.clients[client];
         of.told += 1;
-        // In the order in which they were asked for.
+        // Outcomes come in the order of their sets.
         assert_eq!(ack["ack"], of.told, "{line}");
         if of.asked.take_if(|asked| *asked == of.told).is_some() {
             of.to_add -= u64::from(ack["ok"] == true);
@@ -94,7 +94,7 @@ impl World {
         }
     }
 
-    /// Sets a variable if it has a value.
+    /// Sets a variable if it has the value `was`.
     fn set_if(&mut self, client: usize, name: String, value: String, was: &str) {
         let of = &mut self.clients[client];
         of.acks += 1;
@@ -110,7 +110,7 @@ impl World {
         self.send(client, Up::Text(text));
     }
 
-    /// A bot answers what it hears.
+    /// Answers a set, if the client is the bot.
     fn answer(&mut self, client: usize, name: &str) {
         let Some(bot) = self.weather.bot.filter(|_| client == BOT) else { return };
         self.heard += 1;
@@ -125,7 +125,7 @@ impl World {
             Dialect::Forkphorus2020 => {
                 format!(r#"{{"kind":"set","var":"{name}","value":"{value}"}}"#)
             }
-            // Half of them send numbers.
+            // Half of these clients send numbers.
             Dialect::Scratch => {
                 let quote = if client.is_multiple_of(2) { "\"" } else { "" };
                 format!(r#"{{"method":"set","name":"{name}","value":{quote}{value}{quote}}}"#)

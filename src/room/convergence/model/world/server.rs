@@ -1,4 +1,4 @@
-//! The server's side: the real room, outbox and pings, and what a session does with them.
+//! The server's side: the real room, outbox and pings, and the work of a session around them.
 
 use super::*;
 
@@ -39,7 +39,8 @@ impl World {
                     return;
                 }
                 if !write.terms.are_none() {
-                    // Its session waits for its turn, and then submits what it holds before it.
+                    // A session waits for its turn, and then submits the writes that it holds before this
+                    // one.
                     for held in conflation.release(now) {
                         submit(&self.room, member, conflation, &held, now);
                     }
@@ -66,7 +67,7 @@ impl World {
         }
     }
 
-    /// Submits what a session holds, if it is due.
+    /// Submits the writes that a session holds, if they are due.
     pub(super) fn release(&mut self, client: usize, connection: u64) {
         let now = self.instant();
         let of = &mut self.clients[client];
@@ -80,7 +81,7 @@ impl World {
         }
     }
 
-    /// What a session holds arrives also if its client has left.
+    /// Ends a session. The writes that it holds arrive even if its client has left.
     pub(super) fn gone(&mut self, mut session: Session) {
         let now = self.instant();
         for write in session.conflation.release(now) {
@@ -97,7 +98,7 @@ impl World {
         self.room.state.write().set_all(&[(name, value)], now).unwrap();
     }
 
-    /// The writer of a session: sends while the socket takes it.
+    /// Runs the writer of a session, which sends for as long as the socket accepts items.
     pub(super) fn pump(&mut self, client: usize) {
         loop {
             let (delay, now) = (self.link(), self.instant());
@@ -120,7 +121,7 @@ impl World {
         }
     }
 
-    /// A ping makes a base of what was proven.
+    /// Sends a ping, if one is due, which makes the proven position the base.
     pub(super) fn mature(&mut self, client: usize, connection: u64) {
         let now = self.instant();
         let of = &self.clients[client];
@@ -133,7 +134,7 @@ impl World {
     pub(super) fn keep_alive(&mut self, client: usize, connection: u64) {
         self.ping(client, connection);
         let is_there = self.clients[client].connection == connection;
-        // Only while the world has something else to do.
+        // Keepalive goes on only while the world has something else to do.
         if is_there && self.events.len() > self.clients.len() {
             self.at(self.now + 25_000, Event::KeepAlive(client, connection));
         }
@@ -153,7 +154,7 @@ impl World {
         }
     }
 
-    /// Sees to it that the room is advanced when something is due.
+    /// Schedules an advance of the room for when something is due.
     pub(super) fn arm(&mut self) {
         let mut state = self.room.state.write();
         _ = state.alarm(self.instant());

@@ -1,4 +1,4 @@
-//! How bad the world of a run is.
+//! The conditions of a run.
 
 use std::time::{Duration, Instant};
 
@@ -7,34 +7,34 @@ use fastrand::Rng;
 use super::VALUE_BYTES;
 use crate::{limits::Limits, room::Rules, wire::Dialect};
 
-/// The misery of one run.
+/// The faults and delays of one run.
 #[derive(Debug)]
 pub(crate) struct Weather {
     pub(crate) clients: usize,
     pub(crate) variables: usize,
     pub(crate) writes: usize,
-    /// Milliseconds.
+    /// The delay of a link, in milliseconds: the least and the most.
     pub(crate) link: (u64, u64),
-    /// Milliseconds that a client's application is behind its network side, and ahead of it.
+    /// How many milliseconds a client's application is behind its network side, and ahead of it.
     pub(crate) queues: (u64, u64),
     pub(crate) pause: u64,
-    /// How many values there are: with few, the same come again.
+    /// The number of different values: with few, the same ones come again.
     pub(crate) values: u64,
     pub(crate) stalls: bool,
     pub(crate) leaves: bool,
     pub(crate) refusals: bool,
-    /// What a client sends may be held up for long, in its network or by the server's rate limit.
+    /// Whether messages of a client may be held up for long, in its network or by the server's rate limit.
     pub(crate) jams: bool,
-    /// The host writes too.
+    /// Whether the host writes too.
     pub(crate) host: bool,
-    /// What the bot, if there is one, sets a variable to whenever it hears a set of it.
+    /// The values to which the bot, if there is one, sets a variable whenever it receives a set of it.
     pub(crate) bot: Option<&'static [&'static str]>,
     pub(crate) window: usize,
-    /// What clients speak.
+    /// The dialects that clients speak.
     pub(crate) dialects: Vec<Dialect>,
-    /// The room begins without variables, and all clients are Scratch's.
+    /// Whether the room begins without variables; then all clients are Scratch's.
     pub(crate) grows: bool,
-    /// Some sets count only if the room has a value.
+    /// Whether some sets count only if the room has a value.
     pub(crate) updates: bool,
     pub(crate) rules: Rules,
 }

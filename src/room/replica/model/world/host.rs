@@ -1,4 +1,4 @@
-//! What hosts do with their rooms.
+//! The actions of hosts on their rooms.
 
 use super::*;
 
@@ -43,7 +43,7 @@ impl World {
         self.drive(node);
     }
 
-    /// The game's next version has other variables.
+    /// Reopens the room for the game's next version, which has other variables.
     fn reopen(&mut self, node: usize) {
         let now = self.now;
         self.version = 1 - self.version;

@@ -1,10 +1,10 @@
-//! What must hold when all is at rest.
+//! The conditions that must hold when everything is at rest.
 
 use super::*;
 use crate::relay::RelayRevision;
 
 impl World {
-    /// What does not hold now that all is at rest.
+    /// Returns the conditions that do not hold now that everything is at rest.
     pub(in super::super) fn wrongs(&mut self) -> Vec<String> {
         let mut wrongs = std::mem::take(&mut self.faults);
         let there = self.broker.room(self.now);
@@ -65,7 +65,7 @@ impl World {
         wrongs
     }
 
-    /// A name that somebody has for itself is nobody else's who came later.
+    /// Checks that no two sessions have the same name for themselves.
     fn wrong_names(&self) -> Option<String> {
         let mut names = BTreeMap::<_, Vec<_>>::new();
         for node in &self.nodes {
@@ -74,8 +74,8 @@ impl World {
                 names.entry(member.key.as_str().to_owned()).or_default().push(member.session);
             }
         }
-        // Those who share a name may have come after one who has it for itself; but of others, the last
-        // has found it free.
+        // Sessions that share a name may have come after one that has it for itself. But of the others, the
+        // last must have found the name free.
         let own = |session: &Option<u64>| self.is_own(*session);
         let twice = names.into_iter().find(|(_, all)| all.iter().filter(|it| own(it)).count() > 1);
         twice.map(|(name, all)| format!("{name} is {all:?}"))
@@ -93,7 +93,8 @@ impl World {
         })
     }
 
-    /// Each addition that its writer was told of counts once, and none of which it was told that it does not.
+    /// Checks that each addition that stands, according to its writer, counts once, and that no refused one
+    /// counts.
     fn wrong_count(&self, revision: &RelayRevision, room: &RelayRoom) -> Option<String> {
         let count = room.stored.variables.iter().find(|(name, _)| name == COUNTER);
         let count = count.map_or(0, |(_, value)| value.parse::<usize>().unwrap());
@@ -105,7 +106,7 @@ impl World {
         (!is_right).then(|| format!("{count} of {stand} additions, and {unknown} in doubt"))
     }
 
-    /// What a node's members are sent of a variable never goes back.
+    /// Checks that the values of a variable that a node's members are sent never go back.
     fn wrong_order(&self) -> Option<String> {
         for (number, node) in self.nodes.iter().enumerate() {
             for (name, seen) in &node.history {
