@@ -39,8 +39,8 @@ pub enum OpenError {
     InvalidId,
     /// There are more variables, or longer names or values, than [`Limits`](crate::Limits) allow.
     TooLarge,
-    /// The registry has its most rooms and each has members or is the host's, or there is no memory for
-    /// another.
+    /// There is no place for another room, because all have members or are the host's, or there is no memory
+    /// for it.
     Full,
     /// The registry is shutting down.
     Draining,
