@@ -135,8 +135,9 @@ impl Tasks {
         runtime.spawn(self.tracker.track_future(Owned { end, task }));
     }
 
-    /// Returns the runtime for a task, the preferred one if there is a choice. Returns `None` if there is no
-    /// runtime, or if all tasks are to end.
+    /// Returns the runtime for a task: the first that has not ended of the host's choice, the preferred one,
+    /// those that serve connections and the current one. Returns `None` if there is none, or if all tasks are
+    /// to end.
     pub(crate) fn runtime(&self, preferred: Option<&Handle>) -> Option<Handle> {
         if self.over.is_cancelled() {
             return None;
