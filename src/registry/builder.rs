@@ -208,7 +208,7 @@ impl RoomRegistryBuilder {
 
     /// Sets the runtime for the registry's tasks, except those of connections, which run on the runtime that
     /// serves the connection. Default: a runtime that serves connections or, until there is one, the
-    /// caller's. If the runtime ends or does not run the tasks, another does.
+    /// caller's. If the runtime ends or does not run the tasks, another runs them.
     #[cfg_attr(not(shuttle), expect(clippy::useless_conversion, reason = "a stand-in has one"))]
     pub fn runtime(mut self, runtime: tokio::runtime::Handle) -> Self {
         self.runtime = Some(runtime.into());

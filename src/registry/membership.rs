@@ -44,7 +44,7 @@ impl Membership {
         })
     }
 
-    /// Returns how the room would answer a write, in addition to the writes that the member's session holds.
+    /// Returns how the room would answer a write on top of the writes that the member's session holds.
     pub(crate) fn outlook(
         &self,
         write: &Submission<'_>,

@@ -164,10 +164,9 @@ const SHORTEST: Duration = Duration::from_millis(1);
 
 impl RoomRegistry {
     /// Disconnects a person from every room, with this code and a sentence for the player: everyone with this
-    /// [`Identity::id`](crate::Identity::id). With a relay, this reaches all nodes that receive the
-    /// announcement, which a node that cannot reach the broker at that moment does not. Nothing keeps the
-    /// person from coming back: see [`Room::ban_person`](crate::Room::ban_person), and the app's own access
-    /// control.
+    /// [`Identity::id`](crate::Identity::id). With a relay, all nodes that receive the announcement do so. A
+    /// node that cannot reach the broker at that moment does not. Nothing keeps the person from coming back:
+    /// see [`Room::ban_person`](crate::Room::ban_person), and the app's own access control.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! News of a room from other nodes, such as that a newcomer there wants a name.
+//! News of a room from other nodes, for example that a newcomer there wants a member's name.
 
 use std::{sync::Arc, time::Duration};
 

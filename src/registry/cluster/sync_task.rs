@@ -101,7 +101,7 @@ impl SyncTask {
         while let Some(room) = self.room.upgrade() {
             let driver = self.driver;
             let next = room.change(|state, now| {
-                // Taken before the progress, because the step may be that the room is over.
+                // The step may be that the room is over, so the progress is reported before it is taken.
                 let step = state.is_driven_by(driver).then(|| state.next_step(now))?;
                 Some((state.progress(), step, state.listens()))
             });

@@ -112,7 +112,7 @@ impl Inner {
         id_lock: Option<IdLock>,
         state: Option<&mut State>,
     ) -> Result<Option<Kept>, EnterError> {
-        // Without memory there is no room to keep, and `insert` fails.
+        // Without memory there is no room to keep. `insert` deals with that.
         let Some(state) = state else { return Ok(Some(Kept::default())) };
         if let Some(node) = &self.node {
             return self.keep_relayed(node, id_lock, state).await;
