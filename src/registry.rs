@@ -1,4 +1,4 @@
-//! The rooms of a host: found, created, emptied and evicted.
+//! The registry of a host's rooms: how they are found, created, emptied and evicted.
 
 mod bans;
 mod builder;
@@ -59,8 +59,8 @@ use shortage::Shortage;
 pub(crate) use tasks::Spawned;
 use tasks::Tasks;
 
-/// All rooms of a host, behind any number of mounts. Cheap to clone; each clone is a handle on the
-/// same rooms. When the last handle and the last mount are gone, so are the rooms and every task.
+/// All rooms of a host, served by any number of mounts. Cheap to clone: each clone is a handle on the same
+/// rooms. When the last handle and the last mount are dropped, the rooms and all tasks end.
 ///
 /// ```
 /// use axum::{Extension, Router};
@@ -76,14 +76,14 @@ pub struct RoomRegistry {
     inner: Arc<Inner>,
 }
 
-/// A handle that keeps no room: for what a registry itself keeps, such as its policy or a value in an
-/// [`Identity`](crate::Identity), which would otherwise keep it for ever. Made by
-/// [`RoomRegistry::downgrade`].
+/// A handle that does not keep the registry alive. It is for values that the registry itself owns, such as
+/// its policy or a value in an [`Identity`](crate::Identity): a strong handle there would keep the registry
+/// for ever. Created by [`RoomRegistry::downgrade`].
 #[derive(Debug, Clone)]
 pub struct WeakRoomRegistry(Weak<Inner>);
 
 impl WeakRoomRegistry {
-    /// The registry, if there is a handle or a mount of it still.
+    /// Returns the registry, if it still has a handle or a mount.
     ///
     /// ```
     /// use axum_cloud_variables::RoomRegistry;
@@ -110,24 +110,25 @@ pub(crate) struct Inner {
     pub(crate) rules: Arc<Rules>,
     pub(crate) admission: Admission,
     pub(crate) drain: Arc<Drain>,
-    /// Taken before a room's lock, never after it. Synchronous: a look-up or an insertion.
+    /// Locked before a room's lock, never after it. A synchronous lock, because it is held only for short
+    /// work, such as a look-up or an insertion.
     rooms: RwLock<HashMap<Arc<str>, Arc<Shared>>>,
     evictions: EvictionQueue,
     bans: Bans,
     watchers: Arc<Watchers>,
     budget: Budget,
     shortage: Shortage,
-    /// What rooms did that are no more.
+    /// The activity of rooms that no longer exist.
     gone: Mutex<Activity>,
     pub(crate) tasks: Arc<Tasks>,
-    /// If there is a store.
+    /// Present if there is a store.
     persister: Option<Arc<Persister>>,
-    /// If there is a broker.
+    /// Present if there is a broker.
     node: Option<Arc<Node>>,
     itself: Weak<Self>,
 }
 
-/// What is asked of a newcomer, and of what it sends.
+/// The rules for newcomers, and for the values that they send.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Admission {
     pub(crate) usernames: UsernameRules,
@@ -146,20 +147,20 @@ impl Admission {
     }
 }
 
-/// What a registry holds at one moment, as [`RoomRegistry::stats`] counts it.
+/// The contents of a registry at one moment, as [`RoomRegistry::stats`] counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
-    /// Rooms, emptied ones included.
+    /// The number of rooms, including empty ones.
     pub rooms: usize,
-    /// Members of all rooms.
+    /// The number of members of all rooms.
     pub members: usize,
-    /// Connections, before and after their handshake.
+    /// The number of connections, before and after their handshake.
     pub sessions: usize,
-    /// Bytes that count towards [`Limits::state_bytes`](crate::Limits#structfield.state_bytes).
+    /// The number of bytes that count towards [`Limits::state_bytes`](crate::Limits#structfield.state_bytes).
     pub state_bytes: usize,
-    /// What all rooms did since the registry is there, those included that are no more.
+    /// The activity of all rooms since the registry was created, including rooms that no longer exist.
     pub activity: Activity,
 }
 
@@ -170,7 +171,7 @@ impl Default for RoomRegistry {
 }
 
 impl RoomRegistry {
-    /// A registry with every setting at its default; needs no runtime.
+    /// Creates a registry with every setting at its default. Needs no runtime.
     #[must_use]
     pub fn new() -> Self {
         RoomRegistryBuilder::default().make(None)
@@ -203,13 +204,13 @@ impl RoomRegistry {
         Self { inner }
     }
 
-    /// A handle that keeps no room.
+    /// Returns a handle that does not keep the registry alive.
     #[must_use]
     pub fn downgrade(&self) -> WeakRoomRegistry {
         WeakRoomRegistry(Arc::downgrade(&self.inner))
     }
 
-    /// A registry with settings.
+    /// Returns a builder for a registry with other settings.
     pub fn builder() -> RoomRegistryBuilder {
         RoomRegistryBuilder::default()
     }
@@ -218,7 +219,7 @@ impl RoomRegistry {
         &self.inner
     }
 
-    /// Counts what is there now. Looks at each room, so it takes about 100 ns a room.
+    /// Returns the current counts. Visits each room, so it takes about 100 ns a room.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Judging::refuse();
@@ -239,7 +240,7 @@ impl RoomRegistry {
         }
     }
 
-    /// How the store does; `None` where there is none.
+    /// Returns the state of the store, or `None` if there is no store.
     ///
     /// ```
     /// use axum_cloud_variables::RoomRegistry;
@@ -253,7 +254,7 @@ impl RoomRegistry {
         self.inner.persister.as_ref().map(|persister| persister.stats())
     }
 
-    /// How the relay's broker does; `None` where there is none. One node's view.
+    /// Returns the state of the relay's broker as this node sees it, or `None` if there is no relay.
     ///
     /// ```
     /// use axum_cloud_variables::RoomRegistry;
@@ -267,7 +268,7 @@ impl RoomRegistry {
         self.inner.node.as_ref().map(|node| node.stats())
     }
 
-    /// Whether [`shutdown`](Self::shutdown) was called.
+    /// Returns whether [`shutdown`](Self::shutdown) was called.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.inner.drain.is_draining()
@@ -275,7 +276,7 @@ impl RoomRegistry {
 }
 
 impl Inner {
-    /// What all rooms and sessions pay from.
+    /// Returns the budget from which all rooms and sessions pay.
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
     }
@@ -307,12 +308,12 @@ impl Caretaker for Inner {
     }
 
     fn spawn(&self, runtime: &Handle, task: Task) {
-        // The task yields by itself: tokio's budget would let a socket seem blocked to it.
+        // The task yields by itself. With tokio's cooperative budget, a socket could seem blocked to it.
         self.tasks.spawn_on(runtime, unconstrained(task));
     }
 }
 
-/// Short whatever there is, and without a lock, because it may be asked for under any.
+/// Short, however many rooms there are. Takes no lock, because the caller may hold any of them.
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RoomRegistry")

@@ -1,4 +1,4 @@
-//! Who may not come back into a room for a while.
+//! Bans of people and names from a room for a while.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,8 +18,8 @@ use crate::{
     store::Change,
 };
 
-/// The bans of all rooms, those that have left the memory included. A registry with a relay has none here: its
-/// broker keeps them for all nodes.
+/// The bans of all rooms, including rooms that have left the memory. A registry with a relay has none here,
+/// because its broker keeps them for all nodes.
 #[derive(Debug, Default)]
 pub(super) struct Bans(Mutex<HashMap<Arc<str>, BTreeMap<String, Held>>>);
 
@@ -30,7 +30,7 @@ struct Held {
 }
 
 impl Bans {
-    /// Forgets bans that are over.
+    /// Adds a ban, and forgets bans that are over.
     fn add(&self, room: &Arc<str>, target: &BanTarget, now: Instant, until: Instant) {
         let mut rooms = self.0.lock();
         rooms.retain(|_, bans| {
@@ -53,7 +53,7 @@ impl Bans {
         bans.filter(|held| !left(held).is_zero()).map(ban).collect()
     }
 
-    /// Takes in what a store has kept of a room; what is here already is newer.
+    /// Adds the bans that a store has kept for a room. Bans that are here already are newer, so they stay.
     pub(super) fn restore(&self, room: &str, stored: &[StoredBan], now: Instant) {
         let today = SystemTime::now();
         let held = |ban: &StoredBan| {
@@ -83,7 +83,7 @@ impl Bans {
 }
 
 impl Inner {
-    /// Bans for a time, or, if that is zero, no more.
+    /// Bans the target from a room for a time or, if the time is zero, ends its ban.
     pub(crate) async fn ban(
         &self,
         room: &Arc<Shared>,
@@ -97,8 +97,8 @@ impl Inner {
             let change = RelayChange::Ban { who, name, millis };
             self.at_broker(room, Wish::Change(change)).await?;
             if !time.is_zero() {
-                // They are put out in the room's order; but this node may have missed that, and read the room
-                // when a short ban was over.
+                // Banned members are disconnected in the room's order. This node may have missed that, and
+                // have read the room when a short ban was over.
                 room.change(|state, now| state.put_out_banned(&target.key(), now));
             }
             return Ok(());
@@ -107,7 +107,7 @@ impl Inner {
         if time.is_zero() {
             self.bans.remove(room.id(), target);
         } else {
-            // First, so that nobody can come back in between.
+            // The ban is added first, so that nobody can come back in between.
             self.bans.add(room.id(), target, now, now + time);
             room.change(|state, now| state.put_out_banned(&target.key(), now));
         }
@@ -119,7 +119,7 @@ impl Inner {
 
     /// Has the store keep the bans of a room as they are now.
     async fn save_bans(&self, persister: &Persister, room: &str) -> Result<(), RoomError> {
-        // Read behind the lock, so that of two changes the later is kept.
+        // The bans are read after the lock is taken, so that of two changes the later is kept.
         let id_lock = persister.id_lock(room).await;
         let (now, today) = (tokio::time::Instant::now().into_std(), SystemTime::now());
         let bans = self.bans.list(room, now).iter().map(|ban| StoredBan::new(ban, today)).collect();
@@ -128,7 +128,7 @@ impl Inner {
         saved.map(drop).map_err(|_| RoomError::NotSaved)
     }
 
-    /// Returns whom a room does not let in.
+    /// Returns the bans that hold in a room.
     pub(crate) fn bans_of(&self, room: &Arc<Shared>) -> Vec<Ban> {
         let now = tokio::time::Instant::now().into_std();
         match &self.node {

@@ -1,4 +1,4 @@
-//! How a registry is set up.
+//! The builder of a registry.
 
 use std::{
     fmt,
@@ -23,7 +23,7 @@ use crate::{
     wire::{Dialect, ScratchValues},
 };
 
-/// Settings of a [`RoomRegistry`]; each has a default.
+/// The settings of a [`RoomRegistry`]. Each has a default.
 #[must_use = "a builder does nothing until `build`"]
 pub struct RoomRegistryBuilder {
     rules: Rules,
@@ -43,14 +43,15 @@ impl fmt::Debug for RoomRegistryBuilder {
     }
 }
 
-/// Who creates rooms.
+/// The parties that may create rooms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Creators {
-    /// The first client that joins a room creates it; so does the host. The default.
+    /// The first client that joins a room creates it. The host may create rooms too. The default.
     #[default]
     Clients,
-    /// Clients join only what the host [opened](RoomRegistry::open); elsewhere they get 4001.
+    /// Clients can join only rooms that the host [opened](RoomRegistry::open). A join of any other room is
+    /// refused with 4001.
     Host,
 }
 
@@ -64,20 +65,20 @@ const MESSAGE_OVERHEAD: usize = 128;
 
 pub(super) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
-/// Settings that contradict one another.
+/// The reason why a registry could not be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The field of [`Limits`] that is zero though nothing works without it.
+    /// This field of [`Limits`] is zero, but nothing works without it.
     ZeroLimit(&'static str),
     /// A value, name or room id at its limit would not fit
     /// [`Limits::message_bytes`](Limits#structfield.message_bytes).
     MessageTooSmall,
-    /// Both a store and a relay: with a relay, the broker keeps rooms.
+    /// Both a store and a relay were given. With a relay, the broker keeps rooms.
     StoreAndRelay,
-    /// The relay's lease is less than 50 ms, its timeout zero, or one of them longer than a day.
+    /// The relay's lease is less than 50 ms, its timeout is zero, or one of them is longer than a day.
     RelayTime,
-    /// The system gave no thread for the store.
+    /// The system could not start a thread for the store.
     NoThread,
 }
 
@@ -116,118 +117,120 @@ impl Default for RoomRegistryBuilder {
 }
 
 impl RoomRegistryBuilder {
-    /// What clients may use. Default [`Limits::default`].
+    /// Sets the limits on what clients may use. Default [`Limits::default`].
     pub fn limits(mut self, limits: Limits) -> Self {
         self.rules.limits = limits;
         self
     }
 
-    /// Whether new variables may come into rooms that clients with variables of their own create.
-    /// Default [`Schema::Fixed`].
+    /// Sets whether new variables may be added to rooms that are created by clients with variables of their
+    /// own. Default [`Schema::Fixed`].
     pub fn schema(mut self, schema: Schema) -> Self {
         self.rules.schema = schema;
         self
     }
 
-    /// The time between two batches of a room. Default 1/60 s. The first write in a quiet room leaves
-    /// at once; those that follow within the tick leave together. As all rooms keep the same beat,
-    /// four to a tick, the first tick after a pause may be shorter by up to a beat. Zero: whatever
-    /// is there leaves together as soon as the room gets its turn.
+    /// Sets the time between two batches of a room. Default 1/60 s. The first write in a quiet room is sent
+    /// at once, and the writes that follow within the tick are sent together. All rooms share the same beat,
+    /// four beats to a tick, so the first tick after a pause may be shorter by up to a beat. If the tick is
+    /// zero, all waiting writes are sent together as soon as the room gets its turn.
     pub fn tick(mut self, tick: Duration) -> Self {
         self.rules.tick = tick;
         self
     }
 
-    /// Sends only the last write of each variable in a tick. Default `false`: every write is sent,
-    /// as projects send streams of messages through one variable.
+    /// Sets whether only the last write of each variable in a tick is sent. Default `false`: every write is
+    /// sent, because projects send streams of messages through one variable.
     pub fn coalesce(mut self, coalesce: bool) -> Self {
         self.rules.coalesce = coalesce;
         self
     }
 
-    /// How long a variable must have been quiet before a client that may see another value than the
-    /// room's is sent it (promise 'everyone ends up seeing the same values'; longer for a steady
-    /// writer, so that it is not corrected between two of its own writes). Default 500 ms. `None`
-    /// switches the rule off: then clients that write at the same moment may disagree for ever.
+    /// Sets how long a variable must have been quiet before a client that may see another value is sent the
+    /// room's (promise 'everyone ends up seeing the same values'). For a steady writer the time is longer, so
+    /// that it is not corrected between two of its own writes. Default 500 ms. `None` switches the rule off:
+    /// clients that write at the same moment may then disagree for ever.
     pub fn settle(mut self, settle: Option<Duration>) -> Self {
         self.rules.settle = settle;
         self
     }
 
-    /// Which usernames are accepted. Default [`UsernameRules::default`].
+    /// Sets the rules for usernames. Default [`UsernameRules::default`].
     pub fn usernames(mut self, rules: UsernameRules) -> Self {
         self.admission.usernames = rules;
         self
     }
 
-    /// What happens to a newcomer of this dialect with the username of a member. Default
+    /// Sets the rule for a newcomer of this dialect that has the username of a member. Default
     /// [`DuplicateNames::Allow`] for [`Dialect::Scratch`], [`DuplicateNames::Reject`] for the others.
     pub fn duplicate_names(mut self, dialect: Dialect, rule: DuplicateNames) -> Self {
         self.admission.duplicate_names.insert(dialect, rule);
         self
     }
 
-    /// Which values clients of [`Dialect::Scratch`] may set. Default [`ScratchValues::Numbers`]. The
-    /// other dialects' values are strings of any kind.
+    /// Sets the kind of values that clients of [`Dialect::Scratch`] may write. Default
+    /// [`ScratchValues::Numbers`]. The other dialects' values are strings of any kind.
     pub fn scratch_values(mut self, values: ScratchValues) -> Self {
         self.admission.scratch_values = values;
         self
     }
 
-    /// Who creates rooms. Default [`Creators::Clients`].
+    /// Sets the parties that may create rooms. Default [`Creators::Clients`].
     pub fn creators(mut self, creators: Creators) -> Self {
         self.admission.creators = creators;
         self
     }
 
-    /// The host's own rules about joins and writes. Default: none, all are allowed.
+    /// Sets the host's own rules for joins and writes. Default: none, so all are allowed.
     pub fn policy(mut self, policy: impl Policy) -> Self {
         self.rules.policy = Some(Arc::new(policy));
         self
     }
 
-    /// Keeps rooms beyond the process, and beyond
-    /// [`Limits::empty_room_ttl`](crate::Limits#structfield.empty_room_ttl): a room that is not in
-    /// memory comes from here for the next who joins or opens it. Default: none. A store is of one
-    /// registry: another that wrote to it would not be noticed.
+    /// Keeps rooms in a store, beyond the end of the process and beyond
+    /// [`Limits::empty_room_ttl`](crate::Limits#structfield.empty_room_ttl): a room that is not in memory is
+    /// loaded from the store when it is next joined or opened. Default: none. A store belongs to one
+    /// registry, which would not notice the writes of another.
     ///
-    /// While it fails, players go on; who needs a room from it is refused with 4003 (1013 in
-    /// [`Dialect::Scratch`]), and [`RoomRegistry::store_stats`] says why.
+    /// While the store fails, members play on, but a newcomer that needs a room from it is refused with 4003
+    /// (1013 in [`Dialect::Scratch`]). [`RoomRegistry::store_stats`] gives the reason.
     pub fn store(mut self, store: impl RoomStore) -> Self {
         self.store = Some(Box::new(store));
         self
     }
 
-    /// Has rooms in common with other processes: those whose relays have one broker. Default: none. The
-    /// broker keeps rooms; with a store too it is [`BuildError::StoreAndRelay`].
+    /// Shares rooms with the other processes whose relays have the same broker. Default: none. The broker
+    /// keeps rooms, so a store together with a relay is [`BuildError::StoreAndRelay`].
     pub fn relay(mut self, relay: impl Relay) -> Self {
         self.relay = Some(Box::new(relay));
         self
     }
 
-    /// The runtime on which the registry's tasks run, except those of connections, which run where they
-    /// are served. Default: one that serves connections, or until there is one, that of the caller. If it
-    /// ends or does not run them, another does.
+    /// Sets the runtime for the registry's tasks, except those of connections, which run on the runtime that
+    /// serves the connection. Default: a runtime that serves connections or, until there is one, the
+    /// caller's. If the runtime ends or does not run the tasks, another runs them.
     #[cfg_attr(not(shuttle), expect(clippy::useless_conversion, reason = "a stand-in has one"))]
     pub fn runtime(mut self, runtime: tokio::runtime::Handle) -> Self {
         self.runtime = Some(runtime.into());
         self
     }
 
-    /// How many writes of the past each room knows ([`Room::history`](crate::Room::history)): who wrote
-    /// what when. They count towards [`Limits::state_bytes`](crate::Limits#structfield.state_bytes), and are
-    /// kept as long as half of those are free for what is played. They are not stored. Default 0: none.
+    /// Sets how many past writes each room remembers, with their writers and times
+    /// ([`Room::history`](crate::Room::history)). They count towards
+    /// [`Limits::state_bytes`](crate::Limits#structfield.state_bytes), and are kept as long as half of those
+    /// bytes are free for the games themselves. They are not stored. Default 0: none.
     pub fn history(mut self, writes: usize) -> Self {
         self.rules.history = writes;
         self
     }
 
-    /// Has the variables of a growing room that belong to a player, by a pattern as in
-    /// [`Rights::owner_only`](crate::policy::Rights::owner_only), go some time after the player has left
-    /// ([`leave_grace`](Self::leave_grace)), unless somebody of that name is there by then, on any node. Members
-    /// see the empty value, later ones do not see the variable, and its place is free. May be called several
-    /// times. Default: none. A room that comes from a store or a broker loses those of players who have not
-    /// come by then.
+    /// Removes a player's variables from a growing room some time after the player has left
+    /// ([`leave_grace`](Self::leave_grace)), unless somebody with that name is there by then, on any node. A
+    /// player's variables are those that match the pattern, as in
+    /// [`Rights::owner_only`](crate::policy::Rights::owner_only). Members see the empty value, members that
+    /// join later do not see the variable, and its place is free. May be called several times. Default: none.
+    /// A room that is loaded from a store or a broker loses the variables of players who have not joined by
+    /// then.
     ///
     /// ```
     /// use axum_cloud_variables::{RoomRegistry, Schema};
@@ -239,38 +242,41 @@ impl RoomRegistryBuilder {
     ///
     /// # Panics
     ///
-    /// As [`Rights::owner_only`](crate::policy::Rights::owner_only).
+    /// Panics in the same cases as [`Rights::owner_only`](crate::policy::Rights::owner_only).
     pub fn leave_with(mut self, pattern: &str) -> Self {
         self.rules.leave_with.push(OwnerPattern::new(pattern));
         self
     }
 
-    /// How long a player who has left may take to come back, until what goes with the player is removed.
+    /// Sets how long a player who has left may take to come back before the player's variables are removed.
     /// Default 3 s. See [`leave_with`](Self::leave_with).
     pub fn leave_grace(mut self, grace: Duration) -> Self {
         self.rules.leave_grace = LONGEST.min(grace);
         self
     }
 
-    /// How long a new value waits at most before it is saved, beside the time that saving takes;
-    /// what a crash loses. Default 100 ms. Rooms are saved before their creator has joined.
+    /// Sets the longest time that a new value waits before it is saved, not counting the time that saving
+    /// takes. A crash loses the values of that time. Default 100 ms. A new room is saved before its creator
+    /// has joined.
     pub fn flush_interval(mut self, interval: Duration) -> Self {
         self.flush_interval = interval;
         self
     }
 
-    /// How long the store keeps a room that nobody uses: one that is not in memory, and in which nobody
-    /// was for so long. To a tenth of it, or to an hour. Default one year; `None` is for ever.
+    /// Sets how long the store keeps an unused room: one that is not in memory, and that nobody has been in
+    /// for this time. The time is exact to a tenth of it or to an hour, whichever is shorter. Default one
+    /// year; `None` is for ever.
     pub fn stored_room_ttl(mut self, ttl: Option<Duration>) -> Self {
         self.stored_room_ttl = ttl;
         self
     }
 
-    /// Makes the registry; needs no runtime. A time longer than ten years counts as ten years.
+    /// Builds the registry. Needs no runtime. A time longer than ten years counts as ten years.
     ///
     /// # Errors
     ///
-    /// [`BuildError`] where a limit makes every room impossible.
+    /// [`BuildError`] if a limit makes every room impossible, if other settings contradict one another, or if
+    /// the store's thread cannot be started.
     pub fn build(mut self) -> Result<RoomRegistry, BuildError> {
         let limits = &self.rules.limits;
         for (field, value) in [
@@ -302,7 +308,7 @@ impl RoomRegistryBuilder {
             return Err(BuildError::StoreAndRelay);
         }
         if let Some(relay) = &self.relay {
-            // So short a lease would be over before it can be renewed.
+            // A shorter lease would be over before it can be renewed.
             let is_lease = (Duration::from_millis(50)..=DAY).contains(&relay.lease());
             if !is_lease || relay.timeout().is_zero() || relay.timeout() > DAY {
                 return Err(BuildError::RelayTime);
@@ -323,7 +329,7 @@ impl RoomRegistryBuilder {
     }
 
     pub(super) fn make(mut self, persister: Option<Arc<Persister>>) -> RoomRegistry {
-        // `Duration::MAX` is what one writes for 'never', but no moment lies so far ahead.
+        // Callers write `Duration::MAX` for 'never', but no `Instant` lies so far ahead.
         let limits = &mut self.rules.limits;
         for time in [
             &mut limits.handshake_timeout,

@@ -1,4 +1,4 @@
-//! A registry as one node of several that have rooms in common.
+//! A registry as one of several nodes that share rooms.
 
 mod announcements;
 mod health;

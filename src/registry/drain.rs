@@ -1,4 +1,4 @@
-//! Which sessions there are, and how they come to an end together.
+//! The sessions of a registry, and how they end together.
 
 use std::sync::{
     Arc, OnceLock,
@@ -9,11 +9,11 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::sync;
 
-/// Counts sessions, and tells them when the registry drains.
+/// The count of sessions, and the signal that the registry drains.
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
     draining: AtomicBool,
-    /// Until when members may go on writing that were told of it.
+    /// The time until which members that were notified of the drain may go on writing.
     last_words_until: OnceLock<Instant>,
     begun: Notify,
     sessions: AtomicUsize,
@@ -24,7 +24,7 @@ pub(crate) struct Drain {
 #[derive(Debug)]
 pub(crate) struct Session {
     drain: Arc<Drain>,
-    /// How many there were with it when it began.
+    /// The number of sessions when it began, itself included.
     pub(crate) ordinal: usize,
 }
 
@@ -38,7 +38,7 @@ impl Drain {
         self.sessions.load(SeqCst)
     }
 
-    /// Begins to drain. Members that are told of it may write until then.
+    /// Begins the drain. Members that are notified of it may write until `last_words_until`.
     pub(crate) fn begin(&self, last_words_until: Instant) {
         _ = self.last_words_until.set(last_words_until);
         self.draining.store(true, SeqCst);
@@ -53,12 +53,12 @@ impl Drain {
         self.draining.load(SeqCst)
     }
 
-    /// Ends when the registry drains.
+    /// Waits until the registry drains.
     pub(crate) async fn begun(&self) {
         sync::wait_for(&self.begun, || self.is_draining().then_some(())).await;
     }
 
-    /// Ends when there is no session.
+    /// Waits until there is no session.
     pub(crate) async fn empty(&self) {
         sync::wait_for(&self.ended, || (self.sessions() == 0).then_some(())).await;
     }

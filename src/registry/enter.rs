@@ -1,4 +1,4 @@
-//! How a newcomer gets into a room, which is created if need be, and how rooms are forgotten.
+//! How a newcomer gets into a room, which is created if need be, and how rooms are evicted.
 
 use std::{
     sync::{Arc, Weak},
@@ -13,13 +13,13 @@ use crate::{
     room::{Eviction, JoinError, Joined, Newcomer, Refusal, Shared, State},
 };
 
-/// Why the registry has no room for a newcomer.
+/// The reason why the registry has no room for a newcomer.
 #[derive(Debug)]
 pub(crate) enum EnterError {
     Draining,
-    /// Every room has members, or the rest have no bytes left.
+    /// There is no place or no memory for the room, and no room that can be evicted for it.
     Full,
-    /// Only the host creates rooms.
+    /// There is no such room, and only the host creates rooms.
     NoSuchRoom,
     Banned,
     /// The store or the broker does not answer.
@@ -27,11 +27,11 @@ pub(crate) enum EnterError {
     Refused(Refusal),
 }
 
-/// How many rooms that cannot go yet are looked at before there is no place.
+/// How many rooms that cannot be evicted yet are looked at before the search gives up.
 const LOOKED_AT: usize = 64;
 
 impl Inner {
-    /// Lets a newcomer into the room of this id, which comes from the store or is created if need be.
+    /// Lets a newcomer into the room of this id, which is loaded or created if need be.
     pub(crate) async fn enter(
         self: &Arc<Self>,
         id: &str,
@@ -39,7 +39,7 @@ impl Inner {
     ) -> Result<(Membership, Joined), EnterError> {
         let mut is_creator = false;
         loop {
-            // Boxed, as every session has the place for it.
+            // Boxed, because every session would otherwise reserve space for these futures.
             let entered = match (self.find(id)?, &self.node) {
                 (Some(room), Some(node)) => {
                     room.serve_here();
@@ -54,7 +54,7 @@ impl Inner {
         }
     }
 
-    /// `None` where the room is there now, or another had to go first.
+    /// Loads or creates a room. Returns `None` if the room exists now, or if another had to be evicted first.
     async fn load_or_create(
         self: &Arc<Self>,
         id: &str,
@@ -67,7 +67,8 @@ impl Inner {
         }
     }
 
-    /// `None` where the room is gone, or another had to go first.
+    /// Lets a newcomer into a room. Returns `None` if the room is gone, or if another had to be evicted
+    /// first.
     fn join(
         self: &Arc<Self>,
         room: Arc<Shared>,
@@ -86,14 +87,14 @@ impl Inner {
         joined: Joined,
     ) -> Result<Option<(Membership, Joined)>, EnterError> {
         let membership = Membership::new(room, joined.id);
-        // Draining may have begun since the look-up, and have passed this room.
+        // Draining may have begun since the look-up, and may have passed this room already.
         if self.drain.is_draining() {
             return Err(EnterError::Draining);
         }
         Ok(Some((membership, joined)))
     }
 
-    /// `None` where the room is gone, or another had to go first.
+    /// Maps the error of a join. Returns `None` if the room is gone, or if another had to be evicted first.
     pub(super) fn refused<T>(
         self: &Arc<Self>,
         room: &Arc<Shared>,
@@ -113,13 +114,15 @@ impl Inner {
         if is_banned { Err(EnterError::Banned) } else { Ok(()) }
     }
 
-    /// How long an emptied room stays here: where it is a broker's, that keeps it.
+    /// Returns how long an empty room stays in memory. With a relay this is short, because the broker keeps
+    /// the room.
     pub(super) fn empty_room_ttl(&self) -> Duration {
         let ttl = self.rules.limits.empty_room_ttl;
         if self.node.is_some() { ttl.min(Duration::from_secs(5)) } else { ttl }
     }
 
-    /// As [`is_live`](Self::is_live); the store learns that it is.
+    /// Returns whether a room is in memory, as [`is_live`](Self::is_live) does, and has the store learn that
+    /// it is used.
     pub(super) fn is_in_use(&self, id: &str) -> bool {
         let room = self.rooms.read().get(id).cloned();
         room.is_some_and(|room| {
@@ -128,7 +131,7 @@ impl Inner {
         })
     }
 
-    /// What the host knows of a room that is in memory.
+    /// Returns the data that the host has attached to a room in memory.
     pub(crate) fn data_of(&self, id: &str) -> HostData {
         let room = self.rooms.read().get(id).cloned();
         room.map_or_else(HostData::default, |room| room.read(State::data))
@@ -146,7 +149,8 @@ impl Inner {
         Ok(rooms.get(id).cloned())
     }
 
-    /// `None` where somebody else created it meanwhile, or a room had to go first.
+    /// Creates a room. Returns `None` if somebody else created it meanwhile, or if a room had to be evicted
+    /// first.
     async fn create(
         self: &Arc<Self>,
         id: &str,
@@ -165,7 +169,7 @@ impl Inner {
             State::new(&self.rules, &id, creator.variables, &self.budget, &self.watchers, now);
         let Some(kept) = self.keep(id_lock, state.as_mut()).await? else { return Ok(None) };
         if self.node.is_some() {
-            // Its creator joins it as everyone does: the broker decides.
+            // The creator joins like everyone else, because the broker decides about joins.
             if let Some((room, ())) = self.insert(id, state, |state| state.found_empty(now))? {
                 kept.begin(self, &room);
                 *is_creator = true;
@@ -178,8 +182,8 @@ impl Inner {
         Ok(Some((Membership::new(room, joined.id), joined)))
     }
 
-    /// Puts a room into the map, after what is first to be done in it; as
-    /// [`create`](Self::create). No state is one for which there was no memory.
+    /// Calls `first` on the state of a room, and puts the room into the map. Returns `None` in the cases in
+    /// which [`create`](Self::create) does. Without a state there was no memory for one.
     pub(super) fn insert<T>(
         self: &Arc<Self>,
         id: Arc<str>,
@@ -207,14 +211,15 @@ impl Inner {
             }
         };
         if let Some((room, done)) = inserted {
-            // What has to follow that: the store learns of it, and if it is empty, it is queued.
+            // Triggers the work that follows a change: the store learns of the room, and an empty room is
+            // queued.
             room.change(|_, _| ());
             return Ok(Some((room, done)));
         }
         if self.evict_longest_empty(None) { Ok(None) } else { Err(EnterError::Full) }
     }
 
-    /// Forgets an empty room where there is no place for another.
+    /// Evicts an empty room if there is no place for another.
     pub(super) fn make_place(self: &Arc<Self>) -> Result<(), EnterError> {
         while self.rooms.read().len() >= self.rules.limits.rooms {
             if !self.evict_longest_empty(None) {
@@ -224,8 +229,9 @@ impl Inner {
         Ok(())
     }
 
-    /// Forgets the room that is empty for longest, those first that are nobody's; but not the one that
-    /// somebody is about to join, nor those that the store does not have yet.
+    /// Evicts the room that has been empty for longest, unclaimed rooms first. Spares the room that a
+    /// newcomer is about to join, and rooms that the store does not have yet. Returns whether a room was
+    /// evicted.
     pub(super) fn evict_longest_empty(self: &Arc<Self>, joined: Option<&Arc<Shared>>) -> bool {
         let mut kept = Vec::new();
         let mut evicted = false;
@@ -244,15 +250,16 @@ impl Inner {
         }
         kept.iter().for_each(|(since, room)| self.evictions.push(*since, room));
         if let Some(persister) = self.persister.as_ref().filter(|_| !evicted && !kept.is_empty()) {
-            // Then there will be one that can go.
+            // Once it has saved, there will be a room that can be evicted.
             persister.hurry();
         }
         evicted
     }
 
-    /// Forgets a room if it has been empty since that moment.
+    /// Evicts a room if it has been empty since that moment.
     pub(super) fn evict(self: &Arc<Self>, since: Instant, room: &Arc<Shared>) -> Eviction {
         let left = self.node.as_ref().and_then(|_| LeftRoom::of(room));
+        // Both under the lock of the map, so that nobody finds an evicted room there.
         let mut rooms = self.rooms.write();
         let eviction = room.evict(since);
         match eviction {

@@ -1,4 +1,4 @@
-//! Vacant rooms, in the order in which they will be forgotten.
+//! Vacant rooms, in the order in which they will be evicted.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,8 +12,8 @@ use tokio::time::sleep_until;
 use super::{Inner, tasks::Spawned};
 use crate::room::{Eviction, Shared, State};
 
-/// Each room stands here at most once, and not after it is gone. It may have members again, or have
-/// been emptied once more: that is looked at when its turn comes.
+/// The queue of vacant rooms. Each room is in it no more than once, and not after it is gone. A queued room
+/// may have members again, or may have been emptied once more: this is checked when its turn comes.
 #[derive(Debug)]
 pub(super) struct EvictionQueue {
     queue: Mutex<Queue>,
@@ -23,17 +23,17 @@ pub(super) struct EvictionQueue {
 #[derive(Debug, Default)]
 struct Queue {
     rooms: BTreeMap<Ticket, Weak<Shared>>,
-    /// Those of them that are nobody's, which go first if there is no place.
+    /// The unclaimed rooms among them, which are evicted first if there is no place.
     nobodys: BTreeSet<Ticket>,
     tickets: HashMap<Arc<str>, Ticket>,
     last: u64,
-    /// The task that forgets them, which runs while there are any.
+    /// The task that evicts them, which runs while there are any.
     task: Spawned,
-    /// The registry has shut down, and no task of it is to be left.
+    /// Whether the registry has shut down, so that no task of it may be left.
     is_closed: bool,
 }
 
-/// The moment since which a room is vacant, and a number that no other has.
+/// The moment since which a room is vacant, and a number that no other ticket has.
 type Ticket = (Instant, u64);
 
 impl Queue {
@@ -59,10 +59,11 @@ impl EvictionQueue {
         Self { queue: Mutex::default(), registry }
     }
 
-    /// Queues a room, to be forgotten when its time is over.
+    /// Queues a room, to be evicted when its time is over.
     pub(super) fn push(&self, since: Instant, room: &Arc<Shared>) {
         let mut queue = self.queue.lock();
-        // Looked at under this lock: a room that is gone is taken out after that.
+        // Checked under this lock. A room that ends after the check is taken out under the same lock later,
+        // so none stays queued.
         if queue.is_closed || !room.read(State::is_vacant) {
             return;
         }
@@ -74,7 +75,7 @@ impl EvictionQueue {
             queue.nobodys.insert(ticket);
         }
         queue.tickets.insert(room.id().clone(), ticket);
-        // One may also have died with its runtime.
+        // A task may also have died with its runtime.
         if !queue.task.is_alive()
             && let Some(registry) = self.registry.upgrade()
         {
@@ -83,12 +84,12 @@ impl EvictionQueue {
         }
     }
 
-    /// The room of this id is gone.
+    /// Takes the room of this id out, which is gone.
     pub(super) fn take_out(&self, id: &str) {
         self.queue.lock().take_out(id);
     }
 
-    /// Forgets none any more.
+    /// Empties the queue, and takes no more rooms.
     pub(super) fn close(&self) {
         let mut queue = self.queue.lock();
         queue.is_closed = true;
@@ -97,22 +98,23 @@ impl EvictionQueue {
         queue.tickets.clear();
     }
 
-    /// All that wait to be forgotten, and since when they are empty as far as is known here.
+    /// Returns all queued rooms, and since when they are empty as far as the queue knows.
     pub(super) fn rooms(&self) -> Vec<(Instant, Arc<Shared>)> {
         let queue = self.queue.lock();
         let rooms = queue.rooms.iter().map(|((since, _), room)| Some((*since, room.upgrade()?)));
         rooms.flatten().collect()
     }
 
-    /// The first room that is nobody's, or else of all, and since when it is empty as far as is known
-    /// here.
+    /// Takes out the first unclaimed room or, if there is none, the first of all. Returns it, and since when
+    /// it is empty as far as the queue knows.
     pub(super) fn pop(&self) -> Option<(Instant, Weak<Shared>)> {
         let mut queue = self.queue.lock();
         let first = queue.nobodys.first().or_else(|| queue.rooms.keys().next()).copied()?;
         queue.pop(first)
     }
 
-    /// The first room if its time is over; else when to come again, or `None` and the task ends.
+    /// Takes out the first room if its time is over. The error is the time of the next attempt, or `None` if
+    /// the task is to end.
     fn pop_due(
         &self,
         now: Instant,
@@ -130,7 +132,7 @@ impl EvictionQueue {
     }
 }
 
-/// When to come again to a room that its store does not have yet.
+/// The pause before the next attempt to evict a room that the store does not have yet.
 const AGAIN: Duration = Duration::from_secs(1);
 
 async fn forget(registry: Weak<Inner>, ttl: Duration) {

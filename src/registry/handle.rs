@@ -1,4 +1,4 @@
-//! A room as the host has it: read, written and watched from outside any request.
+//! The host's handle on a room, to read, write and watch it from outside any request.
 
 use std::{
     fmt,
@@ -22,8 +22,8 @@ use crate::{
     wire::{self, Json},
 };
 
-/// The host's handle on a room. Cheap to clone; keeps no room alive: where the room is gone, reading
-/// finds nothing and all else is an error.
+/// The host's handle on a room. Cheap to clone. It does not keep the room alive: once the room is gone, reads
+/// find nothing and all other calls return an error.
 ///
 /// ```
 /// # #[tokio::main]
@@ -45,25 +45,27 @@ use crate::{
 pub struct Room {
     id: Arc<str>,
     shared: Weak<Shared>,
-    /// Outlives the room, which may only have left the memory.
+    /// Outlives the room in memory, because a room that has left the memory may still exist in the store or
+    /// at the broker.
     was_removed: Arc<AtomicBool>,
     registry: Weak<Inner>,
 }
 
-/// The room is no more: it was removed, or it was empty for long.
+/// The reason why a call on a [`Room`] failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RoomError {
-    /// The room is no more.
+    /// The room no longer exists: it was removed, or it was empty for long.
     Gone,
-    /// The room has no such member any more.
+    /// The room no longer has this member.
     NoSuchMember,
-    /// The room is gone, but the store failed and still keeps it: it will be there again for whoever
-    /// joins or opens it, and can be removed then.
+    /// The room is gone, but the store failed to remove it and still keeps it. It will be there again for
+    /// anyone who joins or opens it, and can be removed then.
     Kept,
-    /// The relay's broker does not answer: nothing has changed here, and perhaps there.
+    /// The relay's broker does not answer. Nothing has changed on this node, but the broker may have made the
+    /// change.
     Unreachable,
-    /// The ban holds, or is over, for as long as the process runs, but the store failed to keep that.
+    /// The ban holds, or is over, for as long as the process runs, but the store failed to save that.
     NotSaved,
 }
 
@@ -97,22 +99,22 @@ impl Room {
         }
     }
 
-    /// Its id.
+    /// Returns the room's id.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// A variable's value; `None` where there is no such variable, or the room is gone. A lone
+    /// Returns a variable's value, or `None` if there is no such variable or the room is gone. A lone
     /// surrogate, which no Rust string can hold, is replaced.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<String> {
         let name = Json::from_plain(name);
-        // Read under the lock, converted behind it.
+        // Read under the room's lock, but converted after it is released.
         Some(self.there()?.read(|state| state.value(&name))?.lossy())
     }
 
-    /// A variable's value, if it is there and of this type.
+    /// Returns a variable's value, if the variable exists and its value can be parsed as this type.
     ///
     /// ```
     /// # #[tokio::main]
@@ -131,47 +133,48 @@ impl Room {
         self.get(name)?.parse().ok()
     }
 
-    /// All variables, names and values, of one moment; none where the room is gone.
+    /// Returns the names and values of all variables at one moment, or none if the room is gone.
     #[must_use]
     pub fn variables(&self) -> Vec<(String, String)> {
         let values = self.there().map_or_else(Vec::new, |room| room.read(State::values));
         values.iter().map(|(name, value)| (name.lossy(), value.lossy())).collect()
     }
 
-    /// Who is there, in the order in which they came.
+    /// Returns the members, in the order in which they joined.
     #[must_use]
     pub fn members(&self) -> Vec<MemberInfo> {
         self.there().map_or_else(Vec::new, |room| room.read(State::member_infos))
     }
 
-    /// How many members are there.
+    /// Returns the number of members.
     #[must_use]
     pub fn len(&self) -> usize {
         self.there().map_or(0, |room| room.member_count())
     }
 
-    /// Whether nobody is there.
+    /// Returns whether the room has no members.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Gives a variable a value, as a member's `set` would, and sends it to every member. Never
-    /// waits. In a room that grows a variable that is not there is created.
+    /// Sets a variable, as a member's `set` would, and sends the value to every member. Never waits. In a
+    /// growing room, a variable that does not exist is created.
     ///
     /// # Errors
     ///
-    /// [`SetError`], and nothing has changed.
+    /// [`SetError`], in which case nothing has changed.
     pub fn set(&self, name: &str, value: impl fmt::Display) -> Result<(), SetError> {
         self.set_all([(name, value)])
     }
 
-    /// As [`set`](Self::set), for several: members get them in one frame, if they fit 64 KiB.
+    /// Sets several variables, as [`set`](Self::set) does. Members receive them in one frame, if they fit in
+    /// 64 KiB.
     ///
     /// # Errors
     ///
-    /// [`SetError`], and nothing has changed; but with [`SetError::NoMemory`] those before the one
-    /// for which there was no memory stand.
+    /// [`SetError`], in which case nothing has changed. The exception is [`SetError::NoMemory`]: the values
+    /// before the one for which there was no memory stay set.
     pub fn set_all<I, N, V>(&self, values: I) -> Result<(), SetError>
     where
         I: IntoIterator<Item = (N, V)>,
@@ -182,8 +185,9 @@ impl Room {
         self.there().ok_or(SetError::Gone)?.change(|state, now| state.set_all(&values, now))
     }
 
-    /// Removes a variable of a growing room. Members see the empty value, because no kind of client has a word
-    /// for a variable that is no more; later ones do not see it, and its place is free.
+    /// Removes a variable of a growing room. Members see the empty value, because no kind of client has a
+    /// message for a variable that no longer exists. Members that join later do not see the variable, and its
+    /// place is free.
     ///
     /// # Errors
     ///
@@ -193,16 +197,16 @@ impl Room {
         self.there().ok_or(SetError::Gone)?.change(|state, now| state.unset(&name, now))
     }
 
-    /// Who wrote what when, the oldest first: as many writes as
-    /// [`RoomRegistryBuilder::history`](crate::RoomRegistryBuilder::history) says, or none.
+    /// Returns the past writes with their writers and times, the oldest first: no more than
+    /// [`RoomRegistryBuilder::history`](crate::RoomRegistryBuilder::history) sets, or none.
     #[must_use]
     pub fn history(&self) -> Vec<PastWrite> {
         let (now, today) = (Instant::now().into_std(), SystemTime::now());
         self.past(usize::MAX).iter().map(|entry| entry.look(now, today)).collect()
     }
 
-    /// What happens in the room from now on. Up to 256 events wait for an observer; one that is
-    /// slower is told how many it missed.
+    /// Returns the events of the room from now on. Up to 256 events wait for an observer. A slower observer
+    /// is notified of how many it missed.
     #[must_use]
     pub fn subscribe(&self) -> Events<RoomEvent> {
         match self.there().and_then(|room| room.subscribe()) {
@@ -211,15 +215,15 @@ impl Room {
         }
     }
 
-    /// Returns what [`OpenRoom::with`](crate::OpenRoom::with) put into the room.
+    /// Returns the value of this type that [`OpenRoom::with`](crate::OpenRoom::with) put into the room.
     #[must_use]
     pub fn data<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
-        // Cloned once the room is free: that is the host's code.
+        // Cloned after the room's lock is released, because `Clone` is the host's code.
         self.there()?.read(State::data).get().cloned()
     }
 
-    /// Puts all members out with 1001. The room's variables stay, as those of any emptied room; one
-    /// that the host opened is kept no longer than that.
+    /// Disconnects all members with 1001. The room's variables stay for as long as those of any empty room,
+    /// even if the host opened it.
     ///
     /// # Errors
     ///
@@ -229,8 +233,8 @@ impl Room {
         registry.close(&room).await
     }
 
-    /// Puts all members out with 1001, and forgets the room; with a store or a relay, so do they, also
-    /// if the room has left the memory meanwhile because it was empty for long.
+    /// Disconnects all members with 1001 and removes the room, also from the store or the broker if there is
+    /// one. It is removed there even if it has left the memory meanwhile because it was empty for long.
     ///
     /// # Errors
     ///
@@ -239,13 +243,14 @@ impl Room {
         self.forget(Close::room_closed()).await
     }
 
-    /// As [`remove`](Self::remove), with this code and a sentence for the players, on all nodes: a match is
-    /// over. With [`CloseCode::Incompatible`] their clients do not come back. A node that does not hear of
-    /// it tells its members what [`remove`](Self::remove) does.
+    /// Removes the room as [`remove`](Self::remove) does, but disconnects members on all nodes with this code
+    /// and a sentence for the players, for example when a match is over. With [`CloseCode::Incompatible`],
+    /// their clients do not come back. A node that misses this news disconnects its members as
+    /// [`remove`](Self::remove) does.
     ///
     /// # Errors
     ///
-    /// As [`remove`](Self::remove).
+    /// The same as [`remove`](Self::remove).
     pub async fn end(&self, code: CloseCode, reason: impl Into<String>) -> Result<(), RoomError> {
         self.forget(Close::new(code, reason.into()).because(LeaveCause::RoomClosed)).await
     }
@@ -260,10 +265,10 @@ impl Room {
                 None => registry.load(&self.id).await?,
             };
             match registry.remove(&room, &close).await {
-                // It has left the memory in between.
+                // The room has left the memory in between, so it is loaded again.
                 Err(RoomError::Gone) if room.read(State::is_unloaded) => {}
                 done => {
-                    // The next of its id is another, also if this one was loaded again meanwhile.
+                    // The next room of this id is another one, even if this one was loaded again meanwhile.
                     self.was_removed.fetch_or(done.is_ok(), Relaxed);
                     return done;
                 }
@@ -271,8 +276,8 @@ impl Room {
         }
     }
 
-    /// Waits until this node leads the room, which one at a time does: at once where there is no relay.
-    /// A game that the server runs moves its ball on the node that leads.
+    /// Waits until this node leads the room, which one node at a time does. Returns at once if there is no
+    /// relay. A game that the server runs moves its ball on the node that leads.
     ///
     /// # Errors
     ///
@@ -297,12 +302,12 @@ impl Room {
         registry.lead(&room).await
     }
 
-    /// As [`history`](Self::history), of the newest so many at most.
+    /// Returns up to `most` of the newest writes of the [`history`](Self::history).
     pub(crate) fn past(&self, most: usize) -> Vec<PastEntry> {
         self.there().map_or_else(Vec::new, |room| room.read(|state| state.history(most)))
     }
 
-    /// All there is to see.
+    /// Returns everything that there is to see of the room.
     #[cfg(feature = "inspector")]
     pub(crate) fn look(&self, now: std::time::Instant) -> Option<Look> {
         Some(self.there()?.look(now))

@@ -1,4 +1,4 @@
-//! What the host sees of all rooms, and does to those in them.
+//! The host's view of all rooms, and its actions on rooms and their members.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl RoomRegistry {
-    /// The room of this id, if it is there.
+    /// Returns the room of this id, if it is in memory.
     #[must_use]
     pub fn room(&self, id: &str) -> Option<Room> {
         Judging::refuse();
@@ -24,8 +24,9 @@ impl RoomRegistry {
         Some(Room::new(&room, &self.inner))
     }
 
-    /// A page of the rooms, by their ids: at most `count` of those behind `after` (all are behind
-    /// the empty one). Looks at the ids of all rooms, which takes some milliseconds for 16,384.
+    /// Returns a page of the rooms in memory, in the order of their ids: up to `count` of those after
+    /// `after`. All ids come after the empty one. Looks at the ids of all rooms, which takes some
+    /// milliseconds for 16,384.
     ///
     /// ```
     /// use axum_cloud_variables::RoomRegistry;
@@ -47,9 +48,9 @@ impl RoomRegistry {
         rooms.iter().map(|room| room.summary()).collect()
     }
 
-    /// What happens in all rooms from now on, with the room's id: who comes and goes, and which rooms
-    /// do; not what is written. Up to 4,096 events wait for an observer; one that is slower is told
-    /// how many it missed, with an empty id.
+    /// Returns the events of all rooms from now on, with the room's id: members and rooms that come and go,
+    /// but not writes. Up to 4,096 events wait for an observer. A slower observer is notified of how many it
+    /// missed, with an empty id.
     ///
     /// ```no_run
     /// use axum_cloud_variables::{RoomRegistry, events::RoomEvent};
@@ -73,7 +74,7 @@ impl RoomRegistry {
 }
 
 impl Inner {
-    /// All rooms, in no order.
+    /// Returns summaries of all rooms, in no particular order.
     #[cfg(feature = "inspector")]
     pub(crate) fn summaries(&self) -> Vec<RoomSummary> {
         let rooms: Vec<_> = self.rooms.read().values().cloned().collect();
@@ -90,7 +91,7 @@ impl Inner {
         self.budget.used()
     }
 
-    /// False where there is no such member.
+    /// Disconnects a member. Returns `false` if there is no such member.
     pub(crate) fn put_out(
         self: &Arc<Self>,
         room: &Arc<Shared>,
@@ -100,14 +101,14 @@ impl Inner {
         room.change(|state, now| state.put_out(member, close, now))
     }
 
-    /// Puts everyone out, and forgets the room here.
+    /// Disconnects everyone, and removes the room from this node.
     pub(crate) fn put_all_out(&self, room: &Arc<Shared>, close: &Close) {
         self.forget(room, close);
     }
 
     pub(crate) async fn close(self: &Arc<Self>, room: &Arc<Shared>) -> Result<(), RoomError> {
         if self.node.is_some() {
-            // Done here when it has come back in the room's order.
+            // This node closes the room when the change comes back in the room's order.
             return self.at_broker(room, Wish::Change(RelayChange::Closed)).await;
         }
         room.change(|state, now| state.close(&Close::room_closed(), now));
@@ -122,7 +123,7 @@ impl Inner {
         Ok(())
     }
 
-    /// A room that has left the memory, from the store or the broker.
+    /// Loads a room that has left the memory, from the store or the broker.
     pub(crate) async fn load(self: &Arc<Self>, id: &str) -> Result<Arc<Shared>, RoomError> {
         match self.has(id).await {
             Ok(true) => self.find(id).ok().flatten().ok_or(RoomError::Gone),
@@ -131,7 +132,7 @@ impl Inner {
         }
     }
 
-    /// Removes a room; its members are told this.
+    /// Removes a room, and disconnects its members with this close.
     pub(crate) async fn remove(
         self: &Arc<Self>,
         room: &Arc<Shared>,
@@ -142,17 +143,18 @@ impl Inner {
             None => None,
         };
         self.settled(room).await;
-        // Other nodes put their members out with another close when they hear that it is removed.
+        // Announced first, because other nodes disconnect their members with another close when they receive
+        // the removal.
         if self.node.is_some() && *close != Close::room_closed() {
             let (code, reason) = (close.code.code(Dialect::Spec), close.reason().into());
             self.at_broker(room, Wish::Tell(RelayNews::Ending { code, reason })).await?;
         }
         match self.at_broker(room, Wish::Remove).await {
-            // The task of the room may have heard of it first.
+            // The room's task may have received the removal first.
             Err(RoomError::Gone) if room.is_evicted() => {}
             done => done?,
         }
-        // Another of this id may be there since.
+        // There may be another room of this id by now.
         if !self.forget(room, close) && self.node.is_none() {
             return Err(RoomError::Gone);
         }
@@ -164,14 +166,14 @@ impl Inner {
         Ok(())
     }
 
-    /// What it has done still counts.
+    /// Takes a room out of the map and the eviction queue. Its activity still counts.
     pub(super) fn take_out(&self, rooms: &mut HashMap<Arc<str>, Arc<Shared>>, room: &Arc<Shared>) {
         rooms.remove(room.id());
         self.evictions.take_out(room.id());
         *self.gone.lock() += room.read(State::activity);
     }
 
-    /// False where it is none of the registry's rooms any more.
+    /// Removes a room from this registry. Returns `false` if it is no longer one of the registry's rooms.
     fn forget(&self, room: &Arc<Shared>, close: &Close) -> bool {
         let mut rooms = self.rooms.write();
         let is_there = rooms.get(room.id()).is_some_and(|there| Arc::ptr_eq(there, room));

@@ -1,4 +1,4 @@
-//! Who loads, creates or removes a room: one at a time for each id.
+//! Locks by room id: one task at a time loads, creates or removes the room of an id.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -7,11 +7,11 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 type Locks = Arc<Mutex<HashMap<Arc<str>, Arc<AsyncMutex<()>>>>>;
 
-/// The ids of which somebody has the lock, or waits for it.
+/// The ids whose lock somebody holds or waits for.
 #[derive(Debug, Default)]
 pub(crate) struct IdLocks(Locks);
 
-/// Others wait while this is held.
+/// The lock of an id. Others wait while this is held.
 #[derive(Debug)]
 pub(crate) struct IdLock {
     id: Arc<str>,
@@ -26,14 +26,15 @@ impl IdLocks {
         id_lock
     }
 
-    /// `None` where somebody has it.
+    /// Takes the lock, or returns `None` if somebody has it.
     pub(crate) fn try_take(&self, id: &str) -> Option<IdLock> {
         let (mut id_lock, lock) = self.waiting(id);
         id_lock.guard = Some(lock.try_lock_owned().ok()?);
         Some(id_lock)
     }
 
-    /// So that the id is forgotten also where nobody waits any more.
+    /// Returns the lock of an id, and an [`IdLock`] without it that forgets the id even if its caller stops
+    /// waiting.
     fn waiting(&self, id: &str) -> (IdLock, Arc<AsyncMutex<()>>) {
         let mut locks = self.0.lock();
         let (id, lock) = match locks.get_key_value(id) {
@@ -58,7 +59,7 @@ impl Drop for IdLock {
     fn drop(&mut self) {
         self.guard = None;
         let mut locks = self.locks.lock();
-        // Whoever waits has it too, and gets it under this lock.
+        // A waiter has a clone of the `Arc`, and gets it under this lock.
         if locks.get(&self.id).is_some_and(|lock| Arc::strong_count(lock) == 1) {
             locks.remove(&self.id);
         }

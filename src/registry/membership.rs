@@ -8,12 +8,12 @@ use crate::{
     session::{Conflation, Submission},
 };
 
-/// The member leaves when this is dropped, however its session ends.
+/// A member's place in a room. The member leaves when this is dropped, however its session ends.
 #[derive(Debug)]
 pub(crate) struct Membership {
     room: Arc<Shared>,
     member: MemberId,
-    /// How the member leaves, if its session does not say.
+    /// The cause of the leave, if the session gives no other.
     cause: LeaveCause,
 }
 
@@ -22,7 +22,7 @@ impl Membership {
         Self { room, member, cause: LeaveCause::Lost }
     }
 
-    /// The member leaves.
+    /// Has the member leave for this cause.
     pub(crate) fn end(mut self, cause: LeaveCause) {
         self.cause = cause;
     }
@@ -44,7 +44,7 @@ impl Membership {
         })
     }
 
-    /// What the room would say of a write, beside those that its session holds.
+    /// Returns how the room would answer a write on top of the writes that the member's session holds.
     pub(crate) fn outlook(
         &self,
         write: &Submission<'_>,

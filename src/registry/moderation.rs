@@ -1,4 +1,4 @@
-//! What the host does to players: kicks, bans, locks, and what they may do from now on.
+//! The host's moderation of players: kicks, bans, locks and changes of identity.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Room {
-    /// Puts a member out, with this code and a sentence for the player. Its name is free at once.
+    /// Disconnects a member, with this code and a sentence for the player. Its name is free at once.
     ///
     /// # Errors
     ///
@@ -32,11 +32,11 @@ impl Room {
         put_out.then_some(()).ok_or(RoomError::NoSuchMember)
     }
 
-    /// Puts a member out with 4002, and does not let it into this room again for this time: everyone who has
-    /// its [`Identity::id`](crate::Identity::id), or, if it has none, its username.
+    /// Disconnects a member with 4002 and bans it from this room for this time, together with everyone who
+    /// has its [`Identity::id`](crate::Identity::id) or, if it has none, its username.
     ///
     /// A ban outlives the room. A [store](crate::RoomRegistryBuilder::store) keeps it, and so does the broker
-    /// of a [relay](crate::RoomRegistryBuilder::relay); otherwise it ends with the process.
+    /// of a [relay](crate::RoomRegistryBuilder::relay). Otherwise it ends with the process.
     ///
     /// # Errors
     ///
@@ -47,7 +47,8 @@ impl Room {
         registry.ban(&room, &target, time.max(SHORTEST)).await
     }
 
-    /// As [`ban`](Self::ban), of everyone with this [`Identity::id`](crate::Identity::id), in the room or not.
+    /// Bans everyone with this [`Identity::id`](crate::Identity::id), in the room or not, as
+    /// [`ban`](Self::ban) does.
     ///
     /// # Errors
     ///
@@ -57,7 +58,8 @@ impl Room {
         registry.ban(&room, &BanTarget::Person(id.into()), time.max(SHORTEST)).await
     }
 
-    /// As [`ban`](Self::ban), of everyone with this username, or one that looks like it, in the room or not.
+    /// Bans everyone with this username or one that looks like it, in the room or not, as [`ban`](Self::ban)
+    /// does.
     ///
     /// # Errors
     ///
@@ -107,10 +109,11 @@ impl Room {
         self.both().map_or_else(|_| Vec::new(), |(room, registry)| registry.bans_of(&room))
     }
 
-    /// Gives a member another identity: what it may do, and the data of the host's, hold from its next write
-    /// on. Begin with the one that it has ([`MemberInfo::identity`](crate::MemberInfo#structfield.identity)).
+    /// Gives a member another identity. Its rights and the host's data in it apply from the member's next
+    /// write on. Start from the identity that the member has
+    /// ([`MemberInfo::identity`](crate::MemberInfo#structfield.identity)).
     ///
-    /// Its username stays, and it stays in the room, whatever the identity says of both.
+    /// The member keeps its username and stays in the room, even if the identity would not allow either.
     ///
     /// ```
     /// use axum_cloud_variables::{Room, RoomError};
@@ -129,7 +132,8 @@ impl Room {
     /// [`RoomError::Gone`] and [`RoomError::NoSuchMember`].
     pub fn set_identity(&self, member: MemberId, identity: Identity) -> Result<(), RoomError> {
         let (room, _) = self.both()?;
-        // The other identity is dropped once the room is free: it may have data of the host's.
+        // The old identity is dropped after the room's lock is released, because it may have data of the
+        // host's.
         let replaced = room.change(|state, _| state.set_identity(member, identity));
         replaced.map(drop).map_err(|_| RoomError::NoSuchMember)
     }
@@ -148,25 +152,25 @@ impl Room {
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock).
+    /// The same as [`lock`](Self::lock).
     pub async fn unlock(&self) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
         registry.lock(&room, false).await
     }
 }
 
-/// A ban of no time would be the end of one.
+/// The shortest ban, because a ban of no time ends one.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 impl RoomRegistry {
-    /// Puts a person out of every room, with this code and a sentence for the player: everyone with this
-    /// [`Identity::id`](crate::Identity::id). With a relay, on all nodes that hear of it: a node that cannot
-    /// reach the broker at that moment does not. Nothing keeps the person from coming back: see
-    /// [`Room::ban_person`](crate::Room::ban_person), and the app's own door.
+    /// Disconnects a person from every room, with this code and a sentence for the player: everyone with this
+    /// [`Identity::id`](crate::Identity::id). With a relay, all nodes that receive the announcement do so. A
+    /// node that cannot reach the broker at that moment does not. Nothing keeps the person from coming back:
+    /// see [`Room::ban_person`](crate::Room::ban_person), and the app's own access control.
     ///
     /// # Errors
     ///
-    /// [`RoomError::Unreachable`]: nobody on another node was put out.
+    /// [`RoomError::Unreachable`], in which case nobody on another node was disconnected.
     pub async fn kick_person(
         &self,
         id: &str,
@@ -182,7 +186,7 @@ impl RoomRegistry {
 }
 
 impl Inner {
-    /// Puts a person out of every room of this node.
+    /// Disconnects a person from every room of this node.
     pub(super) async fn kick_person(self: &Arc<Self>, id: &str, code: CloseCode, reason: String) {
         let close = Close::new(code, reason).because(LeaveCause::Kicked);
         let rooms: Vec<_> = self.rooms.read().values().cloned().collect();

@@ -16,7 +16,7 @@ use crate::{
     wire,
 };
 
-/// A room that is being opened: settings, and then `.await`. See [`RoomRegistry::open`].
+/// A room that is being opened: call the setters, then `.await` it. See [`RoomRegistry::open`].
 #[must_use = "a room is opened by `.await`"]
 pub struct OpenRoom {
     registry: RoomRegistry,
@@ -30,16 +30,17 @@ impl fmt::Debug for OpenRoom {
     }
 }
 
-/// Why a room was not opened.
+/// The reason why a room was not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The id has no character, or more characters than
+    /// The id is empty, or has more characters than
     /// [`Limits::room_id_chars`](crate::Limits#structfield.room_id_chars).
     InvalidId,
-    /// More variables, or longer names or values, than [`Limits`](crate::Limits) allow.
+    /// There are more variables, or longer names or values, than [`Limits`](crate::Limits) allow.
     TooLarge,
-    /// Every room that there may be has members or is the host's, or there is no memory for another.
+    /// There is no place for another room, because all have members or are the host's, or there is no memory
+    /// for it.
     Full,
     /// The registry is shutting down.
     Draining,
@@ -64,13 +65,14 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {}
 
 impl RoomRegistry {
-    /// Opens a room, so that it has its variables before any player comes. It stays when it is empty,
-    /// until [`Room::close`] or [`Room::remove`]. With a store, it is the room that is kept there, and
-    /// is there when this returns.
+    /// Opens a room, so that it has its variables before any player joins. It stays while it is empty, until
+    /// [`Room::close`] or [`Room::remove`]. With a store, the room is loaded from there if the store keeps
+    /// it, and is in the store when this returns.
     ///
-    /// Where the room is there already, it is this room; given names become its names: new ones are
-    /// created with their values, the values of those that it has stay, others go, and members whose
-    /// clients know other names are closed with 4001. A growing room only gets new ones.
+    /// If the room exists already, this opens that room, and the given names become its names: new variables
+    /// are created with their values, variables that it has already keep theirs, and others are removed.
+    /// Members whose clients know other names are disconnected with 4001. A growing room only gets the new
+    /// variables.
     ///
     /// # Errors
     ///
@@ -81,7 +83,7 @@ impl RoomRegistry {
     /// # async fn main() -> Result<(), axum_cloud_variables::OpenError> {
     /// use axum_cloud_variables::{Creators, RoomRegistry};
     ///
-    /// // Players join what the host opened, and nothing else.
+    /// // Players can join only rooms that the host opened.
     /// let rooms = RoomRegistry::builder().creators(Creators::Host).build().unwrap();
     /// let duel = rooms.open("duel 1").variables([("turn", "0")]).max_members(2).await?;
     /// assert!(duel.is_empty());
@@ -94,7 +96,7 @@ impl RoomRegistry {
 }
 
 impl OpenRoom {
-    /// Its variables and their first values. Default: none, or those that it has.
+    /// Sets the room's variables and their first values. Default: none, or those that the room has.
     pub fn variables<I, N, V>(mut self, variables: I) -> Self
     where
         I: IntoIterator<Item = (N, V)>,
@@ -105,48 +107,49 @@ impl OpenRoom {
         self
     }
 
-    /// Whether new variables may come into it. Default: as
-    /// [`RoomRegistryBuilder::schema`](crate::RoomRegistryBuilder::schema) has it, or as it is.
+    /// Sets whether new variables may be added to the room. Default: the registry's
+    /// [`schema`](crate::RoomRegistryBuilder::schema), or unchanged.
     pub fn schema(mut self, schema: Schema) -> Self {
         self.opening.schema = Some(schema);
         self
     }
 
-    /// Members at most. Default
-    /// [`Limits::members_per_room`](crate::Limits#structfield.members_per_room), or as it is.
+    /// Sets how many members the room may have. Default
+    /// [`Limits::members_per_room`](crate::Limits#structfield.members_per_room), or unchanged.
     pub fn max_members(mut self, count: usize) -> Self {
         self.opening.max_members = Some(count);
         self
     }
 
-    /// Variables at most. Default
-    /// [`Limits::variables_per_room`](crate::Limits#structfield.variables_per_room), or as it is. A handshake
-    /// brings no more than that, so a room whose names are fixed and that has more cannot be joined by one.
+    /// Sets how many variables the room may have. Default
+    /// [`Limits::variables_per_room`](crate::Limits#structfield.variables_per_room), or unchanged. A
+    /// handshake brings no more than that limit, so it cannot join a room with fixed names that has more.
     pub fn max_variables(mut self, count: usize) -> Self {
         self.opening.max_variables = Some(count);
         self
     }
 
-    /// Bytes of its names and values at most. Default
-    /// [`Limits::room_bytes`](crate::Limits#structfield.room_bytes), or as it is.
+    /// Sets how many bytes the room's names and values may have. Default
+    /// [`Limits::room_bytes`](crate::Limits#structfield.room_bytes), or unchanged.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.opening.max_bytes = Some(bytes);
         self
     }
 
-    /// The least time between two of its batches. Default
-    /// [`RoomRegistryBuilder::tick`](crate::RoomRegistryBuilder::tick), or as it is.
+    /// Sets the least time between two batches of the room. Default
+    /// [`RoomRegistryBuilder::tick`](crate::RoomRegistryBuilder::tick), or unchanged.
     pub fn tick(mut self, tick: Duration) -> Self {
         self.opening.tick = Some(tick.min(super::builder::LONGEST));
         self
     }
 
-    /// Anything that the host wants to know of the room, to find again by its type in
-    /// [`Write::room_data`](crate::policy::Write::room_data), [`Join::room_data`](crate::policy::Join::room_data) and
-    /// [`Room::data`]; one value of each type. Default: none, or what it has; of a room that is there
-    /// already, the values that are given take the place of all that it had.
+    /// Attaches a value of the host's to the room, which is found again by its type in
+    /// [`Write::room_data`](crate::policy::Write::room_data),
+    /// [`Join::room_data`](crate::policy::Join::room_data) and [`Room::data`]. A room has one value of each
+    /// type. Default: none, or the values that the room has. If the room exists already, the given values
+    /// replace all that it had.
     ///
-    /// It is in the memory of this registry alone, for as long as the room is.
+    /// The value is only in the memory of this registry, for as long as the room is.
     ///
     /// ```
     /// use axum_cloud_variables::{RoomRegistry, policy::{Policy, Rights, Verdict, Write}};
@@ -228,7 +231,7 @@ impl Inner {
         }
     }
 
-    /// Has a broker know of what else the host has asked for.
+    /// Sends the other settings that the host has asked for to the broker, if there is one.
     async fn opened(&self, room: Arc<Shared>, opening: &Opening) -> Result<Arc<Shared>, OpenError> {
         let schema = opening.schema.map(|schema| RelayChange::Schema(schema.into()));
         let most = opening.max_members.map(|count| RelayChange::MaxMembers(count as u64));

@@ -1,4 +1,4 @@
-//! Rooms and their store: what is loaded, created, saved and forgotten.
+//! Rooms and their store: loading, creating, saving and removing.
 
 mod health;
 mod load;

@@ -1,4 +1,4 @@
-//! What happens when there is no memory for a write: empty rooms go, and the host is told.
+//! Shortage of memory for a write: empty rooms are evicted, and the host is warned.
 
 use std::{
     cmp::Reverse,
@@ -12,7 +12,7 @@ use tracing::warn;
 use super::Inner;
 use crate::metrics;
 
-/// When the host was told last, and when empty rooms were looked for.
+/// The times of the last warnings, and of the last search for empty rooms.
 #[derive(Debug, Default)]
 pub(super) struct Shortage {
     told: Mutex<Option<Instant>>,
@@ -20,11 +20,11 @@ pub(super) struct Shortage {
     looked: Mutex<Option<Instant>>,
 }
 
-/// The least time between two warnings, and between two looks at all empty rooms.
+/// The least time between two warnings, and between two searches of all empty rooms.
 const TELL: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Whether it is time again.
+/// Returns whether the pause since the last time is over. If so, notes this time.
 fn is_due(last: &Mutex<Option<Instant>>, pause: Duration, now: Instant) -> bool {
     let mut last = last.lock();
     let is_due = last.is_none_or(|last| now >= last + pause);
@@ -35,15 +35,15 @@ fn is_due(last: &Mutex<Option<Instant>>, pause: Duration, now: Instant) -> bool 
 }
 
 impl Inner {
-    /// Tells the host that the broker has no memory for another room.
+    /// Warns the host that the broker has no memory for another room.
     pub(in crate::registry) fn broker_is_full(&self) {
         if is_due(&self.shortage.told_of_broker, TELL, tokio::time::Instant::now().into_std()) {
             warn!("the broker has no memory for another room");
         }
     }
 
-    /// Forgets empty rooms, the largest and least used first, until a sixteenth of the budget is free;
-    /// false if nothing was freed.
+    /// Evicts empty rooms, the largest and longest empty first, until a sixteenth of the budget is free.
+    /// Returns `false` if nothing was freed.
     pub(super) fn make_memory(self: &Arc<Self>) -> bool {
         let now = tokio::time::Instant::now().into_std();
         metrics::starved();
@@ -53,7 +53,7 @@ impl Inner {
             warn!(used, limit, "no memory for a write: see Limits::state_bytes");
         }
         if !is_due(&self.shortage.looked, LOOK, now) {
-            // One costs little to find; a writer whose set needs more comes again.
+            // A single room is cheap to find. A writer whose set needs more memory tries again.
             return self.evict_longest_empty(None);
         }
         let weight = |since: Instant, bytes: usize| {
@@ -72,7 +72,7 @@ impl Inner {
         if let Some(persister) = &self.persister
             && self.budget.used() >= before
         {
-            // Those that the store does not have yet can go then.
+            // Rooms that the store does not have yet can be evicted once they are saved.
             persister.hurry();
         }
         self.budget.used() < before

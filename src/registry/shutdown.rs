@@ -1,4 +1,4 @@
-//! The end of a registry: everyone is told, what is left is saved, and no task stays.
+//! The shutdown of a registry: sessions are closed, unsaved values are saved, and no task is left.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,42 +12,43 @@ use crate::{
     room::{Shared, State},
 };
 
-/// How many sessions are told at once, and how long the pause is behind them.
+/// How many sessions are notified at once, and the pause after them.
 const AT_ONCE: usize = 64;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Members may go on writing for half of this at most: no moment lies so far ahead as some graces.
+/// Members may go on writing for no more than half of this, because no `Instant` lies as far ahead as some
+/// graces.
 const LONGEST_GRACE: Duration = Duration::from_secs(60);
 
-/// How long sessions have at least to say goodbye.
+/// The least time that sessions have to say goodbye.
 const GOODBYE: Duration = Duration::from_millis(250);
 
-/// Between two attempts to save.
+/// The pause between two attempts to save.
 const AGAIN: Duration = Duration::from_millis(200);
-/// How long it is tried to save what is not saved yet, at least.
+/// The least time for which the shutdown tries to save unsaved values.
 const SAVING: Duration = Duration::from_secs(1);
 
 impl RoomRegistry {
-    /// Closes every session with 1001 and refuses new ones; ends when all are gone, and the store
-    /// has all values, or `grace` is over. Returns whether all went well in time.
+    /// Closes every session with 1001 and refuses new ones. Waits until all are gone and the store has all
+    /// values, or until `grace` is over. Returns whether all went well in time.
     ///
-    /// In either case no task of the registry is left: a session that has not ended when `grace` is over
-    /// is sent what its socket takes at once of its close, and dropped. A grace of less than 250 ms counts
-    /// as that for sessions, and saving gets a second at least.
-    /// Once begun, the shutdown goes on if this future is dropped.
+    /// In either case no task of the registry is left. A session that has not ended when `grace` is over is
+    /// sent as much of its close as its socket takes at once, and is dropped. For sessions, a grace of less
+    /// than 250 ms counts as 250 ms. Saving has no less than a second. Once begun, the shutdown goes on even
+    /// if this future is dropped.
     ///
-    /// Sessions are told in no order, and, if there are many, over some time (at most a quarter
-    /// of `grace`), so that their clients do not come back in one instant.
+    /// Sessions are notified in no particular order and, if there are many, over some time (no more than a
+    /// quarter of `grace`), so that their clients do not all come back at once.
     ///
     /// axum's graceful shutdown does not wait for upgraded connections (HTTP/1), or waits for them
     /// for ever (HTTP/2): call this on the same signal.
     ///
     /// # Panics
     ///
-    /// If it is called outside a tokio runtime.
+    /// Panics if called outside a tokio runtime.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         Judging::refuse();
-        // A task of its own, as this future may be dropped.
+        // Runs in a task of its own, because this future may be dropped.
         tokio::spawn(self.inner.clone().shut_down(grace)).await.unwrap_or(false)
     }
 }
@@ -56,10 +57,11 @@ impl Inner {
     async fn shut_down(self: Arc<Self>, grace: Duration) -> bool {
         let begun = Instant::now();
         let left = || grace.saturating_sub(begun.elapsed());
-        // Half of the time is for the rest: the broker and the store.
+        // The other half of the time is for the broker and the store.
         let last_words_until = begun + LONGEST_GRACE.min(grace) / 2;
         let rooms: Vec<_> = {
-            // Under the lock, so that no room is created after it; a join looks at it once more.
+            // Begun under the lock, so that no room is created afterwards. A join checks once more for a
+            // drain.
             let rooms = self.rooms.write();
             self.drain.begin(last_words_until);
             rooms.values().cloned().collect()
@@ -99,7 +101,7 @@ async fn tell_everyone(rooms: &[Arc<Shared>], grace: Duration) {
     }
 }
 
-/// Ends when the broker has what was written last, and knows who has left.
+/// Waits until the broker has received the last writes, and knows which members have left.
 async fn told(rooms: &[Arc<Shared>]) {
     while rooms.iter().any(|room| room.read(State::is_untold)) {
         sleep(PAUSE).await;

@@ -1,4 +1,4 @@
-//! What a store keeps, in memory or not.
+//! The rooms that a store keeps, in memory or not.
 
 use std::{
     sync::Arc,
@@ -13,15 +13,15 @@ use crate::{policy::Judging, store::StoreError, wire::Json};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct StoredSummary {
-    /// Its id.
+    /// The room's id.
     pub id: Arc<str>,
-    /// When it was used last, to the second, as far as it was saved.
+    /// The time of its last use, to the second, as far as it was saved.
     pub used: SystemTime,
 }
 
 impl RoomRegistry {
-    /// Returns a page of the rooms that the store keeps, in the order of their ids' bytes: at most `count`
-    /// of those behind `after` (all are behind the empty one). None without a store.
+    /// Returns a page of the rooms that the store keeps, in the order of their ids' bytes: up to `count` of
+    /// those after `after`. All ids come after the empty one. Returns none if there is no store.
     ///
     /// ```
     /// use axum_cloud_variables::{RoomRegistry, store::MemoryStore};
@@ -51,19 +51,19 @@ impl RoomRegistry {
             let used = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(used))?;
             Some(StoredSummary { id: id.into(), used })
         };
-        // No room was used so late that no time says it.
+        // No real use is so late that a `SystemTime` cannot hold its time.
         Ok(page.into_iter().filter_map(summary).collect())
     }
 
     /// Returns the names and values of a room as they were saved last, in the order in which its variables
-    /// were created. The room stays where it is: it is not loaded, and does not count as used. `None` if
-    /// the store does not keep it, or there is no store. Values of a room in memory may be newer by
+    /// were created. The room is not loaded, and does not count as used. Returns `None` if the store does not
+    /// keep it, or there is no store. Values of a room in memory may be newer by
     /// [`flush_interval`](crate::RoomRegistryBuilder::flush_interval): see
     /// [`Room::variables`](crate::Room::variables).
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; [`StoreError::Damaged`] if a text in it is none.
+    /// [`StoreError`]. It is [`StoreError::Damaged`] if a stored text is not valid.
     pub async fn stored_values(
         &self,
         id: &str,

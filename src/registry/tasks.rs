@@ -19,11 +19,11 @@ use crate::{
     sync::{Handle, Id},
 };
 
-/// The one place that spawns. A task runs where the host has said, or else where connections are
-/// served, and never on a runtime that is known to have ended.
+/// The tasks of a registry, and the one place that spawns them. A task runs on the host's choice of runtime
+/// or, if there is none, on a runtime that serves connections, and never on one that is known to have ended.
 #[derive(Debug)]
 pub(crate) struct Tasks {
-    /// The host's choice.
+    /// The runtime that the host has chosen.
     chosen: Option<Handle>,
     runtimes: Mutex<Runtimes>,
     tracker: TaskTracker,
@@ -31,7 +31,7 @@ pub(crate) struct Tasks {
     over: CancellationToken,
 }
 
-/// How to end what is there.
+/// The handles that end the present tasks.
 #[derive(Debug, Default)]
 struct Handles {
     there: HashMap<u64, AbortHandle>,
@@ -40,15 +40,15 @@ struct Handles {
 
 #[derive(Debug, Default)]
 struct Runtimes {
-    /// Those that serve connections, the latest last.
+    /// The runtimes that serve connections, the latest last.
     serving: Vec<Handle>,
-    /// Those that dropped a task of the registry's.
+    /// The runtimes that have dropped a task of the registry's.
     ended: HashSet<Id>,
 }
 
-/// How many runtimes are remembered: more than a machine has cores are an unlikely way to serve.
+/// How many runtimes are remembered. A server is unlikely to have more runtimes than the machine has cores.
 const MOST: usize = 64;
-/// How long tasks that were told to end may take. They do so as soon as they run.
+/// How long aborted tasks may take to end. They end as soon as they run.
 const ENDING: Duration = Duration::from_secs(1);
 
 impl Tasks {
@@ -62,8 +62,8 @@ impl Tasks {
         })
     }
 
-    /// Spawns the task of a connection, which belongs where its socket is. It has itself
-    /// [registered](Self::register), because it has last words.
+    /// Spawns the task of a connection on the current runtime, where its socket is. The task
+    /// [registers](Self::register) itself, because it has last words.
     pub(crate) fn serve(self: &Arc<Self>, session: impl Future<Output = ()> + Send + 'static) {
         let Ok(runtime) = Handle::try_current() else { return };
         self.note_serving(&runtime);
@@ -104,19 +104,19 @@ impl Tasks {
     ) {
         let (registration, registered) = self.register();
         let task = Box::pin(async move {
-            // Known for as long as it is there.
+            // Registered for as long as the task exists.
             let _known = registered;
             task.await;
         });
         self.run_on(runtime, Abortable::new(task as Task, registration));
     }
 
-    /// Has a future end when all tasks are to end. Cheaper, for one that is polled often, than to
-    /// wait for that beside it.
+    /// Registers a future that is to be aborted when all tasks are to end. For a future that is polled often,
+    /// this is cheaper than waiting for [`over`](Self::over) beside it.
     pub(crate) fn register(self: &Arc<Self>) -> (AbortRegistration, Registered) {
         let (handle, registration) = AbortHandle::new_pair();
         let mut handles = self.handles.lock();
-        // Under the lock, so that none is missed.
+        // Checked under the lock, so that `end` misses no handle.
         if self.over.is_cancelled() {
             handle.abort();
         }
@@ -135,8 +135,9 @@ impl Tasks {
         runtime.spawn(self.tracker.track_future(Owned { end, task }));
     }
 
-    /// Where a task runs, on the preferred runtime if there is a choice. `None` if there is none, or all
-    /// tasks are to end.
+    /// Returns the runtime for a task: the first that has not ended of the host's choice, the preferred one,
+    /// those that serve connections and the current one. Returns `None` if there is none, or if all tasks are
+    /// to end.
     pub(crate) fn runtime(&self, preferred: Option<&Handle>) -> Option<Handle> {
         if self.over.is_cancelled() {
             return None;
@@ -149,38 +150,39 @@ impl Tasks {
         there.next().cloned()
     }
 
-    /// All tasks are to end, now.
+    /// Has all tasks end now.
     pub(super) fn end(&self) {
         self.over.cancel();
         self.handles.lock().there.values().for_each(AbortHandle::abort);
     }
 
-    /// Waits until all have ended. False if some have not, because their runtime does not run them.
+    /// Waits until all tasks have ended. Returns `false` if some have not, because their runtime does not run
+    /// them.
     pub(super) async fn ended(&self) -> bool {
         self.tracker.close();
         timeout(ENDING, self.tracker.wait()).await.is_ok()
     }
 
-    /// Ends when all tasks are to end.
+    /// Returns the token that is cancelled when all tasks are to end.
     pub(crate) fn over(&self) -> &CancellationToken {
         &self.over
     }
 }
 
-/// Tells whether a task is still there; by default, none is.
+/// A probe of whether a task still exists. By default, none does.
 #[derive(Debug, Default)]
 pub(crate) struct Spawned(Weak<()>);
 
 impl Spawned {
-    /// False once it is done, or was dropped with its runtime.
+    /// Returns whether the task still exists: it is neither done nor dropped with its runtime.
     pub(crate) fn is_alive(&self) -> bool {
         self.0.strong_count() > 0
     }
 }
 
-/// A task, and what happens if it is dropped before it is done.
+/// A task, with a guard that notes if it is dropped before it is done.
 struct Owned<F> {
-    // Dropped first, so that what the task's own drop starts does not come to this runtime again.
+    // Dropped first, so that tasks which the drop of `task` starts do not run on this runtime again.
     end: End,
     task: F,
 }
@@ -197,7 +199,7 @@ impl<F: Future + Unpin> Future for Owned<F> {
     }
 }
 
-/// A future that ends when all tasks are to end.
+/// The registration of a future that ends when all tasks are to end.
 #[derive(Debug)]
 pub(crate) struct Registered {
     tasks: Arc<Tasks>,
@@ -210,7 +212,7 @@ impl Drop for Registered {
     }
 }
 
-/// Nothing drops a task of the registry's before it is done, except its runtime when it ends.
+/// A guard that notes the end of a runtime: nothing else drops a task of the registry's before it is done.
 struct End {
     tasks: Arc<Tasks>,
     runtime: Id,

@@ -1,4 +1,4 @@
-//! Stored rooms as JSON lines: a backup, and the way from one store to another.
+//! Export and import of stored rooms as JSON lines, for backups and for moves from one store to another.
 
 use std::{fmt, fmt::Write as _, io, sync::Arc, time::Duration};
 
@@ -18,18 +18,18 @@ use crate::{
     wire::{self, Json},
 };
 
-/// How many rooms [`RoomRegistry::import`] created, and how many it left alone.
+/// The number of rooms that [`RoomRegistry::import`] created, and the number that it left alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ImportReport {
-    /// Those that are there now.
+    /// The number of rooms that were created.
     pub created: u64,
-    /// Those that were there already, and stay as they are.
+    /// The number of rooms that existed already, and stay as they are.
     pub skipped: u64,
 }
 
-/// Why rooms were not exported or imported.
+/// The reason why rooms were not exported or imported.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TransferError {
@@ -37,9 +37,9 @@ pub enum TransferError {
     NoStore,
     /// The store failed.
     Store(StoreError),
-    /// What is written to or read from failed.
+    /// The reader or the writer failed.
     Io(io::Error),
-    /// This line, counted from 1, is no room.
+    /// This line, counted from 1, is not a room.
     Line(u64, String),
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for TransferError {
 
 impl std::error::Error for TransferError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        // Their words are this error's, so what is behind them is behind it.
+        // This error displays their text, so its source is theirs.
         match self {
             Self::Store(error) => error.source(),
             Self::Io(error) => error.source(),
@@ -77,7 +77,7 @@ impl From<io::Error> for TransferError {
     }
 }
 
-/// One line.
+/// One line of an export.
 #[derive(Deserialize)]
 struct Line<'a> {
     room: String,
@@ -87,22 +87,22 @@ struct Line<'a> {
     variables: &'a RawValue,
 }
 
-/// Rooms of a page of the store, and rooms that are imported at once.
+/// How many rooms a page of the store has, and how many are imported at once.
 const AT_ONCE: usize = 256;
 
-/// How long a store may take for what is saved or taken in at once.
+/// How long the store may take for a flush, or for an imported room.
 const PATIENCE: Duration = Duration::from_secs(3_600);
 
 impl RoomRegistry {
-    /// Writes all rooms of the store, one a line, with the values of this moment or later; how many.
-    /// Rooms that come and go meanwhile may be among them or not.
+    /// Writes all rooms of the store, one a line, with the values of this moment or later. Returns how many.
+    /// Rooms that come and go meanwhile may or may not be among them.
     ///
     /// ```json
     /// {"room":"arena","schema":"fixed","used":1700000000,"variables":{"ball":"42.5","score":"1"}}
     /// ```
     ///
-    /// `schema` is that of [`StoredSchema`] in small letters, `used` is when the room was last used in
-    /// seconds since the beginning of 1970.
+    /// `schema` is the name of the room's [`StoredSchema`] in lower case. `used` is the time of the room's
+    /// last use, in seconds since the beginning of 1970.
     ///
     /// # Errors
     ///
@@ -129,13 +129,13 @@ impl RoomRegistry {
         Ok(count)
     }
 
-    /// Reads rooms as [`export`](Self::export) writes them, and has the store keep them. A room that is
-    /// there already, in the store or in memory, stays as it is.
+    /// Reads rooms as [`export`](Self::export) writes them, and has the store keep them. A room that exists
+    /// already, in the store or in memory, stays as it is.
     ///
     /// # Errors
     ///
-    /// [`TransferError`], also for a room that is over this registry's [`Limits`]; rooms of lines before
-    /// may have been created, and be skipped another time.
+    /// [`TransferError`], also for a room that exceeds this registry's [`Limits`]. Rooms of earlier lines may
+    /// have been created by then, and are skipped by another import.
     pub async fn import(
         &self,
         from: impl AsyncBufRead + Unpin,
@@ -150,7 +150,7 @@ impl RoomRegistry {
             false => imported.skipped += 1,
         };
         loop {
-            // What is under way goes on while the input pauses: it holds locks of ids.
+            // Imports under way go on while the input pauses, because they hold locks of ids.
             let line = tokio::select! {
                 biased;
                 Some(created) = under_way.next() => {
@@ -176,7 +176,7 @@ impl RoomRegistry {
 }
 
 impl Inner {
-    /// False where the room is there.
+    /// Has the store keep a room. Returns `false` if the room exists already.
     async fn create_stored(
         &self,
         persister: &Arc<Persister>,
@@ -216,7 +216,7 @@ fn parse(line: &str, limits: &Limits) -> Result<(String, Change), String> {
     if !limits.allow_room_id(&line.room) {
         return Err(format!("'room' must have 1 to {} characters", limits.room_id_chars));
     }
-    // A room that is over a limit is one that nobody can join.
+    // Nobody could join a room that exceeds a limit.
     limits.check_variables(&variables).map_err(|over| over.to_string())?;
     let stored = |json: &Json<'_>| json.to_text().as_stored().to_owned();
     let change = Change::Put {

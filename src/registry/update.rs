@@ -1,4 +1,4 @@
-//! Values of the host's that build on those that a room has.
+//! Updates by the host: values that build on those that a room has.
 
 use std::{fmt, sync::Arc};
 
@@ -8,15 +8,15 @@ use crate::{
     wire::{Json, Text},
 };
 
-/// Why a value was not updated.
+/// The reason why a value was not updated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpdateError {
-    /// The room does not take the value.
+    /// The room does not accept the value.
     Set(SetError),
-    /// Somebody else's write came in between, time after time.
+    /// Somebody else's write came in between at every attempt.
     Contended,
-    /// The broker has not answered: the value may be the room's, and may become it.
+    /// The broker has not answered. The value may be the room's already, or may still become it.
     Unknown,
 }
 
@@ -53,15 +53,16 @@ pub(super) struct Update<'a> {
     pub(super) value: &'a Json<'a>,
 }
 
-/// How often a value is tried that others' writes come before.
+/// How often an update is tried when other writes come first.
 const ATTEMPTS: usize = 1_000;
 
 impl Room {
-    /// Gives a variable the value that `change` makes of the one that it has, and returns it. No write comes
-    /// in between: if somebody else's does, `change` is called again, with the new value. So two that add
-    /// one add two. In a growing room, a variable that is not there has the empty value, and is created.
+    /// Sets a variable to the value that `change` makes of the present one, and returns it. No write comes in
+    /// between: if somebody else's does, `change` is called again, with the new value. So two callers that
+    /// each add one add two in all. In a growing room, a variable that does not exist has the empty value,
+    /// and is created.
     ///
-    /// With a relay, this ends when the value is in the room's order, and holds on all nodes.
+    /// With a relay, this returns when the value is in the room's order, and it holds on all nodes.
     ///
     /// # Errors
     ///
@@ -89,7 +90,7 @@ impl Room {
         for _ in 0..ATTEMPTS {
             let was = room.read(|state| state.value(&name));
             let old = was.as_ref().map(Text::lossy).unwrap_or_default();
-            // Under no lock: it is the host's.
+            // Called under no lock, because it is the host's code.
             let value = change(&old).to_string();
             let update = Update { name: &name, was, value: &Json::from_plain(&value) };
             match registry.set_if(&room, &update).await? {
@@ -103,7 +104,7 @@ impl Room {
 }
 
 impl Inner {
-    /// Gives a variable a value of the host's, if it still has the one that this builds on.
+    /// Sets a variable for the host, if it still has the value that the update builds on.
     async fn set_if(
         &self,
         room: &Arc<Shared>,

@@ -1,4 +1,4 @@
-//! What nodes tell each other beside rooms.
+//! Messages between nodes that belong to no room.
 
 use std::{
     sync::{Arc, Weak},
@@ -16,11 +16,11 @@ use crate::{
     wire::Dialect,
 };
 
-/// Between two attempts to subscribe.
+/// The pause between two attempts to subscribe.
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl Inner {
-    /// Has the other nodes put a person out.
+    /// Has the other nodes disconnect a person.
     pub(in crate::registry) async fn announce_kick(
         &self,
         person: &str,
@@ -34,7 +34,7 @@ impl Inner {
         node.announce(&kick).await.map_err(|_| RoomError::Unreachable)
     }
 
-    /// Hears what other nodes announce, from the first room on: before it, nobody is here.
+    /// Receives the announcements of other nodes, from the first room on: before it, nobody is on this node.
     pub(super) fn hear_announcements(self: &Arc<Self>, node: &Arc<Node>) {
         let mut hearing = node.hearing.lock();
         if !hearing.is_alive() {
@@ -62,7 +62,7 @@ pub(super) const NO_ROOM: &str = "";
 async fn obey(registry: &Weak<Inner>, node: &Node, mut messages: RelayMessages) {
     while let Some(message) = messages.next().await {
         let Some(registry) = registry.upgrade() else { return };
-        // A node's own come back to it.
+        // A node also receives its own announcements.
         if let RelayMessage::Told(RelayNews::Kick { node: from, person, code, reason }) = message
             && from != node.registry()
         {

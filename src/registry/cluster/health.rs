@@ -1,4 +1,4 @@
-//! How a broker does, for the host and the log.
+//! The state of a broker, for the host and the log.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
@@ -10,17 +10,17 @@ use tracing::{info, warn};
 
 use crate::relay::RelayError;
 
-/// How a registry's broker does, as [`RoomRegistry::relay_stats`](crate::RoomRegistry::relay_stats)
-/// tells it.
+/// The state of a registry's broker, as [`RoomRegistry::relay_stats`](crate::RoomRegistry::relay_stats)
+/// returns it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct RelayStats {
-    /// Whether the last request failed. Who wants to join a room is refused, and it is tried again.
+    /// Whether the last request failed. If so, newcomers are refused, and requests are tried again.
     pub is_failing: bool,
-    /// Rooms whose members' writes wait, as the broker does not answer.
+    /// The number of rooms whose members' writes wait because the broker does not answer.
     pub rooms_waiting: usize,
-    /// When a request failed last, and why.
+    /// The time when a request last failed, and the error.
     pub last_error: Option<(SystemTime, RelayError)>,
 }
 
@@ -32,18 +32,19 @@ pub(super) struct Health {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Without the rooms.
+    /// The stats, without the number of rooms.
     stats: RelayStats,
-    /// When the log was told that it fails, and whether it was told since that it works.
+    /// The time when a failure was last logged, and whether a recovery has been logged since.
     told: Option<(Instant, bool)>,
 }
 
-/// Between two failures that the log is told of: of several brokers one may be away.
+/// The least time between two logged failures, because one of several brokers may be away.
 const AGAIN: Duration = Duration::from_secs(10);
 
 impl Health {
     pub(super) fn note(&self, error: Option<&RelayError>) {
-        // Under the lock it is decided what to say, and said after it: who writes logs may be slow, or ask.
+        // Decided under the lock, but logged after it, because a log subscriber may be slow, or ask for the
+        // stats.
         {
             let State { stats, told } = &mut *self.state.lock();
             stats.is_failing = error.is_some();
@@ -65,7 +66,7 @@ impl Health {
         }
     }
 
-    /// A room waits for the broker, or does so no more.
+    /// Notes that a room waits for the broker, or no longer does.
     pub(super) fn note_waiting(&self, is_waiting: bool) {
         match is_waiting {
             true => self.rooms_waiting.fetch_add(1, Relaxed),

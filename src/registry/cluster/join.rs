@@ -1,4 +1,4 @@
-//! How a room comes from a broker, and how the broker lets somebody into it.
+//! How a room is loaded from a broker, and how the broker lets a newcomer into it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,11 +27,11 @@ impl From<RelayError> for EnterError {
     }
 }
 
-/// What a name's holder may take to hear that it is wanted, and the broker that it is free.
+/// How long it may take until a name's holder learns that the name is wanted, and the broker that it is free.
 const YIELDING: Duration = Duration::from_secs(1);
 
 impl Inner {
-    /// Looks at the broker for a room that is not here.
+    /// Asks the broker for a room that is not on this node.
     pub(in crate::registry) async fn load_relayed(
         self: &Arc<Self>,
         node: &Arc<Node>,
@@ -41,7 +41,7 @@ impl Inner {
         if self.find(id)?.is_some() {
             return Ok(Loaded::Here);
         }
-        // Before the room is read, so that nothing is missed in between.
+        // Subscribed before the room is read, so that no message is missed in between.
         let messages = node.subscribe(id).await?;
         let enter =
             RelayRequest::Enter { create: None, epoch: String::new(), known: None, was: None };
@@ -60,7 +60,7 @@ impl Inner {
         Ok(Loaded::Here)
     }
 
-    /// Has the broker create a room; `None` if another node did.
+    /// Has the broker create a room. Returns `None` if another node did.
     pub(in crate::registry) async fn keep_relayed(
         &self,
         node: &Node,
@@ -92,8 +92,8 @@ impl Inner {
         }
     }
 
-    /// Begins the task of a room that has come from the broker; without messages, that of a room whose
-    /// task has not come.
+    /// Starts the sync task of a room that was loaded from the broker or, without messages, of a room whose
+    /// task does not run.
     pub(in crate::registry) fn begin_sync(
         self: &Arc<Self>,
         room: &Arc<Shared>,
@@ -104,9 +104,10 @@ impl Inner {
         }
     }
 
-    /// Lets a newcomer into a room by way of the broker: reserves a place, asks, and then acts. Nobody
-    /// is put out, told of or counted before the broker has said yes, and whatever ends this on the way
-    /// gives all back. `None` if the room is gone, or another had to go first.
+    /// Lets a newcomer into a room by way of the broker: reserves a place, asks the broker, and then acts.
+    /// Nobody is disconnected, announced or counted before the broker has agreed. If this ends early for any
+    /// reason, the place is given back. Returns `None` if the room is gone, or if another had to be evicted
+    /// first.
     pub(in crate::registry) async fn join_relayed(
         self: &Arc<Self>,
         node: &Node,
@@ -116,7 +117,7 @@ impl Inner {
     ) -> Result<Option<(Membership, Joined)>, EnterError> {
         let session = node.number();
         let mut kept = node.kept.subscribe();
-        // Who has the name, and until when it may show that it is alive.
+        // The holder of the name, and the time until which it may show that it is alive.
         let mut asked: Option<(Holder, Instant)> = None;
         loop {
             let join = match room.change(|state, _| state.reserve(newcomer, session)) {
@@ -173,7 +174,8 @@ impl Inner {
         }
     }
 
-    /// Tells a name's holder that somebody wants it, who yields it or shows that it is alive: by when.
+    /// Notifies a name's holder that a newcomer wants the name. Returns the time by which the holder yields
+    /// it or shows that it is alive.
     async fn want(
         &self,
         room: &Arc<Shared>,

@@ -1,4 +1,4 @@
-//! One node at a time that leads a room, for games that a server runs.
+//! The lead of a room, which one node at a time has, for games that a server runs.
 
 use std::{
     sync::{Arc, Weak},
@@ -17,30 +17,30 @@ use crate::{
     room::{Shared, Wish},
 };
 
-/// This node leads a room, until this is dropped or [`lost`](Self::lost). See
+/// This node's lead of a room, until it is dropped or [`lost`](Self::lost). See
 /// [`Room::lead`](crate::Room::lead).
 #[derive(Debug)]
 pub struct Lead {
     lost: watch::Receiver<()>,
-    /// Whoever keeps the lead ends with it.
+    /// Ends the task that keeps the lead, when this is dropped.
     _kept: oneshot::Sender<()>,
 }
 
 impl Lead {
-    /// Ends when another node may lead: the broker has not answered for nearly a lease, or the room is
-    /// gone. Never, where there is no relay, as long as the room is there.
+    /// Waits until another node may lead, because the broker has not answered for nearly a lease or the room
+    /// is gone. Without a relay, waits for as long as the room exists.
     pub async fn lost(&self) {
         _ = self.lost.clone().changed().await;
     }
 
-    /// Whether it is lost.
+    /// Returns whether the lead is lost.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.lost.has_changed().is_err()
     }
 }
 
-/// Between two attempts to lead.
+/// The pause between two attempts to lead.
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl Inner {
@@ -54,7 +54,7 @@ impl Inner {
         };
         let (node, weak) = (self.node.clone(), Arc::downgrade(room));
         self.tasks.spawn(async move {
-            // Lost however this ends.
+            // Dropped however the task ends, so that the lead is lost.
             let found = found;
             tokio::select! {
                 () = keep(node.as_deref(), &weak, lead, since) => {}
@@ -67,7 +67,7 @@ impl Inner {
         Ok(Lead { lost, _kept: kept })
     }
 
-    /// Since when this node leads.
+    /// Waits until this node leads. Returns since when it does.
     async fn lead_at(
         &self,
         node: &Node,
@@ -88,14 +88,14 @@ impl Inner {
     }
 }
 
-/// Until the lead is lost.
+/// Renews the lead until it is lost.
 async fn keep(node: Option<&Node>, room: &Weak<Shared>, lead: u64, mut since: Instant) {
     let pause = node.map_or(AGAIN, |node| AGAIN.min(node.lease() / 5));
     loop {
         sleep(pause).await;
         let Some(room) = room.upgrade().filter(|room| !room.is_evicted()) else { return };
         let Some(node) = node else { continue };
-        // The broker counts from when it answered, which was later.
+        // The broker counts the lease from its answer, which came later than `since`.
         let last = since + node.lease() * 4 / 5;
         let asked = Instant::now();
         match timeout_at(last, node.wish(&room, Wish::Lead { lead, is_renewal: true })).await {

@@ -1,4 +1,4 @@
-//! Rooms that this node has left at the broker, of which it keeps count.
+//! The rooms that this node has left at the broker, of which it keeps count.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,8 +15,8 @@ use crate::{
     room::{Caller, Shared},
 };
 
-/// A node forgets a room soon after its last member has left, because the broker keeps it. Without a
-/// bound, players who create rooms and leave would fill the broker.
+/// The rooms that this node has left at the broker. A node evicts a room soon after its last member has left,
+/// because the broker keeps it. Without a bound, players who create rooms and leave would fill the broker.
 #[derive(Debug, Default)]
 pub(super) struct LeftRooms(Mutex<Queue>);
 
@@ -30,15 +30,15 @@ struct Queue {
     task: Spawned,
 }
 
-/// Rooms of nobody's come first, and otherwise those that were left first.
+/// The order of rooms: unclaimed rooms come first, and otherwise those that were left first.
 type Place = (bool, u64);
 
-/// A room, as the node had it that left it.
+/// A room as it was when this node left it.
 #[derive(Debug)]
 pub(in crate::registry) struct LeftRoom {
     id: Arc<str>,
     node: Arc<str>,
-    /// Which of all rooms that ever had this id.
+    /// Identifies the room among all that ever had this id.
     identity: String,
     bytes: usize,
     is_nobodys: bool,
@@ -48,7 +48,8 @@ pub(in crate::registry) struct LeftRoom {
 const AT_ONCE: usize = 32;
 
 impl LeftRoom {
-    /// To be taken before the room is forgotten here. `None` if it is not at a broker.
+    /// Describes a room. To be called before the room is evicted here. Returns `None` if it is not at a
+    /// broker.
     pub(in crate::registry) fn of(room: &Arc<Shared>) -> Option<Self> {
         let bytes = room.bytes();
         room.read(|state| {
@@ -84,7 +85,7 @@ impl Queue {
         self.rooms.len() > most.rooms || self.bytes > most.bytes
     }
 
-    /// The first rooms of those that are too many.
+    /// Takes out the first rooms while there are too many, up to [`AT_ONCE`].
     fn take_excess(&mut self, most: Most) -> Vec<LeftRoom> {
         let mut excess = Vec::new();
         while excess.len() < AT_ONCE
@@ -99,7 +100,7 @@ impl Queue {
     }
 }
 
-/// How much a node may have left at the broker.
+/// The bound on the rooms that a node may have left at the broker.
 #[derive(Debug, Clone, Copy)]
 struct Most {
     rooms: usize,
@@ -107,7 +108,7 @@ struct Most {
 }
 
 impl Inner {
-    /// The node has left a room that the broker keeps.
+    /// Notes that the node has left a room that the broker keeps.
     pub(in crate::registry) fn note_left(self: &Arc<Self>, room: LeftRoom) {
         let Some(node) = &self.node else { return };
         let mut left = node.left.0.lock();
@@ -129,7 +130,7 @@ impl Inner {
 }
 
 impl LeftRooms {
-    /// The node has the room of this id again.
+    /// Takes the room of this id out, because the node has it again.
     pub(super) fn take_out(&self, id: &str) {
         self.0.lock().take_out(id);
     }
@@ -142,13 +143,13 @@ async fn forget_excess(registry: Weak<Inner>, node: Arc<Node>) {
             let mut left = node.left.0.lock();
             let excess = left.take_excess(registry.most_left());
             if excess.is_empty() {
-                // Under the lock, so that the next room that is left begins another task.
+                // Reset under the lock, so that the next room that is left starts another task.
                 left.task = Spawned::default();
                 return;
             }
             excess
         };
-        // One that is not forgotten stays for as long as the broker keeps any.
+        // If a request fails, its room stays for as long as the broker keeps any.
         join_all(excess.iter().map(|room| async {
             let forget = RelayRequest::Forget { room: room.identity.clone() };
             _ = node.request(&room.id, Caller::new(&room.node).as_node(), &forget).await;

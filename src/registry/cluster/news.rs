@@ -1,4 +1,4 @@
-//! Who yields a name that somebody on another node wants.
+//! News of a room from other nodes, for example that a newcomer there wants a member's name.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Inner {
-    /// Hears what a node has told of a room, beside its order.
+    /// Handles the news of a room that a node has sent outside the room's order.
     pub(super) fn hear_news(self: &Arc<Self>, room: &Arc<Shared>, news: RelayNews) {
         match news {
             RelayNews::Wanted { node, session, person, resume, replaces, age } => {
@@ -49,23 +49,23 @@ impl Inner {
     }
 }
 
-/// A member here whose name somebody on another node wants.
+/// A member here whose name a newcomer on another node wants.
 struct Asking {
     room: Arc<Shared>,
     member: MemberId,
     probe: Probe,
-    /// What other nodes are told if it keeps its name.
+    /// The news for other nodes if the member keeps its name.
     kept: RelayNews,
 }
 
-/// Puts a member out that gives no sign of life; otherwise says that it keeps its name.
+/// Disconnects a member that gives no sign of life. Otherwise announces that it keeps its name.
 async fn yield_or_answer(registry: Arc<Inner>, asking: Asking) {
     let Asking { room, member, probe, kept } = asking;
     match probe.ask(registry.rules.limits.takeover_probe).await {
         Probed::Outlived(_) => {
             registry.put_out(&room, member, &Close::name_outlived());
         }
-        // Whoever wants the name is to try again.
+        // The newcomer that wants the name is to try again.
         Probed::Left | Probed::InDoubt => {}
         Probed::Answered => _ = registry.at_broker(&room, Wish::Tell(kept)).await,
     }

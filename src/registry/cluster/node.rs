@@ -1,4 +1,4 @@
-//! A registry's end of its broker.
+//! A registry's side of the connection to its broker.
 
 use std::{
     collections::HashMap,
@@ -32,25 +32,25 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::registry) struct Node {
     relay: Box<dyn Relay>,
-    /// No other registry has this name.
+    /// A name that no other registry has.
     name: String,
     id_locks: IdLocks,
-    /// Bytes of rooms that are being read or created for joiners. A room may be a megabyte, and what members
-    /// write goes by the same connection.
+    /// Bounds the bytes of rooms that are being read or created for joiners. A room may be a megabyte, and
+    /// members' writes use the same connection.
     entering: Semaphore,
-    /// What was numbered last: a ticket, or the entering of a room.
+    /// The last number that was given, to a ticket or to the entering of a room.
     numbered: AtomicU64,
-    /// Who waits for the outcome of a wish, by its ticket.
+    /// The callers that wait for the outcome of a wish, by its ticket.
     waiting: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
-    /// Sessions that keep a name which somebody here may want.
+    /// Reports the sessions that keep a name which a newcomer here may want.
     pub(super) kept: broadcast::Sender<Holder>,
-    /// The task that hears what other nodes announce.
+    /// The task that receives the announcements of other nodes.
     pub(super) hearing: Mutex<Spawned>,
     pub(super) left: LeftRooms,
     pub(super) health: Health,
 }
 
-/// A session that has a name which somebody wants.
+/// A session that has a name which a newcomer wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Holder {
     pub(super) room: Arc<str>,
@@ -58,17 +58,17 @@ pub(super) struct Holder {
     pub(super) session: u64,
 }
 
-/// How often whoever waits looks whether the room's task comes.
+/// How often a caller that waits checks whether the room's task runs.
 const LOOK: Duration = Duration::from_millis(300);
 
-/// How often it is looked whether what was set is in the room's order.
+/// How often a caller that waits checks whether the values set here are in the room's order.
 const SETTLING: Duration = Duration::from_millis(5);
 
-/// How many bytes of rooms are read or created for joiners at once, and what each counts at least.
+/// How many bytes of rooms are read or created for joiners at once, and the least that a room counts.
 const ENTERING: usize = 512 << 10;
 const LEAST: usize = 1 << 10;
 
-/// How many names may be kept at once before somebody waits for longer to be told so.
+/// How many names may be kept at once before a newcomer waits longer to be notified.
 const KEPT: usize = 256;
 
 impl Node {
@@ -87,18 +87,18 @@ impl Node {
         }
     }
 
-    /// Ends what the relay has going on.
+    /// Ends the relay's work.
     pub(in crate::registry) fn end(&self) {
         self.relay.end();
     }
 
-    /// What this registry is called beside rooms.
+    /// Returns the name of this registry outside rooms.
     pub(super) fn registry(&self) -> &str {
         &self.name
     }
 
-    /// What this registry is called in a room that it enters: anew each time, so that nothing counts
-    /// any more that it sent when it was there before.
+    /// Returns a name of this registry for a room that it enters. It is new each time, so that nothing that
+    /// the registry sent when it was there before counts any more.
     pub(super) fn name(&self) -> Arc<str> {
         format!("{}.{}", self.name, self.number()).into()
     }
@@ -129,7 +129,7 @@ impl Node {
         answer
     }
 
-    /// Reads or creates a room for a joiner, after those that came before.
+    /// Reads or creates a room for a joiner, after the joiners that came before.
     pub(super) async fn enter(
         &self,
         room: &str,
@@ -161,8 +161,8 @@ impl Node {
         announced
     }
 
-    /// Has the room's task ask the broker for something, after all that was asked for before it. If the
-    /// future is dropped, or the broker does not answer in time, the wish is given up.
+    /// Has the room's task ask the broker for something, after all earlier wishes. If the future is dropped,
+    /// or the broker does not answer in time, the wish is given up.
     pub(super) async fn wish(
         &self,
         room: &Arc<Shared>,
@@ -173,14 +173,14 @@ impl Node {
         self.outcome(given_up, wish).await.map(|(answer, _)| answer)
     }
 
-    /// As [`Inner::set_if`], by way of the broker.
+    /// Sets a value by way of the broker, as [`Inner::set_if`] does.
     pub(in crate::registry) async fn update(
         &self,
         room: &Arc<Shared>,
         update: &Update<'_>,
     ) -> Result<Outcome, UpdateError> {
         let ticket = self.number();
-        // Its writes wait in the room, not here: only the answer is given up.
+        // The write waits in the room, not here, so that only its answer is given up.
         let mut given_up = GivenUp { node: self, room, ticket, is_over: false };
         let came = self.await_reply(ticket);
         let Update { name, was, value } = update;
@@ -200,7 +200,7 @@ impl Node {
         came
     }
 
-    /// Waits for what comes of a room's wish or write, but no longer than for an answer of the broker.
+    /// Waits for the outcome of a room's wish or write, but no longer than for an answer of the broker.
     async fn reply(
         &self,
         room: &Arc<Shared>,
@@ -212,14 +212,14 @@ impl Node {
             tokio::select! {
                 reply = &mut came => return reply.map_err(|_| RelayError::late()),
                 () = &mut late => return Err(RelayError::late()),
-                // If the room's task does not come, another begins.
+                // If the room's task does not run, this starts another.
                 () = sleep(LOOK) => room.change(|_, _| ()),
             }
         }
     }
 
-    /// As [`wish`](Self::wish), of a session that wants to join; if it did, it is given back unless the
-    /// reservation is kept.
+    /// Asks for a session's join, as [`wish`](Self::wish) does. A session that has joined is given back
+    /// unless the reservation is kept.
     pub(super) async fn reserve<'a>(
         &'a self,
         room: &'a Arc<Shared>,
@@ -249,15 +249,15 @@ impl Node {
         Ok((answer, given_up))
     }
 
-    /// Hands an outcome to whoever waits for it.
+    /// Hands an outcome to the caller that waits for it.
     pub(super) fn deliver(&self, ticket: u64, outcome: Reply) {
         if let Some(waiting) = self.waiting.lock().remove(&ticket) {
             _ = waiting.send(outcome);
         }
     }
 
-    /// Waits until nobody else here loads or creates the room of this id, but no longer than for an
-    /// answer: those before wait for the broker.
+    /// Waits until nobody else here loads or creates the room of this id, but no longer than for an answer of
+    /// the broker, because those that had the lock before wait for the broker too.
     pub(super) async fn id_lock(&self, id: &str) -> Result<IdLock, RelayError> {
         timeout(self.relay.timeout(), self.id_locks.take(id)).await.map_err(|_| RelayError::late())
     }
@@ -282,8 +282,8 @@ impl Inner {
         }
     }
 
-    /// Waits until all that was set here is in the room's order, but no longer than for an answer of the
-    /// broker: so that members who are put out next have seen it.
+    /// Waits until all values that were set here are in the room's order, but no longer than for an answer of
+    /// the broker, so that members that are disconnected next have seen them.
     pub(in crate::registry) async fn settled(&self, room: &Arc<Shared>) {
         let Some(node) = &self.node else { return };
         let handed_over = room.read(State::handed_over);
@@ -296,7 +296,7 @@ impl Inner {
     }
 }
 
-/// Gives a wish up when it is dropped.
+/// A guard that gives a wish up when it is dropped.
 struct GivenUp<'a> {
     node: &'a Node,
     room: &'a Arc<Shared>,
@@ -313,17 +313,17 @@ impl Drop for GivenUp<'_> {
     }
 }
 
-/// A session that the broker has taken in. It leaves when this is dropped, unless it has become a member.
+/// A session that the broker has let in. It leaves when this is dropped, unless it has become a member.
 pub(super) struct Reservation<'a>(GivenUp<'a>);
 
 impl Reservation<'_> {
-    /// The session is a member's now.
+    /// Keeps the session, which is a member's now.
     pub(super) fn keep(mut self) {
         self.0.is_over = true;
     }
 }
 
-/// A text that no other process, and no other call, makes: of two keys of 64 random bits.
+/// Returns a text that no other process and no other call makes, from two random numbers of 64 bits.
 pub(super) fn unique() -> String {
     let random = || RandomState::new().build_hasher().finish();
     format!("{:016x}{:016x}", random(), random())

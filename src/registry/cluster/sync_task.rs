@@ -1,4 +1,4 @@
-//! The task between a room and its broker: carries requests, answers and messages.
+//! The task between a room and its broker, which carries requests, answers and messages.
 
 use std::{
     future::pending,
@@ -17,8 +17,8 @@ use crate::{
     room::{Caller, Heard, Progress, Shared, State, Step},
 };
 
-/// Starts the task, instead of another if there was one; it ends when the room is gone. Without
-/// messages, the room is read.
+/// Starts the task, in place of another if there was one. The task ends when the room is gone. Without
+/// messages, it reads the room first.
 pub(super) fn begin(
     node: &Arc<Node>,
     registry: &Arc<Inner>,
@@ -26,7 +26,7 @@ pub(super) fn begin(
     messages: Option<RelayMessages>,
 ) {
     registry.hear_announcements(node);
-    // Without a runtime, this is left to whoever joins next.
+    // Without a runtime, this is left to the next newcomer.
     let Some(runtime) = registry.tasks.runtime(room.runtime().as_ref()) else { return };
     let Some(driver) = room.change(|state, now| state.begin_driver(now)) else { return };
     let end = End { registry: Arc::downgrade(registry), room: Arc::downgrade(room), driver };
@@ -47,7 +47,7 @@ pub(super) fn begin(
     });
 }
 
-/// If the task ends otherwise, as with its runtime, another begins.
+/// A guard that starts another task if this one ends in any other way, for example with its runtime.
 struct End {
     registry: Weak<Inner>,
     room: Weak<Shared>,
@@ -77,13 +77,13 @@ struct SyncTask {
     registry: Weak<Inner>,
     room: Weak<Shared>,
     id: Arc<str>,
-    /// Another one may have begun, because this one did not come.
+    /// The number of this task. Another may have started, because this one did not run.
     driver: u64,
     messages: RelayMessages,
     /// The request under way.
     asking: Option<BoxFuture<'static, Result<RelayAnswer, RelayError>>>,
     subscribing: Option<BoxFuture<'static, Result<RelayMessages, RelayError>>>,
-    /// The broker does not answer.
+    /// Whether the room waits for the broker, which does not answer.
     is_waiting: bool,
 }
 
@@ -101,7 +101,7 @@ impl SyncTask {
         while let Some(room) = self.room.upgrade() {
             let driver = self.driver;
             let next = room.change(|state, now| {
-                // A step may be that the room is over.
+                // The step may be that the room is over, so the progress is reported before it is taken.
                 let step = state.is_driven_by(driver).then(|| state.next_step(now))?;
                 Some((state.progress(), step, state.listens()))
             });

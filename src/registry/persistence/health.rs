@@ -1,4 +1,4 @@
-//! How the store does, for the host and the log.
+//! The state of the store, for the host and the log.
 
 use std::time::SystemTime;
 
@@ -7,37 +7,37 @@ use tracing::{info, warn};
 
 use crate::store::StoreError;
 
-/// How a registry's store does, as [`RoomRegistry::store_stats`](crate::RoomRegistry::store_stats)
-/// tells it.
+/// The state of a registry's store, as [`RoomRegistry::store_stats`](crate::RoomRegistry::store_stats)
+/// returns it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct StoreStats {
-    /// Values that wait for the next commit.
+    /// The number of values that wait for the next commit.
     pub unsaved: usize,
-    /// When values were saved last.
+    /// The time when values were last saved.
     pub last_flush: Option<SystemTime>,
-    /// When the store failed last, and why.
+    /// The time when the store last failed, and the error.
     pub last_error: Option<(SystemTime, StoreError)>,
-    /// Whether the last commit failed. Values wait, and it is tried again; whoever wanted to create or
-    /// remove a room was told.
+    /// Whether the last commit failed. If so, values wait for another attempt. Callers that wanted to create
+    /// or remove a room have received an error.
     pub is_failing: bool,
-    /// What it takes up, in bytes, where it knows.
+    /// The size of the store in bytes, if the store knows it.
     pub bytes: Option<u64>,
 }
 
-/// How the store does.
+/// The state of the store.
 #[derive(Debug)]
 pub(super) struct Health(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
     stats: StoreStats,
-    /// Rooms could not be loaded last time.
+    /// Whether the last load failed.
     is_unreadable: bool,
 }
 
-/// What the store is used for.
+/// The purpose for which the store is used.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Use {
     Load,
@@ -49,7 +49,7 @@ impl Health {
         Self(Mutex::new(State { stats, is_unreadable: false }))
     }
 
-    /// Without what waits.
+    /// Returns the stats without the number of values that wait.
     pub(super) fn stats(&self) -> StoreStats {
         self.0.lock().stats.clone()
     }
@@ -63,7 +63,7 @@ impl Health {
     }
 
     pub(super) fn note(&self, purpose: Use, error: Option<&StoreError>) {
-        // Under the lock it is decided what to say, and said after it: a log may ask how the store does.
+        // Decided under the lock, but logged after it, because a log subscriber may ask for the stats.
         match (self.changes(purpose, error), error) {
             (true, Some(error)) => warn!(%error, ?purpose, "the store fails"),
             (true, None) => info!(?purpose, "the store works again"),
@@ -71,7 +71,7 @@ impl Health {
         }
     }
 
-    /// Whether it fails or works since now.
+    /// Notes the result. Returns whether the store has just begun to fail, or to work again.
     fn changes(&self, purpose: Use, error: Option<&StoreError>) -> bool {
         let State { stats, is_unreadable } = &mut *self.0.lock();
         if let Some(error) = error {
@@ -82,7 +82,7 @@ impl Health {
             Use::Load => is_unreadable,
         };
         match error {
-            // That there is no place for more rooms is no failure.
+            // A store that has no place for more rooms has not failed.
             Some(StoreError::Full) => false,
             Some(_) => !std::mem::replace(is_failing, true),
             None => std::mem::take(is_failing),

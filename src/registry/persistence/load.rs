@@ -1,4 +1,4 @@
-//! How a room comes back from the store, and how the store learns of a new one.
+//! How a room is loaded from the store, and how the store learns of a new one.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use crate::{
     wire::Json,
 };
 
-/// Where a room is, after the store was asked.
+/// The result of looking for a room in the store.
 pub(in crate::registry) enum Loaded {
-    /// Here now, or it was a moment ago.
+    /// The room is in memory now, or was a moment ago.
     Here,
-    /// Nowhere. Until the lock is given up nobody else creates it.
+    /// The room does not exist. Nobody else creates it until the lock is released.
     Nowhere(Option<IdLock>),
 }
 
@@ -31,7 +31,7 @@ impl From<StoreError> for EnterError {
 }
 
 impl Inner {
-    /// Whether there is such a room, here or in the store; then it is here.
+    /// Returns whether there is such a room, in memory or in the store. If there is, it is in memory then.
     pub(crate) async fn has(self: &Arc<Self>, id: &str) -> Result<bool, EnterError> {
         Ok(match self.find(id)? {
             Some(_) => true,
@@ -39,7 +39,7 @@ impl Inner {
         })
     }
 
-    /// Looks for a room that is not here.
+    /// Looks for a room that is not in memory.
     pub(in crate::registry) async fn load_room(
         self: &Arc<Self>,
         id: &str,
@@ -50,14 +50,14 @@ impl Inner {
         let Some(persister) = &self.persister else { return Ok(Loaded::Nowhere(None)) };
         let load_room = async {
             let id_lock = persister.id_lock(id).await;
-            // Whoever had the lock may have brought it.
+            // The task that had the lock may have loaded or created the room.
             if self.find(id)?.is_some() {
                 return Ok(Loaded::Here);
             }
             let of = id.to_owned();
             let read = move |store: &dyn RoomStore| Ok((store.load(&of)?, store.bans(&of)?));
             let (stored, bans) = persister.read(read).await?;
-            // Before anybody can join it.
+            // Restored before anybody can join the room.
             self.bans.restore(id, &bans, tokio::time::Instant::now().into_std());
             let Some(stored) = stored else {
                 return Ok(Loaded::Nowhere(Some(id_lock)));
@@ -69,7 +69,7 @@ impl Inner {
         timeout(self.rules.limits.admit_timeout, load_room).await.unwrap_or_else(too_late)
     }
 
-    /// Puts a stored room among those that are empty.
+    /// Brings a stored room into memory, as an empty one.
     pub(in crate::registry) fn revive(
         self: &Arc<Self>,
         id: &str,
@@ -105,14 +105,14 @@ impl Inner {
         }
     }
 
-    /// Has the store or the broker keep a new room, before anybody learns of it; `None` where somebody
+    /// Has the store or the broker keep a new room, before anybody learns of it. Returns `None` if somebody
     /// else has created it.
     pub(in crate::registry) async fn keep(
         &self,
         id_lock: Option<IdLock>,
         state: Option<&mut State>,
     ) -> Result<Option<Kept>, EnterError> {
-        // Without memory there is no room, as will be found.
+        // Without memory there is no room to keep. `insert` deals with that.
         let Some(state) = state else { return Ok(Some(Kept::default())) };
         if let Some(node) = &self.node {
             return self.keep_relayed(node, id_lock, state).await;
@@ -126,16 +126,16 @@ impl Inner {
     }
 }
 
-/// What a new room has beside its state until it is there.
+/// The resources that a new room has beside its state until it is in memory.
 #[derive(Default)]
 pub(in crate::registry) struct Kept {
-    /// Until then nobody else creates it.
+    /// Keeps others from creating the room until then.
     pub(in crate::registry) id_lock: Option<IdLock>,
     pub(in crate::registry) messages: Option<RelayMessages>,
 }
 
 impl Kept {
-    /// The room is there.
+    /// Starts the room's sync task if it has messages, and releases the lock, now that the room is in memory.
     pub(in crate::registry) fn begin(self, registry: &Arc<Inner>, room: &Arc<Shared>) {
         let Self { id_lock, messages } = self;
         if messages.is_some() {

@@ -1,4 +1,4 @@
-//! The thread that saves what changed in rooms, many changes in one commit.
+//! The thread that saves the changes of rooms, many in one commit.
 
 mod expiry;
 mod orders;
@@ -27,7 +27,7 @@ use crate::{
 pub(in crate::registry) use expiry::Expiry;
 use orders::Order;
 
-/// What stands between the rooms of a registry and its store.
+/// The link between the rooms of a registry and its store.
 #[derive(Debug)]
 pub(crate) struct Persister {
     store: Box<dyn RoomStore>,
@@ -35,9 +35,9 @@ pub(crate) struct Persister {
     queue: Mutex<Queue>,
     changed: Condvar,
     id_locks: IdLocks,
-    /// Threads that load at once; the host wants some for itself.
+    /// Bounds the threads that load at once, because the host needs some for itself.
     loads: Arc<Semaphore>,
-    /// For orders.
+    /// Bounds the orders that wait.
     places: Arc<Semaphore>,
     health: Health,
 }
@@ -45,29 +45,29 @@ pub(crate) struct Persister {
 #[derive(Debug, Default)]
 struct Queue {
     flush: Flush,
-    /// When that comes.
+    /// The time of the next flush, if there is to be one.
     due: Option<Instant>,
     orders: Vec<Order>,
     is_over: bool,
 }
 
-/// What is saved together.
+/// The rooms that are saved together.
 #[derive(Debug, Default)]
 struct Flush {
-    /// Those with something to save, each at most once.
+    /// The rooms with something to save, each no more than once.
     rooms: Vec<Arc<Shared>>,
-    /// Who waits for that.
+    /// The callers that wait for this flush.
     waiting: Vec<mpsc::SyncSender<Result<(), StoreError>>>,
 }
 
-/// What the thread does next.
+/// The next work of the thread.
 struct Work {
     orders: Vec<Order>,
     flush: Option<Flush>,
     is_last: bool,
 }
 
-/// What one commit has of texts, about, so that they do not stand in memory twice at once.
+/// About how many bytes of texts a commit has, so that not all texts are in memory twice at once.
 const COMMIT_BYTES: usize = 8 << 20;
 /// The least time between two attempts to save with a store that fails.
 const RETRY: Duration = Duration::from_secs(1);
@@ -89,7 +89,7 @@ impl Persister {
         })
     }
 
-    /// Starts the thread, once.
+    /// Starts the thread. To be called once.
     pub(crate) fn start(self: &Arc<Self>, expiry: Option<Expiry>) -> io::Result<()> {
         let persister = self.clone();
         let thread = thread::Builder::new().name("cloud-variables".into());
@@ -97,7 +97,7 @@ impl Persister {
         Ok(())
     }
 
-    /// Saves a room when its time has come.
+    /// Queues a room, which is saved at the next flush.
     pub(crate) fn list(&self, room: Arc<Shared>) {
         let mut queue = self.queue.lock();
         if queue.is_over {
@@ -110,7 +110,7 @@ impl Persister {
         }
     }
 
-    /// Ends when all that was unsaved is saved, or the store has failed to, or has not by then.
+    /// Waits until all unsaved values are saved, but no longer than `patience`. Fails if the store does.
     pub(crate) async fn flush(&self, patience: Duration) -> Result<(), StoreError> {
         let (done, flushed) = mpsc::sync_channel(1);
         {
@@ -122,7 +122,7 @@ impl Persister {
         self.wait_for(flushed, patience).await
     }
 
-    /// Waits for the thread, on one that may block: it takes real time, also if that of the runtime's
+    /// Waits for the thread's answer on a thread that may block. This takes real time, even if the runtime's
     /// clock is paused.
     async fn wait_for<T: Send + 'static>(
         &self,
@@ -140,13 +140,13 @@ impl Persister {
         }
     }
 
-    /// The room of this id, as it was saved last.
+    /// Loads the room of this id, as it was last saved.
     pub(crate) async fn load(self: &Arc<Self>, id: &str) -> Result<Option<StoredRoom>, StoreError> {
         let id: String = id.into();
         self.read(move |store| store.load(&id)).await
     }
 
-    /// Reads by a thread that may block.
+    /// Reads from the store on a thread that may block.
     pub(crate) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&dyn RoomStore) -> Result<T, StoreError> + Send + 'static,
@@ -160,7 +160,7 @@ impl Persister {
         reading.await.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
     }
 
-    /// Notes that somebody waited in vain.
+    /// Notes that a caller waited in vain, and returns the error.
     pub(crate) fn late(&self) -> StoreError {
         let error = StoreError::Failed("it takes too long".into());
         self.health.note(Use::Load, Some(&error));
@@ -177,13 +177,13 @@ impl Persister {
         StoreStats { unsaved, ..self.health.stats() }
     }
 
-    /// Saves what there is now.
+    /// Has the thread save all unsaved values now.
     pub(crate) fn hurry(&self) {
         self.queue.lock().due = Some(Instant::now());
         self.changed.notify_one();
     }
 
-    /// Saves what there is, and ends the thread.
+    /// Has the thread save all unsaved values, and end.
     pub(crate) fn end(&self) {
         self.queue.lock().is_over = true;
         self.changed.notify_one();
@@ -206,7 +206,7 @@ impl Persister {
         }
     }
 
-    /// Waits until something is to be done, of which that of the thread itself comes with time.
+    /// Waits until there is something to do. The thread's own work is due at `own`.
     fn next(&self, own: Option<Instant>) -> Work {
         let mut queue = self.queue.lock();
         loop {
@@ -244,7 +244,7 @@ impl Persister {
                 {
                     let mut queue = self.queue.lock();
                     queue.flush.rooms.extend(again.into_iter().chain(rooms));
-                    // Whoever asked for a flush meanwhile gets an attempt of its own.
+                    // A caller that asked for a flush meanwhile gets an attempt of its own.
                     let pause = if queue.flush.waiting.is_empty() { RETRY } else { Duration::ZERO };
                     queue.due = Some(Instant::now() + pause);
                 }
@@ -265,7 +265,7 @@ impl Persister {
         result
     }
 
-    /// Uses the store, and notes how it does. A panic of a host's store is a failure.
+    /// Uses the store, and notes whether it fails. A panic of a host's store is a failure.
     fn with_store<T>(
         &self,
         purpose: Use,
@@ -278,7 +278,7 @@ impl Persister {
     }
 }
 
-/// Takes what is unsaved in these rooms, as much as a commit has.
+/// Takes the unsaved values of these rooms, as many as fit into a commit.
 fn take(rooms: &mut impl Iterator<Item = Arc<Shared>>) -> Vec<(Change, (Arc<Shared>, Taken))> {
     let used = seconds_since_1970();
     let (mut batch, mut bytes) = (Vec::new(), 0);

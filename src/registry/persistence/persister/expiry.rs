@@ -1,18 +1,18 @@
-//! Rooms that nobody has used for long leave the store.
+//! Removal of rooms from the store that nobody has used for long.
 
 use std::time::{Duration, Instant};
 
 use super::{Persister, Use, seconds_since_1970};
 use crate::store::{Change, StoreError};
 
-/// Where the thread is in looking for them.
+/// The progress of the thread's search for such rooms.
 pub(crate) struct Expiry {
     ttl: Duration,
     /// Whether a room is in memory, and so in use.
     is_live: IsLive,
-    /// When it began, by both clocks: the time of day may be set, and then no room is old for that.
+    /// The start of the search by both clocks, so that no room becomes old because the time of day is set.
     began: (Instant, u64),
-    /// When to look at the next page.
+    /// The time to look at the next page.
     due: Instant,
     /// The last id of the page before.
     after: String,
@@ -20,13 +20,13 @@ pub(crate) struct Expiry {
 
 type IsLive = Box<dyn Fn(&str) -> bool + Send>;
 
-/// Rooms that are looked at before what waits is saved.
+/// How many rooms are looked at before waiting values are saved.
 const PAGE: usize = 256;
-/// Between two looks through all rooms, at most.
+/// The longest pause between two searches of all rooms.
 const OFTEN: Duration = Duration::from_secs(3_600);
 
 impl Expiry {
-    /// Forgets what was not used for so long.
+    /// Creates a search for rooms that have not been used for this time.
     pub(crate) fn new(ttl: Duration, is_live: IsLive) -> Self {
         let began = (Instant::now(), seconds_since_1970());
         Self { ttl, is_live, began, due: began.0 + pause(ttl), after: String::new() }
@@ -36,7 +36,7 @@ impl Expiry {
         self.due
     }
 
-    /// In seconds since 1970: what was used before it is old.
+    /// Returns a time in seconds since 1970. Rooms that were last used before it are old.
     fn oldest(&self) -> u64 {
         let (began, then) = self.began;
         (then + began.elapsed().as_secs()).saturating_sub(self.ttl.as_secs())
@@ -48,8 +48,7 @@ fn pause(ttl: Duration) -> Duration {
 }
 
 impl Persister {
-    /// Looks at the next page, if it is time; after the last, pauses. A store that fails is asked again
-    /// then.
+    /// Looks at the next page if it is due. Pauses after the last page, or if the store fails.
     pub(super) fn expire(&self, expiry: &mut Expiry) {
         if expiry.due > Instant::now() {
             return;
@@ -61,14 +60,15 @@ impl Persister {
         expiry.due = Instant::now() + if is_last { pause(expiry.ttl) } else { Duration::ZERO };
     }
 
-    /// Whether there was a page.
+    /// Removes the old rooms of the next page. Returns whether there was a page.
     fn expire_page(&self, expiry: &mut Expiry) -> Result<bool, StoreError> {
         let page = self.with_store(Use::Load, |store| store.rooms(&expiry.after, PAGE))?;
         let Some((last, _)) = page.last() else { return Ok(false) };
         expiry.after.clone_from(last);
         let oldest = expiry.oldest();
         let is_old = |(id, used): (String, u64)| (used < oldest).then_some(id);
-        // Nobody loads or creates those whose lock this has; whoever has one uses the room.
+        // Nobody loads or creates the rooms whose locks are held here. If a lock is taken, somebody is using
+        // the room.
         let id_locks =
             page.into_iter().filter_map(is_old).filter_map(|id| self.id_locks.try_take(&id));
         let id_locks: Vec<_> = id_locks.filter(|id_lock| !(expiry.is_live)(id_lock.id())).collect();

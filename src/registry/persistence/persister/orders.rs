@@ -1,4 +1,4 @@
-//! Rooms that are created or removed in the store before whoever wants that is answered.
+//! Changes that the store commits before their callers are answered, such as a room's creation or removal.
 
 use std::{sync::mpsc, time::Duration};
 
@@ -10,12 +10,12 @@ use crate::{
     store::{Change, StoreError},
 };
 
-/// Has the id's lock until it is done, also where nobody waits for it any more.
+/// A change to commit. It has the id's lock until it is done, even if nobody waits for it any more.
 #[derive(Debug)]
 pub(super) struct Order {
     change: Change,
     id_lock: IdLock,
-    /// Orders that wait are bounded, also where nobody waits for them any more.
+    /// Bounds the orders that wait, including those that nobody waits for any more.
     _place: OwnedSemaphorePermit,
     done: mpsc::SyncSender<Result<IdLock, StoreError>>,
 }
@@ -27,7 +27,7 @@ impl Order {
 }
 
 impl Persister {
-    /// Commits a change of the room whose lock it is; gives the lock back.
+    /// Commits a change of the room whose lock this is, and gives the lock back.
     pub(crate) async fn order(
         &self,
         id_lock: IdLock,
@@ -47,7 +47,7 @@ impl Persister {
         self.wait_for(answer, patience).await
     }
 
-    /// All in one commit; where there is no place for all of them, those for which there is.
+    /// Commits all orders at once. If the store has no place for all of them, commits those for which it has.
     pub(super) fn fill(&self, orders: Vec<Order>) {
         if orders.is_empty() {
             return;
