@@ -125,8 +125,8 @@ impl fmt::Debug for Client {
 
 impl Client {
     /// Connects to a server and joins a room. The address is that of a mount, with `ws`, `wss`, `http` or
-    /// `https`; the variables are the room's, with their first values. The values of an existing room take
-    /// precedence. Its names must be the same, unless the room grows.
+    /// `https`; the variables are the room's, with their first values. If the room exists, its values take
+    /// precedence, and its names must be these, unless it grows.
     ///
     /// # Errors
     ///

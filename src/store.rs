@@ -38,7 +38,7 @@ pub trait RoomStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Returns [`StoreError`] if the store cannot tell now.
+    /// Returns [`StoreError`] if it cannot be read now.
     fn load(&self, room: &str) -> Result<Option<StoredRoom>, StoreError>;
 
     /// Returns the bans of a room, as [`Change::Bans`] last set them, or none if it never did. A room keeps

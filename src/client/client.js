@@ -44,20 +44,15 @@
 
 // Milliseconds.
 const CONNECT_WITHIN = 10_000;
-/**
- * The range of the first delay after a break or a restart, so that not all clients reconnect at the same
- * instant.
- */
+/** The longest delay after a break or a restart. It is random, so that not all clients reconnect at once. */
 const AT_ONCE = 400;
 const FIRST_DELAY = 500;
 const LONGEST_DELAY = 4_000;
 const FIRST_MINUTE = 60_000;
 const LONGEST_DELAY_LATER = 30_000;
-/**
- * A server that acknowledges nothing is assumed to have let the client in unless it refuses within this time,
- */
+/** If a server acknowledges nothing, the client counts as joined this long after the handshake, */
 const SILENT_JOIN = 5_000;
-/** or within this time after the first of the room's values. */
+/** or this long after the first of the room's values. */
 const LAST_VALUE = 500;
 
 /** How many attempts an update makes while others set the variable. */

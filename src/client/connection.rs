@@ -15,10 +15,9 @@ use super::{
 };
 use crate::wire::{Json, Text};
 
-/// A server that acknowledges nothing, but answers pings, is assumed to have let the client in unless it
-/// refuses within this time,
+/// If a server acknowledges nothing, the client counts as joined this long after the answer to its first ping,
 const SILENT_JOIN: Duration = Duration::from_secs(5);
-/// or within this time after the first of the room's values.
+/// or this long after the first of the room's values.
 const LAST_VALUE: Duration = Duration::from_millis(500);
 /// A connection is stalled if its handshake has no result within this time.
 const STALLED: Duration = Duration::from_secs(10);

@@ -104,6 +104,7 @@ async fn write(shared: &Shared, sink: &mut SplitSink<Socket, Message>) -> Client
             return broken(&error);
         }
         message = tokio::select! {
+            // Pings come first, so that a steady flow of frames does not starve them.
             biased;
             _ = pings.tick() => Message::Ping(Vec::new().into()),
             frame = next_frame(shared) => Message::text(frame),

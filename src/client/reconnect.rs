@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::error::ClientError;
 
-/// The range of the first delay after a break or a restart, so that not all clients reconnect at the same
-/// instant.
+/// The longest delay after a break or a restart. It is random, so that not all clients reconnect at once.
 const AT_ONCE: Duration = Duration::from_millis(400);
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const LONGEST_DELAY: Duration = Duration::from_secs(4);

@@ -46,10 +46,9 @@ impl Origins {
     /// Allows pages of the host itself: the origin's authority must equal the request's `Host`. The default.
     /// This check protects a host whose auth layer reads cookies. A proxy must pass `Host` on.
     ///
-    /// A page loaded over `http:` may not connect over HTTPS. The mount knows that a request came over HTTPS
-    /// from HTTP/2, and behind a proxy from `X-Forwarded-Proto` or `Forwarded` (RFC 7239), which pages cannot
-    /// set. A host that terminates TLS itself and serves HTTP/1.1 should list its origin
-    /// ([`list`](Self::list)).
+    /// A page loaded over `http:` may not connect over HTTPS. HTTP/2 reveals whether a request came over
+    /// HTTPS; behind a proxy, `X-Forwarded-Proto` or `Forwarded` (RFC 7239) does, which pages cannot set. A
+    /// host that terminates TLS itself and serves HTTP/1.1 should list its origin ([`list`](Self::list)).
     #[must_use]
     pub const fn same() -> Self {
         Self { rule: Rule::Same, allow_missing: true }

@@ -219,6 +219,7 @@ impl Kept {
             if first <= before {
                 return done(room);
             }
+            // Taken even if it is refused below, so that a late attempt has no effect.
             *taken = last;
         }
         match request {

@@ -121,6 +121,7 @@ impl RedisRelay {
     /// Discards this connection, so that the next command uses another.
     fn give_up(&self, count: u64) {
         let mut commands = self.commands.lock();
+        // Many calls may fail on one connection: only the first of them discards it.
         if commands.count == count {
             *commands = Commands { manager: None, count: count + 1 };
         }

@@ -159,6 +159,7 @@ impl RedbStore {
             None => return Err(StoreError::Failed("it is being opened anew".into())),
         };
         done.map_err(|error| {
+            // The read guard is dropped by now: with it, this write lock would be a deadlock.
             if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) {
                 *self.database.write() = None;
             }

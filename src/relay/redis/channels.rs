@@ -97,7 +97,7 @@ impl Channels {
         Self { client, connection, hearing, left: Arc::default() }
     }
 
-    /// Ends all subscriptions, and has the next subscriber connect anew.
+    /// Ends all subscriptions, and has the next subscriber reconnect.
     pub(super) fn give_up(&self) {
         if let Some((hearing, hearers)) = self.hearing.lock().take() {
             hearing.abort();
