@@ -37,7 +37,7 @@ use sampler::Sampler;
 /// use axum_cloud_variables::RoomRegistry;
 ///
 /// let rooms = RoomRegistry::new();
-/// .layer(…): the host's own layer, which authenticates operators.
+/// // .layer(…): the host's own layer, which authenticates operators.
 /// let inspector: Router = rooms.inspector().into();
 /// let app: Router =
 ///     Router::new().merge(rooms.mount("/cloud")).nest_service("/inspector", inspector);
@@ -172,7 +172,7 @@ fn no_such_room() -> Response {
 }
 
 /// Refuses requests from pages of other sites, in browsers that report them. Such a page cannot read the
-/// answer, but would take a stream's place from users that may.
+/// answer, but would take a place among the open pages.
 async fn same_site(request: Request, next: Next) -> Response {
     let site = request.headers().get("sec-fetch-site");
     let mode = request.headers().get("sec-fetch-mode");

@@ -160,8 +160,8 @@ impl Mount {
     ///     .layer(rooms.mount("/").layer());
     /// ```
     ///
-    /// Add it to the outermost router: axum does not pass requests without a matching route of a nested
-    /// router through that router's layers.
+    /// Add it to the outermost router: if a nested router has no route for a request, axum does not pass the
+    /// request through that router's layers.
     ///
     /// # Panics
     ///

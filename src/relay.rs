@@ -87,14 +87,14 @@ pub trait Relay: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`RelayError`].
+    /// Returns [`RelayError`] if the broker fails.
     fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>>;
 
     /// Subscribes to the messages of a room. The stream ends when messages may be missing.
     ///
     /// # Errors
     ///
-    /// [`RelayError`].
+    /// Returns [`RelayError`] if the broker fails.
     fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>>;
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::wire::{Json, Text};
 
-/// If a server acknowledges nothing, the client counts as joined this long after the answer to its first ping,
+/// If a server acknowledges nothing, the client counts as joined this long after the first answered ping,
 const SILENT_JOIN: Duration = Duration::from_secs(5);
 /// or this long after the first of the room's values.
 const LAST_VALUE: Duration = Duration::from_millis(500);
