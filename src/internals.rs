@@ -65,7 +65,7 @@ pub fn decoded(dialect: Dialect, values: ScratchValues, message: &str) -> Option
 ///
 /// # Panics
 ///
-/// Panics if it was not.
+/// Panics if it was not decoded.
 #[must_use]
 pub fn encoded(dialect: Dialect, name: &str, value: &str) -> String {
     let text = |json: &str| Json::stored(json).expect("JSON").to_text();

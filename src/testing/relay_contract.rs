@@ -256,7 +256,7 @@ async fn changes(relay: &dyn Relay) {
     assert_eq!(ask("b", join(5, 3, "sue", &[])).await, done(9, 5));
     assert_eq!(room(relay, id).await.1.closed, 9);
 
-    // News are delivered, but are not part of the order.
+    // News is delivered, but is not part of the order.
     let (node, resume) = ("a".into(), Some("secret".into()));
     let news = RelayNews::Wanted { node, session: 1, person: None, resume, replaces: true, age: 7 };
     assert_eq!(ask("b", Tell(news.clone())).await, done(9, 5));
@@ -423,7 +423,7 @@ async fn forgetting(relay: &dyn Relay) {
     assert_eq!(ask(relay, "b", id, Renew).await, Nowhere);
 }
 
-/// News of no room reach only the subscribers of the empty id.
+/// News that belongs to no room reaches only the subscribers of the empty id.
 async fn announcements(relay: &dyn Relay) {
     make(relay, "beside").await;
     let mut heard = relay.subscribe("").await.unwrap();
