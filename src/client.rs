@@ -1,8 +1,8 @@
 //! A client in Rust: for bots, tools and tests. (The feature `client`.)
 //!
-//! It does what [`client.js`](crate::RoomRegistry::mount) does in a browser: it joins a room, keeps a copy of its
-//! values, comes back by itself if the protocol's status codes say so, and sends again what was lost on the
-//! way. It works with any server that speaks the protocol.
+//! It does the same as [`client.js`](crate::RoomRegistry::mount) in a browser: it joins a room, keeps a copy
+//! of its values, reconnects by itself if the protocol's status codes say so, and sends lost sets again. It
+//! works with any server that speaks the protocol.
 //!
 //! ```no_run
 //! use axum_cloud_variables::client::{Client, ClientEvent};
@@ -69,33 +69,33 @@ pub struct Client {
 /// How many events wait for a slow program.
 const EVENTS: usize = 1_024;
 
-/// How often an update is tried that others' sets come before.
+/// How many attempts an update makes while others set the variable.
 const MOST_ATTEMPTS: usize = 1_000;
 
-/// How long an update waits when as many frames wait as may.
+/// How long an update waits when the queue of frames is full.
 const BUSY: Duration = Duration::from_millis(10);
 
-/// What a client and its task share.
+/// The state that a client and its task share.
 struct Shared {
     member: Member,
     state: Mutex<State>,
     status: watch::Sender<Status>,
     events: broadcast::Sender<ClientEvent>,
-    /// When the server was heard last.
+    /// When the client last received anything from the server.
     heard: Mutex<tokio::time::Instant>,
-    /// There is something to send.
+    /// Notifies the task that there is something to send.
     stirred: Notify,
-    /// Something is due at another time.
+    /// Notifies the task that the next due time has changed.
     rescheduled: Notify,
-    /// The program closes the client.
+    /// Cancelled when the program closes the client.
     leaving: CancellationToken,
 }
 
-/// Which member of which room the client is.
+/// The identity of the client: its room, its username and its secret.
 struct Member {
     room: String,
     username: String,
-    /// By this secret the server knows the client when it comes back.
+    /// The secret by which the server recognizes the client when it comes back.
     resume: String,
 }
 
@@ -124,17 +124,18 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Connects to a server and joins a room: at the address of a mount, with `ws`, `wss`, `http` or `https`,
-    /// and with the room's variables and their first values. The values of a room that is there count more;
-    /// its names must be these, unless it grows.
+    /// Connects to a server and joins a room. The address is that of a mount, with `ws`, `wss`, `http` or
+    /// `https`; the variables are the room's, with their first values. If the room exists, its values take
+    /// precedence, and its names must be these, unless it grows.
     ///
     /// # Errors
     ///
-    /// [`ClientError`], if the first attempt fails. Once it has joined, the client comes back by itself.
+    /// Returns [`ClientError`] if the first attempt fails. Once it has joined, the client reconnects by
+    /// itself.
     ///
     /// # Panics
     ///
-    /// If it is called outside a tokio runtime.
+    /// Panics if it is called outside a tokio runtime.
     pub async fn connect<I, N, V>(
         url: &str,
         room: &str,
@@ -149,7 +150,7 @@ impl Client {
         Self::builder(url, room, username).variables(variables).connect().await
     }
 
-    /// A client with settings.
+    /// Returns a builder of a client with settings.
     pub fn builder(
         url: impl Into<String>,
         room: impl Into<String>,
@@ -179,14 +180,14 @@ impl Client {
         Ok(client)
     }
 
-    /// Returns the value of a variable, as the client shows it; `None` if there is no such variable. While the
-    /// client is away, it is the last that was known. A lone surrogate is replaced.
+    /// Returns the value of a variable as the client shows it, or `None` if there is no such variable. While
+    /// the client is away, this is the last known value. A lone surrogate is replaced.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<String> {
         Some(self.shared.state.lock().values().shown().get(&text(name))?.lossy())
     }
 
-    /// Returns the value of a variable, if it is there and of this type.
+    /// Returns the value of a variable, if it exists and has this type.
     #[must_use]
     pub fn get_as<T: FromStr>(&self, name: &str) -> Option<T> {
         self.get(name)?.parse().ok()
@@ -200,24 +201,24 @@ impl Client {
         shown.map(|(name, value)| (name.lossy(), value.lossy())).collect()
     }
 
-    /// Sets a variable for everyone. The client shows the value at once. Never waits: while the client is away,
-    /// the last value of each variable is kept, and sent when it is back.
+    /// Sets a variable for everyone. The client shows the value at once. This never waits: while the client
+    /// is away, the last value of each variable is kept, and sent when it is back.
     pub fn set(&self, name: &str, value: impl fmt::Display) {
-        // Made into texts first, because that is the program's code.
+        // Converted before the lock, because this runs the program's code.
         let (name, value) = (text(name), text(&value.to_string()));
         self.shared.state.lock().set(name, value, now());
         self.shared.stir();
     }
 
-    /// Sets a variable to what `change` makes of its value, so that no set of somebody else's comes in between:
-    /// then `change` is called again, with the new value. A variable that is not there has the empty value.
-    /// Returns the value that stands. Waits until the client is in the room.
+    /// Sets a variable to the result of `change` on its value, atomically: if another member sets the
+    /// variable in between, `change` is called again with the new value. A variable that does not exist has
+    /// the empty value. Returns the resulting value. Waits until the client is in the room.
     ///
-    /// A server that knows no such sets takes it as any other.
+    /// A server that does not support conditional sets treats it as an ordinary set.
     ///
     /// # Errors
     ///
-    /// [`UpdateError`].
+    /// Returns [`UpdateError`] if the update fails or its outcome is unknown.
     pub async fn update<V: fmt::Display>(
         &self,
         name: &str,
@@ -245,7 +246,7 @@ impl Client {
         Err(UpdateError::Contested)
     }
 
-    /// Whether the client is in the room, and has its values.
+    /// Returns whether the client is in the room, and has its values.
     #[must_use]
     pub fn is_joined(&self) -> bool {
         self.shared.state.lock().is_joined()
@@ -255,10 +256,10 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError`], if it has left for good.
+    /// Returns [`ClientError`] if the client has left for good.
     pub async fn joined(&self) -> Result<(), ClientError> {
         let mut status = self.shared.status.subscribe();
-        // The sender is there for as long as the client is.
+        // The sender lives as long as the client.
         let status = status.wait_for(|status| !matches!(status, Status::Away)).await;
         match status.as_deref() {
             Ok(Status::Ended(error)) => Err(error.clone()),
@@ -267,7 +268,7 @@ impl Client {
         }
     }
 
-    /// Waits until the client has left for good. Returns why.
+    /// Waits until the client has left for good, and returns the reason.
     pub async fn ended(&self) -> ClientError {
         let mut status = self.shared.status.subscribe();
         let status = status.wait_for(|status| matches!(status, Status::Ended(_))).await;
@@ -277,14 +278,14 @@ impl Client {
         }
     }
 
-    /// Returns what happens from now on, as a [`Stream`](futures_util::Stream) or one by one. Up to 1,024
-    /// events wait for a program; one that is slower is told how many it missed.
+    /// Returns the events from now on, as a [`Stream`](futures_util::Stream) or one by one. Up to 1,024
+    /// events wait for a program; a slower program receives the number that it missed.
     #[must_use]
     pub fn events(&self) -> Events<ClientEvent> {
         Events::new(self.shared.events.subscribe(), ClientEvent::Missed)
     }
 
-    /// Leaves the room and stays away. Ends when the connection has.
+    /// Leaves the room and stays away. Returns when the connection has ended.
     pub async fn close(&self) {
         self.shared.leaving.cancel();
         self.ended().await;
@@ -297,7 +298,7 @@ impl Shared {
         message::handshake(room, username, resume, state.values().declared().iter())
     }
 
-    /// Has the task look at what is to be sent, and when something is due.
+    /// Wakes the task, so that it sends frames and checks the due times.
     fn stir(&self) {
         self.stirred.notify_one();
         self.rescheduled.notify_one();
@@ -310,7 +311,7 @@ impl Shared {
                 ClientEvent::Set { name: name.lossy().into(), value: value.lossy().into() }
             }
         };
-        // Fails if nobody watches.
+        // Fails if there are no subscribers.
         _ = self.events.send(event);
     }
 
@@ -328,7 +329,7 @@ fn text(plain: &str) -> Text {
     Json::from_plain(plain).to_text()
 }
 
-/// The runtime's clock, which a test may pause.
+/// Returns the time of the runtime's clock, which a test may pause.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

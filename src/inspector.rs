@@ -1,4 +1,4 @@
-//! A page for whoever runs a game: which rooms there are, and what happens in them.
+//! A page for operators of a game: the rooms that exist, and what happens in them.
 
 mod actions;
 mod live;
@@ -25,19 +25,19 @@ use crate::registry::RoomRegistry;
 use page::Page;
 use sampler::Sampler;
 
-/// A page that shows a registry's rooms: who is in them, their variables as they change, what they did
-/// in the last ten minutes. One page, with nothing from elsewhere, under whatever path the host nests
-/// it; JSON below `api/`. What it shows of rooms with a relay is this process's view.
+/// A page that shows a registry's rooms: their members, their variables as they change, and the activity of
+/// the last ten minutes. It is a single page without external resources, under any path at which the host
+/// nests it, with JSON below `api/`. For rooms with a relay it shows this process's view.
 ///
-/// Nobody is asked for a password: nest it behind the host's own. `nest_service` answers with and without
-/// a slash behind the path; `nest` without it.
+/// The page asks for no password: nest it behind the host's own authentication. `nest_service` answers with
+/// and without a trailing slash; `nest` only without it.
 ///
 /// ```
 /// use axum::Router;
 /// use axum_cloud_variables::RoomRegistry;
 ///
 /// let rooms = RoomRegistry::new();
-/// // .layer(…): the host's own, that asks who it is.
+/// // .layer(…): the host's own layer, which authenticates operators.
 /// let inspector: Router = rooms.inspector().into();
 /// let app: Router =
 ///     Router::new().merge(rooms.mount("/cloud")).nest_service("/inspector", inspector);
@@ -52,16 +52,16 @@ pub struct Inspector {
 }
 
 impl RoomRegistry {
-    /// A page that shows the rooms, for [`Router::nest`].
+    /// Returns a page that shows the rooms, for [`Router::nest`].
     pub fn inspector(&self) -> Inspector {
         Inspector { rooms: self.clone(), allows_actions: false }
     }
 }
 
 impl Inspector {
-    /// Whether who sees the page may also set variables, kick, ban, lock and close. Each is logged as
-    /// an event of `tracing`, and asks for a token that only the page has. Default `false`: all that
-    /// would change something answers 403.
+    /// Sets whether users of the page may also set variables, kick, ban, lock and close. Each action is
+    /// logged as an event of `tracing`, and requires a token that only the page has. Default `false`: every
+    /// request for an action is answered with 403.
     pub fn allow_actions(mut self, allowed: bool) -> Self {
         self.allows_actions = allowed;
         self
@@ -93,7 +93,7 @@ where
     }
 }
 
-/// Pages that are open at once.
+/// How many pages may be open at once.
 const STREAMS: usize = 64;
 
 #[derive(Debug)]
@@ -104,14 +104,14 @@ struct Site {
     streams: Semaphore,
 }
 
-/// Which of the rooms are asked for.
+/// A query for rooms.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 struct Wanted {
-    /// What their ids have in them, in capitals or not.
+    /// The text that their ids must contain, ignoring case.
     search: String,
     sort: Sort,
-    /// From 0.
+    /// The number of the page, from 0.
     page: usize,
 }
 
@@ -121,7 +121,7 @@ impl Default for Wanted {
     }
 }
 
-/// What comes first: the most, but ids by their letters.
+/// The order of the rooms: highest first, but ids alphabetically.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Sort {
@@ -134,7 +134,7 @@ enum Sort {
 
 #[derive(Debug, Deserialize)]
 struct Which {
-    /// A query and no path, as ids may be `..`, which browsers would resolve.
+    /// A query and not a path, because an id may be `..`, which browsers would resolve.
     id: String,
 }
 
@@ -143,7 +143,7 @@ async fn rooms_once(State(site): State<Arc<Site>>, Query(wanted): Query<Wanted>)
 }
 
 async fn rooms_live(State(site): State<Arc<Site>>, Query(wanted): Query<Wanted>) -> Response {
-    // As often as the rooms are looked at.
+    // As often as the rooms are sampled.
     live::stream(site, sampler::PACE, move |site| Some(site.list(&wanted)))
 }
 
@@ -171,8 +171,8 @@ fn no_such_room() -> Response {
     (StatusCode::NOT_FOUND, "there is no such room").into_response()
 }
 
-/// Refuses what a page of another site asks for, in browsers that tell: it cannot read the answer, but
-/// would hold a place of those who may.
+/// Refuses requests from pages of other sites, in browsers that report them. Such a page cannot read the
+/// answer, but would take a place among the open pages.
 async fn same_site(request: Request, next: Next) -> Response {
     let site = request.headers().get("sec-fetch-site");
     let mode = request.headers().get("sec-fetch-mode");
@@ -185,7 +185,7 @@ async fn same_site(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Nobody keeps, frames or guesses at what is answered. The page brings a policy of its own.
+/// Forbids caching, framing and content sniffing of responses. The page has its own policy.
 async fn guarded(mut response: Response) -> Response {
     let headers: &mut HeaderMap = response.headers_mut();
     for (name, value) in [

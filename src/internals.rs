@@ -1,5 +1,5 @@
-//! What benches, fuzzers and tests reach that no host does: the decoder, a room without sockets,
-//! and a socket without a room. No part of the public interface.
+//! Internals that benchmarks, fuzzers and tests use, and hosts do not: the decoder, a room without sockets,
+//! and a socket without a room. Not part of the public API.
 
 #![allow(missing_docs, reason = "not public")]
 
@@ -26,13 +26,13 @@ use crate::{
     wire::{self, ClientMessage, Handshake, Json, Terms},
 };
 
-/// Decodes one message; whether it is one.
+/// Decodes one message, and returns whether it is valid.
 #[must_use]
 pub fn decode(dialect: Dialect, message: &str) -> bool {
     wire::decode(dialect, ScratchValues::default(), message).is_ok()
 }
 
-/// What a message says, in JSON texts without their quotes.
+/// The contents of a message, in JSON texts without their quotes.
 #[derive(Debug, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "not public")]
 pub enum Decoded {
@@ -41,7 +41,7 @@ pub enum Decoded {
     Ignored,
 }
 
-/// As [`decode`], and what it says.
+/// Decodes one message like [`decode`], and returns its contents.
 #[must_use]
 pub fn decoded(dialect: Dialect, values: ScratchValues, message: &str) -> Option<Decoded> {
     let owned = |json: &Json<'_>| json.as_json().to_owned();
@@ -61,11 +61,11 @@ pub fn decoded(dialect: Dialect, values: ScratchValues, message: &str) -> Option
     })
 }
 
-/// The line that tells a client of a set that was [`decoded`].
+/// Returns the line that notifies a client of a set that was [`decoded`].
 ///
 /// # Panics
 ///
-/// If it was not.
+/// Panics if it was not decoded.
 #[must_use]
 pub fn encoded(dialect: Dialect, name: &str, value: &str) -> String {
     let text = |json: &str| Json::stored(json).expect("JSON").to_text();
@@ -74,20 +74,20 @@ pub fn encoded(dialect: Dialect, name: &str, value: &str) -> String {
     line
 }
 
-/// What the rules say of a username; `Err` is a sentence for the player.
+/// Applies the rules to a username. `Err` is a sentence for the player.
 ///
 /// # Errors
 ///
-/// Where it is refused.
+/// Returns an error if the name is refused.
 pub fn judge(rules: &UsernameRules, name: &str) -> Result<(), String> {
     rules.judge(name)
 }
 
-/// Joins a room of one variable, creating it if need be, writes so many times, and leaves.
+/// Joins a room of one variable, which is created if necessary, writes `sets` times, and leaves.
 ///
 /// # Panics
 ///
-/// If there is no place.
+/// Panics if there is no place.
 pub fn visit(rooms: &RoomRegistry, room: &str, name: &str, sets: usize) {
     let variables = [(Json::from_plain("v"), Json::from_plain("0"))];
     let newcomer = newcomer(name, &variables);
@@ -118,13 +118,13 @@ fn newcomer<'a>(name: &'a str, variables: &'a [(Json<'a>, Json<'a>)]) -> Newcome
     }
 }
 
-/// Those of a registry, but for its limits.
+/// Returns the rules of a registry, except for its limits.
 fn rules(epoch: Instant, limits: Limits) -> Rules {
     Rules { tick: Duration::from_millis(16), limits, ..Rules::new(epoch) }
 }
 
-/// A server that answers every text and binary message with itself, over WebSockets upgraded, read,
-/// written and closed as those of sessions are.
+/// Returns a server that echoes every text and binary message. Its WebSockets are upgraded, read, written and
+/// closed like those of sessions.
 pub fn echo(message_bytes: usize) -> Router {
     Router::new().fallback(async move |request: Request| {
         let (response, upgrade) = upgrade::accept(&mut request.into_parts().0).await?;
@@ -137,7 +137,7 @@ pub fn echo(message_bytes: usize) -> Router {
     })
 }
 
-/// A room whose members look into their outboxes when asked to.
+/// A room whose members read their outboxes on demand.
 #[derive(Debug)]
 pub struct Bench {
     room: Arc<Shared>,
@@ -154,11 +154,11 @@ impl Outlet for Silent {
 }
 
 impl Bench {
-    /// A room of members that all speak this dialect, each variable holding so many bytes.
+    /// Creates a room of members that all speak this dialect, with this many bytes in each variable.
     ///
     /// # Panics
     ///
-    /// If there is no place or memory for them.
+    /// Panics if there is no place or memory for them.
     #[must_use]
     pub fn new(dialect: Dialect, members: usize, variables: usize, bytes: usize) -> Self {
         let now = Instant::now();
@@ -187,11 +187,11 @@ impl Bench {
         bench
     }
 
-    /// A member sets a variable.
+    /// Sets a variable for a member.
     ///
     /// # Panics
     ///
-    /// If there is no such member or variable.
+    /// Panics if there is no such member or variable.
     pub fn set(&self, member: usize, variable: usize, value: &str) {
         let write = Write {
             member: self.members[member].0,
@@ -205,7 +205,7 @@ impl Bench {
         assert!(submitted.is_ok(), "{submitted:?}");
     }
 
-    /// A tick passes, and every member is sent what there is; how many bytes.
+    /// Advances by a tick and sends every member its frames. Returns how many bytes were sent.
     pub fn deliver(&mut self) -> usize {
         self.now += Duration::from_secs(1);
         let now = self.now;

@@ -1,7 +1,8 @@
 #![doc = include_str!("lib.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-/// `MemoryRelay` and `MemoryStore` stand as a host would write them: tests and a model include them.
+/// Lets `MemoryRelay` and `MemoryStore` be written as a host would write them: tests and a model include
+/// them.
 extern crate self as axum_cloud_variables;
 
 mod ban;
@@ -59,7 +60,7 @@ pub use wire::{Dialect, ScratchFraming, ScratchValues};
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// Compiles those of the threat model.
+/// Compiles the threat model's examples.
 #[cfg(doctest)]
 #[doc = include_str!("../SECURITY.md")]
 struct Security;

@@ -1,4 +1,4 @@
-//! Where a registry meets the host's app: routes, or a layer.
+//! Mounts a registry in the host's app, as routes or as a layer.
 
 mod client_js;
 mod gate;
@@ -25,8 +25,8 @@ use crate::{
 };
 use gate::Gate;
 
-/// A door to a registry's rooms at one path of the host's app. What belongs to a door is set here,
-/// so one registry can have several with rules of their own.
+/// The rooms of a registry at one path of the host's app. Each mount has its own settings, so one registry
+/// can have several mounts with different rules.
 ///
 /// ```
 /// use axum::Router;
@@ -41,25 +41,26 @@ use gate::Gate;
 #[must_use = "a mount does nothing until it is merged into a router"]
 pub struct Mount {
     rooms: RoomRegistry,
-    /// Without a slash at its end: empty for the root.
+    /// Without a trailing slash; empty for the root.
     path: Arc<str>,
     gate: Gate,
     scratch_framing: ScratchFraming,
     dialects: [bool; Dialect::COUNT],
-    /// What stands before each id that clients name.
+    /// The prefix of each id that clients name.
     namespace: Arc<str>,
 }
 
 impl RoomRegistry {
-    /// The rooms at a path of the host's app, with and without a slash at its end: WebSocket
-    /// upgrades there, and the browser's module at `<path>/client.js`. Merge it into a [`Router`].
+    /// Mounts the rooms at a path of the host's app, with and without a trailing slash. It answers WebSocket
+    /// upgrades at the path, and serves the browser's module at `<path>/client.js`. Merge it into a
+    /// [`Router`].
     ///
     /// At `/`, use [`Mount::layer`]: a route would hide the host's own page.
     ///
     /// # Panics
     ///
-    /// If the path does not begin with a slash; and, when it is merged, if it is no path for a
-    /// route of axum's or the app has that route already.
+    /// Panics if the path does not begin with a slash. Merging the mount panics if the path is not a valid
+    /// path for an axum route, or if the app has that route already.
     pub fn mount(&self, path: &str) -> Mount {
         assert!(path.starts_with('/'), "a mount's path must begin with a slash: {path:?}");
         Mount {
@@ -72,10 +73,10 @@ impl RoomRegistry {
         }
     }
 
-    /// The rooms as a router for [`Router::nest`], with the default rules of a [`Mount`].
+    /// Returns the rooms as a router for [`Router::nest`], with the default rules of a [`Mount`].
     ///
-    /// axum's `nest` answers the path without a slash at its end only (nested at `/cloud/`, only
-    /// the one with it); [`mount`](Self::mount) answers both, and has its own rules.
+    /// axum's `nest` answers only the path without a trailing slash (or, nested at `/cloud/`, only the one
+    /// with it). [`mount`](Self::mount) answers both, and has its own rules.
     pub fn router<S>(&self) -> Router<S>
     where
         S: Clone + Send + Sync + 'static,
@@ -85,29 +86,30 @@ impl RoomRegistry {
 }
 
 impl Mount {
-    /// Which web pages may connect. Default [`Origins::same`].
+    /// Sets which web pages may connect. Default [`Origins::same`].
     pub fn origins(mut self, origins: Origins) -> Self {
         self.gate.origins = origins;
         self
     }
 
-    /// Answers 401 before the upgrade where no layer of the host's has put an
-    /// [`Identity`](crate::Identity) into the request's extensions. Default `false`.
+    /// Sets whether to answer 401 before the upgrade if no layer of the host has added an
+    /// [`Identity`](crate::Identity) to the request's extensions. Default `false`.
     pub fn require_identity(mut self, require: bool) -> Self {
         self.gate.require_identity = require;
         self
     }
 
-    /// How sets are framed for Scratch clients that come in here. Default
+    /// Sets how `set` messages are framed for Scratch clients that connect here. Default
     /// [`ScratchFraming::Joined`].
     pub fn scratch_framing(mut self, framing: ScratchFraming) -> Self {
         self.scratch_framing = framing;
         self
     }
 
-    /// Which clients may come in here; others are closed with 4001 (4004 for Scratch clients). Default
-    /// all: they share rooms, so that a Scratch project and a page of one's own play together. Where
-    /// players of one kind alone have business, strangers cannot come by another, whose rules differ.
+    /// Sets which clients may connect here; others are closed with 4001 (4004 for Scratch clients). Default
+    /// all: they share rooms, so that a Scratch project and a page of your own can play together. If a mount
+    /// is meant for one kind of client, restrict it, so that strangers cannot connect with another kind,
+    /// whose rules differ.
     ///
     /// ```
     /// use axum_cloud_variables::{Dialect, RoomRegistry};
@@ -120,11 +122,11 @@ impl Mount {
         self
     }
 
-    /// Has the rooms that clients name here in a namespace: a client that names `lobby` joins
-    /// `class-7/lobby`, and so does the host find it. Default: none. So one project with one id can serve many
-    /// groups, each by a mount of its own.
+    /// Puts the rooms that clients name here into a namespace: a client that names `lobby` joins
+    /// `class-7/lobby`, and the host finds the room under that id too. Default: none. So one project with one
+    /// id can serve many groups, each through its own mount.
     ///
-    /// A mount without a namespace lets its clients name any id, those in namespaces included.
+    /// A mount without a namespace lets its clients name any id, including ids in namespaces.
     ///
     /// ```
     /// use axum::Router;
@@ -138,15 +140,15 @@ impl Mount {
     ///
     /// # Panics
     ///
-    /// If the namespace is empty.
+    /// Panics if the namespace is empty.
     pub fn rooms_in(mut self, namespace: &str) -> Self {
         assert!(!namespace.is_empty(), "a namespace must have a character");
         self.namespace = format!("{namespace}/").into();
         self
     }
 
-    /// The same as a tower layer: it takes upgrades on the path and `<path>/client.js`, and passes
-    /// everything else on to the host's routes and fallback.
+    /// Returns the mount as a tower layer. It handles upgrades on the path and requests for
+    /// `<path>/client.js`, and passes everything else to the host's routes and fallback.
     ///
     /// ```
     /// use axum::{Router, response::Html, routing::get};
@@ -158,12 +160,12 @@ impl Mount {
     ///     .layer(rooms.mount("/").layer());
     /// ```
     ///
-    /// Put it around the outermost router: axum passes nothing that a nested router has no route for
-    /// through that router's layers.
+    /// Add it to the outermost router: if a nested router has no route for a request, axum does not pass the
+    /// request through that router's layers.
     ///
     /// # Panics
     ///
-    /// If the path has captures (`{room}`), which only routes know: merge the mount instead.
+    /// Panics if the path has captures (`{room}`), which only routes support: merge the mount instead.
     #[must_use]
     pub fn layer(self) -> MountLayer {
         let path = &self.path;
@@ -182,7 +184,7 @@ impl Mount {
         };
         let registry = self.rooms.inner().clone();
         let session = registry.drain.enter();
-        // Up to here a refusal is told by a close; but those cost as much as sessions.
+        // Refusals after the upgrade are sent as a close, but each costs as much as a session.
         if session.ordinal / 2 > registry.rules.limits.sessions {
             return StatusCode::SERVICE_UNAVAILABLE.into_response();
         }
@@ -191,7 +193,7 @@ impl Mount {
         let caller = Caller { identity, request, scratch_framing, dialects, namespace };
         let tasks = registry.tasks.clone();
         tasks.serve(async move {
-            // Else the client went away before the response was written.
+            // Otherwise the client went away before the response was written.
             if let Ok(upgraded) = upgrade.await {
                 session::serve(upgraded, registry, caller, session).await;
             }
@@ -208,8 +210,8 @@ where
         let path = mount.path.clone();
         let gate = mount.gate.clone();
         let answer = async move |request: Request| mount.answer(request.into_parts().0).await;
-        // HTTP/2 comes with CONNECT. By each method and as a fallback, so that a route of the host's for the
-        // same path panics when it is merged, and does not take the upgrades.
+        // HTTP/2 upgrades by CONNECT. Registered for each method and as a fallback, so that a route of the
+        // host for the same path panics when merged, and does not take the upgrades.
         let upgrade = any(answer.clone()).on(MethodFilter::GET.or(MethodFilter::CONNECT), answer);
         let [module, types] = &*client_js::FILES;
         let explain = async move |request: Request| gate.explain(&request.into_parts().0);

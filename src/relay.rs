@@ -1,4 +1,4 @@
-//! What makes the rooms of many processes one: a broker that has their order.
+//! Shares rooms between processes through a broker, which decides the order of writes.
 
 mod memory;
 mod message;
@@ -20,30 +20,31 @@ pub use request::{
 };
 pub use sharded::Sharded;
 
-/// A broker between nodes (processes with a registry each) that have rooms in common. It keeps each
-/// room: its variables, who is in it under which name, which nodes are there, and one order of writes.
+/// A broker between nodes (processes with a registry each) that share rooms. For each room it keeps the
+/// variables, the sessions and their names, the nodes in the room, and one order of writes.
 ///
-/// - **Ordering.** Each [`request`](Self::request) about a room is one step; steps come one after
-///   another. Each [`RelayRequest::Write`] that is taken in makes a [`RelayMessage`] of the next
-///   revision, also where all of it is left out.
-/// - **Messages.** What [`subscribe`](Self::subscribe) returned gives every message of each step that
-///   begins after it, in the order of their revisions, also to the node that caused it. It may end, or
-///   leave some out: then nodes see a gap between revisions, and read a snapshot.
-/// - **Leases.** A node is in a room from its first [`RelayRequest::Enter`] on, and stays for as long as
-///   it renews in time. One that does not is out, and all its sessions with it: their names are free.
-///   A broker that was itself out of reach gives all a new one.
-/// - **Fencing.** Who is out and asks for anything but to enter or to read is told so
-///   ([`RelayAnswer::Fenced`]), and nothing has changed. A process that enters a room again does so as
-///   another node, so that what it sent before, and comes late, changes nothing either.
-/// - **Losses.** A broker that comes back without the last of what it had says so to each node that knows better
-///   ([`RelayAnswer::Lost`]), and is given it back when the node enters again.
-/// - **Names of variables.** A write of a variable that is not there is left out, unless it creates it
-///   and the room has place for it. Nodes leave out the same when they hear of it.
-/// - **Retries.** Writes have numbers. One that was taken in already is not taken in again, nor is a
-///   session that is there already.
-/// - Texts are given and taken as they stand in JSON between their quotes; no broker needs to read them.
+/// - **Ordering.** Each [`request`](Self::request) about a room is one step, and steps happen one after
+///   another. Each accepted [`RelayRequest::Write`] produces a [`RelayMessage`] with the next revision, even
+///   if all its writes are left out.
+/// - **Messages.** A stream from [`subscribe`](Self::subscribe) yields every message of each step that begins
+///   after the call, in the order of their revisions, including those that the node itself caused. The stream
+///   may end or skip messages; nodes then see a gap between revisions, and read a snapshot.
+/// - **Leases.** A node is in a room from its first [`RelayRequest::Enter`], for as long as it renews its
+///   lease in time. A node that does not is removed with all its sessions, and their names become free. A
+///   broker that was itself out of reach gives every node a new lease.
+/// - **Fencing.** If a removed node sends any request except to enter or to read, the broker answers
+///   [`RelayAnswer::Fenced`] and changes nothing. A process that enters a room again does so as another node,
+///   so that its earlier requests have no effect if they arrive late.
+/// - **Losses.** A broker that has lost its latest changes answers [`RelayAnswer::Lost`] to each node that
+///   knows of them. The node restores them when it enters again.
+/// - **Names of variables.** A write to a variable that does not exist is left out, unless the write creates
+///   the variable and the room has space for it. Nodes leave out the same writes when they receive the
+///   message.
+/// - **Retries.** Writes are numbered. A write that was already accepted is not accepted again, and a session
+///   that exists already is not added again.
+/// - Texts are passed as they appear in JSON between their quotes; no broker needs to parse them.
 ///
-/// [`MemoryRelay`] is a whole one, of some 300 lines, for registries of one process:
+/// [`MemoryRelay`] is a complete implementation in some 300 lines, for registries of one process:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -54,11 +55,11 @@ pub use sharded::Sharded;
 /// assert!(nodes.iter().all(Result::is_ok));
 /// ```
 pub trait Relay: fmt::Debug + Send + Sync + 'static {
-    /// One step of a room, by a node.
+    /// Performs one step of a room on behalf of a node.
     ///
     /// # Errors
     ///
-    /// [`RelayError`] where it is not known whether the step was made.
+    /// Returns [`RelayError`] if it is unknown whether the step was made.
     fn request<'a>(
         &'a self,
         room: &'a str,
@@ -66,33 +67,34 @@ pub trait Relay: fmt::Debug + Send + Sync + 'static {
         request: &'a RelayRequest,
     ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>>;
 
-    /// The registry has shut down: no task and no connection of this relay's is to stay for its sake.
-    /// Default: nothing is done.
+    /// Releases the tasks and connections that the relay holds for the registry, which has shut down.
+    /// Default: does nothing.
     fn end(&self) {}
 
-    /// How long a node is in a room without renewing. Nodes renew three times in it. Default 10 s.
+    /// Returns how long a node stays in a room without renewing. Nodes renew three times per lease. Default
+    /// 10 s.
     fn lease(&self) -> Duration {
         Duration::from_secs(10)
     }
 
-    /// How long an answer may take before the broker counts as away. Default 1 s.
+    /// Returns how long an answer may take before the broker counts as unreachable. Default 1 s.
     fn timeout(&self) -> Duration {
         Duration::from_secs(1)
     }
 
-    /// Sends news to every node, whichever rooms it is in: to those that have
-    /// [subscribed](Self::subscribe) to the empty id, which no room has.
+    /// Sends news to every node, regardless of its rooms: to all that have [subscribed](Self::subscribe) to
+    /// the empty id, which no room has.
     ///
     /// # Errors
     ///
-    /// [`RelayError`].
+    /// Returns [`RelayError`] if the broker fails.
     fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>>;
 
-    /// The messages of a room. Ends where some may be missing.
+    /// Subscribes to the messages of a room. The stream ends when messages may be missing.
     ///
     /// # Errors
     ///
-    /// [`RelayError`].
+    /// Returns [`RelayError`] if the broker fails.
     fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>>;
 }
 
@@ -127,7 +129,7 @@ impl<R: Relay + ?Sized> Relay for Arc<R> {
     }
 }
 
-/// See [`Relay::subscribe`].
+/// A stream of messages, as [`Relay::subscribe`] returns it.
 pub type RelayMessages = Pin<Box<dyn Stream<Item = RelayMessage> + Send>>;
 
 /// The broker cannot be reached, or did not answer in time.
@@ -136,13 +138,13 @@ pub type RelayMessages = Pin<Box<dyn Stream<Item = RelayMessage> + Send>>;
 pub struct RelayError(pub String);
 
 impl RelayError {
-    /// No answer came in time.
+    /// Returns the error for an answer that did not come in time.
     pub(crate) fn late() -> Self {
         Self("it does not answer".into())
     }
 }
 
-/// As a text, for people.
+/// Serializes as human-readable text.
 #[cfg(feature = "serde")]
 impl serde::Serialize for RelayError {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,5 +1,5 @@
-//! Serves an app with what [`axum::serve()`] leaves to its host: times before the upgrade, options of the
-//! sockets, open files, and an end in the right order.
+//! Serves an app, with everything that [`axum::serve()`] leaves to its host: timeouts before the upgrade,
+//! socket options, open files, and an orderly shutdown.
 
 use std::{
     fmt,
@@ -29,36 +29,35 @@ mod socket;
 
 use socket::{Protocol, Socket};
 
-/// Time for a request's head, from the connection or from the request before it.
+/// The time for a request's head, from the connection or from the previous request.
 const HEAD: Duration = Duration::from_secs(10);
-/// Bytes of a request's head.
+/// The size limit of a request's head.
 const HEAD_BYTES: usize = 64 << 10;
-/// Bytes of a connection over HTTP/2 that wait until they are read: by default it would be a megabyte, of a
-/// client that nobody counts.
+/// How many bytes of an HTTP/2 connection may wait to be read. The default would be a megabyte, for a client
+/// that no limit counts.
 #[cfg(feature = "http2")]
 const WINDOW: u32 = 256 << 10;
-/// Open files that are left for the rest of the process: the broker, the store, the log.
+/// Open files that are reserved for the rest of the process: the broker, the store, the log.
 const RESERVE: usize = 64;
-/// The least time between two warnings that there are no open files left, and between two attempts to
-/// accept that failed.
+/// The least time between two warnings that there are no open files left, and between two failed attempts to
+/// accept.
 const WARN: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Serves an app on a listener. As [`axum::serve()`], with what a server of sockets needs besides:
+/// Serves an app on a listener. Like [`axum::serve()`], and also with the settings that a WebSocket server
+/// needs:
 ///
-/// - **Times.** A connection that sends no whole head of a request within 10 s is closed, and so is one
-///   that stays idle for so long between two requests. A head has at most 64 KiB. Over HTTP/2 (the
-///   feature `http2`) a connection is pinged each 20 s, has at most
-///   256 KiB that are not read yet, and each of its streams 64 KiB that are not sent yet. Requests and responses that take long are the
-///   app's matter (`tower_http::timeout`).
-/// - **Sockets.** `TCP_NODELAY`, so that a small frame does not wait for the answer to the one before
-///   it, and, where the system knows it, `TCP_NOTSENT_LOWAT` of 16 KiB: what a slow reader has not been
-///   sent yet waits in its room, where a newer value takes its place, and not in the kernel.
-/// - **Open files.** Their limit is raised as far as the process may. 64 are kept for the rest of the
-///   process; when no more are left, new connections wait in the listener's queue, and a warning says so.
-/// - **The end.** See [`shutdown_on`](Serve::shutdown_on).
-/// - **Addresses.** Handlers and layers find the address of whoever connects as
-///   [`ConnectInfo<SocketAddr>`].
+/// - **Times.** A connection that sends no complete request head within 10 s is closed, and so is one that
+///   stays idle for 10 s between two requests. A head may have up to 64 KiB. An HTTP/2 connection (the
+///   feature `http2`) is pinged every 20 s, and may have up to 256 KiB of unread data, and 64 KiB of unsent
+///   data per stream. Slow requests and responses are up to the app (`tower_http::timeout`).
+/// - **Sockets.** `TCP_NODELAY`, so that a small frame does not wait for the acknowledgement of the previous
+///   one. If the system supports it, also `TCP_NOTSENT_LOWAT` of 16 KiB: unsent data for a slow reader waits
+///   in its room, where newer values replace older ones, and not in the kernel.
+/// - **Open files.** Their limit is raised as far as the process may. 64 are reserved for the rest of the
+///   process; when no more are left, new connections wait in the listener's queue, and a warning is logged.
+/// - **Shutdown.** See [`shutdown_on`](Serve::shutdown_on).
+/// - **Addresses.** Handlers and layers find the client's address as [`ConnectInfo<SocketAddr>`].
 ///
 /// ```no_run
 /// use axum::Router;
@@ -77,7 +76,7 @@ pub fn serve(listener: TcpListener, app: Router) -> Serve {
     Serve { listener, app, stop: None, grace: Duration::from_secs(10) }
 }
 
-/// A server, made by [`serve`], that runs when it is awaited.
+/// A server that [`serve`] returns. It runs when it is awaited.
 #[must_use = "a server does nothing until it is awaited"]
 pub struct Serve {
     listener: TcpListener,
@@ -86,7 +85,7 @@ pub struct Serve {
     grace: Duration,
 }
 
-/// What ends a server, and whose sessions end with it.
+/// The signal that ends a server, and the rooms that shut down with it.
 struct Stop {
     rooms: RoomRegistry,
     signal: Signal,
@@ -101,9 +100,9 @@ impl fmt::Debug for Serve {
 }
 
 impl Serve {
-    /// Ends the server when the signal comes: it accepts nobody any more, closes the sessions by
-    /// [`RoomRegistry::shutdown`], lets requests that are under way end, and returns when all have, or
-    /// the [`grace`](Self::grace) is over. Default: it never ends.
+    /// Shuts the server down when the signal completes. It stops accepting connections, closes the sessions
+    /// by [`RoomRegistry::shutdown`], and waits for pending requests. It returns when all have ended or the
+    /// [`grace`](Self::grace) is over. Default: it never ends.
     pub fn shutdown_on(
         mut self,
         rooms: &RoomRegistry,
@@ -113,7 +112,7 @@ impl Serve {
         self
     }
 
-    /// How long the end may take. Default 10 s.
+    /// Sets how long the shutdown may take. Default 10 s.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
@@ -130,7 +129,7 @@ impl Serve {
             () = &mut signal => {}
             () = accept(&listener, &app, &connections, &draining) => {}
         }
-        // Before the first session is closed, so that its client goes to another server.
+        // Close the listener before the first session, so that its client reconnects to another server.
         drop(listener);
         let until = Instant::now() + grace;
         draining.cancel();
@@ -154,7 +153,7 @@ impl IntoFuture for Serve {
     }
 }
 
-/// Accepts connections, for ever.
+/// Accepts connections forever.
 async fn accept(
     listener: &TcpListener,
     app: &Router,
@@ -168,12 +167,12 @@ async fn accept(
             warned = Some(Instant::now());
             warn!("no open files are left for connections: new ones wait (ulimit -n)");
         }
-        // It is never closed.
+        // The semaphore is never closed.
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Of a connection that is gone already, or because there are no open files.
+                // The connection is gone already, or there are no open files.
                 debug!(%error, "accept");
                 sleep(AGAIN).await;
                 continue;
@@ -185,13 +184,13 @@ async fn accept(
     }
 }
 
-/// How many connections may be open at once.
+/// Returns how many connections may be open at once.
 fn places() -> usize {
     let files = socket::raise_open_files();
     files.saturating_sub(RESERVE).clamp(1, Semaphore::MAX_PERMITS)
 }
 
-/// Serves a connection until it ends, or is a WebSocket.
+/// Serves a connection until it ends or becomes a WebSocket.
 async fn talk(socket: Socket, peer: SocketAddr, app: Router, draining: CancellationToken) {
     let Ok(Some(protocol)) = timeout(HEAD, socket.protocol()).await else { return };
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -219,7 +218,7 @@ async fn talk(socket: Socket, peer: SocketAddr, app: Router, draining: Cancellat
             let mut http =
                 hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
             http.timer(TokioTimer::new())
-                // WebSockets, by RFC 8441.
+                // For WebSockets over HTTP/2 (RFC 8441).
                 .enable_connect_protocol()
                 .keep_alive_interval(2 * HEAD)
                 .keep_alive_timeout(HEAD)

@@ -1,4 +1,4 @@
-//! What keeps rooms beyond the process.
+//! Keeps rooms beyond the process.
 
 mod memory;
 #[cfg(feature = "redb")]
@@ -16,17 +16,16 @@ pub use self::memory::MemoryStore;
 #[cfg(feature = "redb")]
 pub use self::redb::RedbStore;
 
-/// Keeps rooms. Called from threads of its own, never from a runtime's worker and never under a lock,
-/// so it may block; by several threads at once. (Only [`bytes`](Self::bytes) is asked for once when a
-/// registry is built, too.)
+/// Keeps rooms. A registry calls it from several threads at once, never from a runtime's worker and never
+/// under a lock, so it may block. (Only [`bytes`](Self::bytes) is also called once when a registry is built.)
 ///
-/// - Texts (names of variables, values) are given and taken as they stand in JSON between their quotes.
-///   A value that is a number has a quotation mark before it. No store needs to read them.
-/// - A [`commit`](Self::commit) that returned `Ok` is durable, all of it; of one that failed, or during
-///   which the process died, all or nothing is there.
-/// - What is loaded is what was committed last.
+/// - Texts (names of variables, values) are passed as they appear in JSON between their quotes. A value that
+///   is a number has a quotation mark before it. No store needs to parse them.
+/// - A [`commit`](Self::commit) that returned `Ok` is durable as a whole. One that failed, or during which
+///   the process died, is kept entirely or not at all.
+/// - Loading returns the data that was committed last.
 ///
-/// [`MemoryStore`] is a whole one, of some 50 lines, that keeps rooms as long as itself:
+/// [`MemoryStore`] is a complete implementation in some 50 lines, which keeps rooms as long as it exists:
 ///
 /// ```
 /// use axum_cloud_variables::store::{MemoryStore, RoomStore};
@@ -35,37 +34,37 @@ pub use self::redb::RedbStore;
 /// assert_eq!(store.load("room"), Ok(None));
 /// ```
 pub trait RoomStore: fmt::Debug + Send + Sync + 'static {
-    /// The room of this id, if it is kept.
+    /// Returns the room with this id, if it is kept.
     ///
     /// # Errors
     ///
-    /// [`StoreError`], where that cannot be told now.
+    /// Returns [`StoreError`] if it cannot be read now.
     fn load(&self, room: &str) -> Result<Option<StoredRoom>, StoreError>;
 
-    /// Returns the bans of a room, as [`Change::Bans`] gave them last; none if it never did. A room keeps its
-    /// bans when it is removed.
+    /// Returns the bans of a room, as [`Change::Bans`] last set them, or none if it never did. A room keeps
+    /// its bans when it is removed.
     ///
     /// # Errors
     ///
-    /// [`StoreError`].
+    /// Returns [`StoreError`] if they cannot be read.
     fn bans(&self, room: &str) -> Result<Vec<StoredBan>, StoreError>;
 
     /// Makes all these changes, in this order.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; all is as before, or all is done.
+    /// Returns [`StoreError`] if it failed; then either none or all of the changes are made.
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError>;
 
-    /// A page of the rooms, in the order of their ids' bytes, with [`Change::Put::used`]: at most
-    /// `count` of those behind `after` (all are behind the empty one).
+    /// Returns a page of the rooms, in the byte order of their ids, with [`Change::Put::used`]: up to `count`
+    /// rooms after `after`. An empty `after` starts with the first room.
     ///
     /// # Errors
     ///
-    /// [`StoreError`].
+    /// Returns [`StoreError`] if they cannot be read.
     fn rooms(&self, after: &str, count: usize) -> Result<Vec<(String, u64)>, StoreError>;
 
-    /// How many bytes it takes up, where it knows. Default `None`.
+    /// Returns how many bytes the store takes up, if it knows. Default `None`.
     fn bytes(&self) -> Option<u64> {
         None
     }
@@ -112,23 +111,23 @@ impl fmt::Debug for StoredRoom {
     }
 }
 
-/// Which names a room that is kept may get.
+/// The names that a stored room accepts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(clippy::exhaustive_enums, reason = "a store that ignores one keeps wrong rooms")]
 pub enum StoredSchema {
-    /// None: as [`Schema::Fixed`](crate::Schema::Fixed). The default.
+    /// No new names, like [`Schema::Fixed`](crate::Schema::Fixed). The default.
     #[default]
     Fixed,
-    /// Those that sets create; it was made by a client of
+    /// The names that sets create. The room was made by a client of
     /// [`Dialect::Scratch`](crate::Dialect::Scratch).
     Scratch,
-    /// All: as [`Schema::Growing`](crate::Schema::Growing).
+    /// All names, like [`Schema::Growing`](crate::Schema::Growing).
     Growing,
 }
 
 impl StoredSchema {
-    /// As texts spell it.
+    /// Returns its name, as texts spell it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Fixed => "fixed",
@@ -150,26 +149,26 @@ pub enum Change {
     Put {
         /// Its id.
         room: String,
-        /// As [`StoredRoom::schema`].
+        /// Its schema, as in [`StoredRoom::schema`].
         schema: StoredSchema,
         /// When it was last used, in seconds since the beginning of 1970.
         used: u64,
-        /// These have these values now; others stay as they are. Variables that are new are in the order
-        /// of their creation, and come behind those that are there.
+        /// The variables with new values; all others stay as they are. New variables are in the order of
+        /// their creation, and come after the existing ones.
         values: Vec<(String, String)>,
-        /// These are no more.
+        /// The names of the variables that are dropped.
         dropped: Vec<String>,
     },
-    /// A room is no more; its bans are.
+    /// A room is removed; its bans stay.
     Remove {
         /// Its id.
         room: String,
     },
-    /// These are the bans of a room now, instead of those that it had; it need not be kept itself.
+    /// A room has these bans now, which replace its earlier ones. The room itself need not be kept.
     Bans {
         /// Its id.
         room: String,
-        /// All of them.
+        /// All its bans.
         bans: Vec<StoredBan>,
     },
 }
@@ -201,7 +200,7 @@ pub(crate) fn bytes_of(variables: &[(String, String)]) -> usize {
 }
 
 impl Change {
-    /// How many bytes its values have.
+    /// Returns how many bytes its values have.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Put { values, .. } => bytes_of(values),
@@ -210,23 +209,23 @@ impl Change {
     }
 }
 
-/// Why a store cannot do what it is asked to.
+/// The reason why a store cannot perform an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// It keeps as many rooms as it may.
+    /// The store keeps as many rooms as it may.
     Full,
-    /// Another process uses it.
+    /// Another process uses the store.
     InUse,
-    /// It was written by a later version.
+    /// The store was written by a later version.
     Newer,
-    /// What is there cannot be read.
+    /// The stored data cannot be read.
     Damaged(String),
-    /// It failed, and may work again later.
+    /// The store failed, and may work again later.
     Failed(String),
 }
 
-/// As a text, for people.
+/// Serializes as human-readable text.
 #[cfg(feature = "serde")]
 impl Serialize for StoreError {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,10 +1,11 @@
 //! A kit for a host's own tests. (The feature `testing`, for `dev-dependencies`.)
 //!
-//! - [`client`] is a player whose connection is a pipe into the app: no port, no network, and with paused time
-//!   an hour is over in a millisecond.
-//! - [`JoinBuilder`] and [`WriteBuilder`] make what a [`Policy`](crate::policy::Policy) is asked, without a room.
-//! - [`store_contract`] and [`relay_contract`] hold a [`RoomStore`](crate::store::RoomStore) and a
-//!   [`Relay`](crate::relay::Relay) to what this crate relies on.
+//! - [`client`] creates a player whose connection is a pipe into the app: no port and no network. With paused
+//!   time an hour is over in a millisecond.
+//! - [`JoinBuilder`] and [`WriteBuilder`] build the arguments of a [`Policy`](crate::policy::Policy), without
+//!   a room.
+//! - [`store_contract`] and [`relay_contract`] check that a [`RoomStore`](crate::store::RoomStore) and a
+//!   [`Relay`](crate::relay::Relay) meet the requirements of this crate.
 //!
 //! ```
 //! use axum::Router;

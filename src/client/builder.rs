@@ -1,4 +1,4 @@
-//! A client that is to be made.
+//! A builder of clients.
 
 use std::{fmt, future::Future, io, sync::Arc};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::wire::{self, Json};
 
-/// A client that is to be made, by [`Client::builder`].
+/// A client that is not connected yet, created by [`Client::builder`].
 #[must_use = "a client is made by `connect`"]
 pub struct ClientBuilder {
     address: String,
@@ -63,15 +63,15 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the secret of 16 to 128 bytes by which the server knows the client when it comes back, also after
-    /// a restart of the program. Default: a random one.
+    /// Sets the secret of 16 to 128 bytes by which the server recognizes the client when it comes back, even
+    /// after a restart of the program. Default: a random one.
     pub fn resume(mut self, secret: impl Into<String>) -> Self {
         self.resume = Some(secret.into());
         self
     }
 
-    /// Sets what opens the streams that the client speaks over: a proxy, a Unix socket, a pipe to a server in
-    /// the same process. There is no TLS then but the stream's own. Default: TCP, to the address.
+    /// Sets the function that opens the client's streams: through a proxy, a Unix socket, or a pipe to a
+    /// server in the same process. The client then adds no TLS of its own. Default: TCP, to the address.
     pub fn over<F, S>(mut self, open: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = io::Result<S>> + Send + 'static,
@@ -84,15 +84,15 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects, and joins the room.
+    /// Connects and joins the room.
     ///
     /// # Errors
     ///
-    /// [`ClientError`], if the first attempt fails.
+    /// Returns [`ClientError`] if the first attempt fails.
     ///
     /// # Panics
     ///
-    /// If it is called outside a tokio runtime.
+    /// Panics if it is called outside a tokio runtime.
     pub async fn connect(self) -> Result<Client, ClientError> {
         let mut transport = Transport::new(&self.address)?;
         for (name, value) in &self.headers {
@@ -105,7 +105,7 @@ impl ClientBuilder {
     }
 }
 
-/// A secret that nobody guesses.
+/// Returns a secret that cannot be guessed.
 fn secret() -> Result<String, ClientError> {
     let mut bytes = [0; 16];
     let unable = |error: getrandom::Error| ClientError::Unreachable(error.to_string());

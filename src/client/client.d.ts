@@ -5,8 +5,8 @@ export interface Options<Name extends string = string> {
   room: string;
   username: string;
   /**
-   * The variables and their first values. Those of a room that exists already count more; its names must be
-   * these.
+   * The variables and their first values. The values of an existing room take precedence; its names must be
+   * the same.
    */
   variables: Record<Name, string>;
 }
@@ -22,9 +22,9 @@ export interface Closed {
   delay: number;
 }
 
-/** What a listener is called with, by event. */
+/** The arguments of the listeners, by event. */
 export interface Events<Name extends string = string> {
-  /** Somebody else set a variable, or the room has another value than was shown. */
+  /** Another member set a variable, or the room's value differs from the shown one. */
   set: (name: Name, value: string) => void;
   /** The client is in the room, and `vars` has its values. */
   open: () => void;
@@ -33,18 +33,18 @@ export interface Events<Name extends string = string> {
 
 export interface Cloud<Name extends string = string> {
   /**
-   * The values. Assigning to one sets it for everyone. Until 'open' they are the declared ones, or, after a
-   * break, the last that were known.
+   * The values. Assigning to one sets it for everyone. Until 'open' they are the declared values, or, after a
+   * break, the last known ones.
    */
   vars: Record<Name, string>;
   /** Whether the client is in the room, and `vars` has its values. */
   readonly connected: boolean;
   /**
-   * Sets a variable to what `change` makes of its value, so that no set of somebody else's comes in between:
-   * then `change` is called again, with the new value.
+   * Sets a variable to the result of `change` on its value, atomically: if another member sets it in between,
+   * `change` is called again with the new value.
    *
-   * @returns The value that stands. Fails if the connection breaks before the server has answered, or if
-   *   others set the variable all the time.
+   * @returns The resulting value. Fails if the connection breaks before the server has answered, or if
+   *   others keep setting the variable.
    */
   update(name: Name, change: (old: string) => unknown): Promise<string>;
   on<Event extends keyof Events>(event: Event, listener: Events<Name>[Event]): this;
@@ -59,7 +59,6 @@ export interface Cloud<Name extends string = string> {
  * The names of the variables are those of `variables`; in a room that grows, give `string`:
  * `connect<string>(...)`.
  *
- * @param url Where the server mounts its rooms, relative to the page or absolute, with `http`, `https`, `ws`
- *   or `wss`.
+ * @param url The address of a mount, relative to the page or absolute, with `http`, `https`, `ws` or `wss`.
  */
 export function connect<Name extends string>(url: string | URL, options: Options<Name>): Cloud<Name>;

@@ -9,8 +9,8 @@
  * @typedef {object} Options
  * @property {string} room  The room to join, or to create.
  * @property {string} username
- * @property {Record<string, string>} variables  The variables and their first values. Those of a
- *   room that exists already count more; its names must be these.
+ * @property {Record<string, string>} variables  The variables and their first values. The values of an
+ *   existing room take precedence; its names must be the same.
  */
 
 /**
@@ -24,19 +24,19 @@
 /**
  * @typedef {object} Cloud
  * @property {Record<string, string>} vars  The values. Assigning to one sets it for everyone. Until
- *   'open' they are the declared ones, or, after a break, the last that were known.
+ *   'open' they are the declared values, or, after a break, the last known ones.
  * @property {(name: string, change: (old: string) => unknown) => Promise<string>} update  Sets a variable
- *   to what `change` makes of its value, so that no set of somebody else's comes in between: then `change`
- *   is called again, with the new value. The promise has the value that stands. It waits until the client
- *   is in the room, and fails if the connection breaks before the server has answered (the value may be
- *   the room's), or if others set the variable all the time. A server that knows no such sets takes it as any
- *   other.
+ *   to the result of `change` on its value, atomically: if another member sets it in between, `change` is
+ *   called again with the new value. Resolves to the resulting value. Waits until the client is in the
+ *   room. Fails if the connection breaks before the server has answered (the room may or may not have the
+ *   value), or if others keep setting the variable. A server that does not support conditional sets treats
+ *   it as an ordinary set.
  * @property {boolean} connected  Whether the client is in the room, and `vars` has its values.
  * @property {{
  *   (event: 'set', listener: (name: string, value: string) => void): Cloud,
  *   (event: 'open', listener: () => void): Cloud,
  *   (event: 'close', listener: (closed: Closed) => void): Cloud,
- * }} on  'set': somebody else set a variable, or the room has another value than was shown. 'open':
+ * }} on  'set': another member set a variable, or the room's value differs from the shown one. 'open':
  *   the client is in the room, and `vars` has its values.
  * @property {(event: string, listener: Function) => Cloud} off
  * @property {() => void} close  Leaves the room and stays away.
@@ -44,47 +44,47 @@
 
 // Milliseconds.
 const CONNECT_WITHIN = 10_000;
-/** After a break or a restart the first attempt comes at once; not all clients' in one instant. */
+/** The longest delay after a break or a restart. It is random, so that not all clients reconnect at once. */
 const AT_ONCE = 400;
 const FIRST_DELAY = 500;
 const LONGEST_DELAY = 4_000;
 const FIRST_MINUTE = 60_000;
 const LONGEST_DELAY_LATER = 30_000;
-/** A server that acknowledges nothing has let in whom it did not refuse for so long, */
+/** If a server acknowledges nothing, the client counts as joined this long after the handshake, */
 const SILENT_JOIN = 5_000;
-/** or so long after the first of the room's values. */
+/** or this long after the first of the room's values. */
 const LAST_VALUE = 500;
 
-/** How often an update is tried that others' sets come before. */
+/** How many attempts an update makes while others set the variable. */
 const MOST_ATTEMPTS = 1_000;
 
-/** How many values of one variable are remembered that may be on their way. */
+/** How many values of one variable are remembered that may be in flight. */
 const MOST_UNKNOWN = 100;
 
 /** Incompatibility and username: the same handshake would be refused again. */
 const FINAL_CODES = [4001, 4002];
-/** The server goes away or starts again, or the connection broke. */
+/** The server goes away or restarts, or the connection broke. */
 const PASSING_CODES = [1001, 1006, 1012];
 
 /**
  * Joins a room and stays in it: reconnects if the protocol's status codes say so.
  *
- * @param {string | URL} url  Where the server mounts its rooms, relative to the page or absolute,
- *   with `http`, `https`, `ws` or `wss`.
+ * @param {string | URL} url  The address of a mount, relative to the page or absolute, with `http`,
+ *   `https`, `ws` or `wss`.
  * @param {Options} options
  * @returns {Cloud}
  */
 export function connect(url, { room, username, variables }) {
   const target = new URL(url, globalThis.location?.href);
-  // The handshake never carries the current values: those of a room that grew may not fit. A server
-  // that knows `acknowledge` says at once that it does, then when the client has joined, and later
-  // which of its sets were taken. Others ignore it.
+  // The handshake never carries the current values, because those of a room that grew may not fit. A server
+  // that supports `acknowledge` says so at once. It then reports when the client has joined, and later which
+  // of its sets were taken. Other servers ignore it.
   const resume = secretOf(room, username);
   const handshake = { kind: 'handshake', room, username, variables, acknowledge: true, resume };
   const listeners = { set: new Set(), open: new Set(), close: new Set() };
   const values = new Values(variables, (name, value) => emit('set', name, value));
   const server = { acknowledges: false };
-  /** The connection of now, if there is one. */
+  /** The current connection, if there is one. */
   let connection = null;
   let attempts = 0;
   let awaySince = Date.now();
@@ -95,7 +95,7 @@ export function connect(url, { room, username, variables }) {
 
   const emit = (event, ...details) => listeners[event].forEach((listener) => listener(...details));
 
-  /** Whoever waits until the client is in the room, or will never be. */
+  /** The callers that wait until the client is in the room, or never will be. */
   const waiting = [];
   const settle = (act) => waiting.splice(0).forEach(act);
   const whenJoined = () =>
@@ -124,10 +124,10 @@ export function connect(url, { room, username, variables }) {
   async function closed(code, reason, { wasOpen, wasJoined }) {
     connection = null;
     if (wasJoined) awaySince = Date.now();
-    // A browser does not tell why an upgrade was refused.
+    // A browser does not reveal why an upgrade was refused.
     const refusal = wasOpen || left ? null : await refusedBecause(target);
     if (left) return;
-    // Whoever had the name may have it from here, by a connection that is gone: once more.
+    // The name may still belong to an earlier connection of this client, so it tries once more.
     const insists = code === 4002 && hasJoined && !wasJoined && !hasInsisted;
     hasInsisted ||= insists;
     left = refusal !== null || (FINAL_CODES.includes(code) && !insists);
@@ -183,8 +183,8 @@ export function connect(url, { room, username, variables }) {
 }
 
 /**
- * A secret by which the server knows a player who comes back: they get their own name at once, also
- * after a reload, if the browser lets a page keep things for its tab.
+ * A secret by which the server recognizes a player that comes back. The player keeps their name at once, even
+ * after a reload, if the browser lets a page store data for its tab.
  */
 function secretOf(room, username) {
   const key = `cloud variables: ${JSON.stringify([room, username])}`;
@@ -197,7 +197,7 @@ function secretOf(room, username) {
   return secret;
 }
 
-/** What a browser may refuse, or not have. */
+/** Accesses a feature that a browser may refuse or not have. */
 function access(what) {
   try {
     return what();
@@ -207,22 +207,22 @@ function access(what) {
 }
 
 /**
- * What a client shows, what the room is known to have, and what was set here that the room may not
- * have yet.
+ * The values that a client shows, those that the room is known to have, and the client's own sets that the
+ * room may not have yet.
  */
 class Values {
   shown;
   #declared;
   #changed;
-  /** What the room may have of each variable, as far as nobody else has set it since: mostly one value. */
+  /** The values that the room may have, unless another member has set the variable since; usually one. */
   #known = new Map();
   /**
-   * What was set here and is not known to have been taken: the last value of each variable, what the
-   * room may have if that was lost and nobody else has set the variable, and its place among the sets
-   * of the connection (0: unsent). It is in doubt if it was sent by a connection that is gone.
+   * The last own set of each variable that is not known to have been taken, with the values that the room may
+   * have if the set was lost and no other member has set the variable, and its place among the sets of the
+   * connection (0: unsent). A set is in doubt if it was sent on a connection that is gone.
    */
   #own = new Map();
-  /** What came by this connection. */
+  /** The variables received on this connection. */
   #fresh = new Set();
   #sets = 0;
 
@@ -232,41 +232,41 @@ class Values {
     this.#changed = changed;
   }
 
-  /** The player sets a variable. */
+  /** Sets a variable for the player. */
   set(name, value) {
     const before = this.#own.get(name);
     const instead = before?.instead ?? new Set(this.#known.get(name));
-    // What was sent before it may have arrived.
+    // An earlier set that was sent may have arrived.
     if (before && (before.place > 0 || before.inDoubt)) instead.add(before.value);
     if (instead.size > MOST_UNKNOWN) instead.delete(instead.values().next().value);
-    // Behind all others: they are sent in the order in which they were set.
+    // Moved to the end, because sets are sent in the order in which they were made.
     this.#own.delete(name);
     this.#own.set(name, { value, instead, place: 0, inDoubt: false });
     this.shown.set(name, value);
   }
 
-  /** A connection begins. */
+  /** Begins a connection. */
   begin() {
     this.#fresh.clear();
     this.#sets = 0;
   }
 
-  /** The room has this value. Until the client has joined, its own values are not touched by that. */
+  /** Notes that the room has this value. Until the client has joined, this does not replace its own sets. */
   receive(name, value, isJoined) {
     this.#fresh.add(name);
     this.#known.set(name, [value]);
     const own = this.#own.get(name);
     if (own && !isJoined) return;
     if (own) own.instead.add(value);
-    // Also if it is the same: a set may be a message.
+    // Reported even if it is the same: a set may be a message.
     this.shown.set(name, value);
     this.#changed(name, value);
   }
 
   /**
-   * The client has joined: all that the room has came by this connection, or is what was declared, if
-   * that is known. What is in doubt was lost if the room has what it had before; if it has something
-   * else, somebody has set that since.
+   * Completes the join. If the server has confirmed it, each variable was received on this connection, or has
+   * its declared value. A set in doubt was lost if the room has a value from before it. If the room has
+   * another value, another member has set the variable since.
    */
   join(isKnown, isNew) {
     if (isKnown) {
@@ -298,7 +298,7 @@ class Values {
     }
   }
 
-  /** What is to be sent, in the order in which it was set. */
+  /** Takes the sets to send, in the order in which they were made. */
   *unsent() {
     for (const [name, own] of this.#own) {
       if (own.place > 0) continue;
@@ -307,13 +307,16 @@ class Values {
     }
   }
 
-  /** A set is sent that counts only if the room has what is shown. It is not sent again. */
+  /**
+   * Notes a conditional set, which applies only if the room has the value that is shown. It is not sent
+   * again.
+   */
   update(name, value) {
     this.#sets++;
     this.shown.set(name, value);
   }
 
-  /** The room has seen so many of this connection's sets. */
+  /** Notes that the room has taken this many of the connection's sets. */
   taken(sets = this.#sets) {
     for (const [name, own] of this.#own) {
       if (own.place === 0 || own.place > sets) continue;
@@ -323,12 +326,12 @@ class Values {
     }
   }
 
-  /** How many sets were sent by this connection. */
+  /** Returns how many sets were sent on this connection. */
   get sent() {
     return this.#sets;
   }
 
-  /** The connection is gone. What the room has no place for would only be refused again. */
+  /** Ends the connection. If the room refused a variable, it would only refuse it again. */
   end(isRefused) {
     for (const [name, own] of this.#own) {
       if (own.place === 0) continue;
@@ -349,14 +352,14 @@ class Connection {
   isJoined = false;
   #socket;
   #values;
-  /** What is known of it from earlier connections. */
+  /** The knowledge of the server from earlier connections. */
   #server;
   #tell;
   #isOpen = false;
   /** Whether the server has said that it acknowledges. */
   #acknowledges = false;
   #timers = new Set();
-  /** By number: who waits for what came of a set. */
+  /** The callers that wait for the result of an update, by number. */
   #asked = new Map();
   #numbered = 0;
 
@@ -370,8 +373,9 @@ class Connection {
       this.#clearTimers();
       values.begin();
       this.#socket.send(handshake);
-      // If the server does not say that it acknowledges, nothing else tells. One that did before has not been
-      // reached: guessed to be in, the client would take its refusals of updates for silence.
+      // If the server does not say that it acknowledges, only silence remains to go by. A server that
+      // acknowledged before has then not been reached: if the client assumed to be in, it would mistake
+      // refused updates for silence.
       if (server.acknowledges) this.#after(CONNECT_WITHIN, () => this.#stalled());
       else this.#after(SILENT_JOIN, () => this.#join(false, false));
     };
@@ -388,7 +392,7 @@ class Connection {
       if (this.isJoined || this.#acknowledges) return;
       this.#after(LAST_VALUE, () => this.#join(false, false));
     } else if (message.kind === 'joining') {
-      // Now silence says nothing: a join may take its time.
+      // The server will say when the client has joined, so the timeouts for a silent server no longer apply.
       this.#acknowledges = this.#server.acknowledges = true;
       this.#clearTimers();
     } else if (message.kind === 'joined') {
@@ -403,20 +407,20 @@ class Connection {
     }
   }
 
-  /** The next connection may be to a server of another kind. */
+  /** Forgets that the server acknowledges, because the next connection may be to a server of another kind. */
   #stalled() {
     this.#server.acknowledges = false;
     this.close(1006);
   }
 
-  /** Sets a variable if the room has this value: whether it had. */
+  /** Sets a variable if the room has the value `was`. Resolves to whether it had. */
   setIf(variable, value, was) {
-    // What was set before goes first.
+    // Earlier sets go first.
     this.send();
     this.#values.update(variable, value);
     const ack = ++this.#numbered;
     this.#socket.send(JSON.stringify({ kind: 'set', variable, value, was, ack }));
-    // Others take it as any set, and answer nothing.
+    // Other servers treat it as an ordinary set, and do not answer.
     if (!this.#acknowledges) return Promise.resolve(true);
     return new Promise((resolve, reject) => this.#asked.set(ack, { resolve, reject }));
   }
@@ -430,7 +434,7 @@ class Connection {
     this.#tell.joined();
   }
 
-  /** Sends what is unsent, if the room takes it. */
+  /** Sends the unsent sets, if the client has joined and the socket is open. */
   send() {
     if (!this.isJoined || this.#socket.readyState !== WebSocket.OPEN) return;
     for (const [variable, value] of this.#values.unsent()) {
@@ -441,7 +445,7 @@ class Connection {
     this.#after(SILENT_JOIN, () => this.#values.taken(sent));
   }
 
-  /** Leaves, and tells of it if a code is given. */
+  /** Leaves, and reports the end if a code is given. */
   close(code) {
     this.#socket.onclose = null;
     this.#socket.onmessage = null;
@@ -450,7 +454,7 @@ class Connection {
     else this.#end(code, '');
   }
 
-  /** Nobody answers any more. */
+  /** Rejects all pending updates, because no answer can come any more. */
   #giveUp() {
     this.#clearTimers();
     this.#asked.forEach(({ reject }) => reject(unknown()));
@@ -487,7 +491,7 @@ function unknown() {
   return new Error('the connection broke: whether the value was set is not known');
 }
 
-/** An object over a map, for which `__proto__`, `then` and the like are only names. */
+/** Returns a view of a map in which `__proto__`, `then` and the like are ordinary names. */
 function variablesView({ shown }, set) {
   return new Proxy(Object.create(null), {
     get: (_, name) => (typeof name === 'string' ? shown.get(name) : undefined),
@@ -508,14 +512,14 @@ function withScheme(url, schemes) {
   return other;
 }
 
-/** What the server, or a layer before it, says if it forbids the upgrade; else `null`. */
+/** Returns the text with which the server, or a layer before it, forbids the upgrade; otherwise `null`. */
 async function refusedBecause(target) {
   const page = withScheme(target, { 'ws:': 'http:', 'wss:': 'https:' });
   const mount = new URL(page);
   mount.pathname = `${page.pathname.replace(/\/$/, '')}/client.js`;
-  // By POST, because a page sends its origin with no GET of its own site.
+  // By POST, because a page sends no origin with a GET of its own site.
   let response = await answer(mount, { method: 'POST', credentials: 'include' });
-  // What others say of a POST need not be what they say of an upgrade.
+  // If the POST did not reach the mount, a layer's answer to it may differ from its answer to an upgrade.
   if (!response?.headers.has('cloud-variables')) response = await answer(page);
   return [401, 403].includes(response?.status) ? (await response.text()).trim() : null;
 }

@@ -1,6 +1,6 @@
 //! A client's side of one connection, from its opening to its end, and the values that it carries.
 //!
-//! Knows neither sockets nor clocks: frames and the time are handed in, and frames are taken out.
+//! It uses neither sockets nor clocks: the caller passes frames and the time in, and takes frames out.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,47 +15,45 @@ use super::{
 };
 use crate::wire::{Json, Text};
 
-/// A server that acknowledges nothing, and answers pings, has let in everyone whom it does not refuse within this
-/// time,
+/// If a server acknowledges nothing, the client counts as joined this long after the first answered ping,
 const SILENT_JOIN: Duration = Duration::from_secs(5);
-/// or within this time of the first of the room's values.
+/// or this long after the first of the room's values.
 const LAST_VALUE: Duration = Duration::from_millis(500);
-/// A connection is stalled if nothing comes of its handshake within this time.
+/// A connection is stalled if its handshake has no result within this time.
 const STALLED: Duration = Duration::from_secs(10);
 
-/// Frames that wait until the socket takes them. Beyond that, a later set of a variable takes the place of an
-/// earlier one.
+/// How many frames may wait for the socket. Beyond that, a later set of a variable replaces an earlier one.
 const WAITING: usize = 1_024;
 
-/// What a client has: its values, and the connection of now.
+/// A client's state: its values, and its current connection.
 #[derive(Debug)]
 pub(super) struct State {
     values: Values,
     connection: Option<Connection>,
-    /// The server has acknowledged on the last connection that said anything.
+    /// Whether the server acknowledged on the last connection that received anything.
     acknowledged: bool,
 }
 
 #[derive(Debug, Default)]
 struct Connection {
     is_joined: bool,
-    /// The server has said that it acknowledges.
+    /// Whether the server has said that it acknowledges.
     acknowledges: bool,
     /// When the client counts as joined, if the server does not say.
     join_at: Option<Instant>,
     /// When the connection counts as lost, if the server does not say that it acknowledges.
     stalled_at: Option<Instant>,
-    /// When how many sets count as taken, if the server does not say.
+    /// When the numbers of sets count as taken, if the server does not say.
     taken_at: VecDeque<(Instant, u64)>,
     waiting: VecDeque<String>,
-    /// The updates whose answer has not come, by number.
+    /// The updates that wait for an answer, by number.
     asked: HashMap<u64, oneshot::Sender<Option<bool>>>,
     numbered: u64,
 }
 
 impl Connection {
-    /// The client counts as joined by then, unless the server says that it acknowledges, or is known to:
-    /// its refusals of updates would pass for silence.
+    /// Lets the client count as joined by this time, if that has to be guessed. If the server says that it
+    /// acknowledges, or is known to, there is no guess: the client would mistake refused updates for silence.
     fn may_be_in(&mut self, is_guessed: bool, by: Instant) {
         if is_guessed && !self.is_joined && !self.acknowledges {
             self.join_at = Some(self.join_at.map_or(by, |at| at.min(by)));
@@ -63,21 +61,21 @@ impl Connection {
     }
 }
 
-/// What happened to a client.
+/// A change of a client's state.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Happened {
     Joined,
     Changed(Changed),
 }
 
-/// What comes of an update.
+/// The result of an attempt to update.
 #[derive(Debug)]
 pub(super) enum Asked {
-    /// The client is in no room now, or as many frames wait as may.
+    /// The client is in no room now, or the queue of frames is full.
     NotNow,
-    /// The server will answer; nobody does if the connection ends.
+    /// The server will answer, unless the connection ends first.
     Answer(oneshot::Receiver<Option<bool>>),
-    /// The server knows no such sets, and takes it as any other.
+    /// The server does not support such sets, and treats it as an ordinary one.
     Stands,
 }
 
@@ -94,7 +92,7 @@ impl State {
         self.connection.as_ref().is_some_and(|connection| connection.is_joined)
     }
 
-    /// A connection is open, and its handshake is the next frame.
+    /// Begins a connection, whose next frame is the handshake.
     pub(super) fn begin(&mut self, handshake: String, now: Instant) {
         self.values.begin();
         self.connection = Some(Connection {
@@ -104,14 +102,14 @@ impl State {
         });
     }
 
-    /// The server has answered a ping that was sent behind the handshake.
+    /// Notes that the server has answered a ping that was sent after the handshake.
     pub(super) fn answered(&mut self, now: Instant) {
         if let Some(connection) = &mut self.connection {
             connection.may_be_in(!self.acknowledged, now + SILENT_JOIN);
         }
     }
 
-    /// The connection is gone. Returns whether the client was in the room.
+    /// Ends the connection. Returns whether the client was in the room.
     pub(super) fn end(&mut self, is_refused: bool) -> bool {
         self.values.end(is_refused);
         self.connection.take().is_some_and(|connection| connection.is_joined)
@@ -123,9 +121,9 @@ impl State {
         self.send(now);
     }
 
-    /// Sets a variable if the room has the value that is shown, and that is this one.
+    /// Sets a variable if the room has the value `was`, which must be the one that is shown.
     pub(super) fn set_if(&mut self, changed: &Changed, was: &Text, now: Instant) -> Asked {
-        // What was set before goes first.
+        // Earlier sets go first.
         self.send(now);
         let has_place = |connection: &&mut Connection| {
             connection.is_joined && connection.waiting.len() < WAITING
@@ -145,13 +143,13 @@ impl State {
         Asked::Answer(came)
     }
 
-    /// Takes the next frame that is to be sent.
+    /// Takes the next frame to send.
     pub(super) fn next_frame(&mut self, now: Instant) -> Option<String> {
         self.send(now);
         self.connection.as_mut()?.waiting.pop_front()
     }
 
-    /// Reads a frame of the server's.
+    /// Handles a frame from the server.
     pub(super) fn receive(&mut self, frame: &str, now: Instant) -> Vec<Happened> {
         let mut happened = Vec::new();
         for message in frame.split('\n').filter_map(message::parse) {
@@ -170,29 +168,30 @@ impl State {
             }
             ServerMessage::Joining => {
                 (connection.acknowledges, self.acknowledged) = (true, true);
-                // Silence says nothing now: a join may take its time.
+                // The server will say when the client has joined, so the timeouts for a silent server no
+                // longer apply.
                 (connection.join_at, connection.stalled_at) = (None, None);
             }
             ServerMessage::Joined { created } => self.join(true, created, now, happened),
             ServerMessage::Taken { sets } => self.values.taken(sets),
             ServerMessage::Ack { number, ok } => {
                 if let Some(answer) = connection.asked.remove(&number) {
-                    // Fails if nobody waits for it any more.
+                    // Fails if the update is no longer waiting.
                     _ = answer.send(ok);
                 }
             }
         }
     }
 
-    /// When something happens by itself.
+    /// Returns when the next timed event is due.
     pub(super) fn due(&self) -> Option<Instant> {
         let connection = self.connection.as_ref()?;
         let taken_at = connection.taken_at.front().map(|(at, _)| *at);
         [connection.join_at, connection.stalled_at, taken_at].into_iter().flatten().min()
     }
 
-    /// Whether the server does not answer the handshake. The next connection may be to a server of another
-    /// kind.
+    /// Returns whether the server does not answer the handshake. If so, forgets that servers acknowledge,
+    /// because the next connection may be to a server of another kind.
     pub(super) fn is_stalled(&mut self, now: Instant) -> bool {
         let connection = self.connection.as_ref();
         let is_stalled =
@@ -201,7 +200,7 @@ impl State {
         is_stalled
     }
 
-    /// Does what is due.
+    /// Performs the events that are due.
     pub(super) fn pass(&mut self, now: Instant) -> Vec<Happened> {
         let mut happened = Vec::new();
         let Some(connection) = &mut self.connection else { return happened };
@@ -229,7 +228,7 @@ impl State {
         self.send(now);
     }
 
-    /// Moves unsent sets to the frames that wait, as far as there is place.
+    /// Moves unsent sets into the queue of frames, as far as there is space.
     fn send(&mut self, now: Instant) {
         let has_place = |state: &Self| {
             state.connection.as_ref().is_some_and(|connection| connection.waiting.len() < WAITING)
@@ -321,7 +320,7 @@ mod tests {
         let mut state = opened(now);
         assert!(!state.is_stalled(now));
         assert!(state.is_stalled(now + STALLED));
-        // A server that has acknowledged is not guessed to have let the client in.
+        // The client never guesses that a server that acknowledges has let it in.
         state.begin("handshake".into(), now);
         state.receive(r#"{"kind":"joining"}"#, now);
         assert!(!state.is_stalled(now + STALLED), "a join may take its time");
@@ -331,7 +330,7 @@ mod tests {
         state.receive(SET, now);
         assert_eq!(state.due(), Some(now + STALLED));
         assert!(state.is_stalled(now + STALLED));
-        // But the next may be another.
+        // But the next server may be of another kind.
         state.begin("handshake".into(), now);
         state.answered(now);
         assert_eq!(state.due(), Some(now + SILENT_JOIN));

@@ -1,4 +1,4 @@
-//! The task of a client: connects, carries frames, and comes back.
+//! The task of a client, which connects, transfers frames, and reconnects.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use super::{
 };
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// A server that sends nothing for this long, and answers no ping, is gone.
+/// A server counts as gone if it sends nothing for this long, and answers no ping.
 const SILENCE: Duration = Duration::from_secs(60);
 /// How long a close waits for its answer.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -39,7 +39,7 @@ pub(super) async fn run(shared: Arc<Shared>, transport: Transport) {
         let was_joined = shared.state.lock().end(is_refused);
         let now = Instant::now().into_std();
         let delay = reconnect.after(&error, was_joined, random(), now);
-        // The program is told of the first attempt, and decides itself.
+        // If the first attempt fails, the program receives the error and decides itself.
         let delay = delay.filter(|_| reconnect.has_joined());
         debug!(%error, ?delay, "the client is away");
         shared.tell_left(error, delay);
@@ -51,7 +51,7 @@ pub(super) async fn run(shared: Arc<Shared>, transport: Transport) {
     }
 }
 
-/// One connection, until it has ended.
+/// Runs one connection until it ends.
 async fn play(shared: &Shared, transport: &Transport) -> ClientError {
     let opened = timeout(CONNECT_WITHIN, transport.open()).await;
     let late = |_| Err(ClientError::Unreachable("it does not answer".into()));
@@ -67,7 +67,7 @@ async fn play(shared: &Shared, transport: &Transport) -> ClientError {
         () = watch(shared) => return ClientError::Unreachable("it has gone silent".into()),
         () = shared.leaving.cancelled() => ClientError::Left,
     };
-    // Answers a close, or says goodbye.
+    // Answers a close, or sends one.
     _ = timeout(GOODBYE, sink.close()).await;
     error
 }
@@ -93,16 +93,18 @@ async fn read(shared: &Shared, mut source: SplitStream<Socket>) -> ClientError {
 }
 
 async fn write(shared: &Shared, sink: &mut SplitSink<Socket, Message>) -> ClientError {
-    // The server's own pings say little: they may be far apart. The first goes behind the handshake.
+    // The client sends its own pings, because those of the server may be far apart. The first follows the
+    // handshake.
     let mut pings = interval(SILENCE / 3);
     let mut message = Message::text(next_frame(shared).await);
     loop {
         if let Err(error) = sink.send(message).await {
-            // A close may have come, which says more.
+            // A close may have arrived, which gives a better reason.
             sleep(GOODBYE).await;
             return broken(&error);
         }
         message = tokio::select! {
+            // Pings come first, so that a steady flow of frames does not starve them.
             biased;
             _ = pings.tick() => Message::Ping(Vec::new().into()),
             frame = next_frame(shared) => Message::text(frame),
@@ -120,7 +122,7 @@ async fn next_frame(shared: &Shared) -> String {
     }
 }
 
-/// Does what comes with time. Ends when the server has been silent for too long, or does not answer.
+/// Performs timed events. Returns when the server has been silent for too long, or does not answer.
 async fn watch(shared: &Shared) {
     *shared.heard.lock() = Instant::now();
     loop {
@@ -141,7 +143,7 @@ fn broken(error: &Error) -> ClientError {
     ClientError::Unreachable(error.to_string())
 }
 
-/// From 0 to 1.
+/// Returns a random number from 0 to 1.
 fn random() -> f64 {
     f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX)
 }
@@ -175,7 +177,7 @@ impl Shared {
             }
             self.announce(happened);
         }
-        // Of what was received something may be to be sent, and at another time.
+        // A received message may have made something ready to send, or changed the next due time.
         self.stirred.notify_one();
         self.rescheduled.notify_one();
     }

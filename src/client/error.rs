@@ -1,25 +1,25 @@
-//! Why a client is in no room.
+//! Errors of a client.
 
 use std::fmt;
 
-/// Why a client did not join, or is in its room no more.
+/// The reason why a client did not join, or is no longer in its room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The address is none with `ws:`, `wss:`, `http:` or `https:`, or a header is none.
+    /// The address is not a valid one with `ws:`, `wss:`, `http:` or `https:`, or a header is invalid.
     Address(String),
     /// There is no server at the address, or the connection broke.
     Unreachable(String),
-    /// The server, or something before it, has refused the upgrade.
+    /// The server, or a proxy or layer before it, has refused the upgrade.
     Refused {
-        /// The status of its answer.
+        /// The status of the response.
         status: u16,
-        /// The answer's text.
+        /// The response's text.
         reason: String,
     },
     /// The server closed the connection.
     Closed {
-        /// The code of the close, as [`CloseCode`](crate::CloseCode) has it; 1006 if it came without one.
+        /// The close code, as [`CloseCode`](crate::CloseCode) has it; 1006 if the close had none.
         code: u16,
         /// A sentence for the player; may be empty.
         reason: String,
@@ -46,15 +46,15 @@ impl fmt::Display for ClientError {
 
 impl std::error::Error for ClientError {}
 
-/// Why an update came to nothing.
+/// The reason why an update failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpdateError {
-    /// The client is in its room no more.
+    /// The client is no longer in its room.
     Ended(ClientError),
-    /// The connection broke before the server had answered: the value may be the room's.
+    /// The connection broke before the server answered: the room may or may not have the value.
     Unknown,
-    /// Others set the variable all the time.
+    /// Other members kept setting the variable.
     Contested,
 }
 

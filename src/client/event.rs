@@ -1,30 +1,30 @@
-//! What a program can watch of its client.
+//! Events of a client.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::error::ClientError;
 use crate::redacted::Redacted;
 
-/// What happened to a client.
+/// An event of a client.
 ///
 /// `Debug` shows the length of a value, and not the value.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientEvent {
-    /// Somebody else set a variable, or the room has another value than was shown.
+    /// Another member set a variable, or the room's value differs from the shown one.
     Set {
         /// The variable's name. A lone surrogate, which no Rust string can hold, is replaced.
         name: Arc<str>,
-        /// Its value; the same.
+        /// Its value; surrogates are replaced here too.
         value: Arc<str>,
     },
-    /// The client is in the room, and has its values. It was in the room before, and comes back.
+    /// The client is in the room again after it was away, and has its values.
     Joined,
-    /// The client is in the room no more.
+    /// The client is no longer in the room.
     Left {
-        /// Why.
+        /// The reason.
         error: ClientError,
-        /// When it tries to come back, if it does.
+        /// After how long it tries to come back, if it does.
         returns: Option<Duration>,
     },
     /// The program was too slow for this many events.

@@ -1,4 +1,4 @@
-//! The frames of a client: what it sends, and what it reads.
+//! The frames that a client sends and receives.
 
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
@@ -18,7 +18,7 @@ pub(super) enum ServerMessage {
     Taken {
         sets: u64,
     },
-    /// What came of a set that asked; `None` if the server does not know.
+    /// The result of a conditional set; `None` if the server does not know it.
     Ack {
         number: u64,
         ok: Option<bool>,
@@ -41,7 +41,7 @@ struct Fields<'a> {
     ok: Option<bool>,
 }
 
-/// Returns `None` for a message of a kind that clients need not know.
+/// Parses a line. Returns `None` for a kind of message that clients need not know.
 pub(super) fn parse(line: &str) -> Option<ServerMessage> {
     let fields: Fields<'_> = serde_json::from_str(line).ok()?;
     Some(match fields.kind {
@@ -58,8 +58,8 @@ pub(super) fn parse(line: &str) -> Option<ServerMessage> {
     })
 }
 
-/// The first message of a connection. It never carries the current values: those of a room that grew may not
-/// fit.
+/// Returns the first message of a connection. It never carries the current values, because those of a room
+/// that grew may not fit.
 pub(super) fn handshake<'a>(
     room: &str,
     username: &str,
@@ -83,7 +83,7 @@ pub(super) fn set(Changed { name, value }: &Changed) -> String {
     text
 }
 
-/// A set that counts only if the room has this value, and of which the server tells what came.
+/// Returns a set that applies only if the room has this value, and whose result the server reports.
 pub(super) fn set_if(changed: &Changed, was: &Text, ack: u64) -> String {
     let mut text = set(changed);
     text.truncate(text.len() - 1);

@@ -1,31 +1,31 @@
-//! Whether and when a client comes back: the protocol's 'Autoreconnect', by the rules of `client.js`.
+//! Decides whether and when a client reconnects: the protocol's 'Autoreconnect', by the rules of `client.js`.
 
 use std::time::{Duration, Instant};
 
 use super::error::ClientError;
 
-/// After a break or a restart the first attempt comes at once; not all clients' in one instant.
+/// The longest delay after a break or a restart. It is random, so that not all clients reconnect at once.
 const AT_ONCE: Duration = Duration::from_millis(400);
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const LONGEST_DELAY: Duration = Duration::from_secs(4);
 const FIRST_MINUTE: Duration = Duration::from_secs(60);
 const LONGEST_DELAY_LATER: Duration = Duration::from_secs(30);
 
-/// Incompatibility and username: the same handshake would be refused again.
+/// The codes for incompatibility and the username, after which the same handshake would be refused again.
 const FINAL_CODES: [u16; 2] = [4001, 4002];
 const USERNAME: u16 = 4002;
-/// The server goes away or starts again, or the connection broke.
+/// The codes for a server that goes away or restarts, and for a broken connection.
 const PASSING_CODES: [u16; 3] = [1001, 1006, 1012];
-/// The host's door: whoever it refuses, it refuses again.
+/// The statuses of a refusal by the host, which would refuse the client again.
 const FINAL_STATUSES: [u16; 2] = [401, 403];
 
-/// What a client remembers of its connections.
+/// The history of a client's connections.
 #[derive(Debug)]
 pub(super) struct Reconnect {
     attempts: u32,
     away_since: Instant,
     has_joined: bool,
-    /// It has tried a name once more that it was refused.
+    /// Whether it has retried a name after it was refused.
     has_insisted: bool,
 }
 
@@ -38,8 +38,8 @@ impl Reconnect {
         self.has_joined
     }
 
-    /// A connection has ended. Returns after which time the client comes back, if it does; `random` is from 0
-    /// to 1.
+    /// Returns after how long the client reconnects now that a connection has ended, if it does; `random` is
+    /// from 0 to 1.
     pub(super) fn after(
         &mut self,
         error: &ClientError,
@@ -58,7 +58,7 @@ impl Reconnect {
             ClientError::Refused { .. } => 1006,
             ClientError::Address(_) | ClientError::Left => return None,
         };
-        // Another connection that has the name may be the client's own, of before: once more.
+        // The name may still belong to an earlier connection of the client itself, so it tries once more.
         let insists = code == USERNAME && self.has_joined && !was_joined && !self.has_insisted;
         self.has_insisted |= insists;
         if FINAL_CODES.contains(&code) && !insists {

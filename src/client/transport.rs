@@ -1,4 +1,4 @@
-//! How a client's connection is opened: TCP, TLS, and the upgrade.
+//! Opens a client's connection: TCP, TLS, and the upgrade.
 
 use std::{
     fmt, io,
@@ -26,10 +26,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 pub(super) type AnyStream = Pin<Box<dyn Stream>>;
 
-/// Opens streams of the program's own.
+/// A function of the program that opens streams.
 pub(super) type Opener = Arc<dyn Fn() -> BoxFuture<'static, io::Result<AnyStream>> + Send + Sync>;
 
-/// Where a server is, and how it is reached.
+/// The address of a server, and the way to reach it.
 #[derive(Clone)]
 pub(super) struct Transport {
     uri: Uri,
@@ -40,7 +40,7 @@ pub(super) struct Transport {
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Neither the query nor headers, which may have tokens.
+        // Omits the query and the headers, which may contain tokens.
         f.debug_struct("Transport").field("host", &self.uri.host()).finish_non_exhaustive()
     }
 }
@@ -70,7 +70,7 @@ impl Transport {
         Ok(())
     }
 
-    /// Opens a connection whose upgrade is done.
+    /// Opens a connection and completes its upgrade.
     pub(super) async fn open(&self) -> Result<WebSocketStream<AnyStream>, ClientError> {
         let unreachable = |error: io::Error| ClientError::Unreachable(error.to_string());
         let stream = self.connect().await.map_err(unreachable)?;
@@ -99,7 +99,7 @@ impl Transport {
         let host = self.uri.host().unwrap_or_default().trim_matches(['[', ']']);
         let port = self.uri.port_u16().unwrap_or(if self.is_secure { 443 } else { 80 });
         let stream = TcpStream::connect((host, port)).await?;
-        // A small frame does not wait for the answer to the one before it.
+        // A small frame should not wait for the acknowledgement of the previous one.
         stream.set_nodelay(true)?;
         if !self.is_secure {
             return Ok(Box::pin(stream));
@@ -109,7 +109,7 @@ impl Transport {
     }
 }
 
-/// TLS with the certificates that the system trusts, read once.
+/// Returns TLS settings with the certificates that the system trusts, which are read once.
 fn tls() -> io::Result<Arc<ClientConfig>> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     if let Some(config) = CONFIG.get() {
@@ -117,7 +117,7 @@ fn tls() -> io::Result<Arc<ClientConfig>> {
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    // The host's choice, if it has made one.
+    // Uses the host's choice, if it has made one.
     let provider = CryptoProvider::get_default()
         .cloned()
         .unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));

@@ -8,33 +8,33 @@ use indexmap::IndexMap;
 
 use crate::wire::{Json, Text};
 
-/// How many values of one variable are remembered that may be on their way.
+/// How many values of one variable are remembered that may be in flight.
 const MOST_UNKNOWN: usize = 100;
 
-/// The variables that a client shows, in the order in which it met them.
+/// The variables that a client shows, in the order in which it first saw them.
 #[derive(Debug)]
 pub(super) struct Values {
     shown: IndexMap<Text, Text>,
     declared: IndexMap<Text, Text>,
-    /// The values that the room may have, as far as nobody else has set them since: mostly one.
+    /// The values that the room may have, unless another member has set the variable since; usually one.
     known: HashMap<Text, Vec<Text>>,
-    /// The last set of each variable that the room is not known to have taken, in their order.
+    /// The last set of each variable that the room may not have taken yet, in order.
     own: IndexMap<Text, Own>,
-    /// The variables that came by this connection.
+    /// The variables received on this connection.
     fresh: HashSet<Text>,
-    /// How many sets went by this connection.
+    /// How many sets were sent on this connection.
     sets: u64,
 }
 
 #[derive(Debug)]
 struct Own {
     value: Text,
-    /// The values that the room may have if the set was lost, and nobody else has set the variable; `None` if
-    /// it has no such variable.
+    /// The values that the room may have if the set was lost, and no other member has set the variable;
+    /// `None` if it has no such variable.
     instead: Vec<Option<Text>>,
     /// The set's place among those of the connection; `None` until it is sent.
     place: Option<u64>,
-    /// It was sent by a connection that is gone.
+    /// Whether it was sent on a connection that is gone.
     is_in_doubt: bool,
 }
 
@@ -49,7 +49,7 @@ impl Own {
     }
 }
 
-/// A variable has another value, or the same again.
+/// A variable with a new value, or the same value set again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Changed {
     pub(super) name: Text,
@@ -78,9 +78,9 @@ impl Values {
         &self.declared
     }
 
-    /// The program sets a variable.
+    /// Sets a variable for the program.
     pub(super) fn set(&mut self, name: Text, value: Text) {
-        // Behind all others: they are sent in the order in which they were set.
+        // Moved to the end, because sets are sent in the order in which they were made.
         let mut own = match self.own.shift_remove(&name) {
             Some(mut before) => {
                 // An earlier set that was sent may have arrived.
@@ -101,13 +101,13 @@ impl Values {
         self.shown.insert(name, value);
     }
 
-    /// A connection begins.
+    /// Begins a connection.
     pub(super) fn begin(&mut self) {
         self.fresh.clear();
         self.sets = 0;
     }
 
-    /// The room has this value. Until the client has joined, that does not touch its own sets.
+    /// Notes that the room has this value. Until the client has joined, this does not replace its own sets.
     pub(super) fn receive(&mut self, name: Text, value: Text, is_joined: bool) -> Option<Changed> {
         self.fresh.insert(name.clone());
         self.known.insert(name.clone(), vec![value.clone()]);
@@ -117,16 +117,16 @@ impl Values {
             }
             own.may_be_instead(Some(value.clone()));
         }
-        // Also if it is the same: a set may be a message.
+        // Reported even if it is the same: a set may be a message.
         self.shown.insert(name.clone(), value.clone());
         Some(Changed { name, value })
     }
 
-    /// The client has joined. If that is known and not guessed, a variable that did not come by this connection
-    /// is as declared, or is no more.
+    /// Completes the join. If the server has confirmed it, a variable that was not received on this
+    /// connection has its declared value, or does not exist.
     ///
-    /// A set in doubt was lost if the room has a value from before it. If the room has another, somebody has
-    /// set the variable since.
+    /// A set in doubt was lost if the room has a value from before it. If the room has another value, another
+    /// member has set the variable since.
     pub(super) fn join(&mut self, is_known: bool, is_new: bool) -> Vec<Changed> {
         let mut changed = Vec::new();
         if is_known {
@@ -167,7 +167,7 @@ impl Values {
         }
     }
 
-    /// Takes the next set that is to be sent, in the order in which they were made.
+    /// Takes the next set to send, in the order in which they were made.
     pub(super) fn next_unsent(&mut self) -> Option<Changed> {
         let (name, own) = self.own.iter_mut().find(|(_, own)| own.place.is_none())?;
         self.sets += 1;
@@ -175,13 +175,14 @@ impl Values {
         Some(Changed { name: name.clone(), value: own.value.clone() })
     }
 
-    /// A set is sent that counts only if the room has the value that is shown. It is not sent again.
+    /// Notes a conditional set, which applies only if the room has the value that is shown. It is not sent
+    /// again.
     pub(super) fn update(&mut self, name: Text, value: Text) {
         self.sets += 1;
         self.shown.insert(name, value);
     }
 
-    /// The room has seen this many of the connection's sets.
+    /// Notes that the room has taken this many of the connection's sets.
     pub(super) fn taken(&mut self, sets: u64) {
         let Self { own, known, shown, .. } = self;
         own.retain(|name, own| {
@@ -195,12 +196,12 @@ impl Values {
         });
     }
 
-    /// Returns how many sets went by this connection.
+    /// Returns how many sets were sent on this connection.
     pub(super) fn sent(&self) -> u64 {
         self.sets
     }
 
-    /// The connection is gone. If the room refused a variable, it would only refuse it again.
+    /// Ends the connection. If the room refused a variable, it would only refuse it again.
     pub(super) fn end(&mut self, is_refused: bool) {
         let declared = &self.declared;
         self.own.retain(|name, own| {
@@ -275,7 +276,7 @@ mod tests {
         values.end(false);
         values.begin();
         values.receive(text("x"), text("0"), false);
-        // The room was set back: that is no loss of the client's.
+        // The room was reset: this is not a lost set of the client.
         assert_eq!(values.join(true, false), []);
         assert_eq!(values.shown()["x"], text("0"));
     }

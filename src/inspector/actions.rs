@@ -1,4 +1,4 @@
-//! What the inspector changes, where the host allows it.
+//! Performs the inspector's actions, if the host allows them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     room::MemberId,
 };
 
-/// The header that brings the page's token: no form of another site's has headers of its own.
+/// The header for the page's token: a form of another site cannot set headers.
 const TOKEN: &str = "x-inspector-token";
 
 #[derive(Deserialize)]
@@ -50,10 +50,10 @@ struct Lock {
     locked: bool,
 }
 
-/// Why nothing has changed.
+/// The reason why nothing has changed.
 type Refusal = (StatusCode, String);
 
-/// Lets through who has the page's token, before anything else of a request is looked at.
+/// Passes a request on only if it has the page's token, before anything else of it is examined.
 pub(super) async fn guard(
     State(site): State<Arc<Site>>,
     request: Request,
@@ -70,7 +70,7 @@ pub(super) async fn guard(
     Err((StatusCode::FORBIDDEN, reason.into()))
 }
 
-/// `POST api/room/{set,kick,ban,lock,close,remove}?id=`, with a JSON object of what it needs.
+/// Handles `POST api/room/{set,kick,ban,lock,close,remove}?id=`, with a JSON object of the arguments.
 pub(super) async fn act(
     State(site): State<Arc<Site>>,
     Path(action): Path<String>,
@@ -85,14 +85,14 @@ pub(super) async fn act(
             Ok(StatusCode::NO_CONTENT)
         }
         Err((status, reason)) => {
-            // Without the reason, which may have a value in it.
+            // Omits the reason, which may contain a value.
             info!(room = id, action, status = status.as_u16(), "the inspector could not act");
             Err((status, reason))
         }
     }
 }
 
-/// What something is done to, if it is not the room.
+/// The target of an action, if it is not the room itself.
 #[derive(Default)]
 struct Object {
     member: Option<u64>,

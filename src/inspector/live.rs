@@ -1,4 +1,4 @@
-//! What changes, as server-sent events.
+//! Sends changes as server-sent events.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -14,15 +14,16 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::Site;
 
-/// What this renders, looked at at this pace, whenever it is another; an event `gone` where there is
-/// nothing any more. Ends when the registry shuts down, as no graceful shutdown of the host's would.
+/// Renders at this pace, and sends the result whenever it has changed, or an event `gone` when there is
+/// nothing left to render. Ends when the registry shuts down, because a graceful shutdown of the host would
+/// wait for it forever.
 pub(super) fn stream(
     site: Arc<Site>,
     pace: Duration,
     render: impl Fn(&Site) -> Option<String> + Send + Sync + 'static,
 ) -> Response {
     match site.streams.try_acquire() {
-        // Given back by hand, as it cannot borrow from the site that goes with it.
+        // Returned manually, because the permit cannot borrow from the site that it is stored with.
         Ok(permit) => permit.forget(),
         Err(_) => {
             let reason = "too many of these pages are open";
@@ -43,12 +44,12 @@ pub(super) fn stream(
             };
             Some((Ok::<_, Infallible>(event), (place, render, pace, last)))
         });
-    // Else nginx would keep them until it has a buffer full.
+    // Otherwise nginx would hold events back until its buffer is full.
     let unbuffered = [("x-accel-buffering", "no")];
     (unbuffered, Sse::new(events).keep_alive(KeepAlive::default())).into_response()
 }
 
-/// `None` where there are no more.
+/// Returns the next change. Returns `None` when the registry shuts down.
 async fn next(
     site: &Site,
     render: &impl Fn(&Site) -> Option<String>,
@@ -67,7 +68,7 @@ async fn next(
     }
 }
 
-/// Of one of the pages that may be open.
+/// The place of one of the pages that may be open.
 struct Place(Arc<Site>);
 
 impl Drop for Place {

@@ -1,4 +1,4 @@
-//! The page itself, and what a browser may do with it.
+//! The page itself, and its content security policy.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::Site;
 pub(super) struct Page {
     html: String,
     policy: String,
-    /// What a request must bring that changes something; none where none may.
+    /// The token that requests for actions must carry; `None` if there are no actions.
     token: Option<String>,
 }
 
@@ -47,13 +47,13 @@ impl Page {
         self.token.is_some()
     }
 
-    /// Whether this is the page's token, in a time that does not tell how much of it is right.
+    /// Returns whether this is the page's token, in a time that does not reveal how much of it is right.
     pub(super) fn is_token(&self, text: &[u8]) -> bool {
         self.token.as_ref().is_some_and(|token| Sha256::digest(token) == Sha256::digest(text))
     }
 }
 
-/// Without random numbers nothing can be changed.
+/// Returns a new token. Without random numbers there is none, and so no actions.
 fn token() -> Option<String> {
     let mut bytes = [0; 24];
     getrandom::fill(&mut bytes).ok()?;

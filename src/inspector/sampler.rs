@@ -1,4 +1,4 @@
-//! What rooms did in the last minutes: all of them are looked at once a second.
+//! The activity of rooms in the last minutes: all of them are sampled once a second.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,17 +18,17 @@ use crate::{
     room::{Activity, RoomSummary},
 };
 
-/// Seconds of a plot's step, and how many a plot has: ten minutes.
+/// The seconds of a plot's step, and how many steps a plot has: ten minutes.
 pub(super) const STEP: u64 = 10;
 pub(super) const STEPS: u64 = 60;
 
-/// How often rooms are looked at.
+/// How often rooms are sampled.
 pub(super) const PACE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Sampler {
     registry: Weak<Inner>,
-    /// The task that looks.
+    /// The task that samples.
     task: Mutex<Spawned>,
     seen: RwLock<Seen>,
 }
@@ -37,18 +37,18 @@ pub(super) struct Sampler {
 struct Seen {
     rows: Arc<Vec<Row>>,
     tracks: HashMap<Arc<str>, Track>,
-    /// The step that is under way.
+    /// The current step.
     step: u64,
 }
 
-/// A room as it was a moment ago.
+/// A room as of the last sample.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) summary: RoomSummary,
     pub(super) writes_per_second: f64,
 }
 
-/// What a room was seen to do. Steps in which it did nothing are not kept.
+/// The observed activity of a room. Steps without any activity are not kept.
 #[derive(Debug, Default)]
 struct Track {
     total: Activity,
@@ -72,7 +72,7 @@ impl Sampler {
         sampler
     }
 
-    /// From the first call on that comes from a runtime, and again if that has ended.
+    /// Starts the task at the first call from within a runtime, and again if the task has ended.
     fn begin(self: &Arc<Self>) {
         let mut task = self.task.lock();
         if !task.is_alive()
@@ -84,7 +84,7 @@ impl Sampler {
         }
     }
 
-    /// All rooms.
+    /// Returns all rooms.
     pub(super) fn rows(self: &Arc<Self>) -> Arc<Vec<Row>> {
         self.begin();
         self.seen.read().rows.clone()
@@ -106,11 +106,11 @@ impl Sampler {
         plots
     }
 
-    /// Looks at all rooms, so long after the last time; the first time there is nothing that they did
-    /// since.
+    /// Samples all rooms, with the time since the last sample. The first sample has no earlier one to compare
+    /// with.
     fn look(&self, since: Option<Duration>) {
         let Some(registry) = self.registry.upgrade() else { return };
-        // From the first look on there is a whole plot.
+        // The plot is complete from the first sample on.
         let step = registry.rules.epoch.elapsed().as_secs() / STEP + STEPS;
         let summaries = registry.summaries();
         let mut seen = self.seen.write();
@@ -134,7 +134,7 @@ impl Sampler {
     }
 }
 
-/// Until the inspector is gone, or the registry shuts down.
+/// Samples until the inspector is gone or the registry shuts down.
 async fn run(sampler: Weak<Sampler>) {
     let mut pace = interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -159,9 +159,9 @@ async fn run(sampler: Weak<Sampler>) {
 }
 
 impl Track {
-    /// What the room has done since it was looked at last.
+    /// Returns the room's activity since the last sample.
     fn note(&mut self, total: Activity, step: u64) -> Activity {
-        // Less is another room of that id.
+        // A lower total belongs to another room with the same id.
         let before =
             if total.writes < self.total.writes { Activity::default() } else { self.total };
         let mut did = total;

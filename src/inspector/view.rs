@@ -1,4 +1,4 @@
-//! The shape of what the inspector shows, as JSON.
+//! The JSON that the inspector shows.
 
 use std::{
     cmp::Ordering,
@@ -16,16 +16,16 @@ use crate::{
     wire::Dialect,
 };
 
-/// Rooms of a page.
+/// How many rooms a page has.
 const PAGE: usize = 50;
 
-/// Characters of a value that are shown.
+/// How many characters of a value are shown.
 const SHOWN: usize = 200;
 
-/// Writes of the past that are shown.
+/// How many past writes are shown.
 const PAST: usize = 50;
 
-/// `GET api/rooms`.
+/// The answer to `GET api/rooms`.
 #[derive(Serialize)]
 struct Listing<'a> {
     rooms: Vec<RoomRow<'a>>,
@@ -34,9 +34,9 @@ struct Listing<'a> {
     page: usize,
     pages: usize,
     stats: Stats,
-    /// Where there is a store.
+    /// `None` without a store.
     store: Option<Store>,
-    /// Where there is one.
+    /// `None` without a relay.
     relay: Option<Relay>,
     is_draining: bool,
     allows_actions: bool,
@@ -80,7 +80,7 @@ struct Relay {
     rooms_waiting: usize,
 }
 
-/// `GET api/room`.
+/// The answer to `GET api/room`.
 #[derive(Serialize)]
 struct RoomView<'a> {
     id: &'a str,
@@ -100,28 +100,28 @@ struct Member<'a> {
     id: u64,
     username: &'a str,
     dialect: &'static str,
-    /// Who the host says it is.
+    /// The person, if the host has identified one.
     person: Option<&'a str>,
     is_read_only: bool,
     /// Milliseconds since 1970.
     connected_at: u64,
     round_trip_ms: Option<f64>,
-    /// Batches that wait for it.
+    /// How many batches wait for it.
     waiting: usize,
 }
 
 #[derive(Serialize)]
 struct Variable<'a> {
     name: String,
-    /// Its beginning.
+    /// The beginning of the value.
     value: String,
     is_cut: bool,
     bytes: usize,
-    /// The member who wrote it, if that is there.
+    /// The member that wrote it, if it is still in the room.
     by: Option<&'a str>,
-    /// `member`, `left` or `other`, which is the host, the creator, or somebody on another node.
+    /// `member`, `left` or `other`: the host, the creator, or a member on another node.
     writer: &'static str,
-    /// Milliseconds since 1970; none where nobody wrote it yet.
+    /// Milliseconds since 1970; `None` if it was not written yet.
     written_at: Option<u64>,
 }
 
@@ -143,7 +143,7 @@ impl Past {
 }
 
 impl Site {
-    /// A page of the rooms.
+    /// Renders a page of the rooms.
     pub(super) fn list(&self, wanted: &Wanted) -> String {
         let all = self.sampler.rows();
         let search = wanted.search.to_lowercase();
@@ -153,12 +153,12 @@ impl Site {
             .collect();
         let order = |a: &&Row, b: &&Row| wanted.sort.order(a, b);
         let (found, inner) = (rows.len(), self.rooms.inner());
-        // Of rooms that are gone too.
+        // Includes rooms that are gone.
         let mut done = inner.activity_of_gone();
         all.iter().for_each(|row| done += row.summary.activity);
         let pages = found.div_ceil(PAGE).max(1);
         let page = wanted.page.min(pages - 1);
-        // Of many, only those up to this page are put in order.
+        // With many rooms, only those up to this page are sorted.
         let end = found.min((page + 1) * PAGE);
         if end < found {
             rows.select_nth_unstable_by(end, order);
@@ -199,7 +199,7 @@ impl Site {
         })
     }
 
-    /// A room; `None` where there is none of this id.
+    /// Renders a room; `None` if there is none with this id.
     pub(super) fn show(&self, id: &str) -> Option<String> {
         let (now, today) = (Instant::now(), SystemTime::now());
         let since_1970 = today.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -251,7 +251,7 @@ impl Site {
         Some(text(&view))
     }
 
-    /// A line for each write of the past, the oldest first; each is made when it is asked for.
+    /// Returns a line for each past write, the oldest first. Each line is rendered when it is requested.
     pub(super) fn history(&self, id: &str) -> Option<impl Iterator<Item = String> + use<>> {
         let past = self.rooms.room(id)?.past(usize::MAX);
         let (now, today) = (Instant::now(), SystemTime::now());
@@ -262,7 +262,7 @@ impl Site {
 }
 
 impl Sort {
-    /// What comes first; of equals, the ids decide.
+    /// Compares rooms for this order, with equal ones by id.
     fn order(self, a: &Row, b: &Row) -> Ordering {
         let (x, y) = (&a.summary, &b.summary);
         let order = match self {
@@ -289,7 +289,7 @@ fn row(row: &Row) -> RoomRow<'_> {
     }
 }
 
-/// So many characters of a text, and whether there are more.
+/// Returns the first `most` characters of a text, and whether there are more.
 fn cut(text: &str, most: usize) -> (String, bool) {
     match text.char_indices().nth(most) {
         Some((end, _)) => (text[..end].into(), true),

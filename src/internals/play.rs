@@ -1,4 +1,4 @@
-//! A room whose members, host and clock are moved by hand.
+//! A room whose members, host and clock are driven by hand.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use crate::{
     wire::Json,
 };
 
-/// Texts are plain. What is asked of somebody who is not there does nothing.
+/// Texts are plain. An operation on a member that is not in the room does nothing.
 #[derive(Debug)]
 pub struct Play {
     room: Arc<Shared>,
@@ -29,8 +29,8 @@ pub struct Play {
 }
 
 impl Play {
-    /// A room that somebody made with these variables and left; one without grows. `None` where the
-    /// limits have no bytes for it.
+    /// Creates a room as if a client had made it with these variables and left. Without variables, it grows.
+    /// Returns `None` if the limits have no bytes for it.
     pub fn new(variables: &[(&str, &str)], limits: Limits, policy: impl Policy) -> Option<Self> {
         let now = Instant::now();
         let policy: Arc<dyn AnyPolicy> = Arc::new(policy);
@@ -40,13 +40,13 @@ impl Play {
         let initial = (!initial.is_empty()).then_some(&*initial);
         let mut state =
             State::new(&Arc::new(rules), &"room".into(), initial, &budget, &Arc::default(), now)?;
-        // Of players: one of nobody's would become what the next brings.
+        // Gives the room to players: an unclaimed room would take over the variables of the next newcomer.
         state.claim();
         let room = Arc::new(Shared::alone(state));
         Some(Self { room, budget, now, members: Vec::new() })
     }
 
-    /// The number of the new member; `None` where it is refused.
+    /// Returns the number of the new member; `None` if it is refused.
     pub fn join(
         &mut self,
         dialect: Dialect,
@@ -68,7 +68,7 @@ impl Play {
         Some(self.members.len() - 1)
     }
 
-    /// As its session does when it ends.
+    /// Ends a membership as its session does.
     pub fn leave(&mut self, member: usize) {
         if let Some((id, _)) = self.members[member].take() {
             let now = self.now;
@@ -76,7 +76,7 @@ impl Play {
         }
     }
 
-    /// As the host does; its session still has its outbox.
+    /// Removes a member as the host does; its session still has its outbox.
     pub fn kick(&mut self, member: usize) {
         if let Some((id, _)) = self.members[member] {
             let now = self.now;
@@ -84,7 +84,7 @@ impl Play {
         }
     }
 
-    /// Whether it is still in the room.
+    /// Returns whether it is still in the room.
     #[must_use]
     pub fn is_member(&self, member: usize) -> bool {
         let id = self.members[member].as_ref().map(|(id, _)| *id);
@@ -93,8 +93,8 @@ impl Play {
         })
     }
 
-    /// A member sets a variable, having proven nothing of what it has seen; whether its session goes
-    /// on.
+    /// Sets a variable for a member that has not proven which writes it has seen. Returns whether its session
+    /// goes on.
     pub fn write(&mut self, member: usize, name: &str, value: Option<&str>) -> bool {
         let Some((id, _)) = self.members[member] else { return false };
         let (name, value) = (Json::from_plain(name), value.map(Json::from_plain));
@@ -108,13 +108,13 @@ impl Play {
         submitted.is_ok()
     }
 
-    /// The host sets variables; whether that was possible.
+    /// Sets variables for the host. Returns whether that was possible.
     pub fn set_all(&mut self, values: &[(&str, &str)]) -> bool {
         let (values, now) = (plain(values), self.now);
         self.room.change(|state, _| state.set_all(&values, now)).is_ok()
     }
 
-    /// Its socket has taken nothing for long.
+    /// Simulates that the member's socket has accepted nothing for long.
     pub fn stall(&mut self, member: usize) {
         if let Some((_, outbox)) = &mut self.members[member] {
             outbox.release_batches();
@@ -122,7 +122,7 @@ impl Play {
         }
     }
 
-    /// The frames that there are for a member, and whether that is all.
+    /// Returns the pending frames of a member, and whether these are all.
     pub fn read(&mut self, member: usize) -> (Vec<String>, bool) {
         let mut frames = Vec::new();
         let Some((_, outbox)) = &mut self.members[member] else { return (frames, true) };
@@ -136,27 +136,27 @@ impl Play {
         }
     }
 
-    /// Time passes, and what becomes due is done.
+    /// Advances the clock, and performs the work that becomes due.
     pub fn pass(&mut self, time: Duration) {
         self.now += time;
         let now = self.now;
         self.room.change(|state, _| while let Some(Due::Push) = state.advance(now) {});
     }
 
-    /// The room's values, which [`leave`](Self::leave) does not change.
+    /// Returns the room's values, which [`leave`](Self::leave) does not change.
     #[must_use]
     pub fn values(&self) -> BTreeMap<String, String> {
         let values = self.room.read(State::values).into_iter();
         values.map(|(name, value)| (name.lossy(), value.lossy())).collect()
     }
 
-    /// Bytes of the budget in use.
+    /// Returns how many bytes of the budget are in use.
     #[must_use]
     pub fn used(&self) -> usize {
         self.budget.used()
     }
 
-    /// Everybody goes and the room is forgotten; the bytes that are still in use.
+    /// Removes all members and the room, and returns how many bytes are still in use.
     #[must_use]
     pub fn end(self) -> usize {
         let Self { room, budget, members, .. } = self;

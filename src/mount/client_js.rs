@@ -1,4 +1,4 @@
-//! The browser's side, served beside the mount: a module, and its declarations for TypeScript.
+//! Serves the browser's files beside the mount: a module, and its declarations for TypeScript.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -10,16 +10,16 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-/// Where the module is, below its mount.
+/// The module's path, below its mount.
 pub(super) const PATH: &str = "/client.js";
 
-/// By which a module says where its declarations are, to Deno and others.
+/// The header by which Deno and others find a module's declarations.
 const TYPES: HeaderName = HeaderName::from_static("x-typescript-types");
 
 /// A file that is compiled in.
 #[derive(Debug)]
 pub(super) struct File {
-    /// Below its mount.
+    /// The file's path, below its mount.
     pub(super) path: &'static str,
     content_type: &'static str,
     source: &'static str,
@@ -47,7 +47,8 @@ impl File {
         Self { path, content_type, source, etag }
     }
 
-    /// Always asked for again, and answered by 304 while it is the same: a deploy reaches everyone.
+    /// Serves the file with `no-cache`, so that browsers always revalidate it and a deploy reaches everyone.
+    /// Answers 304 if the file is unchanged.
     pub(super) fn serve(&self, request: &HeaderMap) -> Response {
         let known = request.get_all(header::IF_NONE_MATCH).iter().any(|etags| {
             etags.to_str().is_ok_and(|etags| {
@@ -57,7 +58,7 @@ impl File {
         let caching = [
             (header::ETAG, self.etag.clone()),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-            // Pages of other origins may import it too: it is no secret.
+            // Pages of other origins may import it too, because it is not secret.
             (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
         ];
         if known {

@@ -1,4 +1,4 @@
-//! Who may upgrade: what is checked before a WebSocket is, in one place for every kind of mount.
+//! Checks requests before the upgrade, in one place for every kind of mount.
 
 use std::sync::{
     Arc,
@@ -13,8 +13,8 @@ use tracing::warn;
 
 use crate::identity::Identity;
 
-/// Which web pages may connect, told by the `Origin` that browsers send (RFC 6455, section 10.2).
-/// Others get 403 before the upgrade.
+/// Decides which web pages may connect, by the `Origin` header that browsers send (RFC 6455, section 10.2).
+/// Others receive 403 before the upgrade.
 ///
 /// ```
 /// use axum_cloud_variables::{Origins, RoomRegistry};
@@ -43,26 +43,25 @@ impl Default for Origins {
 }
 
 impl Origins {
-    /// Pages of the host itself: the origin's authority is the request's `Host`. The default. It
-    /// is what guards a host whose auth layer reads cookies; behind a proxy, `Host` must be passed
-    /// on.
+    /// Allows pages of the host itself: the origin's authority must equal the request's `Host`. The default.
+    /// This check protects a host whose auth layer reads cookies. A proxy must pass `Host` on.
     ///
-    /// A page by `http:` may not connect by HTTPS. That a request came by HTTPS is known from HTTP/2, and
-    /// behind a proxy from `X-Forwarded-Proto` or `Forwarded` (RFC 7239), which pages cannot set. A host
-    /// that ends TLS itself, and serves HTTP/1.1, lists its origin ([`list`](Self::list)).
+    /// A page loaded over `http:` may not connect over HTTPS. HTTP/2 reveals whether a request came over
+    /// HTTPS; behind a proxy, `X-Forwarded-Proto` or `Forwarded` (RFC 7239) does, which pages cannot set. A
+    /// host that terminates TLS itself and serves HTTP/1.1 should list its origin ([`list`](Self::list)).
     #[must_use]
     pub const fn same() -> Self {
         Self { rule: Rule::Same, allow_missing: true }
     }
 
-    /// Every page. For hosts that know no cookies.
+    /// Allows every page. For hosts that use no cookies.
     #[must_use]
     pub const fn any() -> Self {
         Self { rule: Rule::Any, allow_missing: true }
     }
 
-    /// These origins as browsers write them, such as `https://example.org`; `null` for pages
-    /// without one. The host's own are not among them by themselves.
+    /// Allows these origins, as browsers write them, such as `https://example.org`, or `null` for pages
+    /// without an origin. The host's own origin is not included automatically.
     #[must_use]
     pub fn list<I>(origins: I) -> Self
     where
@@ -73,8 +72,8 @@ impl Origins {
         Self { rule: Rule::List(list), allow_missing: true }
     }
 
-    /// Refuses clients that send no origin too. By default they may connect: they are programs,
-    /// not pages, and can send what they like.
+    /// Also refuses clients that send no origin. By default they may connect: they are programs, not pages,
+    /// and can send any origin they like.
     #[must_use]
     pub fn refuse_missing(mut self) -> Self {
         self.allow_missing = false;
@@ -95,7 +94,7 @@ impl Origins {
     }
 }
 
-/// What a request says of the page that makes it, and of itself.
+/// The origin of the page that makes a request, and the request's host and scheme.
 #[derive(Debug, Clone, Copy)]
 struct Asked<'a> {
     origin: Option<&'a str>,
@@ -112,15 +111,15 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Whether a request is known to have come by HTTPS. A page cannot set these headers, and to a program that
-/// can, its origin is no bound.
+/// Returns whether a request is known to have come over HTTPS. A page cannot set these headers, and a program
+/// that can is not bound by its origin anyway.
 fn is_https(parts: &Parts) -> bool {
     const PROTO: header::HeaderName = header::HeaderName::from_static("x-forwarded-proto");
     let is_secure = |proto: &str| {
         let proto = proto.trim().trim_matches('"');
         ["https", "wss"].iter().any(|secure| proto.eq_ignore_ascii_case(secure))
     };
-    // Of several proxies, the first is the one that the client talks to.
+    // With several proxies, the first value is from the one that the client connects to.
     let first = |name| text(&parts.headers, name).and_then(|list| list.split(',').next());
     let of_pair = |pair: &str| {
         pair.trim()
@@ -145,7 +144,7 @@ fn same_authority(scheme: &str, origin: &str, host: &str) -> bool {
     parse(origin).is_some_and(|origin| parse(host) == Some(origin))
 }
 
-/// Says that an answer is the mount's own, and not that of a layer of the host's.
+/// The header that marks an answer as the mount's own, and not that of one of the host's layers.
 const EXPLAINED: &str = "cloud-variables";
 
 #[derive(Debug, Clone)]
@@ -160,9 +159,9 @@ impl Gate {
         Self { origins: Origins::default(), require_identity: false, warned: Arc::default() }
     }
 
-    /// Tells a page why it may not connect, because a browser hides that of an upgrade. To be asked by
-    /// POST: with a GET of its own site a page sends no `Origin`. Answered also to pages that may not
-    /// connect, as they learn nothing by it that an upgrade would not tell them.
+    /// Explains to a page why it may not connect, because browsers hide the answer to an upgrade. Pages ask
+    /// by POST, because a GET of the same site carries no `Origin`. Pages that may not connect are answered
+    /// too, because they learn nothing that an upgrade would not show them.
     pub(super) fn explain(&self, parts: &Parts) -> Response {
         let mut response = match self.admit(parts) {
             Ok(_) => StatusCode::NO_CONTENT.into_response(),
@@ -182,7 +181,7 @@ impl Gate {
         response
     }
 
-    /// The identity of who may upgrade.
+    /// Returns the identity of the client if it may upgrade.
     pub(super) fn check(&self, parts: &Parts) -> Result<Identity, Refusal> {
         let identity = self.admit(parts)?;
         if is_upgrade(parts) { Ok(identity) } else { Err(Refusal::Plain) }
@@ -222,16 +221,16 @@ impl Gate {
     }
 }
 
-/// Why a request is not upgraded, as it is answered.
+/// The reason why a request is not upgraded, with its answer.
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// 403
     Foreign(String),
     /// 401
     Stranger,
-    /// 403: it brings somebody's login at Scratch.
+    /// 403: the request carries a login cookie of Scratch.
     ScratchSession,
-    /// 426: it does not ask for a WebSocket.
+    /// 426: the request does not ask for a WebSocket.
     Plain,
 }
 
@@ -259,8 +258,8 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Whether a request has the cookie by which Scratch knows who is logged in. Some libraries send it to
-/// every server; refused here, it reaches no policy of the host's.
+/// Returns whether a request has Scratch's login cookie. Some libraries send it to every server. Refused
+/// here, it reaches no policy of the host.
 fn has_scratch_session(headers: &HeaderMap) -> bool {
     headers.get_all(header::COOKIE).iter().any(|cookies| {
         let mut cookies = cookies.as_bytes().split(|byte| *byte == b';');
@@ -268,7 +267,7 @@ fn has_scratch_session(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whether a request wants a WebSocket: HTTP/1.1 with `Upgrade`, or HTTP/2's extended CONNECT.
+/// Returns whether a request asks for a WebSocket: HTTP/1.1 with `Upgrade`, or HTTP/2's extended CONNECT.
 pub(super) fn is_upgrade(parts: &Parts) -> bool {
     parts.method == Method::CONNECT
         || text(&parts.headers, header::UPGRADE)
@@ -276,7 +275,7 @@ pub(super) fn is_upgrade(parts: &Parts) -> bool {
 }
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
-    // What is not text is an origin all the same, and no allowed one.
+    // A value that is not text still counts as an origin, but never as an allowed one.
     headers.get(name).map(|value| value.to_str().unwrap_or("?"))
 }
 

@@ -1,4 +1,4 @@
-//! A mount as a layer: for paths where a route would hide the host's own page.
+//! Mounts rooms as a layer, for paths at which a route would hide the host's own page.
 
 use std::{
     convert::Infallible,
@@ -13,8 +13,8 @@ use tower_service::Service;
 
 use super::{Mount, client_js, gate};
 
-/// Takes WebSocket upgrades on a mount's path, and its `client.js`; passes all else on. Made by
-/// [`Mount::layer`].
+/// A layer that handles WebSocket upgrades on a mount's path and requests for its `client.js`, and passes
+/// everything else on. Created by [`Mount::layer`].
 #[derive(Debug, Clone)]
 pub struct MountLayer(pub(super) Mount);
 

@@ -9,17 +9,17 @@ use axum::{
 use hyper::upgrade::OnUpgrade;
 use tungstenite::handshake::derive_accept_key;
 
-/// The response that makes a connection a WebSocket, and the connection once it is written; or the
-/// response that says why not.
+/// Returns the response that makes a connection a WebSocket, and the connection once the response is written;
+/// or the response that explains the refusal.
 ///
-/// axum checks the request, but keeps the connection behind a WebSocket of its own. To write to it
-/// from elsewhere than the session, it is taken here.
+/// axum checks the request, but keeps the connection behind its own WebSocket type. It is taken here instead,
+/// so that code outside the session can write to it.
 pub(crate) async fn accept(parts: &mut Parts) -> Result<(Response, OnUpgrade), Response> {
     let upgrade = parts.extensions.get::<OnUpgrade>().cloned();
     let checked = WebSocketUpgrade::from_request_parts(parts, &()).await;
     _ = checked.map_err(IntoResponse::into_response)?;
     let upgrade = upgrade.ok_or_else(|| StatusCode::UPGRADE_REQUIRED.into_response())?;
-    // By the version, because a proxy may pass on a key that has no meaning there.
+    // Checks the version and not the key, because a proxy may pass on a key that has no meaning in HTTP/2.
     if parts.version == Version::HTTP_2 {
         return Ok((Response::new(Body::empty()), upgrade));
     }

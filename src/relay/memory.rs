@@ -15,11 +15,11 @@ use axum_cloud_variables::{
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use tokio::sync::broadcast;
 
-/// How long a node is in a room without renewing.
+/// How long a node stays in a room without renewing.
 const LEASE: Duration = Duration::from_secs(10);
 
-/// A broker in memory, for registries of one process, such as those of a test. It is shared by an `Arc`, and
-/// gone with the process.
+/// A broker in memory, for registries of one process, such as those of a test. It is shared through an `Arc`,
+/// and is gone with the process.
 #[derive(Default)]
 pub struct MemoryRelay(Mutex<HashMap<String, Kept>>);
 
@@ -33,9 +33,9 @@ impl fmt::Debug for MemoryRelay {
 struct Kept {
     /// `None` until it is created.
     room: Option<Room>,
-    /// The identities of those that were removed last, the newest first.
+    /// The identities of the rooms that were removed last, the newest first.
     removed: Vec<String>,
-    /// Until when; they outlive the room.
+    /// The name and the end of each ban, by key. Bans outlive the room.
     bans: BTreeMap<String, (String, Instant)>,
     messages: broadcast::Sender<RelayMessage>,
 }
@@ -49,14 +49,13 @@ struct Room {
     max_bytes: u64,
     is_locked: bool,
     closed: u64,
-    /// In the order in which they were created.
+    /// In the order of their creation.
     variables: Vec<(String, String)>,
-    /// When a node's lease ends, and the last number of its that was taken.
+    /// The end of each node's lease, and the last number of the node that was taken.
     nodes: HashMap<String, (Instant, u64)>,
-    /// By node and number: the session's name.
-    /// By node and number: a name, and whether it may be shared.
+    /// The name of each session, and whether it may be shared, by node and number.
     sessions: BTreeMap<(String, u64), (String, bool)>,
-    /// Who leads it, under which lead, and until when.
+    /// The node that leads it, its lead, and when that ends.
     leader: Option<(String, u64, Instant)>,
 }
 
@@ -67,8 +66,8 @@ impl Room {
         }
     }
 
-    /// In order, except those of variables that are not there. The numbers of those that are left out because
-    /// a session has a name.
+    /// Applies the writes in order, except those to variables that do not exist. Returns the numbers of those
+    /// that are left out because a session has a name.
     fn write(&mut self, first: u64, writes: &[RelayWrite], most: u64) -> Vec<u64> {
         let mut left_out = Vec::new();
         for (number, write) in (first..).zip(writes) {
@@ -79,7 +78,7 @@ impl Room {
             }
             let has_place = *creates && (self.variables.len() as u64) < most;
             let at = self.variables.iter().position(|(known, _)| known == name);
-            // A number stands behind a quotation mark.
+            // A number has a quotation mark before it.
             let has = at.map_or("", |at| self.variables[at].1.as_str());
             let text = has.strip_prefix('"').unwrap_or(has);
             if was.as_ref().is_some_and(|was| was != text) {
@@ -139,7 +138,7 @@ impl Kept {
             }
             let there = &room.revision;
             if there.epoch == known.epoch && there.number < known.number {
-                // The last of it was lost, and the node has that.
+                // The broker has lost the room's latest changes, but the node has them.
                 self.room = None;
             }
         }
@@ -210,7 +209,7 @@ impl Kept {
         RelayAnswer::Done { revision, before: taken.map_or(0, |(_, taken)| taken) }
     }
 
-    /// A request that only a node in the room may make.
+    /// Handles a request that only a node in the room may make.
     fn change(&mut self, node: &str, request: &RelayRequest, now: Instant) -> RelayAnswer {
         let Some(room) = &mut self.room else { return RelayAnswer::Nowhere };
         let Some((lease, taken)) = room.nodes.get_mut(node) else { return RelayAnswer::Fenced };
@@ -220,13 +219,14 @@ impl Kept {
             if first <= before {
                 return done(room);
             }
+            // Taken even if it is refused below, so that a late attempt has no effect.
             *taken = last;
         }
         match request {
             RelayRequest::Join { session, replaces, .. } => {
                 let key = (node.to_owned(), session.number);
                 if room.sessions.contains_key(&key) {
-                    // The answer was lost.
+                    // The session has begun already: the answer was lost.
                     return done(room);
                 }
                 if room.is_locked {
@@ -328,7 +328,7 @@ impl Relay for MemoryRelay {
     }
 
     fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>> {
-        // Fails if nobody hears.
+        // Fails if there are no subscribers.
         self.with("", |none| _ = none.messages.send(RelayMessage::Told(news.clone())));
         async { Ok(()) }.boxed()
     }
@@ -336,7 +336,7 @@ impl Relay for MemoryRelay {
     fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
         let receiver = self.with(room, |room| room.messages.subscribe());
         let messages = stream::unfold(receiver, |mut receiver| async {
-            // Ends where some are missing.
+            // Ends when messages are missing.
             let message = receiver.recv().await.ok()?;
             Some((message, receiver))
         });

@@ -1,4 +1,4 @@
-//! What nodes hear of a room.
+//! Messages about a room that nodes receive.
 
 use std::fmt;
 
@@ -7,29 +7,29 @@ use serde::{Deserialize, Serialize};
 use super::RelayRevision;
 use crate::{redacted::Redacted, store::StoredSchema};
 
-/// What nodes hear of a room.
+/// A message about a room that nodes receive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "nodes understand all")]
 pub enum RelayMessage {
-    /// Of each [`RelayRequest::Write`](super::RelayRequest::Write).
+    /// Sent for each [`RelayRequest::Write`](super::RelayRequest::Write).
     Wrote(RelayWrites),
-    /// Of each [`RelayRequest::Change`](super::RelayRequest::Change).
+    /// Sent for each [`RelayRequest::Change`](super::RelayRequest::Change).
     Changed {
         /// The room's revision after the change.
         revision: RelayRevision,
-        /// The node that asked for it.
+        /// The node that requested it.
         node: String,
         /// The request's number.
         number: u64,
         /// The change.
         change: RelayChange,
     },
-    /// Of each [`RelayRequest::Tell`](super::RelayRequest::Tell) and
+    /// Sent for each [`RelayRequest::Tell`](super::RelayRequest::Tell) and
     /// [`RelayRequest::Remove`](super::RelayRequest::Remove).
     Told(RelayNews),
 }
 
-/// One write of a room's variables.
+/// One write to a room's variables.
 #[derive(Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "brokers outside this crate read them")]
 pub struct RelayWrite {
@@ -37,12 +37,12 @@ pub struct RelayWrite {
     pub name: String,
     /// Its value; `None` drops the variable.
     pub value: Option<String>,
-    /// Whether the variable is created if it is not there.
+    /// Whether the write creates the variable if it does not exist.
     pub creates: bool,
-    /// The username of the member whose write it is; `None` is the host. Plain text, unlike the others.
+    /// The username of the member that wrote; `None` is the host. Plain text, unlike the other texts.
     pub by: Option<String>,
-    /// The write is left out unless this is the variable's value in the order. A variable that is not there
-    /// has the empty one, and a number is its text.
+    /// The value that the variable must have at this point of the order; otherwise the write is left out. A
+    /// variable that does not exist counts as empty, and a number as its text.
     pub was: Option<String>,
     /// The write is left out if a session has this name: see
     /// [`RelayWrites::left_out`](RelayWrites#structfield.left_out).
@@ -62,25 +62,26 @@ impl fmt::Debug for RelayWrite {
     }
 }
 
-/// Writes that came into a room's order together.
+/// Writes that entered a room's order together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "brokers outside this crate make them")]
 pub struct RelayWrites {
     /// The room's revision after them.
     pub revision: RelayRevision,
-    /// The node that asked for them.
+    /// The node that requested them.
     pub node: String,
     /// The number of the first, as in [`RelayRequest::Write`](super::RelayRequest::Write).
     pub first: u64,
-    /// As in [`RelayRequest::Write`](super::RelayRequest::Write).
+    /// The limit of variables, as in [`RelayRequest::Write`](super::RelayRequest::Write).
     pub most: u64,
-    /// The writes, in order, as they were asked for, those included that were left out.
+    /// The writes, in order, as they were requested, including those that were left out.
     pub writes: Vec<RelayWrite>,
-    /// The numbers of those that were left out because a session has a name, which only the broker knows.
+    /// The numbers of the writes that were left out because a session has a name, which only the broker
+    /// knows.
     pub left_out: Vec<u64>,
 }
 
-/// What changes a room for all nodes, in its order.
+/// A change of a room for all nodes, in the room's order.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_enums, reason = "nodes understand all")]
 pub enum RelayChange {
@@ -88,22 +89,22 @@ pub enum RelayChange {
     Locked(bool),
     /// How many sessions the room may have.
     MaxMembers(u64),
-    /// How many variables it may have: nodes give it with each write.
+    /// How many variables it may have; nodes pass this limit with each write.
     MaxVariables(u64),
-    /// How many bytes of names and values nodes let it grow to.
+    /// How many bytes of names and values it may have; nodes enforce this limit.
     MaxBytes(u64),
-    /// Which names the room may get.
+    /// The names that the room accepts.
     Schema(StoredSchema),
-    /// Sessions with one of these keys are refused for so many milliseconds.
+    /// Refuses sessions with this key for `millis` milliseconds.
     Ban {
         /// One of [`RelaySession::who`](super::RelaySession::who).
         who: String,
         /// The username, as [`RelayBan::name`](super::RelayBan::name). Plain text, unlike those of variables.
         name: String,
-        /// For how long, in milliseconds; 0 ends the ban.
+        /// How long the ban lasts, in milliseconds; 0 ends it.
         millis: u64,
     },
-    /// Everyone is put out whose session began before this; the broker ends all sessions.
+    /// Closes every session that began before this change. The broker ends all sessions.
     Closed,
 }
 
@@ -123,52 +124,54 @@ impl fmt::Debug for RelayChange {
     }
 }
 
-/// What nodes tell each other beside the order of a room: it may be lost.
+/// News between nodes outside the order of a room. It may be lost.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_enums, reason = "nodes understand all")]
 pub enum RelayNews {
-    /// Somebody wants the name that a session has.
+    /// A newcomer wants the name of a session.
     Wanted {
         /// The session's node.
         node: String,
         /// Its number.
         session: u64,
-        /// The person that wants it, if the host has said who it is.
+        /// The newcomer's person, if the host has identified one.
         person: Option<String>,
-        /// What it resumes by: the session that has the same is its own, of before.
+        /// The newcomer's resume key: a session with the same key is its own earlier one.
         resume: Option<String>,
-        /// Whether the newcomer gets the name in any case.
+        /// Whether the newcomer receives the name in any case.
         replaces: bool,
-        /// How long ago its connection was made, in milliseconds: one that was made later keeps the name.
+        /// The age of the newcomer's connection, in milliseconds. A session whose connection is younger keeps
+        /// the name.
         age: u64,
     },
-    /// The member that has such a name is alive, and keeps it.
+    /// The member that has the name is alive, and keeps it.
     Kept {
         /// The session's node.
         node: String,
         /// Its number.
         session: u64,
     },
-    /// The room is about to be removed, and its members are told so by the host.
+    /// The room is about to be removed, and the host notifies its members.
     Ending {
-        /// The code of their close, as [`CloseCode`](crate::CloseCode) has it for
+        /// The close code, as [`CloseCode`](crate::CloseCode) has it for
         /// [`Dialect::Spec`](crate::Dialect::Spec).
         code: u16,
-        /// A sentence for players.
+        /// A sentence for the players.
         reason: String,
     },
     /// The room was removed.
     Removed {
-        /// Its identity, as in [`RelayRevision::room`]: another may be there since.
+        /// Its identity, as in [`RelayRevision::room`]: the id may belong to another room since.
         room: String,
     },
-    /// The host puts a person out of every room. [Announced](super::Relay::announce), because no room has it.
+    /// The host removes a person from every room. [Announced](super::Relay::announce), because it belongs to
+    /// no room.
     Kick {
-        /// The node that announces it, and has put the person out itself.
+        /// The node that announces it, and has already removed the person itself.
         node: String,
         /// The [`Identity::id`](crate::Identity::id) of the person.
         person: String,
-        /// The code of the close, as in [`Ending`](Self::Ending).
+        /// The close code, as in [`Ending`](Self::Ending).
         code: u16,
         /// A sentence for the player.
         reason: String,
@@ -178,7 +181,7 @@ pub enum RelayNews {
 impl fmt::Debug for RelayNews {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Neither the person nor what it resumes by.
+            // Omits the person and the resume key.
             Self::Wanted { node, session, .. } => f
                 .debug_struct("Wanted")
                 .field("node", node)

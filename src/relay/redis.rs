@@ -18,8 +18,8 @@ use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNews, RelayNode,
 use channels::Channels;
 use scripts::{Scripts, decode};
 
-/// A [`Relay`] by Redis (6.2 and later) or Valkey. Each step is one script on one room's keys, which
-/// share a hash tag; messages go through a channel for each room.
+/// A [`Relay`] over Redis (6.2 and later) or Valkey. Each step is one script on one room's keys, which share
+/// a hash tag; each room has a channel for its messages.
 pub struct RedisRelay {
     client: Client,
     commands: Mutex<Commands>,
@@ -31,7 +31,7 @@ pub struct RedisRelay {
     empty_room_ttl: Duration,
 }
 
-/// The connection that commands go by, and how many there were before it.
+/// The connection for commands, and how many came before it.
 #[derive(Default)]
 struct Commands {
     manager: Option<ConnectionManager>,
@@ -40,20 +40,20 @@ struct Commands {
 
 impl fmt::Debug for RedisRelay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // No address: a password may stand in it.
+        // Omits the address, because it may contain a password.
         f.debug_struct("RedisRelay").field("prefix", &self.prefix).finish_non_exhaustive()
     }
 }
 
 impl RedisRelay {
-    /// By an address such as `redis://:password@127.0.0.1:6379/0`, or `rediss://` for TLS, by which
-    /// servers are believed that the system's certificates vouch for, or those of `SSL_CERT_FILE`.
-    /// Connects when it is first needed, and again whenever it must. TLS is rustls' with the process's
-    /// default provider; where there is none by then, ring becomes it.
+    /// Creates a relay for an address such as `redis://:password@127.0.0.1:6379/0`, or `rediss://` for TLS,
+    /// which accepts the servers that the system's certificates, or those of `SSL_CERT_FILE`, vouch for.
+    /// Connects when a connection is first needed, and reconnects as necessary. TLS uses rustls with the
+    /// process's default provider; if there is none by then, ring becomes the default.
     ///
     /// # Errors
     ///
-    /// [`RelayError`] where the address is none.
+    /// Returns [`RelayError`] if the address is invalid.
     pub fn new(url: impl AsRef<str>) -> Result<Self, RelayError> {
         let tcp = TcpSettings::default().set_nodelay(true);
         let info = url.as_ref().into_connection_info().map_err(failed)?;
@@ -70,29 +70,29 @@ impl RedisRelay {
         })
     }
 
-    /// What all keys and channels begin with. Default `cv:`.
+    /// Sets the prefix of all keys and channels. Default `cv:`.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// How long a node may be silent before the others go on without it: its members' names are free
-    /// then. Nodes renew it three times in it. Default 10 s.
+    /// Sets how long a node may be silent before the others go on without it, and its members' names become
+    /// free. Nodes renew three times per lease. Default 10 s.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// How long the broker keeps a room that no node is in. Default 1 h.
+    /// Sets how long the broker keeps a room that no node is in. Default 1 h.
     #[must_use]
     pub fn empty_room_ttl(mut self, ttl: Duration) -> Self {
         self.empty_room_ttl = ttl;
         self
     }
 
-    /// How long a command, or connecting, may take before it counts as failed. Default 1 s.
+    /// Sets how long a command or a connection attempt may take before it counts as failed. Default 1 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -102,7 +102,7 @@ impl RedisRelay {
     fn commands(&self) -> Result<(u64, ConnectionManager), RelayError> {
         let mut commands = self.commands.lock();
         if commands.manager.is_none() {
-            // Few attempts and short pauses: whoever asks tries again by itself.
+            // Few attempts and short pauses: the caller retries by itself.
             let config = ConnectionManagerConfig::new()
                 .set_number_of_retries(1)
                 .set_min_delay(Duration::from_millis(50))
@@ -118,21 +118,23 @@ impl RedisRelay {
         Ok((commands.count, manager))
     }
 
-    /// Has the next command go by another connection than this one.
+    /// Discards this connection, so that the next command uses another.
     fn give_up(&self, count: u64) {
         let mut commands = self.commands.lock();
+        // Many calls may fail on one connection: only the first of them discards it.
         if commands.count == count {
             *commands = Commands { manager: None, count: count + 1 };
         }
     }
 
-    /// The channel of a room: of no database, so that its number must stand in the name.
+    /// Returns the channel of a room. Channels belong to no database, so the name includes the database's
+    /// number.
     fn channel(&self, room: &str) -> String {
         let database = self.client.get_connection_info().redis_settings().db();
         self.key(room, &format!("c{database}"))
     }
 
-    /// The keys of a room. Braces would begin or end the hash tag.
+    /// Returns a key of a room. Escapes braces, which would begin or end the hash tag.
     fn key(&self, room: &str, part: &str) -> String {
         let room = room.replace('%', "%25").replace('{', "%7B").replace('}', "%7D");
         format!("{}{{{room}}}:{part}", self.prefix)
@@ -155,7 +157,7 @@ impl RedisRelay {
         let answer: Result<Vec<Value>, RedisError> =
             match timeout(self.timeout, call.invoke_async(&mut commands)).await {
                 Ok(answer) => answer,
-                // The other side may be gone without a word.
+                // The server may be gone without closing the connection.
                 Err(_) => {
                     self.give_up(count);
                     return Err(RelayError::late());
@@ -167,7 +169,7 @@ impl RedisRelay {
                 self.give_up(count);
             }
             if is_replica {
-                // It is the primary no more, and the address may be another's by now.
+                // The server is no longer the primary, and the address may belong to another server by now.
                 self.channels.give_up();
             }
         }
@@ -192,7 +194,7 @@ impl Relay for RedisRelay {
         self.lease
     }
 
-    /// Longer than a command may take, as it sees to that by itself.
+    /// Returns twice the timeout of a command, because commands already time out by themselves.
     fn timeout(&self) -> Duration {
         self.timeout.saturating_mul(2)
     }
@@ -213,7 +215,7 @@ impl Relay for RedisRelay {
             let (count, mut commands) = self.commands()?;
             let published = timeout(self.timeout, command.query_async::<()>(&mut commands)).await;
             if !matches!(published, Ok(Ok(()))) {
-                // The other side may be gone without a word.
+                // The server may be gone without closing the connection.
                 self.give_up(count);
             }
             published.map_err(|_| RelayError::late())?.map_err(failed)
@@ -226,17 +228,18 @@ impl Relay for RedisRelay {
     }
 }
 
-/// Whether another connection may do better: it was never made, or its other side knows it no more.
+/// Returns whether another connection may succeed: this one was never made, or the server no longer accepts
+/// it.
 fn is_of_connection(error: &RedisError) -> bool {
     let is_refused = matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"));
     is_refused || error.is_timeout() || error.kind() == ErrorKind::AuthenticationFailed
 }
 
-/// Not before it connects, so that the host's own choice comes first.
+/// Installs the provider just before connecting, so that the host's own choice comes first.
 fn provide_cryptography(client: &Client) {
     let address = client.get_connection_info().addr();
     if matches!(address, ConnectionAddr::TcpTls { .. }) {
-        // Fails where the process has one.
+        // Fails if the process has one already.
         _ = rustls::crypto::ring::default_provider().install_default();
     }
 }
@@ -245,7 +248,8 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(1 << 50)
 }
 
-/// No `From`: that would be part of the interface, and a new major version of redis would be one of this crate.
+/// Converts an error. Not a `From`, which would be part of the public API and tie it to a major version of
+/// redis.
 fn failed(error: impl Into<RedisError>) -> RelayError {
     RelayError(error.into().to_string())
 }

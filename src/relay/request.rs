@@ -1,4 +1,4 @@
-//! What a node asks of a room's broker, and what the broker answers.
+//! Requests of a node to a room's broker, and the broker's answers.
 
 use std::fmt;
 
@@ -8,53 +8,53 @@ use crate::{
     store::StoredRoom,
 };
 
-/// A node that asks for something.
+/// A node that makes a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "brokers outside this crate read them")]
 pub struct RelayNode<'a> {
-    /// Its name. A process that enters a room again does so by another one.
+    /// Its name. A process that enters a room again does so under another name.
     pub name: &'a str,
-    /// The last of its numbers of which it knows that the broker has taken it. A broker that has not, has lost
-    /// it: it answers [`RelayAnswer::Lost`], whatever is asked for, and nothing changes. Otherwise a number
-    /// that is taken after a loss would hide it.
+    /// The last of its numbers that the node knows the broker has taken. A broker that has not taken it has
+    /// lost it: it answers [`RelayAnswer::Lost`] to any request, and changes nothing. Otherwise a number that
+    /// is taken after a loss would hide the loss.
     pub acknowledged: u64,
 }
 
-/// What a node asks of a room's broker.
+/// A request of a node to a room's broker.
 ///
-/// Requests that change a room have numbers, which a node gives in ascending order. The broker takes
-/// each number once, also when it refuses the request: a request of a number that it has taken already
-/// changes nothing, and is answered with [`RelayAnswer::Done`]. So an attempt that arrives late, after
-/// the node has given it up and gone on, has no effect.
+/// Requests that change a room are numbered, in ascending order per node. The broker takes each number once,
+/// even if it refuses the request: a request whose number it has already taken changes nothing, and is
+/// answered with [`RelayAnswer::Done`]. So an attempt has no effect if it arrives late, after the node has
+/// given up on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a broker that ignores one keeps wrong rooms")]
 pub enum RelayRequest {
     /// The node enters the room. Answered with [`RelayAnswer::Room`] or [`RelayAnswer::Nowhere`].
     ///
-    /// The room is created if it is not there and `create` has one. It is created from `create` too,
-    /// instead of the one that is there, if `known` is a later revision of the same epoch: then the
-    /// broker has lost the last of it. It is neither created nor entered if `known` is of another room,
-    /// or of one that was removed within two leases.
+    /// The room is created if it does not exist and `create` is set. It is also created from `create`, in
+    /// place of the existing room, if `known` is a later revision of the same epoch: the broker has then lost
+    /// the room's latest changes. It is neither created nor entered if `known` is of another room, or of a
+    /// room that was removed within the last two leases.
     Enter {
         /// The room to create.
         create: Option<RelayRoom>,
         /// The epoch of a room that is created; never used twice.
         epoch: String,
-        /// The revision at which the node has the room, if it has it. A room that is created from it
-        /// keeps its identity and begins at the next revision.
+        /// The revision at which the node has the room, if it has it. A room that is created from it keeps
+        /// its identity and begins at the next revision.
         known: Option<RelayRevision>,
-        /// The name under which the process was in the room before: that node is out, and its sessions
-        /// are over.
+        /// The name under which the process was in the room before. That node is removed from the room, and
+        /// its sessions end.
         was: Option<String>,
     },
     /// A session begins. Answered with [`RelayAnswer::Done`], also if it has begun already, or with a
-    /// refusal; then nothing has changed.
+    /// refusal, which changes nothing.
     Join {
         /// The request's number.
         number: u64,
         /// The session.
         session: RelaySession,
-        /// Sessions of the node that end if this one begins, so that their name and places are free.
+        /// Sessions of the node that end if this one begins, so that their names and places are free.
         replaces: Vec<u64>,
     },
     /// Sessions end. Answered with [`RelayAnswer::Done`].
@@ -66,21 +66,21 @@ pub enum RelayRequest {
     },
     /// Writes values of variables. Answered with [`RelayAnswer::Done`].
     Write {
-        /// The number of the first write; each further write has the next.
+        /// The number of the first write; each further write has the next number.
         first: u64,
         /// How many variables the room may have.
         most: u64,
         /// The writes, in order.
         writes: Vec<RelayWrite>,
     },
-    /// Changes what the room is, for all nodes. Answered with [`RelayAnswer::Done`].
+    /// Changes the room for all nodes. Answered with [`RelayAnswer::Done`].
     Change {
         /// The request's number.
         number: u64,
         /// The change.
         change: RelayChange,
     },
-    /// Removes the room; all nodes hear [`RelayNews::Removed`]. Answered with [`RelayAnswer::Done`].
+    /// Removes the room; all nodes receive [`RelayNews::Removed`]. Answered with [`RelayAnswer::Done`].
     Remove {
         /// The request's number.
         number: u64,
@@ -89,15 +89,15 @@ pub enum RelayRequest {
     Renew,
     /// Reads the room. Answered with [`RelayAnswer::Room`].
     Read,
-    /// The node has left the room, which is deleted if no other node is in it. Nothing happens if the
-    /// room is another by now. Answered with [`RelayAnswer::Done`] or [`RelayAnswer::Nowhere`].
+    /// The node leaves the room, which is deleted if no other node is in it. Nothing happens if the id
+    /// belongs to another room by now. Answered with [`RelayAnswer::Done`] or [`RelayAnswer::Nowhere`].
     Forget {
-        /// Which room it is, as in [`RelayRevision::room`].
+        /// The identity of the room, as in [`RelayRevision::room`].
         room: String,
     },
     /// Sends news to all nodes. Answered with [`RelayAnswer::Done`].
     Tell(RelayNews),
-    /// The node leads the room until its lease is over, unless another node leads it, or this node does
+    /// The node leads the room until its lease is over, unless another node leads it, or this node leads it
     /// under another lead. Answered with [`RelayAnswer::Done`] or [`RelayAnswer::Led`].
     Lead {
         /// The request's number.
@@ -121,7 +121,7 @@ impl RelayRevision {
 }
 
 impl RelayRequest {
-    /// The numbers that the broker takes with this request: the first and the last.
+    /// Returns the numbers that the broker takes with this request: the first and the last.
     #[must_use]
     pub fn numbers(&self) -> Option<(u64, u64)> {
         match self {
@@ -141,7 +141,7 @@ impl RelayRequest {
     }
 }
 
-/// A member of a room, as the broker knows it.
+/// A member of a room, as the broker sees it.
 #[derive(Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "brokers outside this crate read them")]
 pub struct RelaySession {
@@ -149,7 +149,7 @@ pub struct RelaySession {
     pub number: u64,
     /// The member's name.
     pub name: String,
-    /// Whether the member may have the name beside another session that has it, and shares it too.
+    /// Whether the member may share its name with other sessions that also share it.
     pub shares: bool,
     /// The keys under which the member may be banned.
     pub who: Vec<String>,
@@ -170,19 +170,19 @@ impl fmt::Debug for RelaySession {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "brokers outside this crate make them")]
 pub struct RelayRoom {
-    /// Its variables, and which names it may get.
+    /// Its variables, and the names that it accepts.
     pub stored: StoredRoom,
     /// How many sessions it may have.
     pub max_members: u64,
-    /// How many variables it may have: nodes give it with each write.
+    /// How many variables it may have; nodes pass this limit with each write.
     pub max_variables: u64,
-    /// How many bytes of names and values nodes let it grow to.
+    /// How many bytes of names and values it may have; nodes enforce this limit.
     pub max_bytes: u64,
     /// Whether sessions are refused.
     pub is_locked: bool,
-    /// The number of the revision at which everyone was put out last; 0 if nobody ever was.
+    /// The number of the revision at which all sessions were last closed; 0 if they never were.
     pub closed: u64,
-    /// Whose sessions are refused, and for how much longer.
+    /// The active bans, and how much longer each lasts.
     pub bans: Vec<RelayBan>,
 }
 
@@ -194,7 +194,7 @@ pub struct RelayBan {
     pub who: String,
     /// The username, as it was written; empty for a person.
     pub name: String,
-    /// For how long, in milliseconds.
+    /// How long the ban lasts, in milliseconds.
     pub millis: u64,
 }
 
@@ -208,7 +208,7 @@ impl fmt::Debug for RelayBan {
     }
 }
 
-/// What a broker answers.
+/// A broker's answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "nodes understand all")]
 pub enum RelayAnswer {
@@ -216,8 +216,8 @@ pub enum RelayAnswer {
     Done {
         /// The room's revision.
         revision: RelayRevision,
-        /// The last number of the node's that was taken before this request; 0 is none. If that is
-        /// lower than one that was answered, the broker has lost something.
+        /// The last number of the node that was taken before this request; 0 if none was. If it is lower than
+        /// a number that was already answered, the broker has lost something.
         before: u64,
     },
     /// The room as it is now.
@@ -226,9 +226,9 @@ pub enum RelayAnswer {
         revision: RelayRevision,
         /// The room.
         room: RelayRoom,
-        /// Whether it was created by this request.
+        /// Whether this request created it.
         is_new: bool,
-        /// The last number of the node's that was taken; 0 is none.
+        /// The last number of the node that was taken; 0 if none was.
         taken: u64,
     },
     /// Another session has that name.
@@ -244,25 +244,26 @@ pub enum RelayAnswer {
     Banned,
     /// Another node leads the room.
     Led,
-    /// The room has as many sessions as it may have; or, to [`RelayRequest::Enter`], the broker has no
-    /// memory for another room.
+    /// The room has as many sessions as it may have; or, in answer to [`RelayRequest::Enter`], the broker has
+    /// no memory for another room.
     Full,
     /// There is no such room.
     Nowhere,
-    /// The node is not in the room, or no longer. Nothing has changed.
+    /// The node is not, or no longer, in the room. Nothing has changed.
     Fenced,
-    /// The broker has lost what it had taken of the node: see [`RelayNode::acknowledged`]. Nothing has changed.
+    /// The broker has lost requests of the node that it had taken: see [`RelayNode::acknowledged`]. Nothing
+    /// has changed.
     Lost,
 }
 
-/// A moment of a room.
+/// A point in a room's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "brokers outside this crate make them")]
 pub struct RelayRevision {
-    /// Identifies the room: another one that is created under the same id has another.
+    /// Identifies the room. Another room that is created later under the same id has another identity.
     pub room: String,
-    /// Identifies the order of its steps: a room that a node has restored, because the broker had lost
-    /// it or the last of it, has another.
+    /// Identifies the order of its steps. A room that a node has restored, because the broker had lost all or
+    /// the latest part of it, has another epoch.
     pub epoch: String,
     /// Grows by one with each [`RelayRequest::Write`] and [`RelayRequest::Change`].
     pub number: u64,

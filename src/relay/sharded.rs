@@ -6,8 +6,8 @@ use futures_util::future::BoxFuture;
 
 use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNews, RelayNode, RelayRequest};
 
-/// Several brokers as one: a room is at the one that its id says. All nodes must have the same ones in the same
-/// order: otherwise they look for rooms at different ones.
+/// Several brokers as one: the id of a room decides which broker has it. All nodes must have the same brokers
+/// in the same order; otherwise they look for a room at different brokers.
 ///
 /// ```
 /// use axum_cloud_variables::{RoomRegistry, relay::{MemoryRelay, Sharded}};
@@ -29,7 +29,7 @@ impl<R: Relay> Sharded<R> {
 
 impl<R> Sharded<R> {
     fn of(&self, room: &str) -> &R {
-        // There is one at least.
+        // There is at least one broker.
         &self.0[(fnv(room) % self.0.len() as u64) as usize]
     }
 }
@@ -48,18 +48,18 @@ impl<R: Relay> Relay for Sharded<R> {
         self.0.iter().for_each(Relay::end);
     }
 
-    /// The shortest.
+    /// Returns the shortest lease.
     fn lease(&self) -> Duration {
         self.0.iter().map(Relay::lease).min().unwrap_or(Duration::from_secs(10))
     }
 
-    /// The longest.
+    /// Returns the longest timeout.
     fn timeout(&self) -> Duration {
         self.0.iter().map(Relay::timeout).max().unwrap_or_default()
     }
 
     fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>> {
-        // By the one whose messages the empty id has.
+        // Nodes subscribe to the empty id, so its broker announces.
         self.of("").announce(news)
     }
 
@@ -68,7 +68,7 @@ impl<R: Relay> Relay for Sharded<R> {
     }
 }
 
-/// FNV-1a: the same in every process, and in every version of this crate.
+/// Hashes by FNV-1a, which is the same in every process and in every version of this crate.
 fn fnv(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
@@ -79,7 +79,7 @@ fn fnv(text: &str) -> u64 {
 mod tests {
     use super::*;
 
-    /// Of FNV's own table; rooms that are kept depend on it.
+    /// Checks values of FNV's own table, because the brokers of existing rooms depend on them.
     #[test]
     fn ids_are_where_they_always_were() {
         assert_eq!(fnv(""), 0xcbf2_9ce4_8422_2325);

@@ -1,4 +1,4 @@
-//! A connection's socket: its options, its place among the open files, and which HTTP it speaks.
+//! A connection's socket: its options, its place among the open files, and its HTTP version.
 
 use std::{
     io::{self, IoSlice},
@@ -14,15 +14,15 @@ use tokio::{
     time::sleep,
 };
 
-/// What may wait in the kernel for a reader before a socket takes no more.
+/// How many unsent bytes may wait in the kernel before a socket accepts no more.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 const NOT_SENT: u32 = 16 << 10;
-/// What a client of HTTP/2 begins with (RFC 9113, section 3.4).
+/// The bytes with which an HTTP/2 client begins (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Between two looks at a beginning that may still become either.
+/// The pause between two peeks at a beginning that may still become either protocol.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What a connection speaks.
+/// The protocol of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
     Http1,
@@ -30,7 +30,7 @@ pub(super) enum Protocol {
     Http2,
 }
 
-/// A socket that has its place until it is closed, as a WebSocket too.
+/// A socket that holds its place until it is closed, even as a WebSocket.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
@@ -42,8 +42,8 @@ impl Socket {
         Self { stream, _place: place }
     }
 
-    /// Waits for the beginning of what the client says, and leaves it where it is. `None` if it has
-    /// ended, or speaks what is not spoken here.
+    /// Waits for the client's first bytes, and leaves them unread. Returns `None` if the connection has
+    /// ended, or uses an unsupported protocol.
     pub(super) async fn protocol(&self) -> Option<Protocol> {
         let mut beginning = [0; PREFACE.len()];
         loop {
@@ -57,7 +57,7 @@ impl Socket {
                 #[cfg(not(feature = "http2"))]
                 return None;
             }
-            // A socket with something to read is ready at once, so this cannot wait for more.
+            // A socket with unread data is ready at once, so awaiting readiness would not wait for more.
             sleep(LOOK).await;
         }
     }
@@ -103,7 +103,7 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// Sets the options of a socket; one that the system does not know is left.
+/// Sets the options of a socket, except any that the system does not support.
 pub(super) fn set_options(stream: &TcpStream) {
     _ = stream.set_nodelay(true);
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
@@ -112,7 +112,7 @@ pub(super) fn set_options(stream: &TcpStream) {
     }
 }
 
-/// Raises the limit of open files as far as the process may; what it is then.
+/// Raises the limit of open files as far as the process may, and returns it.
 pub(super) fn raise_open_files() -> usize {
     #[cfg(unix)]
     let limit = rlimit::increase_nofile_limit(u64::MAX).ok().and_then(|n| n.try_into().ok());

@@ -13,12 +13,12 @@ use axum_cloud_variables::store::{
 struct Kept {
     schema: StoredSchema,
     used: u64,
-    /// In the order in which they were created.
+    /// In the order of their creation.
     variables: Vec<(String, String)>,
 }
 
-/// Keeps rooms in memory, for tests: a registry that is built with it (in an `Arc`) after another has those of
-/// the other.
+/// Keeps rooms in memory, for tests: a registry that is built with the same store (in an `Arc`) as an earlier
+/// one has its rooms.
 #[derive(Default)]
 pub struct MemoryStore(Mutex<Rooms>);
 

@@ -1,4 +1,4 @@
-//! Rooms in one file, by redb.
+//! Keeps rooms in one file, by redb.
 
 #[cfg(all(test, not(shuttle)))]
 mod disk;
@@ -28,33 +28,33 @@ use error::meaning;
 
 use super::{Change, RoomStore, StoreError, StoredBan, StoredRoom, StoredSchema};
 
-/// What the tables below look like. A file that says more is of a later version.
+/// The version of the tables below. A file with a higher one was written by a later version.
 const VERSION: u64 = 1;
 
 const INFO: TableDefinition<'_, &str, u64> = TableDefinition::new("info");
-/// By a room's id: its schema, and when it was last used.
+/// The schema and the time of the last use, by a room's id.
 const ROOMS: TableDefinition<'_, &str, (u8, u64)> = TableDefinition::new("rooms");
-/// By a room's id and a variable's name.
+/// The values, by a room's id and a variable's name.
 const VALUES: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("values");
 
-/// By the same: the how manieth variable of the file it was that was created. Files of before have none.
+/// The position of each variable in the file's order of creation, by the same key. Older files have none.
 const ORDER: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("order");
 
-/// By a room's id: its bans, as JSON. Files of before have none.
+/// The bans as JSON, by a room's id. Older files have none.
 const BANS: TableDefinition<'_, &str, &str> = TableDefinition::new("bans");
 
-/// Opens the database with a cache of so many bytes.
+/// Opens the database with a cache of this many bytes.
 type Opener = Box<dyn Fn(usize) -> Result<Database, DatabaseError> + Send + Sync>;
 
-/// Bytes of memory for pages of the file. Rooms that are played in are in memory anyway.
+/// The default cache size in bytes for pages of the file. Rooms in use are in memory anyway.
 const CACHE: usize = 16 << 20;
-/// Bytes of the file from which on there are no new rooms.
+/// The default file size in bytes from which new rooms are refused.
 const BYTES: u64 = 4 << 30;
 
-/// A [`RoomStore`] in one file. Every commit is on the disk when it returns.
+/// A [`RoomStore`] in one file. Every commit is on disk when it returns.
 pub struct RedbStore {
     open: Opener,
-    /// After a fault redb asks to be opened anew: `None` until that was possible.
+    /// The database; `None` after a fault until it could be reopened, as redb requires.
     database: RwLock<Option<Database>>,
     path: Option<PathBuf>,
     max_rooms: u64,
@@ -64,26 +64,26 @@ pub struct RedbStore {
 }
 
 impl RedbStore {
-    /// Opens the file, or makes it where there is none. The one of a registry that was dropped in this
-    /// process is free a moment later.
+    /// Opens the file, or creates it if it does not exist. If a registry in this process had the file open
+    /// and was dropped, the file is free a moment later.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] where another process uses it, or it is not a whole file of this version or an
-    /// earlier one. Then nothing that it keeps has changed.
+    /// Returns [`StoreError`] if another process uses the file, or if it is not a complete file of this
+    /// version or an earlier one. Its contents are then unchanged.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let path = path.into();
         if !path.try_exists()? {
             make(&path)?;
         }
         let file = path.clone();
-        // Not `create`: a file that is gone, or is empty, has lost what was there.
+        // Not `create`: a file that is gone or empty has lost its rooms, which must not pass unnoticed.
         let open = move |cache| Database::builder().set_cache_size(cache).open(&file);
         let store = Self::over(open)?;
         Ok(Self { path: Some(path), ..store })
     }
 
-    /// Over whatever redb can be opened with.
+    /// Creates a store over any database that redb can open.
     fn over(
         open: impl Fn(usize) -> Result<Database, DatabaseError> + Send + Sync + 'static,
     ) -> Result<Self, StoreError> {
@@ -100,26 +100,26 @@ impl RedbStore {
         Ok(store)
     }
 
-    /// Rooms at most. Default 1,000,000; another is refused.
+    /// Sets how many rooms the store may keep. Default 1,000,000; a further one is refused.
     #[must_use]
     pub fn max_rooms(mut self, rooms: u64) -> Self {
         self.max_rooms = rooms;
         self
     }
 
-    /// Bytes of the file from which on a new room is refused; those that are there go on. Default 4 GiB.
-    /// A file keeps its length when rooms are removed, and uses the place again.
+    /// Sets the file size in bytes from which new rooms are refused; existing rooms are still saved. Default
+    /// 4 GiB. A file does not shrink when rooms are removed, but reuses the space.
     #[must_use]
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// Bytes of memory for pages of the file. Default 16 MiB. Opens the file anew.
+    /// Sets the cache size in bytes for pages of the file. Default 16 MiB. Reopens the file.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// Returns the same errors as [`open`](Self::open).
     pub fn cache_bytes(mut self, bytes: usize) -> Result<Self, StoreError> {
         self.cache = bytes;
         *self.database.write() = None;
@@ -130,7 +130,7 @@ impl RedbStore {
     fn reopen(&self) -> Result<(), StoreError> {
         let mut slot = self.database.write();
         if slot.is_none() {
-            // redb's own checks panic on some files that are not whole.
+            // redb's own checks panic on some incomplete files.
             let opened = catch_unwind(AssertUnwindSafe(|| {
                 let database = (self.open)(self.cache).map_err(meaning)?;
                 match version(&database).map_err(meaning)? {
@@ -146,7 +146,7 @@ impl RedbStore {
         Ok(())
     }
 
-    /// Uses the database; after a fault, it is opened anew for the next.
+    /// Uses the database. After a fault, the next call reopens it.
     fn with<T>(
         &self,
         work: impl FnOnce(&Database) -> Result<T, redb::Error>,
@@ -159,6 +159,7 @@ impl RedbStore {
             None => return Err(StoreError::Failed("it is being opened anew".into())),
         };
         done.map_err(|error| {
+            // The read guard is dropped by now: with it, this write lock would be a deadlock.
             if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) {
                 *self.database.write() = None;
             }
@@ -167,7 +168,7 @@ impl RedbStore {
     }
 }
 
-/// Makes a file that is whole whenever it is seen: under a name of its own first.
+/// Creates a file that is complete as soon as it is visible, by writing it under a temporary name first.
 fn make(path: &Path) -> Result<(), StoreError> {
     let mut new = path.to_owned().into_os_string();
     new.push(format!(".new-{}", std::process::id()));
@@ -175,12 +176,13 @@ fn make(path: &Path) -> Result<(), StoreError> {
     let database = Database::create(&new).map_err(meaning)?;
     begin(&database, Durability::Immediate).map_err(meaning)?;
     drop(database);
-    // Unlike a renaming, this replaces none that somebody else has made meanwhile.
+    // Unlike a rename, a hard link does not replace a file that another process has created meanwhile.
     match fs::hard_link(&new, path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => fs::rename(&new, path)?,
         _ => fs::remove_file(&new)?,
     }
-    // The name is on the disk when its folder is. (Windows keeps folders by itself, and opens none.)
+    // A name is on disk only once its folder is synced. (Windows does this by itself, and cannot open
+    // folders.)
     #[cfg(unix)]
     {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -200,7 +202,7 @@ fn version(database: &Database) -> Result<Option<u64>, redb::Error> {
 fn begin(database: &Database, durability: Durability) -> Result<(), redb::Error> {
     write(database, durability, |transaction| {
         transaction.open_table(INFO)?.insert("version", VERSION)?;
-        // So that they can be read before the first room.
+        // Creates the tables, so that they can be read before the first room.
         transaction.open_table(ROOMS)?;
         transaction.open_table(VALUES)?;
         Ok(())
@@ -214,7 +216,8 @@ fn write<E: From<redb::Error>>(
 ) -> Result<(), E> {
     let mut transaction = database.begin_write().map_err(redb::Error::from)?;
     transaction.set_durability(durability).map_err(redb::Error::from)?;
-    // Clients choose the bytes: with one phase they could make a torn commit pass for a whole one.
+    // Clients choose the bytes: with a one-phase commit they could make a torn commit look like a complete
+    // one.
     transaction.set_two_phase_commit(true);
     transaction.set_quick_repair(true);
     change(&transaction)?;
@@ -278,7 +281,7 @@ impl RoomStore for RedbStore {
                 for change in changes {
                     apply(change, &mut rooms, &mut values, &mut order, &mut bans)?;
                 }
-                // What was there already may be written, also where there is too much of it.
+                // Existing rooms may be written even if they exceed the limits.
                 let count = rooms.len().map_err(redb::Error::from)?;
                 let most = if is_long { before } else { self.max_rooms.max(before) };
                 if count > most { Err(Refused::Full) } else { Ok(()) }
@@ -325,7 +328,7 @@ fn decode(schema: u8) -> Result<StoredSchema, redb::Error> {
     }
 }
 
-/// Why a transaction is given up.
+/// The reason why a transaction is aborted.
 enum Refused {
     Full,
     Failed(Box<redb::Error>),
@@ -337,7 +340,7 @@ impl From<redb::Error> for Refused {
     }
 }
 
-/// Which variable was created when, within a transaction.
+/// The order in which variables were created, within a transaction.
 struct Order<'a> {
     info: Table<'a, &'static str, u64>,
     created: Table<'a, (&'static str, &'static str), u64>,

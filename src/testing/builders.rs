@@ -1,4 +1,4 @@
-//! What a policy is asked.
+//! Builds the arguments of a policy.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::{
     wire::{self, Dialect, Json, Text},
 };
 
-/// A join, to ask [`Policy::admit`](crate::policy::Policy::admit) about.
+/// A join, as an argument for [`Policy::admit`](crate::policy::Policy::admit).
 ///
 /// ```
 /// use axum_cloud_variables::{Identity, testing::JoinBuilder, policy::{Join, Policy, Rejection}};
@@ -53,8 +53,8 @@ impl fmt::Debug for JoinBuilder {
 }
 
 impl JoinBuilder {
-    /// A guest of [`Dialect::Spec`] that brings no variables, by a request for `/`, to a room that is not
-    /// there.
+    /// Creates the join of a guest of [`Dialect::Spec`] that brings no variables, by a request for `/`, to a
+    /// room that does not exist.
     pub fn new(room: impl Into<String>, username: impl Into<String>) -> Self {
         Self {
             room: room.into(),
@@ -85,7 +85,7 @@ impl JoinBuilder {
         self
     }
 
-    /// Sets what a layer of the host's has put into the request.
+    /// Sets the identity that one of the host's layers has added to the request.
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = identity;
         self
@@ -95,7 +95,7 @@ impl JoinBuilder {
     ///
     /// # Panics
     ///
-    /// If it is no URI.
+    /// Panics if it is not a valid URI.
     pub fn uri(mut self, uri: &str) -> Self {
         self.parts.uri = uri.parse::<Uri>().unwrap();
         self
@@ -105,7 +105,7 @@ impl JoinBuilder {
     ///
     /// # Panics
     ///
-    /// If it is none.
+    /// Panics if it is not a valid header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         let name = HeaderName::try_from(name).unwrap();
         self.parts.headers.append(name, HeaderValue::try_from(value).unwrap());
@@ -124,7 +124,7 @@ impl JoinBuilder {
         self
     }
 
-    /// Sets whether the room is there.
+    /// Sets whether the room exists.
     pub fn room_exists(mut self, exists: bool) -> Self {
         self.exists = exists;
         self
@@ -146,7 +146,7 @@ impl JoinBuilder {
     }
 }
 
-/// A write, to ask [`Policy::write`](crate::policy::Policy::write) about.
+/// A write, as an argument for [`Policy::write`](crate::policy::Policy::write).
 ///
 /// ```
 /// use axum_cloud_variables::{testing::WriteBuilder, policy::{Policy, Rights, Verdict}};
@@ -178,7 +178,7 @@ impl fmt::Debug for WriteBuilder {
 }
 
 impl WriteBuilder {
-    /// A guest's write, in a room without values.
+    /// Creates a guest's write, in a room without values.
     pub fn new(
         room: impl Into<String>,
         username: impl Into<String>,

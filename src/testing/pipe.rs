@@ -10,12 +10,12 @@ use tower_service::Service;
 
 use crate::client::{Client, ClientBuilder};
 
-/// Bytes on their way, in each direction.
+/// The buffer size of the pipe, in bytes per direction.
 const PIPE: usize = 64 << 10;
 
 /// Returns a client that joins a room of this app in the same process, by the path of a mount, such as
-/// `/cloud?token=7`. All layers of the app are passed, as by a request over HTTP/1.1; there is no address of a
-/// peer.
+/// `/cloud?token=7`. It passes through all layers of the app, like a request over HTTP/1.1, but without a
+/// peer address.
 pub fn client(
     app: &Router,
     path: &str,
@@ -29,7 +29,7 @@ pub fn client(
 
 async fn open(app: Router) -> io::Result<DuplexStream> {
     let (client, server) = duplex(PIPE);
-    // It ends with the client's end of the pipe.
+    // The task ends with the client's end of the pipe.
     tokio::spawn(async move {
         let service = service_fn(move |request: Request<Incoming>| {
             // A router is always ready.

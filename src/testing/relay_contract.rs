@@ -1,4 +1,4 @@
-//! What every relay must do.
+//! The contract of every relay.
 
 mod requests;
 
@@ -19,10 +19,11 @@ use requests::{
     values, write,
 };
 
-/// Longer than anything here takes on a busy machine.
+/// Longer than any step here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Holds a [`Relay`] to its contract. It must have no rooms yet, and a lease that is longer than a second.
+/// Checks that a [`Relay`] meets its contract. It must have no rooms yet, and a lease that is longer than a
+/// second.
 ///
 /// ```
 /// use axum_cloud_variables::{testing::relay_contract, relay::MemoryRelay};
@@ -34,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// # Panics
 ///
-/// If the relay does anything else than the contract says. The message says what.
+/// Panics if the relay violates the contract. The message describes the violation.
 pub async fn relay_contract(relay: &dyn Relay) {
     values_and_messages(relay).await;
     sessions(relay).await;
@@ -62,7 +63,7 @@ fn wrote(message: Option<RelayMessage>) -> RelayWrites {
     }
 }
 
-/// The number of the revision, the variables, and what was taken last.
+/// Returns the number of the revision, the variables, and the last number that was taken.
 async fn read(relay: &dyn Relay, node: &str, room: &str) -> (u64, Vec<(String, String)>, u64) {
     let answer = ask(relay, node, room, RelayRequest::Read).await;
     let RelayAnswer::Room { revision, room, is_new: false, taken } = answer else {
@@ -81,7 +82,7 @@ async fn room(relay: &dyn Relay, id: &str) -> (RelayRevision, RelayRoom) {
 use RelayAnswer::{Banned, Fenced, Full, Led, Locked, Lost, NameInUse, Nowhere};
 use RelayRequest::{Change, Lead, Read, Remove, Renew, Resign, Tell};
 
-/// A room of two nodes.
+/// Creates a room of two nodes.
 async fn make(relay: &dyn Relay, id: &str) {
     ask(relay, "a", id, enter("e", Some(&[("x", "0")]))).await;
     ask(relay, "b", id, enter("", None)).await;
@@ -89,7 +90,7 @@ async fn make(relay: &dyn Relay, id: &str) {
 
 async fn values_and_messages(relay: &dyn Relay) {
     let ask = async |node, room, request| ask(relay, node, room, request).await;
-    // There is nothing, and one creates it.
+    // There is no room at first, and one node creates it.
     assert_eq!(ask("a", "r", Read).await, Nowhere);
     assert_eq!(ask("a", "r", enter("", None)).await, Nowhere);
     assert_eq!(ask("a", "r", Renew).await, Nowhere);
@@ -104,7 +105,7 @@ async fn values_and_messages(relay: &dyn Relay) {
     assert_eq!(here, there);
     assert_eq!(read(relay, "b", "r").await.1, pairs(&[("x", "0"), ("☁\\n", "")]));
 
-    // Messages come in order, to all, and one that is sent again changes nothing.
+    // All subscribers receive messages in order, and a write that is sent again changes nothing.
     let mut heard = relay.subscribe("r").await.unwrap();
     let mut elsewhere = relay.subscribe("other").await.unwrap();
     assert_eq!(ask("a", "r", write(1, &[("x", "1"), ("x", "2")])).await, done(1, 2));
@@ -124,19 +125,20 @@ async fn values_and_messages(relay: &dyn Relay) {
         (3, "a".to_owned(), 7, values(&[("x", "4")])),
     ];
     assert_eq!(messages, expected);
-    // An answer tells what was taken before, so that a node learns if the broker has lost some of it.
+    // An answer includes the last number that was taken before, so that a node notices if the broker has lost
+    // any.
     for (first, before) in [(8, 7), (9, 8), (9, 9)] {
         let write = write(first, &[("x", "4")]);
         let answer = relay.request("r", named("a"), &write).await.unwrap();
         let RelayAnswer::Done { before: there, .. } = answer else { panic!("{answer:?}") };
         assert_eq!(there, before);
     }
-    // In the order of their creation, as in all that follows.
+    // In the order of their creation, as in all reads below.
     let there = pairs(&[("x", "4"), ("☁\\n", ""), ("new {}", "\\\"\\ud800")]);
     assert_eq!(read(relay, "a", "r").await, (5, there.clone(), 9));
     assert_eq!(read(relay, "b", "r").await, (5, there, 2));
 
-    // Another room has an order of its own.
+    // Another room has its own order.
     ask("a", "other", enter("e", Some(&[]))).await;
     assert_eq!(ask("a", "other", write(1, &[("z", "1")])).await, done(1, 1));
     let message = wrote(within("message", elsewhere.next()).await);
@@ -148,7 +150,7 @@ async fn values_and_messages(relay: &dyn Relay) {
     }
     assert_eq!(read(relay, "a", "{").await.1, pairs(&[("id", "{")]));
 
-    // Who is not in the room changes nothing there.
+    // A node that is not in the room changes nothing there.
     let tell = Tell(RelayNews::Kept { node: "a".into(), session: 1 });
     let change = Change { number: 1, change: RelayChange::Closed };
     let (lead, remove) = (Lead { number: 1, lead: 1 }, Remove { number: 1 });
@@ -159,7 +161,8 @@ async fn values_and_messages(relay: &dyn Relay) {
     assert_eq!(ask("b", "r", Renew).await, done(5, 2));
 }
 
-/// A name is one session's, unless all who have it share it; sessions have a limit; who leaves frees both.
+/// A name belongs to one session, unless all sessions with it share it. The number of sessions is limited. A
+/// session that ends frees its name and its place.
 async fn sessions(relay: &dyn Relay) {
     let id = "sessions";
     make(relay, id).await;
@@ -181,7 +184,7 @@ async fn sessions(relay: &dyn Relay) {
     assert_eq!(ask("b", join(9, 5, "guest", &[])).await, done(0, 9), "a number that was taken");
     assert_eq!(ask("a", join(4, 5, "guest", &[])).await, name_in_use, "the other has it still");
     assert_eq!(ask("b", join(10, 5, "ann", &[2])).await, done(0, 10));
-    // What comes late, after the node went on, does nothing; neither does what was refused.
+    // A request that arrives late, after later ones, does nothing; neither does a refused one.
     assert_eq!(ask("b", leave(7, &[5])).await, done(0, 10));
     assert_eq!(ask("b", leave(12, &[4, 5])).await, done(0, 12));
     assert_eq!(ask("b", join(11, 7, "late", &[])).await, done(0, 12));
@@ -194,7 +197,7 @@ async fn sessions(relay: &dyn Relay) {
         );
     }
     assert_eq!(ask("b", share(13, 8, "guest")).await, Full);
-    // A process that enters by another name has left its sessions behind.
+    // If a process enters under another name, its earlier sessions end.
     let RelayRequest::Enter { epoch, .. } = enter("", None) else { panic!() };
     let known = Some(revision("e", 0));
     let again = RelayRequest::Enter { create: None, epoch, known, was: Some("a".into()) };
@@ -203,7 +206,7 @@ async fn sessions(relay: &dyn Relay) {
     assert_eq!(ask("b", share(14, 8, "guest")).await, done(0, 14));
 }
 
-/// What a room is, is in its order, for all nodes and for those that read it.
+/// Changes of a room are part of its order, for all nodes and for those that read it.
 async fn changes(relay: &dyn Relay) {
     let id = "changes";
     make(relay, id).await;
@@ -247,13 +250,13 @@ async fn changes(relay: &dyn Relay) {
     assert_eq!(ask("b", join(2, 1, "eve", &[])).await, Banned);
     assert_eq!(ask("b", join(3, 1, "sue", &[])).await, done(8, 3));
     assert_eq!(ask("b", share(4, 2, "guest")).await, Full);
-    // Who is put out has left the broker too, and whoever comes then may stay.
+    // Sessions that were closed have also left the broker, and later sessions may stay.
     let close = Change { number: 9, change: RelayChange::Closed };
     assert_eq!(ask("a", close).await, done(9, 9));
     assert_eq!(ask("b", join(5, 3, "sue", &[])).await, done(9, 5));
     assert_eq!(room(relay, id).await.1.closed, 9);
 
-    // News are heard, and are not in the order.
+    // News is delivered, but is not part of the order.
     let (node, resume) = ("a".into(), Some("secret".into()));
     let news = RelayNews::Wanted { node, session: 1, person: None, resume, replaces: true, age: 7 };
     assert_eq!(ask("b", Tell(news.clone())).await, done(9, 5));
@@ -263,7 +266,7 @@ async fn changes(relay: &dyn Relay) {
     assert_eq!(within("news", heard.next()).await, Some(RelayMessage::Told(news)));
 }
 
-/// One leads, once.
+/// Only one node leads, under one lead.
 async fn leads(relay: &dyn Relay) {
     let id = "leads";
     make(relay, id).await;
@@ -282,7 +285,7 @@ async fn leads(relay: &dyn Relay) {
     assert_eq!(ask("b", lead(4, 1)).await, done(0, 4));
 }
 
-/// Variables go, and what is not there is left out.
+/// Variables are dropped, and writes to variables that do not exist are left out.
 async fn drops(relay: &dyn Relay) {
     let id = "drops";
     ask(relay, "a", id, enter("e", Some(&[("x", "0"), ("☁", ""), ("new {}", "1")]))).await;
@@ -308,7 +311,7 @@ async fn drops(relay: &dyn Relay) {
     let message = wrote(within("message", heard.next()).await);
     assert_eq!((message.most, message.writes), (MOST, writes));
     assert_eq!(read(relay, "a", id).await.1, pairs(&[("☁", ""), ("new {}", "again")]));
-    // There is place for two.
+    // There is space for two.
     let writes = vec![
         write("third", Some("no"), true),
         write("☁", Some("set"), true),
@@ -323,7 +326,7 @@ async fn drops(relay: &dyn Relay) {
     assert_eq!(read(relay, "a", id).await.1, pairs(&[("☁", "set"), ("third", "yes!")]));
 }
 
-/// Writes that count only if a value is still there, or nobody has a name.
+/// Writes that apply only if a variable still has a value, or if no session has a name.
 async fn terms(relay: &dyn Relay) {
     let id = "terms";
     ask(relay, "a", id, enter("e", Some(&[("x", "0"), ("n", "\"5")]))).await;
@@ -359,7 +362,7 @@ async fn terms(relay: &dyn Relay) {
     assert_eq!(read(relay, "a", id).await.1, there);
 }
 
-/// A node that has more than the broker gives it back.
+/// A node that has more than the broker restores it.
 async fn losses(relay: &dyn Relay) {
     let id = "losses";
     make(relay, id).await;
@@ -373,7 +376,7 @@ async fn losses(relay: &dyn Relay) {
         let (create, epoch) = (Some(room), epoch.to_owned());
         RelayRequest::Enter { create, epoch, known: Some(known), was: None }
     };
-    // The broker has as much, or a later epoch: the node enters what is there.
+    // The broker has as much, or a later epoch: the node enters the existing room.
     for (known, epoch) in [(1, "e"), (9, "other")] {
         let known = RelayRevision { room: "e".into(), epoch: epoch.into(), number: known };
         let there = ask(relay, "c", id, give_back(known, "no")).await;
@@ -382,14 +385,14 @@ async fn losses(relay: &dyn Relay) {
     }
     let other = RelayRevision { room: "other".into(), epoch: "e".into(), number: 9 };
     assert_eq!(ask(relay, "c", id, give_back(other, "no")).await, Nowhere);
-    // Of a node that knows that more was taken, it takes nothing.
+    // The broker takes nothing of a node that knows that more was taken.
     for request in [Renew, Read, write(3, &[("x", "3")]), join(3, 7, "sue", &[])] {
         let knows = RelayNode { name: "a", acknowledged: 2 };
         assert_eq!(relay.request(id, knows, &request).await.unwrap(), Lost);
         let knows = RelayNode { name: "a", acknowledged: 1 };
         assert_eq!(relay.request(id, knows, &Renew).await.unwrap(), done(1, 1));
     }
-    // It has less: the node's room goes on, with nobody else in it.
+    // The broker has less: the node's room continues, without other nodes.
     let given = ask(relay, "d", id, give_back(revision("e", 5), "f")).await;
     let RelayAnswer::Room { revision: there, room: given, is_new: true, taken: 0 } = given else {
         panic!()
@@ -400,13 +403,13 @@ async fn losses(relay: &dyn Relay) {
     assert_eq!(ask(relay, "b", id, Renew).await, Fenced);
     let join = ask(relay, "d", id, join(1, 1, "bob", &[])).await;
     assert_eq!(join, Locked, "as it was");
-    // And if it has nothing.
+    // The broker has nothing.
     let given = ask(relay, "d", "lost", give_back(revision("e", 5), "f")).await;
     let RelayAnswer::Room { revision: there, is_new: true, .. } = given else { panic!() };
     assert_eq!(there, RelayRevision { room: "e".into(), epoch: "f".into(), number: 6 });
 }
 
-/// A node that has left a room may have it deleted, if no other node is in it.
+/// The broker deletes a room when a node leaves it and no other node is in it.
 async fn forgetting(relay: &dyn Relay) {
     let id = "forgotten";
     make(relay, id).await;
@@ -420,7 +423,7 @@ async fn forgetting(relay: &dyn Relay) {
     assert_eq!(ask(relay, "b", id, Renew).await, Nowhere);
 }
 
-/// What is of no room reaches those that have subscribed to no room's id, and nobody else.
+/// News that belongs to no room reaches only the subscribers of the empty id.
 async fn announcements(relay: &dyn Relay) {
     make(relay, "beside").await;
     let mut heard = relay.subscribe("").await.unwrap();
@@ -433,7 +436,7 @@ async fn announcements(relay: &dyn Relay) {
     wrote(within("a write", elsewhere.next()).await);
 }
 
-/// A room that is removed leaves nothing behind, except whom it has banned.
+/// A room that is removed leaves nothing behind, except its bans.
 async fn removal(relay: &dyn Relay) {
     let id = "removed";
     make(relay, id).await;
@@ -445,7 +448,7 @@ async fn removal(relay: &dyn Relay) {
     let removed = RelayMessage::Told(RelayNews::Removed { room: "e".into() });
     assert_eq!(within("news", heard.next()).await, Some(removed));
     assert_eq!(ask(relay, "b", id, Renew).await, Nowhere);
-    // And a node that did not hear of it does not make it again, nor enters the next.
+    // A node that missed the removal neither creates the room again nor enters its successor.
     let restore = RelayRequest::Enter {
         create: Some(room_of(&[])),
         epoch: "f".into(),
@@ -460,7 +463,7 @@ async fn removal(relay: &dyn Relay) {
     let joined = ask(relay, "b", id, join(1, 1, "ann", &[])).await;
     assert_eq!(joined, RelayAnswer::Done { revision: revision("g", 0), before: 1 });
     assert_eq!(ask(relay, "b", id, join(2, 2, "eve", &[])).await, Banned);
-    // Also if the next is removed too.
+    // This still holds if the successor is removed too.
     ask(relay, "b", id, Remove { number: 3 }).await;
     assert_eq!(ask(relay, "c", id, restore).await, Nowhere);
 }

@@ -1,4 +1,4 @@
-//! What every store must do.
+//! The contract of every store.
 
 mod changes;
 
@@ -6,8 +6,8 @@ use axum_cloud_variables::store::{Change, RoomStore, StoredBan, StoredRoom, Stor
 
 use changes::{USED, pairs, put, remove, variables};
 
-/// Holds a [`RoomStore`] to its contract. It must keep no rooms yet. A commit that fails is tried again, up to
-/// three times.
+/// Checks that a [`RoomStore`] meets its contract. It must keep no rooms yet. A commit that fails is retried,
+/// up to three times.
 ///
 /// ```
 /// use axum_cloud_variables::{testing::store_contract, store::MemoryStore};
@@ -17,7 +17,7 @@ use changes::{USED, pairs, put, remove, variables};
 ///
 /// # Panics
 ///
-/// If the store does anything else than the contract says. The message says what.
+/// Panics if the store violates the contract. The message describes the violation.
 pub fn store_contract(store: &dyn RoomStore) {
     assert_eq!(store.load("none").unwrap(), None);
     assert_eq!(store.rooms("", 10).unwrap(), []);
@@ -30,14 +30,14 @@ pub fn store_contract(store: &dyn RoomStore) {
         assert_eq!(store.load(room).unwrap(), Some(stored));
     }
 
-    // Some change, some go, the rest stays; the later of two changes counts.
+    // Some variables change, some are dropped, and the rest stay; the later of two changes counts.
     commit(
         store,
         &[put("a", &[("x", "2")], &[]), put("a", &[("x", "3"), ("z", "☁\\ud800")], &["y"])],
     );
     assert_eq!(variables(store, "a"), Some(pairs(&[("x", "3"), ("z", "☁\\ud800")])));
 
-    // In the order of their creation, whatever they are called, also those that are created again.
+    // In the order of their creation, regardless of their names, and including those that are created again.
     let created = [("m", "1"), ("b", "2"), ("z", "3"), ("a", "4")];
     commit(store, &[put("order", &created[..2], &[]), put("order", &created[2..], &[])]);
     assert_eq!(variables(store, "order"), Some(pairs(&created)));
@@ -47,7 +47,7 @@ pub fn store_contract(store: &dyn RoomStore) {
     assert_eq!(variables(store, "order"), Some(expected));
     commit(store, &[remove("order")]);
 
-    // Ids and names of any text, none of which is taken for the beginning of another.
+    // Ids and names may be any text, and none is confused with a prefix of another.
     let long = "r".repeat(1_000);
     let ids = ["a\0", "aa", "ab", "☁", "\u{10ffff}", &long];
     for id in ids {
@@ -72,13 +72,13 @@ pub fn store_contract(store: &dyn RoomStore) {
     commit(store, &[remove("a"), remove("never was")]);
     assert_eq!(store.load("a").unwrap(), None);
     assert_eq!(variables(store, "a\0").unwrap().len(), 2, "another room");
-    // What was removed does not come back with its id.
+    // A removed room's variables do not come back with its id.
     commit(store, &[put("a", &[("new", "1")], &[])]);
     assert_eq!(variables(store, "a"), Some(pairs(&[("new", "1")])));
     commit(store, &[put("a", &[("newer", "1")], &[]), remove("a")]);
     assert_eq!(store.load("a").unwrap(), None);
 
-    // Bans are those that were given last, outlive their room, and are no room.
+    // The last bans count, outlive their room, and are not a room.
     assert_eq!(store.bans("a").unwrap(), []);
     let ban = |who: &str| StoredBan { who: who.into(), name: "Eve\n☁".into(), until: u64::MAX };
     let bans =
@@ -93,7 +93,7 @@ pub fn store_contract(store: &dyn RoomStore) {
     assert_eq!(store.rooms("", usize::MAX).unwrap(), all);
 }
 
-/// Until it is done: it may fail, and has then changed nothing.
+/// Commits, and retries if that fails, which must have changed nothing.
 fn commit(store: &dyn RoomStore, changes: &[Change]) {
     let before = store.rooms("", usize::MAX).unwrap();
     for _ in 0..3 {

@@ -1,7 +1,7 @@
--- What the room is changes for all nodes.
+-- Changes the room for all nodes.
 -- ARGV  8 locked, max, variables, bytes, schema, ban or closed   9 the change as JSON, for the message   10... its own:
---       locked: 1 or 0   max: how many sessions   variables, bytes: how many   schema: its name   ban: who, its name, for how long (ms)
--- Returns done. Atomic, as the revision must be that of the change.
+--       locked: 1 or 0   max: how many sessions   variables, bytes: how many   schema: its name   ban: key, its name, for how long (ms)
+-- Returns done. Atomic, because the revision must be that of the change.
 if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end
 if not take() then return done() end

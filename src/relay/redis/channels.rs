@@ -1,4 +1,4 @@
-//! The messages of all rooms over one connection, each to the task of its room.
+//! Receives the messages of all rooms over one connection, and passes them to the tasks of the rooms.
 
 use std::{
     collections::HashMap,
@@ -32,10 +32,10 @@ use crate::relay::{
     RelayWrites,
 };
 
-/// Messages of a room that wait for its task; with more, the room is read again.
+/// How many messages of a room may wait for its task; beyond that, the room is read again.
 const WAITING: usize = 256;
 
-/// Who hears what comes over one connection, by channel.
+/// The subscribers of one connection, by channel.
 #[derive(Debug, Default)]
 struct Hearers {
     by_channel: Mutex<HashMap<String, Vec<mpsc::Sender<RelayMessage>>>>,
@@ -44,15 +44,15 @@ struct Hearers {
 }
 
 impl Hearers {
-    /// Ends all messages.
+    /// Ends the messages of all subscribers.
     fn end(&self) {
         let mut by_channel = self.by_channel.lock();
-        // Set under the lock, so that nobody is added to those who hear no more.
+        // Set under the lock, so that no subscriber is added that would never receive anything.
         self.is_over.store(true, Relaxed);
         by_channel.clear();
     }
 
-    /// False if the connection is gone.
+    /// Adds a subscriber. Returns `false` if the connection is gone.
     fn add(&self, channel: &str, hearer: mpsc::Sender<RelayMessage>) -> bool {
         let mut by_channel = self.by_channel.lock();
         if self.is_over.load(Relaxed) {
@@ -66,11 +66,11 @@ impl Hearers {
 #[derive(Debug)]
 pub(super) struct Channels {
     client: Client,
-    /// One connects at a time.
+    /// Locked while connecting, so that only one caller connects at a time.
     connection: AsyncMutex<Option<Connection>>,
-    /// The task that hears, and for whom.
+    /// The task that receives messages, and its subscribers.
     hearing: Mutex<Option<(AbortHandle, Arc<Hearers>)>>,
-    /// Channels that somebody has stopped to hear.
+    /// Channels that a subscriber has left.
     left: Arc<Mutex<Vec<String>>>,
 }
 
@@ -97,11 +97,11 @@ impl Channels {
         Self { client, connection, hearing, left: Arc::default() }
     }
 
-    /// Has the next who subscribes connect anew, and everyone subscribe again.
+    /// Ends all subscriptions, and has the next subscriber reconnect.
     pub(super) fn give_up(&self) {
         if let Some((hearing, hearers)) = self.hearing.lock().take() {
             hearing.abort();
-            // The task's runtime may not run, so that the task does not see it.
+            // The task's runtime may not be running, so the task may never notice the abort.
             hearers.end();
         }
     }
@@ -115,7 +115,7 @@ impl Channels {
         let (hearing, asked) = self.ask_for(&channel, patience).await?;
         let subscribed = timeout(patience, asked).await.map(|done| done.map_err(failed));
         if let Err(error) = subscribed.unwrap_or_else(late) {
-            // The other side may be gone without a word.
+            // The server may be gone without closing the connection.
             self.give_up();
             return Err(error);
         }
@@ -123,8 +123,8 @@ impl Channels {
         Ok(stream::unfold(hearing, next).boxed())
     }
 
-    /// Asks for the messages of a channel; the answer is still to come. What others ask for meanwhile
-    /// need not wait for it.
+    /// Sends the request for a channel's messages, and returns the pending answer. Other subscribers need not
+    /// wait for it.
     async fn ask_for(
         &self,
         channel: &str,
@@ -152,7 +152,7 @@ impl Channels {
                 (sink, hearers)
             }
         };
-        // Both are sent when they are polled first, and so in this order, under this lock.
+        // Each command is sent at its first poll, so under this lock they are sent in this order.
         let unheard = self.unheard(&hearers);
         if !unheard.is_empty() {
             let mut sink = sink.clone();
@@ -173,7 +173,7 @@ impl Channels {
         Ok((Hearing { channel, messages, left }, answered))
     }
 
-    /// Those that nobody hears any more.
+    /// Removes and returns the channels that have no subscribers left.
     fn unheard(&self, hearers: &Hearers) -> Vec<String> {
         let (mut left, mut hearers) =
             (std::mem::take(&mut *self.left.lock()), hearers.by_channel.lock());
@@ -187,7 +187,7 @@ impl Channels {
     }
 }
 
-/// Polls a command once: it is sent then, and is not waited for.
+/// Polls a command once, which sends it, and does not wait for its answer.
 async fn send(mut command: Pin<&mut impl Future>) {
     let once = poll_fn(|cx| {
         _ = command.as_mut().poll(cx);
@@ -196,7 +196,7 @@ async fn send(mut command: Pin<&mut impl Future>) {
     once.await;
 }
 
-/// The messages of a channel, for one who hears it.
+/// A subscriber's end of the messages of a channel.
 struct Hearing {
     channel: String,
     messages: mpsc::Receiver<RelayMessage>,
@@ -210,7 +210,7 @@ impl Drop for Hearing {
     }
 }
 
-/// Ends everyone's messages when it is dropped.
+/// Ends the messages of all subscribers when dropped.
 struct EndOf(Arc<Hearers>);
 
 impl Drop for EndOf {
@@ -219,20 +219,21 @@ impl Drop for EndOf {
     }
 }
 
-/// Until the connection ends.
+/// Passes messages on until the connection ends.
 async fn hear(mut messages: PubSubStream, EndOf(hearers): &EndOf) {
     while let Some(message) = messages.next().await {
         let channel = message.get_channel_name();
         let Ok(payload) = message.get_payload::<String>() else { continue };
         let Some(decoded) = decode(&payload) else { continue };
         if let Some(there) = hearers.by_channel.lock().get_mut(channel) {
-            // Of whoever is too slow the messages end, so it knows.
+            // The stream of a subscriber that is too slow ends, so that it notices the loss.
             there.retain(|hearer| hearer.try_send(decoded.clone()).is_ok());
         }
     }
 }
 
-/// Writes as they stand in a message: names, values, 1 if they create, by whom, and and what was.
+/// Encodes writes for a message: name, value, 1 if the write creates, author, and the required previous
+/// value.
 pub(super) fn encode(writes: &[RelayWrite]) -> String {
     let mut json = String::from("[");
     let push_text = |json: &mut String, text: &Option<String>| match text {
@@ -253,20 +254,20 @@ pub(super) fn encode(writes: &[RelayWrite]) -> String {
     json
 }
 
-/// News as they stand in a message.
+/// Encodes news for a message.
 pub(super) fn encode_news(news: &RelayNews) -> String {
     serde_json::json!({ "told": news }).to_string()
 }
 
-/// A change as it stands in a message.
+/// Encodes a change for a message.
 pub(super) fn encode_change(change: &RelayChange) -> String {
     serde_json::json!(change).to_string()
 }
 
-/// A write as [`encode`] has it.
+/// The parts of a write, as [`encode`] writes them.
 type WriteParts<'a> = (&'a RawValue, &'a RawValue, u8, Option<String>, &'a RawValue);
 
-/// Writes, a change, or news.
+/// The payload of a message: writes, a change, or news.
 #[derive(Deserialize)]
 struct Payload<'a> {
     room: Option<String>,

@@ -1,17 +1,17 @@
--- The node is in the room, which is created if it is not there.
+-- The node enters the room, which is created if it does not exist.
 -- ARGV  8 the epoch of a new room   9 the identity, 10 the epoch and 11 the revision of the room that the node
 --       has, if it has one          12 the name that the node had in it before
---       13 the schema of a new room, or nothing where none is to be created   14 how many sessions it may have
---       15 1 where it is locked     16 at which revision it was closed last   17 how many bytes it may have
---       18 how many variables it may have   19 how many are banned
---       then those, their names, and for how long (ms); then names and values
--- Returns the room, or nowhere. Atomic, as of two nodes that create a room one must win.
+--       13 the schema of a new room, or nothing if none is to be created   14 how many sessions it may have
+--       15 1 if it is locked       16 at which revision it was closed last   17 how many bytes it may have
+--       18 how many variables it may have   19 how many bans there are
+--       then for each ban its key, its name, and for how long (ms); then names and values
+-- Returns the room, or nowhere. Atomic, because of two nodes that create a room one must win.
 local known = ARGV[9]
 if is_there and known ~= '' then
   local room, epoch, number = revision()
   if room ~= known then return {'nowhere'} end
   if ARGV[12] ~= '' then put_out(ARGV[12]) end
-  -- The last of it was lost, and the node has that.
+  -- The broker has lost the room's latest changes, but the node has them.
   if epoch == ARGV[10] and tonumber(number) < tonumber(ARGV[11]) then is_there = false end
 end
 local is_new = not is_there and ARGV[13] ~= ''
@@ -20,9 +20,9 @@ local removed = redis.call('HGET', meta, 'removed')
 local was_removed = removed and string.find(' ' .. removed .. ' ', ' ' .. known .. ' ', 1, true)
 if is_new and known ~= '' and was_removed then return {'nowhere'} end
 if is_new then
-  -- Refused if the broker's memory is full, unlike what frees some.
+  -- This refuses a new room if the broker's memory is full; the commands below, which free some, would not.
   redis.call('HSET', meta, 'heard', now)
-  -- What may be left of one that was lost.
+  -- Deletes the remains of a room that was lost.
   redis.call('DEL', unpack(own))
   redis.call('HSET', meta, 'room', known ~= '' and known or ARGV[8], 'epoch', ARGV[8],
     'revision', known ~= '' and tonumber(ARGV[11]) + 1 or 0,

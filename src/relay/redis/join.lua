@@ -1,14 +1,14 @@
--- A session begins, and those whose places it takes are over.
--- ARGV  8 its number   9 its name   10 1 where it shares that with others
---       11 under how many it may be banned   then those, then the numbers of the sessions that it replaces
--- Returns done, or locked, banned, name (and who has it), full. Atomic, as of two who want a name one must
--- get it.
+-- A session begins, and the sessions that it replaces end.
+-- ARGV  8 its number   9 its name   10 1 if it shares the name with others
+--       11 under how many keys it may be banned   then those, then the numbers of the sessions that it replaces
+-- Returns done, or locked, banned, name (and the session that has it), full. Atomic, because of two sessions
+-- that want a name one must get it.
 if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end
--- Names are kept with whether they are shared: + or -.
+-- Names are stored with whether they are shared: + or -.
 local shares = ARGV[10] == '1'
 local session, name = node .. '/' .. ARGV[8], (shares and '+' or '-') .. ARGV[9]
--- It may have been asked for before, and the answer was lost.
+-- The session may have begun already, if the answer was lost.
 if not take() or redis.call('HEXISTS', sessions, session) == 1 then return done() end
 if redis.call('HGET', meta, 'locked') == '1' then return {'locked'} end
 local first = 12 + tonumber(ARGV[11])
@@ -22,7 +22,7 @@ for at = first, #ARGV do
     replaced[old], count = true, count + 1
   end
 end
--- Sharing needs the leave of both.
+-- A name is shared only if both sessions allow it.
 local shared = not shares and redis.call('HEXISTS', names, '+' .. ARGV[9]) == 1
 if shared or redis.call('HEXISTS', names, '-' .. ARGV[9]) == 1 then
   local all = redis.call('HGETALL', sessions)

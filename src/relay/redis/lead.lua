@@ -1,6 +1,6 @@
--- The node leads the room, or does so no more.
+-- The node leads the room, or stops leading it.
 -- ARGV  8 lead or resign   9 the lead
--- Returns done, or led. Atomic, as of two nodes that want to lead one must.
+-- Returns done, or led. Atomic, because only one of two nodes that want to lead may lead.
 if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end
 if not take() then return done() end

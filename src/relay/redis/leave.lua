@@ -1,6 +1,6 @@
--- Sessions are over.
+-- Sessions end.
 -- ARGV  8... their numbers
--- Returns done. Atomic, as a name is free with the last session that has it.
+-- Returns done. Atomic, because a name is free as soon as the last session that has it ends.
 if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end
 if take() then

@@ -1,5 +1,5 @@
--- The node is still there.
--- Returns done. Atomic, as a node that is out must not get a lease again.
+-- Renews the node's lease.
+-- Returns done. Atomic, because a node that is out must not get a lease again.
 if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end
 renew()

@@ -1,15 +1,15 @@
--- What all scripts begin with. Each is one step of a room: atomic, as it looks at what others may change
--- (leases, names, the revision) before it changes anything.
+-- The beginning of all scripts. Each script is one atomic step of a room, because it reads state that other
+-- nodes may change (leases, names, the revision) before it changes anything.
 --
--- KEYS  1 meta {room, epoch, revision, schema, max, locked, closed, bytes, variables, heard}, or {removed: the last of those that were} for a while
---       2 variables {name -> value}               3 nodes (by when their lease ends, ms)
+-- KEYS  1 meta {room, epoch, revision, schema, max, locked, closed, bytes, variables, heard}, or {removed: the last removed rooms} for a while
+--       2 variables {name -> value}               3 nodes (when their lease ends, ms)
 --       4 sessions {node/number -> + or - and name, + if it is shared}   5 names {that -> how many have it}
---       6 taken {node -> the last number of its that was taken}
---       7 bans {who -> until when, ms, and a name behind a space}, which outlive the room
+--       6 taken {node -> the last number of the node that was taken}
+--       7 bans {key -> until when, ms, and a name after a space}, which outlive the room
 --       8 leader {node -> node/lead, until}
---       9 order {name of a variable -> the how manieth it was that was created}
+--       9 order {name of a variable -> its position in the order of creation}
 -- ARGV  1 the node   2 the last of its numbers that it knows to be taken
---       3 a lease, ms   4 how long a room stays that no node is in, ms
+--       3 a lease, ms   4 how long a room without nodes stays, ms
 --       5 the first number of the request, and 6 the last, if it has any   7 the channel
 --       8... the script's own
 local meta, variables, nodes, sessions, names, taken, bans, leader, order = unpack(KEYS)
@@ -38,10 +38,10 @@ local function led_until(moment)
   if redis.call('HEXISTS', leader, 'until') == 1 then redis.call('HSET', leader, 'until', moment) end
 end
 
--- Nodes whose lease is over are out, and their sessions with them. Where nobody was heard for long, the
--- broker was away, or its clock was set forward, and the nodes were there: they get the time that it takes to
--- renew (three times a lease), and the one that leads the time after which it gives up by itself. Where the
--- clock was set back, no lease ends later than one that begins now.
+-- Puts out nodes whose lease is over, with their sessions. If no node has been heard from for long, the
+-- broker was away or its clock was set forward, while the nodes were there. They get the time that it takes
+-- to renew (a node renews three times per lease), and the leader gets the time after which it gives up by
+-- itself. If the clock was set back, no lease ends later than one that begins now.
 local function expire()
   local heard = tonumber(redis.call('HGET', meta, 'heard') or now)
   redis.call('HSET', meta, 'heard', now)
@@ -68,10 +68,10 @@ end
 -- The last number that was taken before this request.
 local before = redis.call('HGET', taken, node) or '0'
 
--- Takes the request's numbers. False where they were taken before: it comes again, or too late.
+-- Takes the request's numbers. Returns false if they were taken before: it is a retry, or comes too late.
 local function take()
   if tonumber(ARGV[5]) <= tonumber(before) then return false end
-  -- A key that is new gets the time that the room has.
+  -- A new key expires together with the room.
   if redis.call('HSET', taken, node, ARGV[6]) == 1 then renew() end
   return true
 end
@@ -101,7 +101,7 @@ local function ban(who, name, millis)
   redis.call('PEXPIREAT', bans, last)
 end
 
--- The room's identity, its epoch and its revision's number.
+-- Returns the room's identity, its epoch and its revision's number.
 local function revision()
   return unpack(redis.call('HMGET', meta, 'room', 'epoch', 'revision'))
 end
@@ -111,14 +111,14 @@ local function done()
   return {'done', room, epoch, number, before}
 end
 
--- How a message begins: the next revision, and whose it is.
+-- Returns the beginning of a message, with the next revision and the node, and the revision's number.
 local function next_revision()
   local number = redis.call('HINCRBY', meta, 'revision', 1)
   local room, epoch = revision()
   return '{"room":"' .. room .. '","epoch":"' .. epoch .. '","number":' .. number .. ',"node":"' .. node .. '"', number
 end
 
--- Names and values, in the order in which the variables were created.
+-- Returns names and values, in the order in which the variables were created.
 local function all()
   local order, values = redis.call('ZRANGE', order, 0, -1), {}
   for at = 1, #order, 1000 do
@@ -130,7 +130,7 @@ local function all()
   return values
 end
 
--- Who is banned, their names, and for how much longer.
+-- Returns the keys of the bans, their names, and how much longer they last.
 local function banned()
   local left, all = {}, redis.call('HGETALL', bans)
   for at = 1, #all, 2 do
@@ -156,11 +156,11 @@ end
 
 local is_there = redis.call('HEXISTS', meta, 'epoch') == 1
 if is_there then
-  -- A broker whose memory is full refuses a script at its first command that may need some, but does not stop
-  -- one that has begun to write. So this lets rooms that are there go on, while none can be created.
+  -- A broker whose memory is full refuses a script at its first command that may need memory, but does not
+  -- stop a script that has begun to write. So this lets existing rooms go on, while none can be created.
   redis.call('HDEL', meta, '')
   expire()
 end
 local is_in = redis.call('ZSCORE', nodes, node)
--- The last of what was taken is gone: a number that is taken now would hide that.
+-- The last number that was taken is lost: a number that is taken now would hide that.
 if is_in and tonumber(before) < tonumber(ARGV[2]) then return {'lost'} end

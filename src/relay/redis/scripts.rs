@@ -1,4 +1,4 @@
-//! The steps of a room as scripts: what they are told, and what they answer.
+//! The steps of a room as scripts: their arguments and their answers.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -55,7 +55,7 @@ impl Default for Scripts {
 }
 
 impl Scripts {
-    /// The script for a request, and its arguments beside those that all have.
+    /// Returns the script for a request, and its arguments except those that all scripts have.
     pub(super) fn of(&self, request: &RelayRequest, channel: &str) -> (&Script, Vec<String>) {
         let (first, last) = request
             .numbers()
@@ -147,7 +147,7 @@ fn enter_args(
 
 fn write_args(most: u64, writes: &[RelayWrite]) -> Vec<String> {
     let mut args = vec![channels::encode(writes), most.to_string()];
-    // Of each name the last value counts, unless one depends on another.
+    // Only the last value of each name counts, unless a write depends on the previous value.
     let values = writes.iter().enumerate().filter(|(_, write)| write.value.is_some());
     let last: HashMap<_, _> = values.map(|(at, write)| (&write.name, at)).collect();
     let depends: HashSet<_> =
@@ -188,7 +188,7 @@ impl fmt::Debug for Scripts {
     }
 }
 
-/// `None` where no script of this version answers so.
+/// Decodes an answer. Returns `None` if no script of this version answers like this.
 pub(super) fn decode(answer: Vec<Value>) -> Option<RelayAnswer> {
     let mut parts = answer.into_iter();
     let mut next = || from_redis_value::<String>(parts.next()?).ok();

@@ -1,23 +1,23 @@
--- Values for variables, which are published in their order.
--- ARGV  8 all as JSON, for the message   9 variables that the room has at most
---       then, for each write: the name, what is done (set, create, drop), the value, or nothing where a
+-- Writes values of variables, and publishes the writes in their order.
+-- ARGV  8 all as JSON, for the message   9 how many variables the room may have
+--       then, for each write: the name, the deed (set, create, drop), the value, or nothing if a
 --       later one of the same name has it, = and the text that the value must have before, or nothing, and the
 --       name that no session may have, or nothing
--- Returns done. Atomic, as the order of values must be that of messages; and one that was taken in
--- already, whose answer was lost, must not overwrite what came after. What sets a variable that is not
--- there is left out, as the nodes do that hear of it.
+-- Returns done. Atomic, because the order of values must be that of messages. A write that was already taken,
+-- and whose answer was lost, must not overwrite later ones. A write to a variable that does not exist is left
+-- out, and the nodes that receive it do the same.
 if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end
 if not take() then return done() end
 local most, count = tonumber(ARGV[9]), redis.call('HLEN', variables)
--- Of each name: whether there is such a variable, before all and by now, and its new value.
+-- For each name: whether the variable existed before all writes, whether it exists by now, and its new value.
 local was, is, values = {}, {}, {}
--- The text of the value that a name has by now. A number stands behind a quotation mark.
+-- Returns the text of the current value of a name. A number has a quotation mark before it.
 local function text(name)
   local value = values[name] or (is[name] and redis.call('HGET', variables, name)) or ''
   return string.sub(value, 1, 1) == '"' and string.sub(value, 2) or value
 end
--- The numbers of those that are left out because somebody is there.
+-- The numbers of the writes that are left out because a session has a name.
 local left = {}
 for at = 10, #ARGV, 5 do
   local name, deed, was_text, unless = ARGV[at], ARGV[at + 1], ARGV[at + 3], ARGV[at + 4]
@@ -33,7 +33,7 @@ for at = 10, #ARGV, 5 do
     if is[name] then count = count - 1 end
     is[name], values[name] = false, nil
   elseif was_text ~= '' and '=' .. text(name) ~= was_text then
-    -- Somebody else was first.
+    -- Another write was first.
   elseif is[name] or (deed == 'create' and count < most) then
     if not is[name] then count = count + 1 end
     is[name], values[name] = true, ARGV[at + 2]

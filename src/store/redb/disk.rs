@@ -1,4 +1,4 @@
-//! A disk that forgets what was not synced, and fails on request.
+//! A disk that forgets unsynced data, and fails on request.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -14,13 +14,13 @@ use redb::StorageBackend;
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     synced: Vec<u8>,
-    /// As the system's cache has it.
+    /// The contents as the system's cache has them.
     now: Vec<u8>,
-    /// Since the last sync.
+    /// The writes since the last sync.
     writes: Vec<(usize, Vec<u8>)>,
-    /// How many more calls it takes until the power is cut.
+    /// How many more calls succeed before the power is cut.
     pub(super) left: usize,
-    /// What writing and syncing fail with.
+    /// The error that writing and syncing return.
     pub(super) fault: Option<ErrorKind>,
     /// How long syncing takes.
     pub(super) sync: Duration,
@@ -40,7 +40,7 @@ impl Disk {
         self.fault.map_or(Ok(()), |fault| Err(fault.into()))
     }
 
-    /// Power is back.
+    /// Restores the power: any of the unsynced writes may be lost or torn.
     pub(super) fn restart(&mut self, rng: &mut Rng, left: usize) {
         let mut kept = std::mem::take(&mut self.synced);
         kept.resize(kept.len().max(self.now.len()), 0);

@@ -1,5 +1,5 @@
-//! What redb's errors mean to whoever has the store. Functions, and no `From`: those would be part of the
-//! interface, and a new major version of redb would be one of this crate.
+//! Translates redb's errors for a user of the store. Functions, not `From`, which would be part of the public
+//! API and tie it to a major version of redb.
 
 use std::io::ErrorKind;
 

@@ -28,14 +28,14 @@ async fn survives(fault: Option<ErrorKind>, sync: Duration) {
     }
     room.set("x", 1).unwrap();
     let other = rooms.open("other").variables([("y", "0")]).await;
-    // The room is played on in any case.
+    // The room goes on in any case.
     room.set("x", 2).unwrap();
     if fault.is_some() {
         assert_eq!(other.unwrap_err(), OpenError::Unreachable);
         let stats = rooms.store_stats().unwrap();
         assert!(stats.is_failing && stats.last_error.is_some(), "{stats:?}");
     } else {
-        // Two phases take four seconds, and what was under way as much again.
+        // Two phases take four seconds, and the commit under way takes as long again.
         assert_eq!(other.unwrap_err(), OpenError::Unreachable);
         assert_eq!(room.get("x").as_deref(), Some("2"));
         assert!(rooms.store_stats().unwrap().last_error.is_some());
@@ -47,7 +47,7 @@ async fn survives(fault: Option<ErrorKind>, sync: Duration) {
     assert!(rooms.shutdown(Duration::from_secs(20)).await, "{:?}", rooms.store_stats());
     assert_eq!(stored(&store, "room").as_deref(), Some("2"));
     assert!(!rooms.store_stats().unwrap().is_failing);
-    // Of no use to anybody, and whole: the order that was under way.
+    // The commit under way is whole, although the room is of no use to anybody.
     assert!([None, Some("0")].contains(&stored(&store, "other").as_deref()));
 }
 

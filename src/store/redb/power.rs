@@ -1,5 +1,5 @@
-//! What is on a disk whose power is cut at any moment: what was not synced may be there or not, piece
-//! by piece, and the last piece is torn. Promise: what a commit that returned had written is there.
+//! Cuts a disk's power at any moment: unsynced pieces may be there or not, and the last one is torn. The data
+//! of each commit that returned must be there.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -8,7 +8,7 @@ use redb::{Builder, Durability};
 
 use super::{disk::Backend, *};
 
-/// Writes until the power is cut, and looks at what is there then. Whether all is as promised.
+/// Writes until the power is cut, then reads the file. Returns whether it keeps the store's promise.
 fn survives(seed: u64, durability: Durability) -> bool {
     let mut rng = Rng::with_seed(seed);
     let backend = Backend::default();
@@ -27,7 +27,7 @@ fn survives(seed: u64, durability: Durability) -> bool {
         values: vec![("x".into(), format!("{round}")), ("y".into(), "v".repeat(round * 37 % 900))],
         dropped: Vec::new(),
     };
-    // Of a commit under way all or nothing is there. Without syncs, none may ever come to the disk.
+    // A commit under way is there entirely or not at all. Without syncs, none may ever reach the disk.
     while round < 100
         && store.commit(&[put(round + 1, 0), put(round + 1, 1), put(round + 1, 2)]).is_ok()
     {

@@ -1,4 +1,4 @@
-//! Files of other versions than this one's.
+//! Files of other versions.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -6,10 +6,10 @@ use std::{env, fs, path::PathBuf, process};
 
 use super::*;
 
-/// Written by `standalone --import` when this was the version.
+/// Written by `standalone --import` when this was the current version.
 const VERSION_1: &[u8] = include_bytes!("../../../tests/stores/version-1.redb");
 
-/// A file of its own with these bytes.
+/// A separate file with these bytes.
 struct File(PathBuf);
 
 impl File {
@@ -48,13 +48,13 @@ fn a_file_that_is_gone_is_not_made_anew() {
     let file = File::new("gone");
     let store = RedbStore::open(&file.0).unwrap();
     fs::remove_file(&file.0).unwrap();
-    // As after a fault.
+    // Simulates a fault.
     *store.database.write() = None;
     store.load("arena").unwrap_err();
     assert!(!file.0.exists());
 }
 
-/// Two processes that make a file at once have one.
+/// If two processes create a file at once, they share one.
 #[test]
 fn a_new_file_replaces_none() {
     let file = File::new("made");
@@ -75,7 +75,7 @@ fn a_later_version_is_refused_and_its_rooms_stay() {
     let error = RedbStore::open(&file.0).unwrap_err();
     assert_eq!(error, StoreError::Newer);
     assert!(error.to_string().contains("later version"), "{error}");
-    // redb notes in its header that it was opened; what is kept is untouched.
+    // redb notes in its header that it was opened; the stored data is untouched.
     let database = Database::open(&file.0).unwrap();
     assert_eq!(version(&database).unwrap(), Some(VERSION + 1));
     let rooms = database.begin_read().unwrap().open_table(ROOMS).unwrap();

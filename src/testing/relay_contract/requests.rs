@@ -1,4 +1,4 @@
-//! Requests of nodes to a broker, as short as tests want them.
+//! Short forms of nodes' requests to a broker.
 
 use axum_cloud_variables::{
     relay::{
@@ -21,7 +21,7 @@ pub(crate) fn enter(epoch: &str, variables: Option<&[(&str, &str)]>) -> RelayReq
     }
 }
 
-/// One that has three places.
+/// Returns a room with three places.
 pub(crate) fn room_of(variables: &[(&str, &str)]) -> RelayRoom {
     RelayRoom {
         stored: StoredRoom { schema: StoredSchema::Scratch, variables: pairs(variables) },
@@ -59,7 +59,7 @@ pub(crate) fn write(first: u64, writes: &[(&str, &str)]) -> RelayRequest {
     RelayRequest::Write { first, most: MOST, writes: values(writes) }
 }
 
-/// Each may create its variable.
+/// Returns writes that may each create their variable.
 pub(crate) fn values(writes: &[(&str, &str)]) -> Vec<RelayWrite> {
     let value = |(name, value)| RelayWrite {
         name,
@@ -88,7 +88,7 @@ pub(crate) fn named(name: &str) -> RelayNode<'_> {
     RelayNode { name, acknowledged: 0 }
 }
 
-/// The answer, with the number that was taken last by then.
+/// Returns the answer to a request, in which `before` is the last number that was taken by then.
 pub(crate) async fn ask(
     relay: &dyn Relay,
     node: &str,

@@ -1,8 +1,8 @@
-//! Changes of rooms, as short as tests want them.
+//! Short forms of changes of rooms.
 
 use axum_cloud_variables::store::{Change, RoomStore, StoredSchema};
 
-/// When all rooms here were used last.
+/// The time of the last use of all rooms here.
 pub(crate) const USED: u64 = 1_800_000_000;
 
 pub(crate) fn pairs(values: &[(&str, &str)]) -> Vec<(String, String)> {
