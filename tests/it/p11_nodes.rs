@@ -530,6 +530,34 @@ async fn a_ban_that_a_node_has_missed_holds_for_its_members() {
     banned.await.unwrap().unwrap();
 }
 
+/// A node that has missed the removal of a variable removes it when it reads the room, and does not bring it back.
+#[tokio::test]
+async fn a_variable_that_was_removed_unheard_stays_removed() {
+    let broker: Arc<ShakyBroker> = Arc::default();
+    let growing = |broker: &Arc<ShakyBroker>| {
+        let builder = RoomRegistry::builder().limits(unlimited_rate()).schema(Schema::Growing);
+        Server::with(builder.relay(broker.clone()))
+    };
+    let nodes = [growing(&broker).await, growing(&broker).await];
+    let _ann = nodes[0].join("arena", "ann", X).await;
+    let mut bob = nodes[1].join("arena", "bob", X).await;
+    let room = nodes[0].rooms.room("arena").unwrap();
+    room.set("ball", 1).unwrap();
+    bob.until("ball", "1").await;
+    let before = broker.revision("arena").unwrap();
+    broker.is_deaf.store(true, SeqCst);
+    room.unset("ball").unwrap();
+    eventually("the broker has it", || broker.revision("arena") > Some(before)).await;
+    broker.is_deaf.store(false, SeqCst);
+    eventually("it is gone here", || {
+        _ = room.set("x", broker.revision("arena").unwrap());
+        nodes.iter().all(|node| node.rooms.room("arena").unwrap().get("ball").is_none())
+    })
+    .await;
+    bob.until("ball", "").await;
+    assert_eq!(broker.variables("arena"), ["x"]);
+}
+
 /// A person is put out of every room, wherever it is, and told why; others stay.
 #[tokio::test]
 async fn a_person_is_kicked_from_all_rooms_of_all_nodes() {

@@ -104,7 +104,7 @@ impl State {
         now: Instant,
     ) {
         let Some(replica) = &mut self.replica else { return };
-        replica.revision = revision.clone();
+        let before = std::mem::replace(&mut replica.revision, revision.clone());
         let (mut unseen, mut in_doubt) = (HashSet::new(), Vec::new());
         while let Some((_, back)) = replica.pending.came_back(taken) {
             match back {
@@ -126,7 +126,7 @@ impl State {
                 self.apply_anyway(&Source::Unknown, name, value, now);
             }
         }
-        self.resolve_missing(&room.stored.variables, now);
+        self.resolve_missing(&room.stored.variables, before.epoch != revision.epoch, now);
         // Only the messages, which this node missed, said whether the broker took them or left them out.
         for asker in in_doubt {
             self.answer(asker, Outcome::Unknown);
@@ -134,17 +134,25 @@ impl State {
         self.broadcast.depart(now);
     }
 
-    /// Restores the variables that only this node has. Nobody drops variables of a room that grows, so the
-    /// broker has lost them. Otherwise, this node drops them.
-    fn resolve_missing(&mut self, there: &[(String, String)], now: Instant) {
+    /// Restores or drops the variables that only this node has. If the broker has lost something, its room began a
+    /// new epoch, and a room that grows may have lost them. Within one epoch another node has dropped them.
+    fn resolve_missing(&mut self, there: &[(String, String)], is_after_loss: bool, now: Instant) {
         let there: HashSet<_> = there.iter().map(|(name, _)| &**name).collect();
         let here = self.variables.values().into_iter();
         let missing: Vec<_> = here.filter(|(name, _)| !there.contains(name.as_json())).collect();
         if missing.is_empty() {
             return;
         }
-        if self.grows() && self.restore(missing) {
-            return;
+        let names: Vec<_> = missing.iter().map(|(name, _)| name.clone()).collect();
+        if self.grows() {
+            if is_after_loss && self.restore(missing) {
+                return;
+            }
+            // No kind of client has a word for a variable that is no more, so the empty value comes first.
+            for name in names {
+                self.apply_anyway(&Source::Unknown, name.as_stored(), "", now);
+            }
+            self.broadcast.depart(now);
         }
         self.drop_names(|name| there.contains(name), now);
     }
