@@ -94,3 +94,38 @@ fn what_a_source_knows_is_found() {
     let source = "use crate::{\n    close::Close, // registry::no\n    room::{self, Shared},\n    wire,\n};\nfn f() { crate::relay::x() }";
     assert_eq!(known(source), ["close", "room", "wire", "relay"]);
 }
+
+/// The paths that a span names: `a/{b,c}.rs` are two.
+fn paths(span: &str) -> Vec<String> {
+    let Some((before, rest)) = span.split_once('{') else { return vec![span.to_owned()] };
+    let (choices, after) = rest.split_once('}').unwrap();
+    choices.split(',').flat_map(|choice| paths(&format!("{before}{choice}{after}"))).collect()
+}
+
+/// The table in `ARCHITECTURE.md` names each source, and none that is not there.
+#[test]
+fn the_table_names_every_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.map(|row| row.split('|').nth(1).unwrap());
+    let spans = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let named: Vec<String> = spans.flat_map(paths).collect();
+    // A star stands for all below a folder.
+    let folders: Vec<_> = named.iter().filter_map(|name| name.strip_suffix("*.rs")).collect();
+    let gone: Vec<_> = named
+        .iter()
+        .filter(|name| !name.contains('*') && !root.join("src").join(name).exists())
+        .collect();
+    assert!(gone.is_empty(), "named, and not there: {gone:?}");
+    let mut found = Vec::new();
+    sources(&root.join("src"), &mut found);
+    let base = format!("{}/", root.join("src").display());
+    let missing: Vec<_> = found
+        .iter()
+        .map(|(path, _)| path.strip_prefix(&base).unwrap())
+        .filter(|path| !named.iter().any(|name| name == path))
+        .filter(|path| !folders.iter().any(|folder| path.starts_with(folder)))
+        .collect();
+    assert!(missing.is_empty(), "there, and not named: {missing:?}");
+}
