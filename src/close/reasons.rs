@@ -102,20 +102,22 @@ impl Close {
     }
 
     pub(crate) fn another_tab() -> Self {
-        Self::new(CloseCode::Username, "you went on in another tab").because(LeaveCause::TakenOver)
+        Self::new(CloseCode::Username, "you joined from another tab: go on there")
+            .because(LeaveCause::TakenOver)
     }
 
     pub(crate) fn name_taken() -> Self {
-        Self::new(CloseCode::Username, "somebody else took your username")
+        Self::new(CloseCode::Username, "another player has your username now: choose another one")
             .because(LeaveCause::TakenOver)
     }
 
     pub(crate) fn name_outlived() -> Self {
-        Self::protocol("you gave no sign of life").because(LeaveCause::TakenOver)
+        Self::protocol("your connection did not answer, and your username was wanted")
+            .because(LeaveCause::TakenOver)
     }
 
     pub(crate) fn no_sign_of_life() -> Self {
-        Self::protocol("no sign of life: neither a frame nor a pong came").because(LeaveCause::Lost)
+        Self::protocol("your connection did not answer: reconnect").because(LeaveCause::Lost)
     }
 
     pub(crate) fn unknown_variable() -> Self {
@@ -128,6 +130,6 @@ impl Close {
     }
 
     pub(crate) fn fault() -> Self {
-        Self::new(CloseCode::Internal, "a fault of the server's")
+        Self::new(CloseCode::Internal, "something went wrong on the server: try again")
     }
 }

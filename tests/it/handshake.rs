@@ -150,7 +150,7 @@ async fn a_join_that_was_overtaken_takes_no_name() {
     back.send(&handshake.to_string()).await;
     back.sync().await;
     slow.go.notify_one();
-    assert_eq!(broken.closed().await, (4002, "you went on in another tab".into()));
+    assert_eq!(broken.closed().await, (4002, "you joined from another tab: go on there".into()));
     back.set("x", "1").await;
     back.sync().await;
     assert_eq!(server.rooms.room("arena").unwrap().get("x").as_deref(), Some("1"));

@@ -46,7 +46,7 @@ async fn a_newcomer_that_is_refused_puts_nobody_out() {
     // Let in, the newcomer takes the place.
     room.unlock().await.unwrap();
     let _second = server.join("arena", "ann", X).await;
-    assert_eq!(first.closed().await, (4002, "you went on in another tab".into()));
+    assert_eq!(first.closed().await, (4002, "you joined from another tab: go on there".into()));
     assert_eq!((room.len(), broker.sessions("arena")), (1, 1));
 }
 

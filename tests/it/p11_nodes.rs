@@ -103,7 +103,7 @@ async fn a_second_tab_takes_the_name_along() {
     let mut first = Client::join(&a, "arena", "ann", X).await;
     let mut second = Client::join(&b, "arena", "ann", X).await;
     let (code, reason) = first.closed().await;
-    assert_eq!((code, &*reason), (4002, "you went on in another tab"));
+    assert_eq!((code, &*reason), (4002, "you joined from another tab: go on there"));
     second.sync().await;
 }
 

@@ -281,7 +281,7 @@ async fn an_identity_takes_its_name_over_from_its_other_tab() {
     assert_reason(refused, 4002, "another account");
     let mut new = Client::join(&url("7"), "room", "ann", VARIABLES).await;
     let told = old.closed().await;
-    assert_eq!(told, (4002, "you went on in another tab".into()));
+    assert_eq!(told, (4002, "you joined from another tab: go on there".into()));
     assert_eq!(new.frame().await.len(), 1);
     assert_eq!(rooms.stats().members, 1);
 }
