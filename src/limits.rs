@@ -15,7 +15,7 @@ macro_rules! limits {
         /// assert_eq!(limits.members_per_room, 32);
         /// ```
         #[derive(Debug, Clone, PartialEq, Eq)]
-        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
         #[non_exhaustive]
         pub struct Limits {
             $($(#[$doc])* pub $name: $type,)*
@@ -115,23 +115,30 @@ limits! {
     /// With a relay it counts for each node.
     room_bytes_per_second: u32 = 2 * 1024 * 1024;
     /// Time from the upgrade to the handshake. Default 10 s. After it: 4000.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     handshake_timeout: Duration = Duration::from_secs(10);
     /// Time that [`Policy::admit`](crate::policy::Policy::admit) has for its answer. Default 5 s. After it:
     /// 1011.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     admit_timeout: Duration = Duration::from_secs(5);
     /// Time between two keepalive pings. Default 25 s; a proxy's idle timeout must be longer.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     ping_interval: Duration = Duration::from_secs(25);
     /// Time without any frame from a client, and without a blocked write to it going through,
     /// after which it is dropped. Default 60 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     idle_timeout: Duration = Duration::from_secs(60);
     /// Time in which a member whose name a newcomer claims must answer a ping, or send something. Default
     /// 2 s. After it the newcomer has the name. While frames come but no answer, the newcomer waits two and a
     /// half times as long, and is then told to try again. Other newcomers wait for their turn as long.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     takeover_probe: Duration = Duration::from_secs(2);
     /// Time that a client has to answer a close, and five times that if its socket does not take the close at
     /// once. Default 2 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     close_timeout: Duration = Duration::from_secs(2);
     /// Time that an emptied room keeps its variables. Default 1 h.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     empty_room_ttl: Duration = Duration::from_secs(3_600);
 }
 

@@ -7,6 +7,7 @@
 mod common;
 
 mod architecture;
+mod configuration;
 mod dialects;
 mod first_game;
 mod handshake;
