@@ -5,7 +5,7 @@
 
 use std::{error::Error, time::Duration};
 
-use axum_cloud_variables::client::{Client, ClientEvent};
+use axum_cloud_variables::client::{Client, ClientEvent, UpdateError};
 use clap::Parser;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -42,8 +42,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 let (x, y) = (star.0 - place.0, star.1 - place.1);
                 let distance = x.hypot(y);
                 if distance < STEP {
-                    bot.update("score", |old| old.parse().unwrap_or(0) + 1).await?;
-                    continue;
+                    let add = |old: &str| old.parse().unwrap_or(0) + 1;
+                    match bot.update("score", add).await {
+                        Err(UpdateError::Ended(error)) => return Err(error.into()),
+                        // Somebody else was faster, or the connection broke: there is another star.
+                        Ok(_) | Err(_) => continue,
+                    }
                 }
                 place.0 += x / distance * STEP;
                 place.1 += y / distance * STEP;

@@ -41,7 +41,6 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, broadcast, watch},
-    task::AbortHandle,
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
@@ -63,7 +62,7 @@ use values::Changed;
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
-    _task: Arc<Task>,
+    _handle: Arc<Handle>,
 }
 
 /// How many events wait for a slow program.
@@ -71,6 +70,9 @@ const EVENTS: usize = 1_024;
 
 /// How many attempts an update makes while others set the variable.
 const MOST_ATTEMPTS: usize = 1_000;
+
+/// How often an update is refused in a row, by a room that has the value it builds on, before it gives up.
+const MOST_REFUSALS: u32 = 3;
 
 /// How long an update waits when the queue of frames is full.
 const BUSY: Duration = Duration::from_millis(10);
@@ -80,7 +82,8 @@ struct Shared {
     member: Member,
     state: Mutex<State>,
     status: watch::Sender<Status>,
-    events: broadcast::Sender<ClientEvent>,
+    /// `None` once there are no more.
+    events: Mutex<Option<broadcast::Sender<ClientEvent>>>,
     /// When the client last received anything from the server.
     heard: Mutex<tokio::time::Instant>,
     /// Notifies the task that there is something to send.
@@ -106,11 +109,13 @@ enum Status {
     Ended(ClientError),
 }
 
-struct Task(AbortHandle);
+/// Has the task end when the last handle is gone.
+struct Handle(CancellationToken);
 
-impl Drop for Task {
+impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.abort();
+        // Not aborted: it sends the rest first, and a close.
+        self.0.cancel();
     }
 }
 
@@ -168,14 +173,17 @@ impl Client {
             member,
             state: Mutex::new(State::new(variables)),
             status: watch::Sender::new(Status::Away),
-            events: broadcast::Sender::new(EVENTS),
+            events: Mutex::new(Some(broadcast::Sender::new(EVENTS))),
             heard: Mutex::new(tokio::time::Instant::now()),
             stirred: Notify::new(),
             rescheduled: Notify::new(),
             leaving: CancellationToken::new(),
         });
-        let task = tokio::spawn(driver::run(shared.clone(), transport));
-        let client = Self { shared, _task: Arc::new(Task(task.abort_handle())) };
+        // Panics here, and not in the task, if the runtime has no timers.
+        drop(sleep(Duration::ZERO));
+        let handle = Arc::new(Handle(shared.leaving.clone()));
+        tokio::spawn(driver::run(shared.clone(), transport));
+        let client = Self { shared, _handle: handle };
         client.joined().await?;
         Ok(client)
     }
@@ -225,25 +233,39 @@ impl Client {
         mut change: impl FnMut(&str) -> V,
     ) -> Result<String, UpdateError> {
         let name = text(name);
-        for _ in 0..MOST_ATTEMPTS {
+        let (mut attempts, mut refused) = (0, 0);
+        while attempts < MOST_ATTEMPTS {
             self.joined().await.map_err(UpdateError::Ended)?;
-            let was = self.shared.state.lock().values().shown().get(&name).cloned();
-            let was = was.unwrap_or_else(|| text(""));
+            let was = self.shown(&name);
             let value = change(&was.lossy()).to_string();
             let changed = Changed { name: name.clone(), value: text(&value) };
             let asked = self.shared.state.lock().set_if(&changed, &was, now());
             self.shared.stir();
             match asked {
                 Asked::Stands => return Ok(value),
-                Asked::NotNow => sleep(BUSY).await,
+                Asked::NotNow => {
+                    sleep(BUSY).await;
+                    continue;
+                }
                 Asked::Answer(answer) => match answer.await {
                     Ok(Some(true)) => return Ok(value),
                     Ok(Some(false)) => {}
                     Ok(None) | Err(_) => return Err(UpdateError::Unknown),
                 },
             }
+            attempts += 1;
+            // The room's value came before the answer. If it is the same, nobody else has set the variable.
+            refused = if self.shown(&name) == was { refused + 1 } else { 0 };
+            if refused == MOST_REFUSALS {
+                return Err(UpdateError::Refused);
+            }
         }
         Err(UpdateError::Contested)
+    }
+
+    fn shown(&self, name: &Text) -> Text {
+        let state = self.shared.state.lock();
+        state.values().shown().get(name).cloned().unwrap_or_else(|| text(""))
     }
 
     /// Returns whether the client is in the room, and has its values.
@@ -282,7 +304,10 @@ impl Client {
     /// events wait for a program; a slower program receives the number that it missed.
     #[must_use]
     pub fn events(&self) -> Events<ClientEvent> {
-        Events::new(self.shared.events.subscribe(), ClientEvent::Missed)
+        let events = self.shared.events.lock();
+        events.as_ref().map_or_else(Events::none, |events| {
+            Events::new(events.subscribe(), ClientEvent::Missed)
+        })
     }
 
     /// Leaves the room and stays away. Returns when the connection has ended.
@@ -312,16 +337,24 @@ impl Shared {
             }
         };
         // Fails if there are no subscribers.
-        _ = self.events.send(event);
+        if let Some(events) = &*self.events.lock() {
+            _ = events.send(event);
+        }
     }
 
     fn tell_left(&self, error: ClientError, returns: Option<Duration>) {
+        let mut events = self.events.lock();
+        // The first end counts, and no event follows it.
+        let Some(sender) = &*events else { return };
+        _ = sender.send(ClientEvent::Left { error: error.clone(), returns });
         let status = match returns {
             Some(_) => Status::Away,
-            None => Status::Ended(error.clone()),
+            None => Status::Ended(error),
         };
+        if returns.is_none() {
+            *events = None;
+        }
         self.status.send_replace(status);
-        _ = self.events.send(ClientEvent::Left { error, returns });
     }
 }
 

@@ -58,8 +58,17 @@ const LAST_VALUE = 500;
 /** How many attempts an update makes while others set the variable. */
 const MOST_ATTEMPTS = 1_000;
 
-/** How many values of one variable are remembered that may be in flight. */
-const MOST_UNKNOWN = 100;
+/** How many values of one variable are remembered that may be in flight: those of some minutes at 60 a second. */
+const MOST_UNKNOWN = 10_000;
+
+/** How often an update may be refused in a row by a room that has the value it builds on. */
+const MOST_REFUSALS = 3;
+
+/** After so many connections in a row that ended with 4000, a set that each carried counts as the reason. */
+const REFUSALS = 2;
+
+/** Milliseconds in the room that count as a stay: a server may let clients in, and then break. */
+const SHORT_STAY = 2_000;
 
 /** Incompatibility and username: the same handshake would be refused again. */
 const FINAL_CODES = [4001, 4002];
@@ -88,6 +97,7 @@ export function connect(url, { room, username, variables }) {
   let connection = null;
   let attempts = 0;
   let awaySince = Date.now();
+  let joinedAt = 0;
   let timer = null;
   let left = false;
   let hasJoined = false;
@@ -111,7 +121,7 @@ export function connect(url, { room, username, variables }) {
       values,
       server,
       joined() {
-        attempts = 0;
+        joinedAt = Date.now();
         hasJoined = true;
         hasInsisted = false;
         settle(({ resolve }) => resolve());
@@ -123,7 +133,10 @@ export function connect(url, { room, username, variables }) {
 
   async function closed(code, reason, { wasOpen, wasJoined }) {
     connection = null;
-    if (wasJoined) awaySince = Date.now();
+    if (wasJoined && Date.now() - joinedAt >= SHORT_STAY) {
+      awaySince = Date.now();
+      attempts = 0;
+    }
     // A browser does not reveal why an upgrade was refused.
     const refusal = wasOpen || left ? null : await refusedBecause(target);
     if (left) return;
@@ -138,7 +151,11 @@ export function connect(url, { room, username, variables }) {
   }
 
   function nextDelay(isPassing) {
-    if (isPassing) return AT_ONCE * Math.random();
+    if (isPassing && attempts === 0) {
+      // If the stay was short, the next break is not over at once.
+      attempts = Date.now() - joinedAt < SHORT_STAY ? 1 : 0;
+      return AT_ONCE * Math.random();
+    }
     const isEarly = Date.now() - awaySince < FIRST_MINUTE;
     const longest = isEarly ? LONGEST_DELAY : LONGEST_DELAY_LATER;
     return Math.min(longest, FIRST_DELAY * 2 ** attempts++) * (0.75 + Math.random() / 2);
@@ -150,12 +167,17 @@ export function connect(url, { room, username, variables }) {
       connection?.send();
     }),
     async update(name, change) {
+      const shown = () => values.shown.get(name) ?? '';
+      let refused = 0;
       for (let attempt = 0; attempt < MOST_ATTEMPTS; attempt++) {
         await whenJoined();
         if (!connection?.isJoined) continue;
-        const was = values.shown.get(name) ?? '';
+        const was = shown();
         const value = String(change(was));
         if (await connection.setIf(name, value, was)) return value;
+        // The room's value came before the answer. If it is the same, nobody else has set the variable.
+        refused = shown() === was ? refused + 1 : 0;
+        if (refused === MOST_REFUSALS) throw new Error(`the room does not take '${name}'`);
       }
       throw new Error(`others set '${name}' all the time`);
     },
@@ -225,6 +247,8 @@ class Values {
   /** The variables received on this connection. */
   #fresh = new Set();
   #sets = 0;
+  /** How many connections in a row the server has closed with 4000. */
+  #refusals = 0;
 
   constructor(declared, changed) {
     this.shown = new Map(Object.entries(declared));
@@ -235,10 +259,12 @@ class Values {
   /** Sets a variable for the player. */
   set(name, value) {
     const before = this.#own.get(name);
-    const instead = before?.instead ?? new Set(this.#known.get(name));
+    // The room may have no such variable.
+    const instead = before?.instead ?? new Set(this.#known.get(name) ?? [undefined]);
     // An earlier set that was sent may have arrived.
-    if (before && (before.place > 0 || before.inDoubt)) instead.add(before.value);
-    if (instead.size > MOST_UNKNOWN) instead.delete(instead.values().next().value);
+    if (before && (before.place > 0 || before.inDoubt) && instead.size < MOST_UNKNOWN) {
+      instead.add(before.value);
+    }
     // Moved to the end, because sets are sent in the order in which they were made.
     this.#own.delete(name);
     this.#own.set(name, { value, instead, place: 0, inDoubt: false });
@@ -313,11 +339,16 @@ class Values {
    */
   update(name, value) {
     this.#sets++;
+    // The room may have it from now on, also if a later set is lost.
+    const own = this.#own.get(name);
+    if (own) own.instead.add(value);
+    else this.#known.set(name, [...(this.#known.get(name) ?? []), value]);
     this.shown.set(name, value);
   }
 
   /** Notes that the room has taken this many of the connection's sets. */
   taken(sets = this.#sets) {
+    this.#refusals = 0;
     for (const [name, own] of this.#own) {
       if (own.place === 0 || own.place > sets) continue;
       // If another value has come since it was set, either may be the later one.
@@ -331,13 +362,20 @@ class Values {
     return this.#sets;
   }
 
-  /** Ends the connection. If the room refused a variable, it would only refuse it again. */
-  end(isRefused) {
-    for (const [name, own] of this.#own) {
-      if (own.place === 0) continue;
+  /**
+   * Ends the connection. A set that would only be refused again is given up: the longest after 1009, because the
+   * server does not take a message that long; one of a variable that was not declared after 4000, if that is not
+   * the first in a row, because the room may have no place for it.
+   */
+  end(code) {
+    this.#refusals = code === 4000 ? this.#refusals + 1 : 0;
+    const sent = [...this.#own].filter(([, own]) => own.place > 0);
+    sent.sort(([, a], [, b]) => b.value.length - a.value.length);
+    sent.forEach(([name, own], at) => {
       Object.assign(own, { place: 0, inDoubt: true });
-      if (isRefused && !Object.hasOwn(this.#declared, name)) this.#own.delete(name);
-    }
+      const isUnknown = this.#refusals >= REFUSALS && !Object.hasOwn(this.#declared, name);
+      if (isUnknown || (code === 1009 && at === 0)) this.#own.delete(name);
+    });
   }
 
   #show(name, value) {
@@ -462,7 +500,7 @@ class Connection {
   }
 
   #end(code, reason) {
-    this.#values.end(code === 4000);
+    this.#values.end(code);
     const was = { wasOpen: this.#isOpen, wasJoined: this.isJoined };
     this.isJoined = false;
     this.#giveUp();

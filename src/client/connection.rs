@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{
     message::{self, ServerMessage},
-    values::{Changed, Values},
+    values::{Changed, End, Values},
 };
 use crate::wire::{Json, Text};
 
@@ -21,6 +21,8 @@ const SILENT_JOIN: Duration = Duration::from_secs(5);
 const LAST_VALUE: Duration = Duration::from_millis(500);
 /// A connection is stalled if its handshake has no result within this time.
 const STALLED: Duration = Duration::from_secs(10);
+/// It is too if the server then says that it acknowledges, and for this long nothing else.
+const STALLED_JOIN: Duration = Duration::from_secs(60);
 
 /// How many frames may wait for the socket. Beyond that, a later set of a variable replaces an earlier one.
 const WAITING: usize = 1_024;
@@ -110,8 +112,8 @@ impl State {
     }
 
     /// Ends the connection. Returns whether the client was in the room.
-    pub(super) fn end(&mut self, is_refused: bool) -> bool {
-        self.values.end(is_refused);
+    pub(super) fn end(&mut self, end: End) -> bool {
+        self.values.end(end);
         self.connection.take().is_some_and(|connection| connection.is_joined)
     }
 
@@ -168,9 +170,9 @@ impl State {
             }
             ServerMessage::Joining => {
                 (connection.acknowledges, self.acknowledged) = (true, true);
-                // The server will say when the client has joined, so the timeouts for a silent server no
-                // longer apply.
-                (connection.join_at, connection.stalled_at) = (None, None);
+                // The server will say when the client has joined, so silence says nothing; but a join that takes
+                // longer than this will not come.
+                (connection.join_at, connection.stalled_at) = (None, Some(now + STALLED_JOIN));
             }
             ServerMessage::Joined { created } => self.join(true, created, now, happened),
             ServerMessage::Taken { sets } => self.values.taken(sets),
@@ -285,7 +287,7 @@ mod tests {
         let mut state = opened(now);
         state.set(text("x"), text("mine"), now);
         assert_eq!(state.receive(r#"{"kind":"joining"}"#, now), []);
-        assert_eq!(state.due(), None);
+        assert_eq!(state.due(), Some(now + STALLED_JOIN));
         assert_eq!(state.next_frame(now), None, "not before it is in");
         let joined = r#"{"kind":"joined","created":false}"#;
         let happened = state.receive(&format!("{SET}\n{joined}"), now);
@@ -324,7 +326,7 @@ mod tests {
         state.begin("handshake".into(), now);
         state.receive(r#"{"kind":"joining"}"#, now);
         assert!(!state.is_stalled(now + STALLED), "a join may take its time");
-        state.end(false);
+        state.end(End::Broken);
         state.begin("handshake".into(), now);
         state.answered(now);
         state.receive(SET, now);
@@ -360,7 +362,7 @@ mod tests {
         let Asked::Answer(mut second) = state.set_if(&set, &was, now) else { panic!() };
         state.receive(r#"{"kind":"ack","ack":1,"ok":false}"#, now);
         assert_eq!(first.try_recv(), Ok(Some(false)));
-        assert!(state.end(false));
+        assert!(state.end(End::Broken));
         assert_eq!(second.try_recv(), Err(oneshot::error::TryRecvError::Closed));
     }
 }

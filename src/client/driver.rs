@@ -1,6 +1,6 @@
 //! The task of a client, which connects, transfers frames, and reconnects.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use futures_util::{
     SinkExt, StreamExt,
@@ -17,6 +17,7 @@ use super::{
     error::ClientError,
     reconnect::Reconnect,
     transport::{AnyStream, Transport},
+    values::End,
 };
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -27,52 +28,132 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 type Socket = WebSocketStream<AnyStream>;
 
+/// Ends the client when its task does, however that comes: a program that waits must not wait for ever.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.state.lock().end(End::Broken);
+        self.0.tell_left(ClientError::Unreachable("the client's task has ended".into()), None);
+    }
+}
+
 /// Runs until the client has left for good.
 pub(super) async fn run(shared: Arc<Shared>, transport: Transport) {
+    let ended = Ended(shared.clone());
     let mut reconnect = Reconnect::new(Instant::now().into_std());
     loop {
-        let error = tokio::select! {
-            error = play(&shared, &transport) => error,
-            () = shared.leaving.cancelled() => ClientError::Left,
+        let opened = tokio::select! {
+            opened = timeout(CONNECT_WITHIN, transport.open()) => opened,
+            () = shared.leaving.cancelled() => Ok(Err(ClientError::Left)),
         };
-        let is_refused = matches!(error, ClientError::Closed { code: 4000, .. });
-        let was_joined = shared.state.lock().end(is_refused);
-        let now = Instant::now().into_std();
-        let delay = reconnect.after(&error, was_joined, random(), now);
+        let late = |_| Err(ClientError::Unreachable("it does not answer".into()));
+        let began = Instant::now();
+        let error = match opened.unwrap_or_else(late) {
+            Ok(socket) => play(&shared, socket).await,
+            Err(error) => error,
+        };
+        let end = match error {
+            ClientError::Closed { code: 4000, .. } => End::Refused,
+            ClientError::Closed { code: 1009, .. } => End::TooLarge,
+            _ => End::Broken,
+        };
+        let was_joined = shared.state.lock().end(end);
+        let now = Instant::now();
+        let stay = was_joined.then(|| now - began);
+        let delay = reconnect.after(&error, stay, random(), now.into_std());
         // If the first attempt fails, the program receives the error and decides itself.
         let delay = delay.filter(|_| reconnect.has_joined());
         debug!(%error, ?delay, "the client is away");
         shared.tell_left(error, delay);
-        let Some(delay) = delay else { return };
+        let Some(delay) = delay else { break };
         tokio::select! {
             () = sleep(delay) => {}
-            () = shared.leaving.cancelled() => return shared.tell_left(ClientError::Left, None),
+            () = shared.leaving.cancelled() => {
+                shared.tell_left(ClientError::Left, None);
+                break;
+            }
+        }
+    }
+    drop(ended);
+}
+
+/// Runs one connection until it ends.
+async fn play(shared: &Shared, socket: Socket) -> ClientError {
+    shared.begin();
+    let (sink, mut source) = socket.split();
+    let mut outgoing = Outgoing { sink, next: None };
+    let error = tokio::select! {
+        error = read(shared, &mut source) => error,
+        error = outgoing.write(shared) => error,
+        () = watch(shared) => return ClientError::Unreachable("it has gone silent".into()),
+        () = shared.leaving.cancelled() => ClientError::Left,
+    };
+    // Answers a close; or sends the rest and a close, and waits for its answer, because a connection that ends
+    // with something unread may lose what it has sent.
+    let goodbye = async {
+        if error == ClientError::Left {
+            outgoing.send_rest(shared).await?;
+        }
+        outgoing.sink.close().await?;
+        while let Some(Ok(_)) = source.next().await {}
+        Ok::<_, Error>(())
+    };
+    _ = timeout(GOODBYE, goodbye).await;
+    error
+}
+
+/// The frames that go out.
+struct Outgoing {
+    sink: SplitSink<Socket, Message>,
+    /// The message whose turn it is. It stays here until the socket takes it, so that none is lost if the
+    /// connection is to end.
+    next: Option<Message>,
+}
+
+impl Outgoing {
+    async fn write(&mut self, shared: &Shared) -> ClientError {
+        // The client sends its own pings, because those of the server may be far apart. The first follows the
+        // handshake.
+        let mut pings = interval(SILENCE / 3);
+        self.next = Some(Message::text(next_frame(shared).await));
+        loop {
+            if let Err(error) = self.send().await {
+                // A close may have arrived, which gives a better reason.
+                sleep(GOODBYE).await;
+                return broken(&error);
+            }
+            self.next = Some(tokio::select! {
+                // Pings come first, so that a steady flow of frames does not starve them.
+                biased;
+                _ = pings.tick() => Message::Ping(Vec::new().into()),
+                frame = next_frame(shared) => Message::text(frame),
+            });
+        }
+    }
+
+    /// Sends the message whose turn it is.
+    async fn send(&mut self) -> Result<(), Error> {
+        poll_fn(|cx| self.sink.poll_ready_unpin(cx)).await?;
+        if let Some(message) = self.next.take() {
+            self.sink.start_send_unpin(message)?;
+        }
+        self.sink.flush().await
+    }
+
+    /// Sends every frame that waits.
+    async fn send_rest(&mut self, shared: &Shared) -> Result<(), Error> {
+        self.send().await?;
+        loop {
+            let frame = shared.state.lock().next_frame(Instant::now().into_std());
+            let Some(frame) = frame else { return Ok(()) };
+            self.next = Some(Message::text(frame));
+            self.send().await?;
         }
     }
 }
 
-/// Runs one connection until it ends.
-async fn play(shared: &Shared, transport: &Transport) -> ClientError {
-    let opened = timeout(CONNECT_WITHIN, transport.open()).await;
-    let late = |_| Err(ClientError::Unreachable("it does not answer".into()));
-    let socket = match opened.unwrap_or_else(late) {
-        Ok(socket) => socket,
-        Err(error) => return error,
-    };
-    shared.begin();
-    let (mut sink, source) = socket.split();
-    let error = tokio::select! {
-        error = read(shared, source) => error,
-        error = write(shared, &mut sink) => error,
-        () = watch(shared) => return ClientError::Unreachable("it has gone silent".into()),
-        () = shared.leaving.cancelled() => ClientError::Left,
-    };
-    // Answers a close, or sends one.
-    _ = timeout(GOODBYE, sink.close()).await;
-    error
-}
-
-async fn read(shared: &Shared, mut source: SplitStream<Socket>) -> ClientError {
+async fn read(shared: &Shared, source: &mut SplitStream<Socket>) -> ClientError {
     loop {
         let message = source.next().await;
         *shared.heard.lock() = Instant::now();
@@ -89,26 +170,6 @@ async fn read(shared: &Shared, mut source: SplitStream<Socket>) -> ClientError {
             Some(Err(error)) => return broken(&error),
             None => return ClientError::Unreachable("the connection ended".into()),
         }
-    }
-}
-
-async fn write(shared: &Shared, sink: &mut SplitSink<Socket, Message>) -> ClientError {
-    // The client sends its own pings, because those of the server may be far apart. The first follows the
-    // handshake.
-    let mut pings = interval(SILENCE / 3);
-    let mut message = Message::text(next_frame(shared).await);
-    loop {
-        if let Err(error) = sink.send(message).await {
-            // A close may have arrived, which gives a better reason.
-            sleep(GOODBYE).await;
-            return broken(&error);
-        }
-        message = tokio::select! {
-            // Pings come first, so that a steady flow of frames does not starve them.
-            biased;
-            _ = pings.tick() => Message::Ping(Vec::new().into()),
-            frame = next_frame(shared) => Message::text(frame),
-        };
     }
 }
 

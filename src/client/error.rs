@@ -56,6 +56,8 @@ pub enum UpdateError {
     Unknown,
     /// Other members kept setting the variable.
     Contested,
+    /// The room does not take the value: a policy refuses it, or it is over a limit.
+    Refused,
 }
 
 impl fmt::Display for UpdateError {
@@ -65,6 +67,7 @@ impl fmt::Display for UpdateError {
             Self::Unknown => {
                 f.write_str("the connection broke: whether the value was set is not known")
             }
+            Self::Refused => f.write_str("the room does not take the value"),
             Self::Contested => f.write_str("others set the variable all the time"),
         }
     }
@@ -74,7 +77,7 @@ impl std::error::Error for UpdateError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Ended(error) => Some(error),
-            Self::Unknown | Self::Contested => None,
+            Self::Unknown | Self::Contested | Self::Refused => None,
         }
     }
 }

@@ -25,6 +25,7 @@ pub(super) enum ServerMessage {
     },
 }
 
+/// Fields that a message has no use for stay unread, whatever is in them.
 #[derive(Deserialize)]
 struct Fields<'a> {
     kind: &'a str,
@@ -32,18 +33,21 @@ struct Fields<'a> {
     variable: Option<&'a RawValue>,
     #[serde(borrow)]
     value: Option<&'a RawValue>,
-    #[serde(default)]
-    created: bool,
-    #[serde(default)]
-    sets: u64,
-    #[serde(default)]
-    ack: u64,
-    ok: Option<bool>,
+    #[serde(borrow)]
+    created: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sets: Option<&'a RawValue>,
+    #[serde(borrow)]
+    ack: Option<&'a RawValue>,
+    #[serde(borrow)]
+    ok: Option<&'a RawValue>,
 }
 
 /// Parses a line. Returns `None` for a kind of message that clients need not know.
 pub(super) fn parse(line: &str) -> Option<ServerMessage> {
     let fields: Fields<'_> = serde_json::from_str(line).ok()?;
+    let number = |raw: Option<&RawValue>| raw?.get().parse::<u64>().ok();
+    let bool = |raw: Option<&RawValue>| raw?.get().parse::<bool>().ok();
     Some(match fields.kind {
         "set" => {
             let text = |raw: Option<&RawValue>| Some(Json::parse(raw?)?.to_text());
@@ -51,9 +55,9 @@ pub(super) fn parse(line: &str) -> Option<ServerMessage> {
             ServerMessage::Set(Changed { name, value })
         }
         "joining" => ServerMessage::Joining,
-        "joined" => ServerMessage::Joined { created: fields.created },
-        "taken" => ServerMessage::Taken { sets: fields.sets },
-        "ack" => ServerMessage::Ack { number: fields.ack, ok: fields.ok },
+        "joined" => ServerMessage::Joined { created: bool(fields.created).unwrap_or(false) },
+        "taken" => ServerMessage::Taken { sets: number(fields.sets)? },
+        "ack" => ServerMessage::Ack { number: number(fields.ack)?, ok: bool(fields.ok) },
         _ => return None,
     })
 }
@@ -110,6 +114,10 @@ mod tests {
             (
                 r#"{"kind":"ack","ack":7,"ok":null}"#,
                 Some(ServerMessage::Ack { number: 7, ok: None }),
+            ),
+            (
+                r#"{"kind":"set","variable":"x","value":"1","ack":null,"sets":"?"}"#,
+                Some(ServerMessage::Set(Changed { name: text("x"), value: text("1") })),
             ),
             (r#"{"kind":"new"}"#, None),
             (r#"{"kind":"set","variable":1,"value":"1"}"#, None),

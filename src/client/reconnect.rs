@@ -6,6 +6,9 @@ use super::error::ClientError;
 
 /// The longest delay after a break or a restart. It is random, so that not all clients reconnect at once.
 const AT_ONCE: Duration = Duration::from_millis(400);
+/// A client that was in the room for less than this did not come back from a break: its server lets it in, and
+/// then the connection breaks.
+const SHORT_STAY: Duration = Duration::from_secs(2);
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const LONGEST_DELAY: Duration = Duration::from_secs(4);
 const FIRST_MINUTE: Duration = Duration::from_secs(60);
@@ -43,13 +46,17 @@ impl Reconnect {
     pub(super) fn after(
         &mut self,
         error: &ClientError,
-        was_joined: bool,
+        stay: Option<Duration>,
         random: f64,
         now: Instant,
     ) -> Option<Duration> {
+        let was_joined = stay.is_some();
+        let was_stable = stay.is_some_and(|stay| stay >= SHORT_STAY);
         if was_joined {
-            (self.attempts, self.has_joined, self.has_insisted) = (0, true, false);
-            self.away_since = now;
+            (self.has_joined, self.has_insisted) = (true, false);
+        }
+        if was_stable {
+            (self.attempts, self.away_since) = (0, now);
         }
         let code = match error {
             ClientError::Closed { code, .. } => *code,
@@ -64,7 +71,8 @@ impl Reconnect {
         if FINAL_CODES.contains(&code) && !insists {
             return None;
         }
-        if was_joined && PASSING_CODES.contains(&code) {
+        if was_joined && self.attempts == 0 && PASSING_CODES.contains(&code) {
+            self.attempts += u32::from(!was_stable);
             return Some(AT_ONCE.mul_f64(random));
         }
         let is_early = now.saturating_duration_since(self.away_since) < FIRST_MINUTE;
@@ -86,8 +94,8 @@ mod tests {
     #[test]
     fn some_codes_are_final_and_some_are_over_at_once() {
         let now = Instant::now();
-        let after = |error: &ClientError, was_joined| {
-            Reconnect::new(now).after(error, was_joined, 1.0, now)
+        let after = |error: &ClientError, was_joined: bool| {
+            Reconnect::new(now).after(error, was_joined.then_some(SHORT_STAY), 1.0, now)
         };
         for code in [4001, 4002] {
             assert_eq!(after(&closed(code), false), None);
@@ -110,9 +118,11 @@ mod tests {
     fn delays_grow_up_to_a_bound_that_is_longer_later() {
         let now = Instant::now();
         let mut reconnect = Reconnect::new(now);
-        let mut after = |error: &ClientError, was_joined, seconds| {
+        let mut after = |error: &ClientError, was_joined: bool, seconds| {
             let now = now + Duration::from_secs(seconds);
-            reconnect.after(error, was_joined, 0.5, now).map(|delay| delay.as_millis())
+            reconnect
+                .after(error, was_joined.then_some(SHORT_STAY), 0.5, now)
+                .map(|delay| delay.as_millis())
         };
         for delay in [500, 1_000, 2_000, 4_000, 4_000] {
             assert_eq!(after(&closed(4003), false, 1), Some(delay));
@@ -127,8 +137,18 @@ mod tests {
     fn a_name_that_it_had_is_tried_once_more() {
         let now = Instant::now();
         let mut reconnect = Reconnect::new(now);
-        assert!(reconnect.after(&closed(1006), true, 0.0, now).is_some());
-        assert!(reconnect.after(&closed(4002), false, 0.0, now).is_some());
-        assert_eq!(reconnect.after(&closed(4002), false, 0.0, now), None);
+        assert!(reconnect.after(&closed(1006), Some(SHORT_STAY), 0.0, now).is_some());
+        assert!(reconnect.after(&closed(4002), None, 0.0, now).is_some());
+        assert_eq!(reconnect.after(&closed(4002), None, 0.0, now), None);
+    }
+
+    #[test]
+    fn a_server_that_lets_in_and_breaks_is_not_flooded() {
+        let now = Instant::now();
+        let mut reconnect = Reconnect::new(now);
+        for delay in [200, 1_000, 2_000, 4_000] {
+            let after = reconnect.after(&closed(1006), Some(Duration::ZERO), 0.5, now);
+            assert_eq!(after, Some(Duration::from_millis(delay)));
+        }
     }
 }

@@ -2,14 +2,22 @@
 //!
 //! The rules are those of `client.js`.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasher, RandomState},
+};
 
 use indexmap::IndexMap;
 
 use crate::wire::{Json, Text};
 
-/// How many values of one variable are remembered that may be in flight.
-const MOST_UNKNOWN: usize = 100;
+/// How many values of one variable are remembered that may be in flight: those of a game at 60 frames a second,
+/// on a connection that has been stalled for half an hour.
+const MOST_UNKNOWN: usize = 100_000;
+
+/// How many connections in a row the server must close with 4000 before a set that each carried counts as the
+/// reason. The server closes with 4000 for others too.
+const REFUSALS: u32 = 2;
 
 /// The variables that a client shows, in the order in which it first saw them.
 #[derive(Debug)]
@@ -24,14 +32,28 @@ pub(super) struct Values {
     fresh: HashSet<Text>,
     /// How many sets were sent on this connection.
     sets: u64,
+    /// How many connections in a row the server has closed with 4000.
+    refusals: u32,
+    hasher: RandomState,
+}
+
+/// Why a connection ended, as far as it concerns the sets that it carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// They may be sent again.
+    Broken,
+    /// The server has closed it with 4000, perhaps because the room has no place for a variable.
+    Refused,
+    /// The server does not take a frame that long.
+    TooLarge,
 }
 
 #[derive(Debug)]
 struct Own {
     value: Text,
-    /// The values that the room may have if the set was lost, and no other member has set the variable;
-    /// `None` if it has no such variable.
-    instead: Vec<Option<Text>>,
+    /// Hashes of the values that the room may have if the set was lost, and no other member has set the
+    /// variable; of `None` if it has no such variable.
+    instead: HashSet<u64>,
     /// The set's place among those of the connection; `None` until it is sent.
     place: Option<u64>,
     /// Whether it was sent on a connection that is gone.
@@ -39,12 +61,9 @@ struct Own {
 }
 
 impl Own {
-    fn may_be_instead(&mut self, value: Option<Text>) {
-        if !self.instead.contains(&value) {
-            self.instead.push(value);
-        }
-        if self.instead.len() > MOST_UNKNOWN {
-            self.instead.remove(0);
+    fn may_be_instead(&mut self, hash: u64) {
+        if self.instead.len() < MOST_UNKNOWN {
+            self.instead.insert(hash);
         }
     }
 }
@@ -67,6 +86,8 @@ impl Values {
             own: IndexMap::new(),
             fresh: HashSet::new(),
             sets: 0,
+            refusals: 0,
+            hasher: RandomState::new(),
         }
     }
 
@@ -85,13 +106,19 @@ impl Values {
             Some(mut before) => {
                 // An earlier set that was sent may have arrived.
                 if before.place.is_some() || before.is_in_doubt {
-                    before.may_be_instead(Some(before.value.clone()));
+                    before.may_be_instead(self.hasher.hash_one(Some(&before.value)));
                 }
                 before
             }
             None => Own {
                 value: value.clone(),
-                instead: self.known.get(&name).into_iter().flatten().cloned().map(Some).collect(),
+                instead: match self.known.get(&name) {
+                    Some(known) => {
+                        known.iter().map(|value| self.hasher.hash_one(Some(value))).collect()
+                    }
+                    // Or the room has no such variable.
+                    None => HashSet::from([self.hasher.hash_one(None::<&Text>)]),
+                },
                 place: None,
                 is_in_doubt: false,
             },
@@ -115,7 +142,7 @@ impl Values {
             if !is_joined {
                 return None;
             }
-            own.may_be_instead(Some(value.clone()));
+            own.may_be_instead(self.hasher.hash_one(Some(&value)));
         }
         // Reported even if it is the same: a set may be a message.
         self.shown.insert(name.clone(), value.clone());
@@ -138,9 +165,10 @@ impl Values {
         for (name, mut own) in std::mem::take(&mut self.own) {
             let now = self.known.get(&name).and_then(|known| known.last()).cloned();
             let differs = now.as_ref() != Some(&own.value);
-            let is_lost = differs && (is_new || own.instead.contains(&now));
+            let hash = self.hasher.hash_one(now.as_ref());
+            let is_lost = differs && (is_new || own.instead.contains(&hash));
             if !own.is_in_doubt || is_lost {
-                own.instead = vec![now];
+                own.instead = HashSet::from([hash]);
                 self.show(&name, own.value.clone(), &mut changed);
                 self.own.insert(name, own);
             } else if let Some(now) = now {
@@ -179,11 +207,17 @@ impl Values {
     /// again.
     pub(super) fn update(&mut self, name: Text, value: Text) {
         self.sets += 1;
+        // The room may have it from now on, also if a later set is lost.
+        match self.own.get_mut(&name) {
+            Some(own) => own.may_be_instead(self.hasher.hash_one(Some(&value))),
+            None => self.known.entry(name.clone()).or_default().push(value.clone()),
+        }
         self.shown.insert(name, value);
     }
 
     /// Notes that the room has taken this many of the connection's sets.
     pub(super) fn taken(&mut self, sets: u64) {
+        self.refusals = 0;
         let Self { own, known, shown, .. } = self;
         own.retain(|name, own| {
             let is_taken = own.place.is_some_and(|place| place <= sets);
@@ -201,13 +235,19 @@ impl Values {
         self.sets
     }
 
-    /// Ends the connection. If the room refused a variable, it would only refuse it again.
-    pub(super) fn end(&mut self, is_refused: bool) {
+    /// Ends the connection. A set that would only be refused again is given up.
+    pub(super) fn end(&mut self, end: End) {
+        self.refusals = if end == End::Refused { self.refusals + 1 } else { 0 };
+        let is_refused = self.refusals >= REFUSALS;
+        let sent = self.own.iter().filter(|(_, own)| own.place.is_some());
+        let longest = sent.max_by_key(|(_, own)| own.value.as_json().len());
+        let longest = longest.map(|(name, _)| name.clone()).filter(|_| end == End::TooLarge);
         let declared = &self.declared;
         self.own.retain(|name, own| {
             let was_sent = own.place.take().is_some();
             own.is_in_doubt |= was_sent;
-            !(was_sent && is_refused && !declared.contains_key(name))
+            let is_unknown = was_sent && is_refused && !declared.contains_key(name);
+            !is_unknown && Some(name) != longest.as_ref()
         });
     }
 
@@ -244,7 +284,7 @@ mod tests {
         values.join(true, false);
         values.set(text("x"), text("1"));
         assert_eq!(unsent(&mut values), ["1"]);
-        values.end(false);
+        values.end(End::Broken);
         values.begin();
         assert_eq!(values.receive(text("x"), text("0"), false), None, "its own is shown");
         values.join(true, false);
@@ -258,7 +298,7 @@ mod tests {
         values.join(true, false);
         values.set(text("x"), text("1"));
         assert_eq!(unsent(&mut values), ["1"]);
-        values.end(false);
+        values.end(End::Broken);
         values.begin();
         values.receive(text("x"), text("2"), false);
         let changed = values.join(true, false);
@@ -273,7 +313,7 @@ mod tests {
         values.set(text("x"), text("1"));
         assert_eq!(unsent(&mut values).len(), 1);
         values.taken(1);
-        values.end(false);
+        values.end(End::Broken);
         values.begin();
         values.receive(text("x"), text("0"), false);
         // The room was reset: this is not a lost set of the client.
@@ -288,10 +328,60 @@ mod tests {
         values.set(text("mine"), text("1"));
         values.set(text("x"), text("1"));
         assert_eq!(unsent(&mut values).len(), 2);
-        values.end(true);
+        // Once, the server may have had another reason.
+        values.end(End::Refused);
+        values.begin();
+        values.join(true, false);
+        assert_eq!(unsent(&mut values).len(), 2);
+        values.end(End::Refused);
         values.begin();
         values.join(true, false);
         assert_eq!(values.shown().len(), 1);
-        assert_eq!(unsent(&mut values), ["1"], "of what was declared");
+        assert_eq!(unsent(&mut values), ["1"], "of the declared variable");
+    }
+
+    #[test]
+    fn of_sets_that_are_too_long_the_longest_is_given_up() {
+        let mut values = values();
+        values.join(true, false);
+        values.set(text("x"), text("a long value"));
+        values.set(text("y"), text("1"));
+        assert_eq!(unsent(&mut values).len(), 2);
+        values.end(End::TooLarge);
+        values.begin();
+        values.receive(text("x"), text("0"), false);
+        values.join(true, false);
+        assert_eq!(unsent(&mut values), ["1"]);
+        assert_eq!(values.shown()["x"], text("0"));
+    }
+
+    #[test]
+    fn a_set_after_an_update_is_sent_again_if_it_was_lost() {
+        let mut values = values();
+        values.join(true, false);
+        values.update(text("x"), text("1"));
+        values.set(text("x"), text("5"));
+        assert_eq!(unsent(&mut values), ["5"]);
+        values.end(End::Broken);
+        values.begin();
+        values.receive(text("x"), text("1"), false);
+        values.join(true, false);
+        assert_eq!(unsent(&mut values), ["5"]);
+    }
+
+    #[test]
+    fn the_last_of_many_sets_in_flight_is_not_lost() {
+        let mut values = values();
+        values.receive(text("x"), text("0"), false);
+        values.join(true, false);
+        for value in 1..=1_000 {
+            values.set(text("x"), text(&value.to_string()));
+            assert_eq!(unsent(&mut values).len(), 1);
+        }
+        values.end(End::Broken);
+        values.begin();
+        values.receive(text("x"), text("0"), false);
+        values.join(true, false);
+        assert_eq!(unsent(&mut values), ["1000"]);
     }
 }

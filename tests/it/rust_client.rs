@@ -15,9 +15,10 @@ use axum::{
     response::IntoResponse,
 };
 use axum_cloud_variables::{
-    CloseCode, RoomRegistry, Schema,
+    CloseCode, LeaveCause, RoomRegistry, Schema,
     client::{Client, ClientError, ClientEvent, UpdateError},
-    events::Events,
+    events::{Events, RoomEvent},
+    policy::Rights,
 };
 use futures_util::{SinkExt, StreamExt};
 use rustls::{
@@ -135,10 +136,77 @@ async fn a_client_that_is_put_out_for_good_stays_away() {
     room.end(CloseCode::Incompatible, "the match is over").await.unwrap();
     let error = ClientError::Closed { code: 4001, reason: "the match is over".into() };
     assert_eq!(next(&mut events).await, ClientEvent::Left { error: error.clone(), returns: None });
+    assert_eq!(within("the end of the events", events.next()).await, None);
+    assert_eq!(ann.events().next().await, None);
     assert_eq!(ann.ended().await, error);
     assert_eq!(ann.joined().await, Err(error.clone()));
     assert_eq!(ann.update("x", |_| 1).await, Err(UpdateError::Ended(error)));
     eventually("it is gone", || server.rooms.stats().sessions == 0).await;
+}
+
+/// A set that was made just before the client leaves is sent, and so is a close.
+#[tokio::test]
+async fn the_last_set_of_a_client_arrives() {
+    let server = Server::start().await;
+    let _bob = join(&server, "bob").await;
+    let room = server.rooms.room("arena").unwrap();
+    let mut events = room.subscribe();
+    for n in 0..40 {
+        let ann = join(&server, "ann").await;
+        (0..10).for_each(|m| ann.set("x", format!("{n} {m}")));
+        match n % 2 {
+            0 => ann.close().await,
+            _ => drop(ann),
+        }
+        eventually("ann has left", || room.len() == 1).await;
+        assert_eq!(room.get("x").unwrap(), format!("{n} 9"));
+        let cause = within("ann leaves", async {
+            loop {
+                if let Some(RoomEvent::Left { cause, .. }) = events.next().await {
+                    return cause;
+                }
+            }
+        });
+        assert_eq!(cause.await, LeaveCause::Closed, "{n}");
+    }
+}
+
+#[tokio::test]
+async fn values_that_the_room_does_not_take_are_given_up() {
+    let policy = Rights::new().host_only("round");
+    let rooms = RoomRegistry::builder().policy(policy).schema(Schema::Growing);
+    let server = Server::with(rooms).await;
+    let ann = join(&server, "ann").await;
+    let room = server.rooms.room("arena").unwrap();
+    room.set("round", 1).unwrap();
+    let updated = within("an answer", ann.update("round", |_| 2)).await;
+    assert_eq!(updated, Err(UpdateError::Refused));
+    // Longer than a message may be: the server closes with 1009, and takes the rest.
+    ann.set("x", "v".repeat(200_000));
+    ann.set("later", 1);
+    eventually("the rest arrives", || room.get("later").is_some()).await;
+    eventually("the room's value is shown", || ann.get("x").as_deref() == Some("0")).await;
+}
+
+/// A program never waits for a client whose task is gone.
+#[tokio::test]
+async fn a_client_whose_task_has_died_says_so() {
+    async fn never() -> std::io::Result<TcpStream> {
+        panic!("as a program's own code may")
+    }
+    let client = Client::builder("ws://host/", "arena", "ann").over(never);
+    let died = within("an error", client.connect()).await;
+    assert!(matches!(died, Err(ClientError::Unreachable(_))), "{died:?}");
+    let server = Server::start().await;
+    let url = server.url();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(Client::connect(&url, "arena", "ann", VARIABLES)).unwrap()
+    });
+    let orphan = tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
+    within("a close", orphan.close()).await;
+    assert!(orphan.joined().await.is_err() && !orphan.is_joined());
+    assert!(matches!(orphan.update("x", |_| 1).await, Err(UpdateError::Ended(_))));
 }
 
 /// Of updates that many make at once, each counts.
