@@ -207,6 +207,7 @@ impl Variables {
         self.handshake + self.map.len() * wire::set_len("", "")
     }
 
+    /// Returns names and values, in the order in which the variables were created.
     pub(super) fn values(&self) -> Vec<(Text, Text)> {
         self.map.iter().map(|(name, variable)| (name.clone(), variable.value.clone())).collect()
     }
