@@ -51,7 +51,7 @@ impl Batch {
         Self(RwLock::new(Some(Arc::new(content))))
     }
 
-    /// Returns `None` if the batch was emptied, because its reader lags.
+    /// Returns the content, or `None` if it was emptied, in which case the reader lags.
     pub(crate) fn content(&self) -> Option<Arc<Content>> {
         self.0.read().clone()
     }

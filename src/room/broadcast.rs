@@ -22,11 +22,11 @@ use crate::{
 /// many rooms wakes for several at once. More beats spread the work better; fewer save more.
 const BEATS: u32 = 4;
 
-/// Collects the writes of a tick. The first write in a quiet room leaves at once.
+/// The open batch, which collects the writes of a tick. The first write in a quiet room leaves at once.
 #[derive(Debug)]
 pub(super) struct Broadcast {
     tick: Duration,
-    /// The time of one of the beats.
+    /// The time of one beat, from which the others are counted.
     epoch: Instant,
     /// Whether a later write of a variable removes the earlier one from the open batch.
     coalesce: bool,
@@ -41,7 +41,7 @@ pub(super) struct Broadcast {
     charge: Charge,
     /// The time at which the open batch may leave.
     next: Instant,
-    /// The time at which the first batch left that the members have not been pushed for.
+    /// The time at which the first batch left for which the members have not been pushed yet.
     left: Option<Instant>,
     sender: broadcast::Sender<Arc<Batch>>,
     backlog: Backlog<Batch>,
@@ -122,8 +122,9 @@ impl Broadcast {
         }
     }
 
-    /// Removes the earlier values of a variable from the open batch, if the host allows that. Must be called
-    /// before a write is pushed. Returns whether a value by anyone other than this writer was among them.
+    /// Removes the earlier values of a variable from the open batch, if the host wants writes coalesced. Must
+    /// be called before a write is pushed. Returns whether a value by anyone other than this writer was among
+    /// them.
     pub(super) fn supersede(&mut self, name: &Text, writer: Option<MemberId>) -> bool {
         if !self.coalesce {
             return false;

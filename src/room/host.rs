@@ -22,7 +22,7 @@ use crate::{
 pub enum SetError {
     /// The room no longer exists.
     Gone,
-    /// The room's names are fixed, and this is not one of them.
+    /// The room's names are fixed, and this name is not one of them.
     UnknownVariable,
     /// The room's names are fixed, so none of them can be removed.
     FixedNames,

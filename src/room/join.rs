@@ -139,8 +139,8 @@ impl State {
         self.admit(newcomer, ousted, now)
     }
 
-    /// Returns the broker request for a newcomer. Nothing has changed yet, because the broker knows whether
-    /// the room is full or locked, and whether other members have the name.
+    /// Returns the request to the broker for a newcomer. Nothing has changed in the room yet, because the
+    /// broker knows whether the room is full or locked, and whether other members have the name.
     pub(crate) fn reserve(
         &mut self,
         newcomer: &Newcomer<'_>,
@@ -246,7 +246,7 @@ impl State {
         self.broadcast.depart(now);
     }
 
-    /// Begins a room that its creator is about to join.
+    /// Sets up a room that its creator is about to join.
     pub(crate) fn found_empty(&mut self, now: Instant) {
         self.tell_created();
         self.vacate(now);

@@ -1,8 +1,8 @@
-//! Whether a room is in use, vacant or gone.
+//! The life of a room: in use, kept, vacant or gone.
 
 use std::time::Instant;
 
-/// The reason why a room exists, or how it ended.
+/// The phase of a room's life, or how it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Life {
     /// The room has members.

@@ -62,7 +62,7 @@ pub(super) enum Source {
     /// The host, on this node or another.
     Host,
     Member(Author),
-    /// A member that was sent another value, so it is sent this one like everyone else.
+    /// A member that was sent another value, so it receives this one too, like all other members.
     Told(MemberId),
     /// A member of another node, or one that has left.
     Remote(Arc<str>),
@@ -126,7 +126,8 @@ pub(crate) enum Submitted {
 /// The cost of a member's write to its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WriteCost {
-    /// The bytes of the correction that its writer receives because it was refused; 0 if it is in the order.
+    /// The bytes of the correction that the writer of a refused write receives; 0 if the write is in the
+    /// order.
     pub(crate) healed: usize,
     /// The time at which its writer may write again, if not at once.
     pub(crate) next: Option<Instant>,
@@ -232,7 +233,7 @@ impl State {
         self.tell(member, name.to_text(), Json::from_plain(value).to_text(), now)
     }
 
-    /// Returns the outcome that the limits allow a write, if the writes that wait create this many variables.
+    /// Returns the outcome that the limits allow a write, if the waiting writes create `created` variables.
     pub(crate) fn outlook(
         &self,
         name: &Json<'_>,

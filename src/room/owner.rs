@@ -8,7 +8,7 @@ use crate::{
     wire::{Dialect, Json, Text},
 };
 
-/// The owner of a room, which decides over its variables.
+/// The owner of a room, which decides which variables it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Owner {
     /// Only its creator's connection has ever used the room.
@@ -25,7 +25,7 @@ impl State {
         self.owner = Owner::Players;
     }
 
-    /// Returns whether the room has no owner. Such a room goes before others if there is no space.
+    /// Returns whether the room has no owner. Such a room is evicted before others if there is no space.
     pub(crate) fn is_nobodys(&self) -> bool {
         self.owner == Owner::Nobody && self.life != Life::Kept
     }

@@ -127,7 +127,7 @@ impl SessionHandle {
         self.answered_ping.load(Relaxed) > self.micros(since)
     }
 
-    /// Returns whether nothing has arrived since then, although the session was reading.
+    /// Returns whether nothing has arrived since then, although the session reads.
     pub(crate) fn is_silent(&self, since: Instant) -> bool {
         !self.is_paused() && self.heard_at() <= since
     }
@@ -171,7 +171,7 @@ impl SessionHandle {
         self.probed.store(true, Relaxed);
     }
 
-    /// Requests a ping. The future completes when a ping that was sent since now is answered, or when the
+    /// Requests a ping. The future completes when a ping that is sent from now on is answered, or when the
     /// member leaves. It returns true if the member is still there.
     pub(crate) fn probe(&self, now: Instant) -> impl Future<Output = bool> {
         self.prod();
@@ -209,6 +209,7 @@ impl SessionHandle {
 
     /// Polls for requests to look at. Only the session may call this.
     pub(crate) fn poll_prodded(&self, cx: &Context<'_>) -> Poll<()> {
+        // The waker is registered before the flag is read, so that no request is lost in between.
         self.session.register(cx.waker());
         if self.prodded.swap(false, AcqRel) { Poll::Ready(()) } else { Poll::Pending }
     }

@@ -81,7 +81,8 @@ impl Caretaker for Nobody {
 
 pub(crate) struct Shared {
     id: Arc<str>,
-    /// A synchronous lock that is never held across an await, because each change is short and must be whole.
+    /// A synchronous lock that is never held across an await, because each change is short and must be
+    /// atomic.
     pub(super) state: RwLock<State>,
     caretaker: Weak<dyn Caretaker>,
     /// Notified when the task between the room and its broker has something to do, or when the room is gone.
@@ -125,7 +126,7 @@ impl Shared {
         Self::new(state, nobody)
     }
 
-    /// Returns the flag for a room that was removed, and has not only left the memory.
+    /// Returns the flag that is set if the room was removed, and has not only left the memory.
     pub(crate) fn was_removed(&self) -> &Arc<AtomicBool> {
         &self.was_removed
     }
@@ -187,8 +188,8 @@ impl Shared {
         self.change(|state, now| state.leave(member, cause, now));
     }
 
-    /// Evicts the room if it has been empty since that moment. Waits for the room's lock under the
-    /// registry's, which no member of an empty room can hold for long.
+    /// Evicts the room if it has been empty since that moment. Waits for the room's lock while the registry's
+    /// is held, but no member of an empty room can hold its lock for long.
     pub(crate) fn evict(self: &Arc<Self>, since: std::time::Instant) -> Eviction {
         self.change(|state, _| state.evict(since))
     }
@@ -259,8 +260,7 @@ impl Shared {
             let result = change(&mut state, now);
             (result, state.alarm(now), state.list(), state.take_aftermath(now))
         };
-        // The room's lock is free from here on, because the caretaker may take the registry's, which comes
-        // first.
+        // The room's lock is free from here on, because the eviction queue's lock comes before it.
         if is_unsaved && let Some(caretaker) = self.caretaker.upgrade() {
             caretaker.unsaved(self);
         }
@@ -345,6 +345,7 @@ impl Drop for Duty {
     fn drop(&mut self) {
         if !self.is_done && self.room.duty.load(Relaxed) == self.generation {
             self.room.state.write().off_duty();
+            // The empty change arranges another task if something is due.
             self.room.change(|_, _| ());
         }
     }

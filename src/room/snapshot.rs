@@ -20,7 +20,7 @@ const SCRATCH_BYTES: usize = 1024 * 1024;
 const PAUSE: Duration = Duration::from_millis(50);
 const LARGE: usize = 64 << 10;
 
-/// The values of one moment. Its frames are encoded when they are sent, once per dialect.
+/// The values at one moment. The frames are encoded when they are sent, once per dialect.
 #[derive(Debug)]
 pub(crate) struct Snapshot(Mutex<Option<Content>>);
 
@@ -156,6 +156,7 @@ impl Snapshots {
         if self.share.used() > most {
             self.held.clear();
             self.is_old = true;
+            // Blocked sockets may still hold frames of the snapshots that were just emptied.
             if self.share.used() > most {
                 return None;
             }

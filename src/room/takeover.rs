@@ -96,6 +96,7 @@ impl State {
         if asked.is_empty() {
             return Ok(ousted);
         }
+        // Probes begin only now, because a holder later in the loop could have ended the join.
         asked.iter().for_each(|holder| holder.handle.begin_probe());
         Err(Refusal::NameInUse(asked))
     }

@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Unsaved {
     names: HashSet<Text>,
-    /// Whether the store lacks the room's schema, or that it is in use.
+    /// Whether the store still has to save the room's schema or its last use.
     is_touched: bool,
     /// Whether the persister knows that there is something to save.
     is_listed: bool,

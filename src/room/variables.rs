@@ -39,7 +39,7 @@ pub(super) struct Variable {
     pub(super) is_unsaved: bool,
 }
 
-/// A value that a member is sent, and its place in the order.
+/// A value that a member is sent, and its position in the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Told {
     pub(super) position: u64,
@@ -47,8 +47,8 @@ pub(super) struct Told {
     pub(super) value: Option<Fingerprint>,
 }
 
-/// A stand-in for a value that is no longer the room's. Equal values have equal fingerprints, and other
-/// values have others, because no client knows the key.
+/// A stand-in for a value that is no longer the room's. Equal values have equal fingerprints. Different
+/// values have different ones, because no client knows the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint(u64);
 
@@ -72,13 +72,13 @@ impl Variable {
 
 #[derive(Debug, Default)]
 pub(super) struct Variables {
-    /// In the order in which they were created.
+    /// The variables, in the order in which they were created.
     map: IndexMap<Text, Variable>,
     keys: RandomState,
     /// The bytes of a handshake that carries all names and values.
     handshake: usize,
     /// The position at which variables were last dropped. A variable that is created later may have been
-    /// another one to members that are still being sent that one.
+    /// another variable to members that are still being sent that one.
     dropped: u64,
 }
 
