@@ -1,5 +1,5 @@
-//! A room: its members, its variables and their order. It knows neither sockets, nor the registry, nor a
-//! store or broker beyond what is told of it.
+//! A room: its members, its variables and their order. It does not know about sockets or the registry, and
+//! knows only as much of a store or a broker as it is given.
 
 mod activity;
 mod backlog;

@@ -1,17 +1,19 @@
-//! What slow readers hold up, bounded in bytes: batches that wait for them, snapshots that they are sent.
+//! A bound in bytes for the data that slow readers hold: batches that wait for them, and snapshots that they
+//! are being sent.
 
 use std::{
     collections::VecDeque,
     sync::{Arc, Weak},
 };
 
-/// What a slow reader holds up, and can do without: it gets the current values instead.
+/// Data that a slow reader holds and can do without, because it receives the current values instead.
 pub(super) trait Emptied {
     fn empty(&self);
 }
 
-/// Members read in order, so a batch that someone still needs is needed no longer than all after
-/// it: those that nobody needs are always the oldest here.
+/// The data that readers may still need, oldest first. Members read in order, so a batch that someone still
+/// needs is needed no longer than all after it. The batches that nobody needs are therefore always the oldest
+/// here.
 #[derive(Debug)]
 pub(super) struct Backlog<T> {
     limit: usize,
@@ -24,20 +26,20 @@ impl<T: Emptied> Backlog<T> {
         Self { limit, bytes: 0, waiting: VecDeque::new() }
     }
 
-    /// Notes what is about to be sent, and empties the oldest ones over the limit.
+    /// Notes data that is about to be sent, and empties the oldest while the backlog is over the limit.
     pub(super) fn push(&mut self, newest: &Arc<T>, bytes: usize) {
         while self.waiting.front().is_some_and(|(oldest, _)| oldest.strong_count() == 0) {
             self.pop();
         }
         self.bytes += bytes;
         self.waiting.push_back((Arc::downgrade(newest), bytes));
-        // The newest stays: it may be longer than the limit, and the fast readers need it.
+        // The newest stays, because it may be longer than the limit and the fast readers need it.
         while self.bytes > self.limit && self.waiting.len() > 1 {
             self.pop();
         }
     }
 
-    /// Empties all: their readers get the current values instead.
+    /// Empties everything. The readers receive the current values instead.
     pub(super) fn clear(&mut self) {
         while !self.waiting.is_empty() {
             self.pop();

@@ -1,4 +1,5 @@
-//! What leaves a room together: its parts in order, encoded once a dialect for all members.
+//! A group of writes that leave a room together: its parts in order, encoded once per dialect for all
+//! members.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,21 +16,21 @@ pub(crate) struct Part {
     pub(crate) position: u64,
     pub(crate) name: Text,
     pub(crate) value: Text,
-    /// Who wrote it, and so does not get it.
+    /// The writer, which does not receive the part.
     pub(crate) from: Option<MemberId>,
-    /// The one member that a correction is for; `None` is everyone.
+    /// The only member that receives a correction; `None` for everyone.
     pub(crate) to: Option<MemberId>,
-    /// What it costs while it waits: bytes of its batch's charge.
+    /// The bytes of its batch's charge that it takes while it waits.
     pub(crate) cost: usize,
 }
 
 impl Part {
-    /// Bytes of its encoding.
+    /// Returns the number of bytes of its encoding.
     pub(super) fn len(&self) -> usize {
         wire::set_len(self.name.as_json(), self.value.as_json())
     }
 
-    /// What a part costs while it waits: the text, its encodings, the part itself.
+    /// Returns the cost of a part while it waits: the text, its encodings and the part itself.
     pub(super) fn cost(name: &str, value: &str, dialects: usize) -> usize {
         (1 + dialects) * wire::set_len(name, value) + size_of::<Self>()
     }
@@ -50,7 +51,7 @@ impl Batch {
         Self(RwLock::new(Some(Arc::new(content))))
     }
 
-    /// `None` where it was emptied: its reader lags.
+    /// Returns the content, or `None` if it was emptied, in which case the reader lags.
     pub(crate) fn content(&self) -> Option<Arc<Content>> {
         self.0.read().clone()
     }
@@ -66,7 +67,7 @@ impl Emptied for Batch {
 #[derive(Debug)]
 pub(crate) struct Content {
     parts: Vec<Part>,
-    /// Members that wrote a part or are addressed by one, sorted: all others get the shared frame.
+    /// The members that wrote a part or that a part is for, sorted. All others receive the shared frame.
     concerned: Vec<MemberId>,
     frames: [OnceLock<Encoded>; Dialect::COUNT],
     bytes: usize,
@@ -75,17 +76,17 @@ pub(crate) struct Content {
 
 #[derive(Debug)]
 struct Encoded {
-    /// `None` where every part is for one member.
+    /// `None` if every part is for one member.
     frame: Option<Frame>,
-    /// For each part where it ends in the text; a part for one member has no text of its own.
+    /// The position in the text at which each part ends. A part for one member has no text of its own.
     ends: Vec<usize>,
 }
 
-/// What one member gets of a batch.
+/// The part of a batch that one member receives.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Cut {
     pub(crate) frame: Option<Frame>,
-    /// Whether a correction for this member is in it.
+    /// Whether it includes a correction for this member.
     pub(crate) corrects: bool,
 }
 
@@ -94,7 +95,7 @@ impl Content {
         self.parts.last().map_or(0, |part| part.position)
     }
 
-    /// The frame for a member that has everything up to `seen`.
+    /// Returns the frame for a member that has everything up to `seen`.
     pub(crate) fn cut(&self, member: MemberId, seen: u64, dialect: Dialect) -> Cut {
         let is_new = self.parts.first().is_some_and(|part| part.position > seen);
         if is_new && self.concerned.binary_search(&member).is_err() {

@@ -18,30 +18,30 @@ use crate::{
     wire::{self, FRAME_BYTES, Text},
 };
 
-/// How many beats a tick has. Batches leave on beats, which all rooms have in common: a machine with
-/// many rooms wakes for several at once. More beats spread the work better, fewer save more.
+/// The number of beats in a tick. Batches leave on beats, which all rooms have in common, so a machine with
+/// many rooms wakes for several at once. More beats spread the work better; fewer save more.
 const BEATS: u32 = 4;
 
-/// Collects the writes of a tick. The first write in a quiet room leaves at once.
+/// The open batch, which collects the writes of a tick. The first write in a quiet room leaves at once.
 #[derive(Debug)]
 pub(super) struct Broadcast {
     tick: Duration,
-    /// When a beat was.
+    /// The time of one beat, from which the others are counted.
     epoch: Instant,
-    /// Whether a later write of a variable puts the earlier one out of the open batch.
+    /// Whether a later write of a variable removes the earlier one from the open batch.
     coalesce: bool,
     parts: Vec<Part>,
     /// The position of the last part that was ever queued.
     last: u64,
     bytes: usize,
-    /// How many encodings of each batch there will be.
+    /// The number of encodings that each batch will have.
     dialects: usize,
     share: Share,
-    /// What the open batch costs. One a batch, as all rooms meet at the budget.
+    /// The cost of the open batch. Each batch has only one charge, because all rooms contend for the budget.
     charge: Charge,
-    /// When the open batch may leave.
+    /// The time at which the open batch may leave.
     next: Instant,
-    /// When the first batch left of which the members were not told.
+    /// The time at which the first batch left for which the members have not been pushed yet.
     left: Option<Instant>,
     sender: broadcast::Sender<Arc<Batch>>,
     backlog: Backlog<Batch>,
@@ -68,7 +68,7 @@ impl Broadcast {
 
     pub(super) fn set_tick(&mut self, tick: Duration, now: Instant) {
         self.tick = tick;
-        // What is open need not wait for the beat of a longer tick.
+        // The open batch need not wait for the beat of a longer tick.
         self.next = self.next.min(self.beat_before(now + tick));
     }
 
@@ -81,8 +81,8 @@ impl Broadcast {
         self.sender.subscribe()
     }
 
-    /// Makes room for a part that is to be pushed, and pays for it: what it costs, or `None` where
-    /// the budget does not have it, not even without what waits for slow readers.
+    /// Makes room for a part that is to be pushed, and pays for it. Returns its cost, or `None` if the budget
+    /// does not have it, even without the batches that wait for slow readers.
     pub(super) fn pay(&mut self, name: &Text, value: &Text, now: Instant) -> Option<usize> {
         let (name, value) = (name.as_json(), value.as_json());
         self.make_room(wire::set_len(name, value), now);
@@ -94,7 +94,7 @@ impl Broadcast {
         is_paid.then_some(cost)
     }
 
-    /// As [`pay`](Self::pay), over the limit if need be.
+    /// Like [`pay`](Self::pay), but goes over the limit if necessary.
     pub(super) fn pay_anyway(&mut self, name: &Text, value: &Text, now: Instant) -> usize {
         self.pay(name, value, now).unwrap_or_else(|| {
             let cost = Part::cost(name.as_json(), value.as_json(), self.dialects);
@@ -103,8 +103,8 @@ impl Broadcast {
         })
     }
 
-    /// Whether a correction of this variable for this member, ordered after `position`, is about
-    /// to leave. An older one is taken back: the member may have written since.
+    /// Returns whether a correction of this variable for this member, ordered after `position`, is about to
+    /// leave. Takes back an older one, because the member may have written since.
     pub(super) fn corrects(&mut self, member: MemberId, name: &Text, position: u64) -> bool {
         let is_correction = |part: &Part| part.to == Some(member) && part.name == *name;
         let newest = self.parts.iter().rev().find(|part| is_correction(part));
@@ -115,15 +115,16 @@ impl Broadcast {
         false
     }
 
-    /// Sends the open batch first, where these bytes would not fit into one frame with it.
+    /// Sends the open batch first if these bytes would not fit into one frame with it.
     pub(super) fn make_room(&mut self, len: usize, now: Instant) {
         if self.bytes + len > FRAME_BYTES {
             self.send(now);
         }
     }
 
-    /// To be called before a write is pushed: where the host has it so, the earlier values of its
-    /// variable leave the open batch. Whether one by another than this writer was among them.
+    /// Removes the earlier values of a variable from the open batch, if the host wants writes coalesced. Must
+    /// be called before a write is pushed. Returns whether a value by anyone other than this writer was among
+    /// them.
     pub(super) fn supersede(&mut self, name: &Text, writer: Option<MemberId>) -> bool {
         if !self.coalesce {
             return false;
@@ -134,20 +135,20 @@ impl Broadcast {
         hides_other
     }
 
-    /// Queues a part that is paid for; the caller holds the room's lock, so that queueing is
-    /// ordering.
+    /// Queues a part that is paid for. The caller holds the room's lock, so that queueing is ordering.
     pub(super) fn push(&mut self, part: Part) {
         self.bytes += part.len();
         self.last = part.position;
         self.parts.push(part);
     }
 
-    /// The position of the last part that was ever queued.
+    /// Returns the position of the last part that was ever queued.
     pub(super) fn last_position(&self) -> u64 {
         self.last
     }
 
-    /// To be called when all that belongs together is queued: in a quiet room it leaves at once.
+    /// Sends the open batch at once in a quiet room. Must be called when everything that belongs together is
+    /// queued.
     pub(super) fn depart(&mut self, now: Instant) {
         if !self.tick.is_zero() && now >= self.next {
             self.send(now);
@@ -166,13 +167,13 @@ impl Broadcast {
         });
     }
 
-    /// When [`flush`](Self::flush) or [`has_left`](Self::has_left) has something to do; `None` in a
-    /// quiet room.
+    /// Returns the time at which [`flush`](Self::flush) or [`has_left`](Self::has_left) has something to do,
+    /// or `None` in a quiet room.
     pub(super) fn due(&self) -> Option<Instant> {
         self.left.or((!self.parts.is_empty()).then_some(self.next))
     }
 
-    /// Whether batches have left since this was asked last: the members are to be pushed.
+    /// Returns whether batches have left since the last call, so that the members must be pushed.
     pub(super) fn has_left(&mut self) -> bool {
         self.left.take().is_some()
     }
@@ -184,7 +185,7 @@ impl Broadcast {
         }
     }
 
-    /// Forgets the open batch.
+    /// Discards the open batch.
     pub(super) fn clear(&mut self) {
         self.parts = Vec::new();
         self.bytes = 0;
@@ -198,7 +199,7 @@ impl Broadcast {
         time - Duration::from_nanos(over as u64)
     }
 
-    /// Sends the open batch, whenever its time comes.
+    /// Sends the open batch, even if its time has not come.
     pub(super) fn send(&mut self, now: Instant) {
         if self.parts.is_empty() {
             return;
@@ -211,7 +212,7 @@ impl Broadcast {
         charge.settle();
         let batch = Arc::new(Batch::new(parts, bytes, charge));
         self.backlog.push(&batch, (1 + self.dialects) * bytes);
-        // It fails where the room has no members.
+        // Sending fails if the room has no members.
         let _ = self.sender.send(batch);
     }
 }

@@ -1,33 +1,33 @@
-//! What a room wants to have done by itself, and when.
+//! The work that a room has to do by itself, and the time at which it is due.
 
 use std::time::{Duration, Instant};
 
 use super::state::State;
 
-/// When the room wants to be looked after, as compared with what was arranged.
+/// The time at which the room next needs its task, compared with the arranged one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Alarm {
     AsArranged,
     Sooner,
-    /// Nobody looks after it yet, or somebody who has not come.
+    /// No task looks after the room yet, or the task has not run in time.
     First,
 }
 
-/// How late whoever looks after a room may be, until another does: its runtime may not run it.
+/// How late the task that looks after a room may be before another replaces it. Its runtime may not run it.
 const OVERDUE: Duration = Duration::from_millis(250);
 
-/// What whoever looks after the room does next, before it comes again.
+/// The next step of the task that looks after the room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
     /// Batches have left: push the members.
     Push,
-    /// Wait until then.
+    /// Wait until this time.
     At(Instant),
 }
 
 impl State {
-    /// Does what is due: corrects the writers of contested variables that came to rest, and sends
-    /// the open batch. Returns what is to be done next; `None` where the room is quiet.
+    /// Does the work that is due: corrects the writers of contested variables that came to rest, and sends
+    /// the open batch. Returns the next step, or `None` if the room is quiet.
     pub(crate) fn advance(&mut self, now: Instant) -> Option<Due> {
         while let Some(name) = self.settle.pop(now) {
             let Some(variable) = self.variables.get_mut(name.as_json()) else { continue };
@@ -52,8 +52,8 @@ impl State {
         self.alarm.map(Due::At)
     }
 
-    /// To be asked after each change: whether somebody must look after the room sooner than
-    /// arranged. Answers `First` and `Sooner` once.
+    /// Returns whether a task must look after the room sooner than arranged. Must be called after each
+    /// change. Returns `First` and `Sooner` only once.
     pub(crate) fn alarm(&mut self, now: Instant) -> Alarm {
         let (arranged, due) = (self.alarm, self.due());
         match (arranged, due) {
@@ -73,12 +73,12 @@ impl State {
         }
     }
 
-    /// Whether somebody looks after the room.
+    /// Returns whether a task looks after the room.
     pub(crate) fn is_on_duty(&self) -> bool {
         self.alarm.is_some()
     }
 
-    /// Nobody looks after the room any more.
+    /// Notes that no task looks after the room any more.
     pub(crate) fn off_duty(&mut self) {
         self.alarm = None;
     }

@@ -1,4 +1,4 @@
-//! What the host does in a room itself.
+//! The host's own operations on a room.
 
 use std::{collections::HashSet, fmt, time::Instant};
 
@@ -16,17 +16,17 @@ use crate::{
     wire::{self, Json, Text},
 };
 
-/// Why a value of the host's did not become the room's.
+/// The reason why a value from the host did not become the room's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SetError {
-    /// The room is no more.
+    /// The room no longer exists.
     Gone,
-    /// The room's names are fixed, and this is none of them.
+    /// The room's names are fixed, and this name is not one of them.
     UnknownVariable,
-    /// The room's names are fixed, so none of them can go.
+    /// The room's names are fixed, so none of them can be removed.
     FixedNames,
-    /// A name or a value over its limit, or a name of no characters.
+    /// A name or a value exceeds its limit, or a name is empty.
     TooLong,
     /// The room has as many variables, or as many bytes, as a room may have.
     RoomFull,
@@ -51,8 +51,8 @@ impl fmt::Display for SetError {
 impl std::error::Error for SetError {}
 
 impl State {
-    /// Gives variables values of the host's, in one batch where that fits a frame. Where one is not
-    /// possible, none counts; but the last bytes may be gone before the last of them.
+    /// Sets variables to the host's values, in one batch if they fit in a frame. If one value is not
+    /// possible, none is set, except that memory may run out before the last of them.
     pub(crate) fn set_all(
         &mut self,
         values: &[(Json<'_>, Json<'_>)],
@@ -89,7 +89,7 @@ impl State {
         Ok(())
     }
 
-    /// Puts a member out, which is told why. False if there is no such member.
+    /// Removes a member and closes its session with the reason. Returns false if there is no such member.
     pub(crate) fn put_out(&mut self, id: MemberId, close: &Close, now: Instant) -> bool {
         self.say_last(now);
         let Some(member) = self.members.get(id) else { return false };
@@ -98,8 +98,8 @@ impl State {
         true
     }
 
-    /// Sends what waits for the next tick, before members are put out. Returns the position of the last of
-    /// all.
+    /// Sends the batch that waits for the next tick, before members are removed. Returns the room's last
+    /// position.
     pub(crate) fn say_last(&mut self, now: Instant) -> u64 {
         self.broadcast.send(now);
         self.position
@@ -113,7 +113,7 @@ impl State {
         self.variables.values()
     }
 
-    /// Puts everyone out, and lets the room be forgotten as any other is.
+    /// Removes all members, and lets the room be evicted like any other.
     pub(crate) fn close(&mut self, close: &Close, now: Instant) {
         for id in self.member_ids() {
             self.put_out(id, close, now);
@@ -121,7 +121,7 @@ impl State {
         self.let_go(now);
     }
 
-    /// Puts everyone out, and forgets the room.
+    /// Removes all members, and then the room.
     pub(crate) fn remove(&mut self, close: &Close, now: Instant) {
         self.close(close, now);
         self.forget(End::Removed);
@@ -131,14 +131,14 @@ impl State {
         self.is_locked = is_locked;
     }
 
-    /// Returns whom a ban of this member is for.
+    /// Returns the target of a ban of this member.
     pub(crate) fn ban_target(&self, id: MemberId) -> Option<BanTarget> {
         let member = self.members.get(id)?;
         Some(BanTarget::of(&member.identity, &member.name))
     }
 
-    /// Gives a member another identity. Returns the one that it had, to be dropped once the room is free; or,
-    /// if there is no such member, the new one.
+    /// Gives a member another identity. Returns the old identity, to be dropped once the room's lock is free.
+    /// If there is no such member, returns the new one.
     pub(crate) fn set_identity(
         &mut self,
         id: MemberId,
@@ -150,7 +150,7 @@ impl State {
         }
     }
 
-    /// Returns every member that the host knows as this person.
+    /// Returns every member that the host identifies as this person.
     pub(crate) fn members_of_person(&self, person: &str) -> Vec<MemberId> {
         let members = self.members.iter();
         members
@@ -159,7 +159,7 @@ impl State {
             .collect()
     }
 
-    /// Puts those out who are banned by this key now.
+    /// Removes the members that this key bans.
     pub(crate) fn put_out_banned(&mut self, key: &str, now: Instant) {
         let is_banned =
             |member: &Member| ban::keys_of(&member.identity, &member.key).any(|of| of == key);

@@ -1,4 +1,4 @@
-//! How a newcomer gets into a room, or why not.
+//! The admission of a newcomer to a room, or its refusal.
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
@@ -26,28 +26,28 @@ use crate::{
     wire::{Dialect, Json},
 };
 
-/// Who wants to join, as far as the handshake and the host's rules have shown.
+/// A client that wants to join, as the handshake and the host's rules describe it.
 #[derive(Debug, Clone)]
 pub(crate) struct Newcomer<'a> {
     pub(crate) dialect: Dialect,
-    /// `None` where its handshake brings no variables, and so matches every room.
+    /// `None` if its handshake brings no variables and therefore matches every room.
     pub(crate) variables: Option<&'a [(Json<'a>, Json<'a>)]>,
     pub(crate) name: &'a str,
     pub(crate) key: NameKey,
-    /// What happens where a member has that name.
+    /// The rule for a name that a member already has.
     pub(crate) duplicates: DuplicateNames,
     pub(crate) identity: Identity,
-    /// What it may get its own name back by: see [`Handshake`](crate::wire::Handshake).
+    /// The secret by which it may get its own name back: see [`Handshake`](crate::wire::Handshake).
     pub(crate) resume: Option<Arc<str>>,
-    /// Its number at the broker, where there is one.
+    /// Its session number at the broker, if there is one.
     pub(crate) session: Option<u64>,
     pub(crate) handle: Arc<SessionHandle>,
     pub(crate) outlet: Arc<dyn Outlet>,
-    /// The holders of the name that were asked before, and did not answer.
+    /// The holders of the name that were probed before and did not answer.
     pub(crate) outlived: Option<Outlived>,
 }
 
-/// The outlet of a member that looks into its outbox by itself.
+/// The outlet of a member that reads its own outbox without a push.
 #[cfg(test)]
 #[derive(Debug)]
 pub(super) struct Looked;
@@ -59,7 +59,7 @@ impl Outlet for Looked {
 
 #[cfg(test)]
 impl<'a> Newcomer<'a> {
-    /// A guest called ann, as many as want to.
+    /// Creates a guest called ann. Any number of guests may share the name.
     pub(crate) fn guest(
         dialect: Dialect,
         variables: Option<&'a [(Json<'a>, Json<'a>)]>,
@@ -85,9 +85,9 @@ impl<'a> Newcomer<'a> {
 pub(crate) struct Joined {
     pub(crate) id: MemberId,
     pub(crate) handle: Arc<SessionHandle>,
-    /// `None` if the member is to be sent all values first.
+    /// `None` if the member still has to be sent all values.
     pub(crate) start: Option<Start>,
-    /// The room is there because of this member, which knows all values.
+    /// Whether the room exists because of this member, which knows all values.
     pub(crate) created: bool,
 }
 
@@ -99,16 +99,16 @@ pub(crate) enum JoinError {
     Refused(Refusal),
 }
 
-/// Why a room does not let a newcomer in.
+/// The reason why a room does not admit a newcomer.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     NamesDiffer(Mismatch),
     TooManyVariables,
-    /// By these members; none if one of them is known to be there.
+    /// These members have the name. The list is empty if one of them is known to be there.
     NameInUse(Vec<Holder>),
-    /// Another newcomer waits whether this holder answers.
+    /// Another newcomer is already probing this holder.
     NameInDoubt(Arc<SessionHandle>),
-    /// A connection that was made later has the name, and would have taken it.
+    /// A newer connection has the name, which this newcomer would otherwise have taken.
     Overtaken,
     Full,
     Locked,
@@ -121,8 +121,8 @@ impl From<Refusal> for JoinError {
 }
 
 impl State {
-    /// Lets a newcomer in, with a snapshot and a receiver of all that comes after it. Its variables
-    /// match, or, if the host has it so, those that are new are created.
+    /// Admits a newcomer, with a snapshot and a receiver of everything after it. The newcomer's variables
+    /// must match. If the host allows new ones, they are created.
     pub(crate) fn join(
         &mut self,
         newcomer: Newcomer<'_>,
@@ -139,8 +139,8 @@ impl State {
         self.admit(newcomer, ousted, now)
     }
 
-    /// What the broker is to be asked for a newcomer. Nothing has changed by it: whether the room is
-    /// full or locked, and whether others have the name, the broker knows.
+    /// Returns the request to the broker for a newcomer. Nothing has changed in the room yet, because the
+    /// broker knows whether the room is full or locked, and whether other members have the name.
     pub(crate) fn reserve(
         &mut self,
         newcomer: &Newcomer<'_>,
@@ -158,8 +158,8 @@ impl State {
         Ok(Wish::Join { session, replaces })
     }
 
-    /// Lets a newcomer in to whom the broker has given a place. The creator of the room knows all values
-    /// as long as there is no other.
+    /// Admits a newcomer to which the broker has given a place. The creator of the room knows all values as
+    /// long as nothing has been ordered.
     pub(crate) fn join_reserved(
         &mut self,
         newcomer: Newcomer<'_>,
@@ -168,7 +168,7 @@ impl State {
         now: Instant,
     ) -> Result<Joined, JoinError> {
         if !self.replica.as_ref().is_some_and(|replica| replica.has_session(session)) {
-            // Everyone was put out since.
+            // All members were removed since the broker gave the place.
             return Err(JoinError::Evicted);
         }
         if let Some(brought) = newcomer.variables {
@@ -189,7 +189,8 @@ impl State {
         Ok(joined)
     }
 
-    /// Whether a newcomer may join as far as is known here, and whom it takes the name from.
+    /// Checks whether a newcomer may join, as far as is known here. Returns the members that lose the name to
+    /// it.
     fn check(&mut self, newcomer: &Newcomer<'_>) -> Result<Vec<Ousted>, JoinError> {
         if self.is_gone() {
             return Err(JoinError::Evicted);
@@ -206,10 +207,11 @@ impl State {
         ousted: Vec<Ousted>,
         now: Instant,
     ) -> Result<Joined, JoinError> {
-        // A policy may panic: up to here nothing has changed.
+        // A policy may panic in this call, so nothing has been changed yet.
         let created = self.created_by(&newcomer);
         let cost = created.iter().map(|(name, value, _)| self.cost(name, value)).sum();
-        // Given back at once: nobody takes it meanwhile but another room.
+        // The charge only checks the budget and is given back at once: only another room could take the bytes
+        // meanwhile.
         drop(self.share.charge(cost).ok_or(JoinError::NoBudget)?);
         if !ousted.is_empty() {
             self.say_last(now);
@@ -224,7 +226,8 @@ impl State {
         }
         let handle = newcomer.handle.clone();
         let id = self.enter(newcomer);
-        // Without what the newcomer itself creates. If there is none now, its outbox asks for one later.
+        // The snapshot does not include the variables that the newcomer itself creates. If there is no
+        // snapshot now, the newcomer's outbox requests one later.
         let start = self.resync(id, now);
         self.claim();
         self.create(id, created, now);
@@ -233,7 +236,7 @@ impl State {
 
     fn create(&mut self, id: MemberId, created: Vec<(&Json<'_>, Json<'_>, bool)>, now: Instant) {
         for (name, value, is_own) in created {
-            // As a set of its own: over a limit, it is ignored.
+            // Each is a set of its own: one that exceeds a limit is ignored.
             let author = Author { member: id, base: self.position };
             _ = self.accept(Source::Member(author), name, &value, now);
             if !is_own && let Some(name) = self.variables.key(name.as_json()).cloned() {
@@ -243,31 +246,31 @@ impl State {
         self.broadcast.depart(now);
     }
 
-    /// Begins a room that its creator is about to join.
+    /// Sets up a room that its creator is about to join.
     pub(crate) fn found_empty(&mut self, now: Instant) {
         self.tell_created();
         self.vacate(now);
     }
 
-    /// Lets the creator in, who knows all values.
+    /// Admits the creator, which knows all values.
     pub(crate) fn found(&mut self, creator: Newcomer<'_>) -> Joined {
         self.observers.tell(|| RoomEvent::Created);
-        // One whom the host knows can be asked about it.
+        // The host can be asked about a creator that it has identified.
         if creator.identity.id().is_some() {
             self.claim();
         }
         self.enter_first(creator)
     }
 
-    /// Lets somebody in who knows all values.
+    /// Admits a newcomer that knows all values.
     fn enter_first(&mut self, newcomer: Newcomer<'_>) -> Joined {
         let handle = newcomer.handle.clone();
         let id = self.enter(newcomer);
         Joined { id, handle, start: Some(self.start()), created: true }
     }
 
-    /// The variables that a newcomer brings and the room does not have, as the host's rules leave
-    /// them: with their value, and whether that is the newcomer's own.
+    /// Returns the variables that a newcomer brings and the room does not have, as the host's policy leaves
+    /// them. Each has its value, and whether that value is the newcomer's own.
     fn created_by<'a>(&self, newcomer: &Newcomer<'a>) -> Vec<(&'a Json<'a>, Json<'a>, bool)> {
         if self.schema != StoredSchema::Growing {
             return Vec::new();
@@ -308,7 +311,7 @@ impl State {
         id
     }
 
-    /// Whether a newcomer that brings these may join.
+    /// Returns whether a newcomer that brings these variables may join.
     pub(super) fn matches(&self, brought: &[(Json<'_>, Json<'_>)]) -> bool {
         self.check_variables(brought).is_ok()
     }

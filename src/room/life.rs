@@ -1,24 +1,24 @@
-//! Whether a room is in use, vacant or gone.
+//! The life of a room: in use, kept, vacant or gone.
 
 use std::time::Instant;
 
-/// What keeps a room, or how it ended.
+/// The phase of a room's life, or how it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Life {
-    /// It has members.
+    /// The room has members.
     Occupied,
-    /// The host opened it: it stays when it is empty.
+    /// The host opened the room, so it stays when it is empty.
     Kept,
-    /// Nobody is there since this moment.
+    /// The room has had no members since this moment.
     Vacant(Instant),
-    /// It is not in memory any more. Whoever still finds it starts over at the registry.
+    /// The room is not in memory any more. A caller that still finds it starts over at the registry.
     Gone(End),
 }
 
-/// How a room left the memory.
+/// The way in which a room left the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// A store or a broker may still have it.
+    /// A store or a broker may still have the room.
     Unloaded,
     Removed,
 }

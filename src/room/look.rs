@@ -1,4 +1,4 @@
-//! A room as one looks at it: all there is to see of one moment.
+//! A view of a room for the inspector: everything that there is to see at one moment.
 
 use std::{
     sync::Arc,
@@ -31,39 +31,39 @@ pub(crate) struct VariableLook {
     name: Text,
     value: Text,
     pub(crate) by: LastWriter,
-    /// How long ago; `None` where nobody has.
+    /// The time since the last write; `None` if there was none.
     pub(crate) age: Option<Duration>,
 }
 
-/// Who wrote a variable last.
+/// The last writer of a variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LastWriter {
     Member(Arc<str>),
-    /// A member who is not there any more.
+    /// A member that has left.
     Left,
     /// The host, the room's creator, or somebody on another node.
     Other,
 }
 
 impl VariableLook {
-    /// Its name and value. Not to be asked under the room's lock: they may be long.
+    /// Returns its name and value. Must not be called under the room's lock, because they may be long.
     pub(crate) fn texts(&self) -> (String, String) {
         (self.name.lossy(), self.value.lossy())
     }
 }
 
 impl MemberLook {
-    /// How long ago it connected.
+    /// Returns how long ago it connected.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         self.handle.age(now)
     }
 
-    /// How long its last answer to a ping took.
+    /// Returns how long its last answer to a ping took.
     pub(crate) fn round_trip(&self) -> Option<Duration> {
         self.handle.round_trip()
     }
 
-    /// Batches that wait for it. Not to be asked under the room's lock.
+    /// Returns how many batches wait for it. Must not be called under the room's lock.
     pub(crate) fn waiting(&self) -> usize {
         self.outlet.waiting()
     }

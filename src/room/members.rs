@@ -1,4 +1,4 @@
-//! Who is in a room, under which name.
+//! The members of a room, and their names.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -20,8 +20,8 @@ use crate::{
     wire::{Dialect, Text},
 };
 
-/// Names a member within its room; never used twice there. A number, as it is shown and, with the feature
-/// `serde`, written; it means nothing to another room or process.
+/// The id of a member within its room. No id is used twice there. It is displayed and, with the feature
+/// `serde`, serialized as a number, which means nothing to another room or process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct MemberId(pub(super) u64);
@@ -50,22 +50,22 @@ pub(super) struct Member {
     pub(super) key: NameKey,
     pub(super) dialect: Dialect,
     pub(super) identity: Identity,
-    /// Others may have its name too, if they share as well.
+    /// Whether others may have its name too, if they also share.
     pub(super) shares: bool,
-    /// What it has written beyond its share.
+    /// The amount that it has written beyond its share.
     pub(super) quota: Quota,
-    /// What it may get its own name back by.
+    /// The secret by which it may get its own name back.
     pub(super) resume: Option<Arc<str>>,
-    /// Its number at the broker, where there is one.
+    /// Its session number at the broker, if there is one.
     pub(super) session: Option<u64>,
     pub(super) handle: Arc<SessionHandle>,
     pub(super) outlet: Arc<dyn Outlet>,
-    /// The position at which it came: what was ordered before that, it was never sent as such.
+    /// The position at which it joined. Earlier writes were never sent to it as such.
     pub(super) joined: u64,
-    /// The position of the last snapshot it was given; 0 is none.
+    /// The position of the last snapshot it was given; 0 if none.
     pub(super) snapshot: u64,
-    /// What it alone was sent that its base does not cover yet: corrections, and the values of its
-    /// snapshot that it has overwritten.
+    /// The values that were sent to it alone and that its base does not cover yet: corrections, and the
+    /// values of its snapshot that it has overwritten.
     pub(super) told: HashMap<Text, Told>,
 }
 
@@ -83,7 +83,7 @@ impl Member {
 #[derive(Debug, Default)]
 pub(super) struct Members {
     by_id: BTreeMap<MemberId, Member>,
-    /// Several may have one name where the host allows it.
+    /// Several members may have one name if the host allows it.
     by_key: BTreeSet<(NameKey, MemberId)>,
     by_dialect: [usize; Dialect::COUNT],
     last: u64,
@@ -102,7 +102,7 @@ impl Members {
         self.by_id.get_mut(&id)
     }
 
-    /// The name of the member whose write it is, if it is a member's.
+    /// Returns the name of the member that made the write, if a member did.
     pub(super) fn username(&self, source: &Source) -> Option<Arc<str>> {
         match source {
             Source::Remote(username) => Some(username.clone()),
@@ -110,7 +110,7 @@ impl Members {
         }
     }
 
-    /// Whose write it is, as the host is told.
+    /// Returns the writer of a write, as the host observes it.
     pub(super) fn writer(&self, source: &Source) -> Writer {
         let info = |id| Some(self.get(id)?.info(id));
         match source {
@@ -122,13 +122,13 @@ impl Members {
         }
     }
 
-    /// Who has this name.
+    /// Returns the members that have this name.
     pub(super) fn holders(&self, key: &NameKey) -> Vec<MemberId> {
         let all = (key.clone(), MemberId(0))..=(key.clone(), MemberId(u64::MAX));
         self.by_key.range(all).map(|(_, id)| *id).collect()
     }
 
-    /// How many dialects are spoken in the room.
+    /// Returns how many dialects are spoken in the room.
     pub(super) fn dialects(&self) -> usize {
         self.by_dialect.iter().filter(|count| **count > 0).count()
     }
@@ -150,8 +150,8 @@ impl Members {
         Some(member)
     }
 
-    /// The outlets of the first members behind this one, as many as there are places for; the last of
-    /// them, if there may be more.
+    /// Adds the outlets of the first members after `behind`, up to the capacity of `outlets`. Returns the
+    /// last of these members if there may be more.
     pub(super) fn outlets(
         &self,
         behind: Option<MemberId>,
@@ -167,7 +167,7 @@ impl Members {
         None
     }
 
-    /// In the order in which they came.
+    /// Iterates over the members in the order in which they joined.
     pub(super) fn iter(&self) -> impl Iterator<Item = (MemberId, &Member)> {
         self.by_id.iter().map(|(id, member)| (*id, member))
     }

@@ -1,4 +1,4 @@
-//! What the host wants a room to be.
+//! The settings that the host gives a room.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::{
     wire::{Dialect, Json},
 };
 
-/// The settings of a room that the host opens; `None` leaves them as they are.
+/// The settings of a room that the host opens. `None` leaves a setting unchanged.
 #[derive(Debug, Default)]
 pub(crate) struct Opening {
     pub(crate) variables: Option<Vec<(Json<'static>, Json<'static>)>>,
@@ -27,10 +27,10 @@ pub(crate) struct Opening {
     pub(crate) data: HostData,
 }
 
-/// Why a room does not become what the host wants.
+/// The reason why a room cannot take the host's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReopenError {
-    /// It is gone: start over at the registry.
+    /// The room is gone: start over at the registry.
     Evicted,
     NoMemory,
 }
@@ -40,8 +40,8 @@ impl State {
         self.observers.tell(|| RoomEvent::Created);
     }
 
-    /// Makes a room that is there what the host wants. If there is no memory for it, it is the host's
-    /// already, but for some variables.
+    /// Applies the host's settings to an existing room. If memory runs out, the room is already the host's,
+    /// but lacks some variables.
     pub(crate) fn reopen(&mut self, opening: &Opening, now: Instant) -> Result<(), ReopenError> {
         if self.is_gone() {
             return Err(ReopenError::Evicted);
@@ -53,7 +53,7 @@ impl State {
         Ok(())
     }
 
-    /// Makes a room the host's.
+    /// Applies the settings to a room and makes it the host's.
     pub(crate) fn settings(&mut self, opening: &Opening, now: Instant) {
         self.life = Life::Kept;
         self.claim();
@@ -78,7 +78,8 @@ impl State {
         }
     }
 
-    /// Removes all other variables, and, of a room whose names are fixed, puts those out who know them.
+    /// Removes all variables except those that `stays` accepts. If the room's names are fixed, also removes
+    /// the members that know the names.
     pub(super) fn drop_names(&mut self, stays: impl Fn(&str) -> bool, now: Instant) {
         self.position += 1;
         let (removed, freed) = self.variables.retain(stays, self.position);
@@ -105,7 +106,7 @@ impl State {
         variables: &[(Json<'static>, Json<'static>)],
         now: Instant,
     ) -> Result<(), SetError> {
-        // What waits for a broker may be of other names than those that are here.
+        // Writes that wait for a broker may have other names than the variables here.
         if !self.grows() && (self.replica.is_some() || !self.variables.same_names(variables)) {
             let is_given = |name: &str| variables.iter().any(|(given, _)| given.as_json() == name);
             if !self.hand_over_names(is_given) {

@@ -1,4 +1,4 @@
-//! The one order of a room: what is submitted is ordered, applied and queued under one lock.
+//! The one order of a room: each submitted write is ordered, applied and queued under one lock.
 
 use std::{sync::Arc, time::Instant};
 
@@ -24,14 +24,14 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Write<'a> {
     pub(crate) member: MemberId,
-    /// The position up to which the member had seen all when it wrote this.
+    /// The position up to which the member had seen everything when it wrote this.
     pub(crate) base: u64,
     pub(crate) name: &'a Json<'a>,
-    /// `None` is a value that its dialect does not allow.
+    /// `None` for a value that its dialect does not allow.
     pub(crate) value: Option<&'a Json<'a>>,
     /// The write counts only if the room has this value in the order.
     pub(crate) was: Option<&'a Json<'a>>,
-    /// Its writer is told what came of it, by this number.
+    /// The number by which its writer is notified of the outcome.
     pub(crate) ack: Option<u64>,
 }
 
@@ -49,24 +49,24 @@ impl Write<'_> {
     }
 }
 
-/// The member whose value this is, and the position up to which it had seen all when it wrote it.
+/// The member that wrote a value, and the position up to which it had seen everything when it wrote it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Author {
     pub(super) member: MemberId,
     pub(super) base: u64,
 }
 
-/// Whose write it is.
+/// The origin of a write.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
     /// The host, on this node or another.
     Host,
     Member(Author),
-    /// A member that was told another value, so that it is sent this one as all others are.
+    /// A member that was sent another value, so it receives this one too, like all other members.
     Told(MemberId),
     /// A member of another node, or one that has left.
     Remote(Arc<str>),
-    /// The broker has the value, and this node has not heard whose it is.
+    /// The broker has the value, and this node does not know its writer.
     Unknown,
 }
 
@@ -87,57 +87,58 @@ impl Source {
     }
 }
 
-/// Why a write ends its session.
+/// The reason why a write ends its session.
 #[derive(Debug, PartialEq)]
 pub(crate) enum WriteError {
     UnknownVariable,
-    /// By the host.
+    /// The host rejected the write.
     Rejected(Close),
-    /// The writer is no member any more.
+    /// The writer is no longer a member.
     Gone,
 }
 
-/// What the room would say of a write that it is not to take yet.
+/// The predicted outcome of a write that the room is not to take yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outlook {
     /// The room has the variable.
     Known,
     /// The write would create the variable.
     New,
-    /// The room would refuse the value, and tell what it has instead.
+    /// The room would refuse the value and send its own.
     Refused,
 }
 
-/// What came of a write, by the host's rules.
+/// The result of the host's rules for a write.
 enum Judged<'a> {
     AsSent(&'a Json<'a>),
     Replaced(Json<'static>),
     Ignored,
 }
 
-/// What came of a member's write.
+/// The result of a member's write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Submitted {
     Done(WriteCost),
-    /// There is no memory for it, and nothing has changed.
+    /// There is no memory for the write, and nothing has changed.
     Starved,
 }
 
-/// What a member's write costs its session.
+/// The cost of a member's write to its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WriteCost {
-    /// It was refused, and its writer healed by so many bytes; 0 if it is in the order.
+    /// The bytes of the correction that the writer of a refused write receives; 0 if the write is in the
+    /// order.
     pub(crate) healed: usize,
-    /// When its writer may write again, if not at once.
+    /// The time at which its writer may write again, if not at once.
     pub(crate) next: Option<Instant>,
 }
 
-/// What a write does to a variable.
+/// The effect of a write on a variable.
 struct Change {
     is_new: bool,
     name: Text,
     value: Text,
-    /// How many bytes of the budget it takes, or gives back.
+    /// The bytes that it takes from the budget, or gives back.
     growth: usize,
     shrinkage: usize,
 }
@@ -156,10 +157,10 @@ impl State {
         if !self.grows() && !self.variables.contains(write.name.as_json()) {
             return Err(WriteError::UnknownVariable);
         }
-        // With a broker, that is found when the write has its place in the order.
+        // With a broker, the condition is checked when the write has its place in the order.
         let was = write.was.filter(|_| self.replica.is_none()).map(Json::as_json);
         let holds = self.has_value(write.name.as_json(), was);
-        // A policy may panic: up to here nothing has changed.
+        // A policy may panic in this call, so nothing has been changed yet.
         let judged = if holds { self.judge(write)? } else { Judged::Ignored };
         let is_sent = !matches!(judged, Judged::Ignored);
         let stands = match judged {
@@ -170,8 +171,8 @@ impl State {
                     taken => taken.is_ok(),
                 }
             }
-            // Its sender sees another, so whether it is accepted makes no difference. From a broker
-            // it comes later than the correction, and so to its sender too.
+            // The sender sees another value, so it makes no difference whether this one is accepted. From a
+            // broker it comes after the correction, so the sender must receive it too.
             Judged::Replaced(value) => {
                 let source = match self.replica {
                     Some(_) => Source::Told(write.member),
@@ -194,7 +195,7 @@ impl State {
         Ok(Submitted::Done(WriteCost { healed, next }))
     }
 
-    /// Counts what a member wrote for all. Returns when it may write again, if not at once.
+    /// Counts a member's write against its quota. Returns when it may write again, if not at once.
     fn count(&mut self, write: &Write<'_>, now: Instant) -> Option<Instant> {
         let Self { members, intake, .. } = self;
         let count = members.len();
@@ -203,7 +204,7 @@ impl State {
         intake.take(&mut writer.quota, count, write.name.as_json().len() + value, now)
     }
 
-    /// Refuses a write for which there is no memory: its writer is healed by so many bytes.
+    /// Refuses a write for which there is no memory, and heals its writer. Returns the bytes sent for that.
     pub(crate) fn refuse(&mut self, write: &Write<'_>, now: Instant) -> usize {
         let healed = self.heal(write.member, write.name, now);
         if let Some(asker) = write.asker() {
@@ -213,14 +214,14 @@ impl State {
         healed
     }
 
-    /// Tells a member what the room has of a variable: its value, or, if there is none, the value that a
-    /// new variable has with clients of its kind.
+    /// Sends a member the room's value of a variable. If there is none, sends the value that a new variable
+    /// has with clients of its dialect. Returns the bytes sent.
     pub(super) fn heal(&mut self, member: MemberId, name: &Json<'_>, now: Instant) -> usize {
         if let Some(name) = self.variables.key(name.as_json()).cloned() {
             return self.correct(member, &name, now);
         }
         let Some(healed) = self.members.get(member) else { return 0 };
-        // More names than a room has are no game's: of those, the client is told nothing.
+        // No game has more names than a room may have, so the client receives nothing for further ones.
         if healed.told.len() >= 2 * self.max_variables {
             return 0;
         }
@@ -228,11 +229,11 @@ impl State {
             Dialect::Scratch => "0",
             Dialect::Spec | Dialect::Forkphorus2020 => "",
         };
-        // The member may create the variable before this reaches it, so it is noted as any correction.
+        // The member may create the variable before this reaches it, so this is noted like any correction.
         self.tell(member, name.to_text(), Json::from_plain(value).to_text(), now)
     }
 
-    /// What would come of a write by the limits, beside so many that wait and create variables.
+    /// Returns the outcome that the limits allow a write, if the waiting writes create `created` variables.
     pub(crate) fn outlook(
         &self,
         name: &Json<'_>,
@@ -261,7 +262,7 @@ impl State {
         }
     }
 
-    /// What the host says of a value that somebody wants to set.
+    /// Asks the host's policy about a value that a client wants to set.
     pub(super) fn ask(
         &self,
         username: &str,
@@ -289,7 +290,7 @@ impl State {
         })
     }
 
-    /// As [`accept_by`](Self::accept_by), without terms.
+    /// Like [`accept_by`](Self::accept_by), without terms.
     pub(super) fn accept(
         &mut self,
         source: Source,
@@ -300,8 +301,8 @@ impl State {
         self.accept_by(source, Terms::default(), name, value, now)
     }
 
-    /// Takes a write that the limits and the budget allow into the order; else nothing has changed.
-    /// With a broker, it comes into the order there, and its terms are looked at there.
+    /// Takes a write into the order if the limits and the budget allow it. Otherwise, nothing changes. With a
+    /// broker, the write is ordered there, and its terms are checked there.
     pub(super) fn accept_by(
         &mut self,
         source: Source,
@@ -320,7 +321,7 @@ impl State {
         Ok(())
     }
 
-    /// Applies a write that has its place in the order, whatever the limits say.
+    /// Applies a write that already has its place in the order, regardless of the limits.
     pub(super) fn take_in(
         &mut self,
         source: &Source,
@@ -350,18 +351,19 @@ impl State {
         }
     }
 
-    /// What a new variable and the part that tells of it cost.
+    /// Returns the cost of a new variable and of the part that carries it.
     pub(super) fn cost(&self, name: &Json<'_>, value: &Json<'_>) -> usize {
         let (name, value) = (name.as_json(), value.as_json());
         let dialects = self.members.dialects() + 1;
         limits::cost(name, value) + Part::cost(name, value, dialects)
     }
 
-    /// Pays for a value, if need be with what the room remembers, and for the part that tells of it.
-    /// `None` if the room grows by it, and there is no memory.
+    /// Pays for a value and the part that carries it, by forgetting past writes if necessary. Returns `None`
+    /// if the room grows by the value and there is no memory.
     fn pay(&mut self, change: &Change, now: Instant) -> Option<usize> {
         if change.growth == 0 {
-            // What waits for slow readers goes first, so no more is over the limit than an open batch.
+            // The batches that wait for slow readers go first, so no more than an open batch is over the
+            // limit.
             return Some(self.broadcast.pay_anyway(&change.name, &change.value, now));
         }
         loop {
@@ -397,7 +399,7 @@ impl State {
         };
         let (old, new) = (variable.value.as_json().len(), value.as_json().len());
         let more = new.saturating_sub(old);
-        // A fixed room must stay one that a handshake can join.
+        // A handshake must still be able to join a fixed room.
         let share =
             most.share_of(Bound::of_handshake(most.message_bytes), new, self.variables.len());
         let is_joinable = self.grows() || self.variables.handshake_len() + more <= share;
@@ -441,15 +443,16 @@ impl State {
         self.broadcast.push(Part { position, name, value, from: writer, to: None, cost });
     }
 
-    /// Sends one member the room's value of a variable, in its place in the order; once a batch. The
-    /// bytes that are sent for it.
+    /// Sends one member the room's value of a variable, in its place in the order, once per batch. Returns
+    /// the bytes sent.
     pub(super) fn correct(&mut self, member: MemberId, name: &Text, now: Instant) -> usize {
         let (Some(variable), Some(corrected)) =
             (self.variables.get(name.as_json()), self.members.get(member))
         else {
             return 0;
         };
-        // Of a batch that is open since before its snapshot, the member is sent no more.
+        // The member is not sent the parts of an open batch that are older than its snapshot, so a correction
+        // among them does not count.
         let since = variable.last.max(corrected.snapshot);
         if self.broadcast.corrects(member, name, since) {
             return 0;
@@ -458,7 +461,7 @@ impl State {
         self.tell(member, name, value, now)
     }
 
-    /// Sends one member a value that the room has, in its place in the order. The bytes of it.
+    /// Sends one member a value of the room, in its place in the order. Returns the bytes sent.
     fn tell(&mut self, member: MemberId, name: Text, value: Text, now: Instant) -> usize {
         let Some(corrected) = self.members.get_mut(member) else { return 0 };
         self.position += 1;

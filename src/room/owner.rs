@@ -1,4 +1,4 @@
-//! Whose a room is, and how one that is nobody's becomes somebody else's.
+//! The owner of a room, and how a room without an owner becomes a newcomer's.
 
 use std::time::Instant;
 
@@ -8,31 +8,32 @@ use crate::{
     wire::{Dialect, Json, Text},
 };
 
-/// Who has a room, which decides over what it has.
+/// The owner of a room, which decides which variables it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Owner {
-    /// Only its creator's connection ever used it.
+    /// Only its creator's connection has ever used the room.
     #[default]
     Nobody,
-    /// Somebody has come to it, or come back.
+    /// Somebody has joined the room after its creator, or has come back to it.
     Players,
 }
 
 impl State {
-    /// To be called when somebody joins who has not created the room, or when the host uses it.
+    /// Makes the room its players'. Must be called when somebody other than its creator joins, or when the
+    /// host uses it.
     pub(crate) fn claim(&mut self) {
         self.owner = Owner::Players;
     }
 
-    /// Whether the room is nobody's: such a room goes before others if there is no place.
+    /// Returns whether the room has no owner. Such a room is evicted before others if there is no space.
     pub(crate) fn is_nobodys(&self) -> bool {
         self.owner == Owner::Nobody && self.life != Life::Kept
     }
 
-    /// Makes a room what a newcomer brings that does not match it, if it may be that. A room that is
-    /// nobody's, and has nobody in it, gets the newcomer's variables in place of its own. One of players
-    /// that has none in it gets those that a next version of their game adds. A broker's room stays as
-    /// it is, because its order is not this node's.
+    /// Changes a room that does not match a newcomer into one that does, if it may. A room without an owner
+    /// and without members gets the newcomer's variables in place of its own. A room of players that has no
+    /// members gets the variables that the next version of its game adds. A broker's room stays as it is,
+    /// because its order is not this node's.
     pub(super) fn refound(&mut self, newcomer: &Newcomer<'_>, now: Instant) {
         let is_the_hosts = self.life == Life::Kept || self.is_locked;
         if self.replica.is_some() || is_the_hosts || self.is_gone() {
@@ -54,7 +55,7 @@ impl State {
                     self.bring(brought, now);
                 }
             }
-            // Clients of this kind bring no names, and theirs begin with a cloud.
+            // Scratch clients bring no names, and the names that they set begin with a cloud.
             None if self.schema == StoredSchema::Fixed
                 && newcomer.dialect == Dialect::Scratch
                 && self.is_nobodys()
@@ -65,7 +66,7 @@ impl State {
                 self.schema = StoredSchema::Scratch;
                 self.touch();
             }
-            // Full of what nobody else has ever seen.
+            // The room is full of variables that nobody else has ever seen.
             None if is_nobodys && self.variables.len() >= self.max_variables => {
                 self.drop_names(|_| false, now);
                 self.touch();
@@ -79,7 +80,7 @@ impl State {
         values.iter().any(|(name, _)| name.as_json().starts_with('\u{2601}'))
     }
 
-    /// Adds the variables that are not there, as far as there is memory.
+    /// Adds the variables that are missing, as far as there is memory.
     fn bring(&mut self, brought: &[(Json<'_>, Json<'_>)], now: Instant) {
         for (name, value) in brought {
             if !self.variables.contains(name.as_json()) {

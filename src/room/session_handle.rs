@@ -1,4 +1,4 @@
-//! What a room can ask of a member's session, and what it can know of it.
+//! The handle by which a room makes requests to a member's session and reads its state.
 
 use std::{
     fmt,
@@ -20,37 +20,37 @@ use tokio::sync::Notify;
 use super::{receipts::Receipts, terms::Acks};
 use crate::{close::Close, sync};
 
-/// A member's way out. Its room pushes it when a batch has left; to what its socket does not take at
-/// once, its session sees.
+/// The sending side of a member. Its room pushes it when a batch has left. If the socket does not take
+/// everything at once, the session writes the rest.
 pub(crate) trait Outlet: fmt::Debug + Send + Sync {
-    /// Writes what the member is to be sent, as far as that goes at once.
+    /// Writes the member's pending frames, as far as the socket takes them at once.
     fn push(&self);
 
-    /// How many batches wait until its socket takes them.
+    /// Returns the number of batches that wait for the socket.
     #[cfg(feature = "inspector")]
     fn waiting(&self) -> usize {
         0
     }
 }
 
-/// Shared by a session and its room.
+/// The state that a session and its room share.
 #[derive(Debug)]
 pub(crate) struct SessionHandle {
     opened: Instant,
     /// Milliseconds from `opened` to the last sign of life.
     alive: AtomicU64,
-    /// Microseconds from the last ping to its answer; 0 where none has come.
+    /// Microseconds from the last ping to its answer; 0 if there was no answer.
     round_trip: AtomicU64,
-    /// One more than the microseconds from `opened` to the ping that was answered last; 0 if none was.
+    /// Microseconds from `opened` to the last ping that was answered, plus one; 0 if none was.
     answered_ping: AtomicU64,
-    /// The rate limit keeps the session from reading, so it cannot hear.
+    /// Whether the rate limit keeps the session from reading, so that its silence proves nothing.
     paused: AtomicBool,
-    /// A newcomer wants the member's name, and a ping answered now. Set under the room's lock, so that one
-    /// newcomer at a time asks.
+    /// Whether a newcomer wants the member's name and waits for the answer to a ping. Set under the room's
+    /// lock, so that only one newcomer probes at a time.
     probed: AtomicBool,
-    /// The member is none any more.
+    /// Whether the member has left.
     left: AtomicBool,
-    /// A ping was answered while a probe asks for that, the member left, or the probe has ended.
+    /// Notified when a ping is answered during a probe, when the member leaves, and when the probe ends.
     answered: Notify,
     acks: Acks,
     receipts: Receipts,
@@ -78,24 +78,24 @@ impl SessionHandle {
         }
     }
 
-    /// What the member asked to be told of its sets.
+    /// Returns the answers that the member requested about its sets.
     pub(crate) fn acks(&self) -> &Acks {
         &self.acks
     }
 
-    /// Which of the member's sets were taken.
+    /// Returns the receipts of the member's sets.
     pub(crate) fn receipts(&self) -> &Receipts {
         &self.receipts
     }
 
-    /// Ends the session with this close; the first one counts.
+    /// Ends the session with this close. Only the first close counts.
     pub(crate) fn stop(&self, close: Close) {
         if self.stop.set(close).is_ok() {
             self.prod();
         }
     }
 
-    /// The close that the session was told, if it was.
+    /// Returns the close that the session is to end with, if there is one.
     pub(crate) fn stop_told(&self) -> Option<&Close> {
         self.stop.get()
     }
@@ -106,12 +106,12 @@ impl SessionHandle {
         self.alive.store(millis, Relaxed);
     }
 
-    /// The moment of the last sign of life.
+    /// Returns the time of the last sign of life.
     pub(crate) fn heard_at(&self) -> Instant {
         self.opened + Duration::from_millis(self.alive.load(Relaxed))
     }
 
-    /// Notes the answer to a ping, and how long it took.
+    /// Notes the answer to a ping, and the time that it took.
     pub(crate) fn answer(&self, time: Duration, now: Instant) {
         self.round_trip.store((time.as_micros() as u64).max(1), Relaxed);
         let sent = self.micros(now).saturating_sub(time.as_micros() as u64);
@@ -121,13 +121,13 @@ impl SessionHandle {
         }
     }
 
-    /// Whether a ping was answered that was sent since then. Any other frame may have been on its way
+    /// Returns whether a ping that was sent since then was answered. Any other frame may have been in flight
     /// from a connection that is gone.
     pub(crate) fn has_answered(&self, since: Instant) -> bool {
         self.answered_ping.load(Relaxed) > self.micros(since)
     }
 
-    /// Whether nothing came since then, of one that would have been read.
+    /// Returns whether nothing has arrived since then, although the session reads.
     pub(crate) fn is_silent(&self, since: Instant) -> bool {
         !self.is_paused() && self.heard_at() <= since
     }
@@ -142,12 +142,12 @@ impl SessionHandle {
         (micros > 0).then(|| Duration::from_micros(micros))
     }
 
-    /// Whether its connection was made after the other's.
+    /// Returns whether its connection was made after the other's.
     pub(super) fn is_newer_than(&self, other: &Self) -> bool {
         self.opened > other.opened
     }
 
-    /// How long ago the connection was made.
+    /// Returns how long ago the connection was made.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.opened)
     }
@@ -160,19 +160,19 @@ impl SessionHandle {
         self.paused.load(Relaxed)
     }
 
-    /// Notes that the member is none any more.
+    /// Notes that the member has left.
     pub(super) fn leave(&self) {
         self.left.store(true, Relaxed);
         self.answered.notify_waiters();
     }
 
-    /// Begins a probe. To be called under the room's lock, if none is under way.
+    /// Begins a probe. Must be called under the room's lock, and only if none is under way.
     pub(super) fn begin_probe(&self) {
         self.probed.store(true, Relaxed);
     }
 
-    /// Asks for a ping. The future ends when one is answered that was sent since now, or when the member
-    /// leaves; true if it is there.
+    /// Requests a ping. The future completes when a ping that is sent from now on is answered, or when the
+    /// member leaves. It returns true if the member is still there.
     pub(crate) fn probe(&self, now: Instant) -> impl Future<Output = bool> {
         self.prod();
         async move {
@@ -189,7 +189,7 @@ impl SessionHandle {
         self.answered.notify_waiters();
     }
 
-    /// Ends when no newcomer asks any more, or the member has left.
+    /// Waits until no newcomer probes the member any more, or the member has left.
     pub(crate) async fn unprobed(&self) {
         sync::wait_for(&self.answered, || {
             (!self.is_probed() || self.left.load(Relaxed)).then_some(())
@@ -201,14 +201,15 @@ impl SessionHandle {
         self.probed.load(Relaxed)
     }
 
-    /// Has the session look at what is asked of it.
+    /// Wakes the session, which then looks at the requests to it.
     pub(crate) fn prod(&self) {
         self.prodded.store(true, Release);
         self.session.wake();
     }
 
-    /// Whether there is something to look at; for the session only.
+    /// Polls for requests to look at. Only the session may call this.
     pub(crate) fn poll_prodded(&self, cx: &Context<'_>) -> Poll<()> {
+        // The waker is registered before the flag is read, so that no request is lost in between.
         self.session.register(cx.waker());
         if self.prodded.swap(false, AcqRel) { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -228,7 +229,7 @@ mod tests {
         handle.begin_probe();
         let mut probe = std::pin::pin!(handle.probe(now));
         assert!(probe.as_mut().now_or_never().is_none());
-        // It is asked for: whoever waits is woken.
+        // The probe is polled before the member leaves, so leaving must wake it.
         let waiting = tokio::time::timeout(Duration::from_secs(5), probe);
         let (there, ()) = tokio::join!(waiting, async { handle.leave() });
         assert_eq!(there, Ok(false));

@@ -28,25 +28,25 @@ use crate::{
     sync::{self, Handle, RwLock},
 };
 
-/// How many members are pushed before other tasks have their turn.
+/// The number of members that are pushed before other tasks have their turn.
 const PUSHED_AT_ONCE: usize = 64;
 
-/// Does what has to follow a change of a room, once its lock is free.
+/// A receiver of the work that has to follow a change of a room, once its lock is free.
 pub(crate) trait Caretaker: fmt::Debug + Send + Sync {
-    /// The room is vacant since this moment.
+    /// Receives a room that has been vacant since this moment.
     fn vacated(&self, room: &Arc<Shared>, since: std::time::Instant);
 
-    /// The store lacks something of the room.
+    /// Receives a room of which the store lacks something.
     fn unsaved(&self, room: &Arc<Shared>);
 
-    /// The task between the room and its broker has not come.
+    /// Receives a room whose broker task has stalled.
     fn stalled(&self, room: &Arc<Shared>);
 
-    /// There is no memory for a write. Whether some was freed.
+    /// Frees memory for a write, if possible. Returns whether some was freed.
     fn starved(&self) -> bool;
 
-    /// Where a task of the room's runs, if possible where members are served. `None` if there is no
-    /// runtime, or no task is to begin any more.
+    /// Returns the runtime for a task of the room, if possible the one that serves its members. Returns
+    /// `None` if there is no runtime, or if no task may begin any more.
     fn runtime(&self, preferred: Option<&Handle>) -> Option<Handle>;
 
     fn spawn(&self, runtime: &Handle, task: Task);
@@ -81,22 +81,23 @@ impl Caretaker for Nobody {
 
 pub(crate) struct Shared {
     id: Arc<str>,
-    /// Synchronous and never held across an await: each change is short, and must be whole.
+    /// A synchronous lock that is never held across an await, because each change is short and must be
+    /// atomic.
     pub(super) state: RwLock<State>,
     caretaker: Weak<dyn Caretaker>,
-    /// The task between the room and its broker has something to do, or the room is gone.
+    /// Notified when the task between the room and its broker has something to do, or when the room is gone.
     stirred: Arc<Notify>,
     was_removed: Arc<AtomicBool>,
-    /// How many tasks have looked after the room; the last does.
+    /// The number of tasks that have looked after the room. Only the latest one still does.
     duty: AtomicU64,
-    /// Something is due sooner than the task that looks after the room knows.
+    /// Notified when something is due sooner than the task that looks after the room knows.
     sooner: Notify,
-    /// Where somebody joined last, and so where its task runs. The host may call from a runtime that
-    /// is gone the next moment, or from a thread without one.
+    /// The runtime of the last join, on which the room's task runs. The host may call from a runtime that is
+    /// about to end, or from a thread without one.
     runtime: RwLock<Option<Handle>>,
 }
 
-/// Without its lock, and without its members, which lead to the registry and to other rooms.
+/// Shows neither the state behind the lock nor the members, which lead to the registry and to other rooms.
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Room").field("id", &self.id).finish_non_exhaustive()
@@ -117,7 +118,7 @@ impl Shared {
         }
     }
 
-    /// A room of no registry.
+    /// Creates a room without a registry.
     #[cfg(any(test, feature = "__internals"))]
     pub(crate) fn alone(state: State) -> Self {
         static NOBODY: OnceLock<Arc<Nobody>> = OnceLock::new();
@@ -125,7 +126,7 @@ impl Shared {
         Self::new(state, nobody)
     }
 
-    /// Whether the room was removed, which is more than that it has left the memory.
+    /// Returns the flag that is set if the room was removed, and has not only left the memory.
     pub(crate) fn was_removed(&self) -> &Arc<AtomicBool> {
         &self.was_removed
     }
@@ -138,31 +139,31 @@ impl Shared {
         &self.id
     }
 
-    /// Lets a newcomer in; see [`State::join`].
+    /// Admits a newcomer; see [`State::join`].
     pub(crate) fn join(self: &Arc<Self>, newcomer: Newcomer<'_>) -> Result<Joined, JoinError> {
         self.serve_here();
         self.change(|state, now| state.join(newcomer, now))
     }
 
-    /// Has the room's tasks run where this is called, because members are served here.
+    /// Runs the room's tasks on the current runtime, because members are served there.
     pub(crate) fn serve_here(self: &Arc<Self>) {
         let Ok(runtime) = Handle::try_current() else { return };
         let is_elsewhere =
             self.runtime.read().as_ref().is_none_or(|there| there.id() != runtime.id());
         if is_elsewhere {
             *self.runtime.write() = Some(runtime);
-            // What was begun elsewhere may not be run there.
+            // The other runtime may not run the task that was begun there.
             if self.state.read().is_on_duty() {
                 self.begin_duty();
             }
         }
     }
 
-    /// Takes a write of a member; see [`State::submit`].
+    /// Takes a member's write; see [`State::submit`].
     pub(crate) fn submit(self: &Arc<Self>, write: &Write<'_>) -> Result<WriteCost, WriteError> {
         let submit = || self.change(|state, now| state.submit(write, now));
         let mut submitted = submit()?;
-        // With the lock free, because the registry's comes before it.
+        // The room's lock must be free here, because the registry's lock comes before it.
         if submitted == Submitted::Starved
             && self.caretaker.upgrade().is_some_and(|caretaker| caretaker.starved())
         {
@@ -177,7 +178,7 @@ impl Shared {
         })
     }
 
-    /// A fresh start for a member that lagged; see [`State::resync`].
+    /// Returns a fresh start for a member that lagged; see [`State::resync`].
     pub(crate) fn resync(&self, member: MemberId) -> Option<Start> {
         self.state.write().resync(member, Instant::now().into_std())
     }
@@ -187,28 +188,28 @@ impl Shared {
         self.change(|state, now| state.leave(member, cause, now));
     }
 
-    /// Marks the room as evicted if it has been empty since that moment. Waits for the room's
-    /// lock under the registry's, which no member of an empty room can hold for long.
+    /// Evicts the room if it has been empty since that moment. Waits for the room's lock while the registry's
+    /// is held, but no member of an empty room can hold its lock for long.
     pub(crate) fn evict(self: &Arc<Self>, since: std::time::Instant) -> Eviction {
         self.change(|state, _| state.evict(since))
     }
 
-    /// See [`State::take_unsaved`].
+    /// Takes the unsaved changes; see [`State::take_unsaved`].
     pub(crate) fn take_unsaved(&self, used: u64) -> Option<(Change, Taken)> {
         self.state.write().take_unsaved(used)
     }
 
-    /// See [`State::saved`].
+    /// Notes the result of saving them; see [`State::saved`].
     pub(crate) fn saved(&self, taken: Taken, is_done: bool) -> bool {
         self.state.write().saved(taken, is_done)
     }
 
-    /// See [`State::unsaved_len`].
+    /// Returns how many variables the store lacks; see [`State::unsaved_len`].
     pub(crate) fn unsaved_len(&self) -> usize {
         self.state.read().unsaved_len()
     }
 
-    /// What to stop the sessions of its members by.
+    /// Returns the handles by which its members' sessions are stopped.
     pub(crate) fn handles(&self) -> Vec<Arc<SessionHandle>> {
         self.state.read().handles()
     }
@@ -230,7 +231,7 @@ impl Shared {
         }
     }
 
-    /// What it has of the registry's budget.
+    /// Returns the bytes that it has of the registry's budget.
     pub(crate) fn bytes(&self) -> usize {
         self.state.read().share.used()
     }
@@ -243,7 +244,7 @@ impl Shared {
         read(&self.state.read())
     }
 
-    /// `None` where the room is gone.
+    /// Subscribes to the room's events. Returns `None` if the room is gone.
     pub(crate) fn subscribe(&self) -> Option<broadcast::Receiver<RoomEvent>> {
         let mut state = self.state.write();
         (!state.is_gone()).then(|| state.observers.subscribe())
@@ -259,6 +260,7 @@ impl Shared {
             let result = change(&mut state, now);
             (result, state.alarm(now), state.list(), state.take_aftermath(now))
         };
+        // The room's lock is free from here on, because the eviction queue's lock comes before it.
         if is_unsaved && let Some(caretaker) = self.caretaker.upgrade() {
             caretaker.unsaved(self);
         }
@@ -283,27 +285,27 @@ impl Shared {
         result
     }
 
-    /// Has a task look after the room, instead of one that has not come, if there is any.
+    /// Has a task look after the room, in place of one that has not run, if there is any.
     fn begin_duty(self: &Arc<Self>) {
         let caretaker = self.caretaker.upgrade();
         let runtime = caretaker.as_ref().and_then(|it| it.runtime(self.runtime().as_ref()));
         let Some((caretaker, runtime)) = caretaker.zip(runtime) else {
-            // Then nobody has ever joined, or all is over: nobody waits for anything.
+            // Nobody has ever joined, or no task may begin any more, so nobody waits for anything.
             return self.state.write().off_duty();
         };
         let generation = self.duty.fetch_add(1, Relaxed) + 1;
-        // Made here, as the task may be dropped before it has run.
+        // Created here, because the task may be dropped before it has run.
         let duty = Duty { room: self.clone(), generation, is_done: false };
         caretaker.spawn(&runtime, Box::pin(self.clone().look_after(duty)));
     }
 
-    /// Where members are served.
+    /// Returns the runtime on which members are served.
     pub(crate) fn runtime(&self) -> Option<Handle> {
         self.runtime.read().clone()
     }
 
-    /// One such task at a time: started by the change that answered `First`, ended under the lock
-    /// when nothing is due, or when another has begun because this one came too late.
+    /// Looks after the room. Only one such task runs at a time. The change that returned `First` starts it.
+    /// It ends under the lock when nothing is due, or when another has begun because this one was late.
     async fn look_after(self: Arc<Self>, mut duty: Duty) {
         while self.duty.load(Relaxed) == duty.generation {
             let due = self.state.write().advance(Instant::now().into_std());
@@ -316,8 +318,8 @@ impl Shared {
         duty.is_done = true;
     }
 
-    /// Pushes every member. What is written meanwhile leaves when all have been, so that batches
-    /// grow where writes come faster than they can be passed on.
+    /// Pushes every member. Writes that come meanwhile leave after all members have been pushed, so batches
+    /// grow if writes come faster than they can be passed on.
     async fn push(&self) {
         let mut outlets = Vec::with_capacity(PUSHED_AT_ONCE);
         let mut last = None;
@@ -332,7 +334,7 @@ impl Shared {
     }
 }
 
-/// If the task ends otherwise, as with its runtime, another begins.
+/// A guard that begins another task if this one ends early, for example with its runtime.
 struct Duty {
     room: Arc<Shared>,
     generation: u64,
@@ -343,6 +345,7 @@ impl Drop for Duty {
     fn drop(&mut self) {
         if !self.is_done && self.room.duty.load(Relaxed) == self.generation {
             self.room.state.write().off_duty();
+            // The empty change arranges another task if something is due.
             self.room.change(|_, _| ());
         }
     }

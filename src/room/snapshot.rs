@@ -1,4 +1,4 @@
-//! All values of a room at one moment, for members that have just come or lagged behind.
+//! All values of a room at one moment, for members that have just joined or lagged behind.
 
 use std::{
     sync::{Arc, Weak},
@@ -13,14 +13,14 @@ use crate::{
     wire::{self, Dialect, FRAME_BYTES, Frame, Lines, Text},
 };
 
-/// The text of a snapshot's frame to a Scratch client is at most this long, unless one `set` alone is
-/// longer. As TurboWarp's server has it.
+/// The maximum length of a snapshot's frame to a Scratch client, unless one `set` alone is longer.
+/// TurboWarp's server has the same limit.
 const SCRATCH_BYTES: usize = 1024 * 1024;
-/// The least time between two snapshots of a room that has more than [`LARGE`] bytes.
+/// The minimum time between two snapshots of a room that has more than [`LARGE`] bytes.
 const PAUSE: Duration = Duration::from_millis(50);
 const LARGE: usize = 64 << 10;
 
-/// The values of one moment. Its frames are encoded when they are sent, once a dialect.
+/// The values at one moment. The frames are encoded when they are sent, once per dialect.
 #[derive(Debug)]
 pub(crate) struct Snapshot(Mutex<Option<Content>>);
 
@@ -29,25 +29,25 @@ struct Content {
     values: Vec<(Text, Text)>,
     encoded: [Encoded; Dialect::COUNT],
     share: Share,
-    /// Of the texts, which may be overwritten while they are sent.
+    /// The charge for the texts, which may be overwritten while they are sent.
     _charge: Charge,
 }
 
-/// As many frames as somebody has asked for, and the first value that is in none.
+/// The frames that have been requested so far, and the index of the first value that is in none.
 #[derive(Debug, Default)]
 struct Encoded {
     frames: Vec<Frame>,
     next: usize,
 }
 
-/// What a snapshot has for a member that was sent some frames of it.
+/// The next item of a snapshot for a member that was sent some of its frames.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Next {
     Frame {
         frame: Frame,
         is_last: bool,
     },
-    /// It was emptied: the member needs a newer one.
+    /// The snapshot was emptied, so the member needs a newer one.
     Emptied,
 }
 
@@ -58,7 +58,7 @@ impl Snapshot {
         Self(Mutex::new(Some(content)))
     }
 
-    /// The frame of this number, of one that has any.
+    /// Returns the frame of this number. The snapshot must have values.
     pub(crate) fn next(&self, dialect: Dialect, number: usize) -> Next {
         let mut content = self.0.lock();
         content.as_mut().map_or(Next::Emptied, |content| content.next(dialect, number))
@@ -77,7 +77,8 @@ impl Content {
         let encoded = &mut encoded[dialect.index()];
         while encoded.frames.len() <= number {
             let Some(frame) = encoded.encode(values, dialect) else { return Next::Emptied };
-            // A socket that is blocked keeps its frame, whatever becomes of the snapshot.
+            // A blocked socket keeps its frame even if the snapshot is emptied, so each frame has its own
+            // charge.
             let mut charge = share.open();
             charge.force(frame.bytes().len());
             encoded.frames.push(frame.charged(charge));
@@ -88,10 +89,10 @@ impl Content {
 }
 
 impl Encoded {
-    /// As many of the values that are left as one frame holds; `None` if none is left.
+    /// Encodes as many of the remaining values as one frame holds. Returns `None` if none remain.
     fn encode(&mut self, values: &[(Text, Text)], dialect: Dialect) -> Option<Frame> {
         let most = match dialect {
-            // Programs of its kind read once, and take what they get for all there is.
+            // Programs of this dialect read once, and assume that they have received everything.
             Dialect::Scratch => SCRATCH_BYTES,
             Dialect::Spec | Dialect::Forkphorus2020 => FRAME_BYTES,
         };
@@ -111,30 +112,31 @@ impl Encoded {
 /// The snapshots of a room that its members are being sent.
 #[derive(Debug)]
 pub(super) struct Snapshots {
-    /// The newest, and whether a write has made it old.
+    /// The newest snapshot, and whether a write has made it old.
     newest: Weak<Snapshot>,
     is_old: bool,
     made: Option<Instant>,
     limit: usize,
-    /// What they cost, with what blocked sockets keep of their frames.
+    /// The cost of the snapshots, including the frames that blocked sockets keep.
     share: Share,
     held: Backlog<Snapshot>,
 }
 
 impl Snapshots {
-    /// Slow readers hold up so many bytes at most; over it the oldest are emptied.
+    /// Creates an empty set of snapshots. Slow readers hold up to `limit` bytes. Above that, the oldest are
+    /// emptied.
     pub(super) fn new(limit: usize, share: Share) -> Self {
         let held = Backlog::new(limit);
         Self { newest: Weak::new(), is_old: true, made: None, limit, share, held }
     }
 
-    /// To be called when a value has changed.
+    /// Notes that the newest snapshot is old. Must be called when a value has changed.
     pub(super) fn outdate(&mut self) {
         self.is_old = true;
     }
 
-    /// All values as they are now; `None` if the room is to wait with it, because there is no memory,
-    /// or the last one of a large room was made a moment ago.
+    /// Returns all values as they are now. Returns `None` if the room has to wait, because there is no memory
+    /// or because the last snapshot of a large room was made a moment ago.
     pub(super) fn take(
         &mut self,
         values: impl FnOnce() -> Vec<(Text, Text)>,
@@ -154,6 +156,7 @@ impl Snapshots {
         if self.share.used() > most {
             self.held.clear();
             self.is_old = true;
+            // Blocked sockets may still hold frames of the snapshots that were just emptied.
             if self.share.used() > most {
                 return None;
             }

@@ -1,6 +1,6 @@
-//! What a room's lock guards: its members, its variables and their order.
+//! The state that a room's lock guards: its members, its variables and their order.
 //!
-//! Knows neither sockets nor clocks: the time is handed in.
+//! It knows neither sockets nor clocks: the caller passes the time.
 
 use std::{
     sync::Arc,
@@ -37,18 +37,18 @@ use crate::{
     wire::Json,
 };
 
-/// Whether a room's variables are those of its creator.
+/// The rule for the variables of a room: only those of its creator, or new ones too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Schema {
-    /// The creator's names are the room's. Who brings other names is refused with 4001, who sets
-    /// another variable is closed with 4000 (the protocol's rules). The default.
+    /// The room's names are those of its creator. A client that brings other names is refused with 4001, and
+    /// a client that sets another variable is closed with 4000 (the protocol's rules). The default.
     #[default]
     Fixed,
-    /// Names that are new, in a handshake or a set, are created, within the limits.
+    /// New names, in a handshake or a set, are created within the limits.
     ///
-    /// A room that is created by a client of [`Dialect::Scratch`](crate::Dialect::Scratch), which
-    /// brings no names, grows by sets in any case.
+    /// A room that is created by a client of [`Dialect::Scratch`](crate::Dialect::Scratch), which brings no
+    /// names, always grows by sets.
     Growing,
 }
 
@@ -61,10 +61,10 @@ impl From<Schema> for StoredSchema {
     }
 }
 
-/// How the rooms of a registry behave.
+/// The rules by which the rooms of a registry behave.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
-    /// From when the beats of all rooms are counted.
+    /// The moment from which the beats of all rooms are counted.
     pub(crate) epoch: Instant,
     pub(crate) schema: Schema,
     pub(crate) tick: Duration,
@@ -74,15 +74,16 @@ pub(crate) struct Rules {
     pub(crate) policy: Option<Arc<dyn AnyPolicy>>,
     /// Whether there is a store.
     pub(crate) is_stored: bool,
-    /// How many writes of the past a room knows.
+    /// The number of past writes that a room remembers.
     pub(crate) history: usize,
-    /// Which variables of a growing room go with their player, and how long after.
+    /// Patterns for the variables of a growing room that are removed after their player leaves, and the delay
+    /// before that.
     pub(crate) leave_with: Vec<OwnerPattern>,
     pub(crate) leave_grace: Duration,
 }
 
 impl Rules {
-    /// Those of a registry without settings, whose beats are counted from this moment.
+    /// Creates the rules of a registry without settings, whose beats are counted from this moment.
     pub(crate) fn new(epoch: Instant) -> Self {
         Self {
             epoch,
@@ -100,7 +101,7 @@ impl Rules {
     }
 }
 
-/// What a receiver that starts at a position needs besides.
+/// A receiver of batches with its starting position, and the snapshot to send first, if any.
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) receiver: broadcast::Receiver<Arc<Batch>>,
@@ -108,55 +109,55 @@ pub(crate) struct Start {
     pub(crate) snapshot: Option<Arc<Snapshot>>,
 }
 
-/// What came of the wish to forget a room.
+/// The result of an attempt to evict a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Eviction {
     Evicted,
     InUse,
-    /// The store, or the broker, does not have all of it yet.
+    /// The store or the broker does not have all of it yet.
     Unsaved,
-    /// It had members again, and was emptied at this moment.
+    /// The room had members again, and became empty at this moment.
     EmptiedLater(Instant),
 }
 
-/// What a room costs before it has variables: its channel, maps and locks.
+/// The bytes that a room costs before it has variables: its channel, maps and locks.
 const ROOM_COST: usize = 3_000;
 
 #[derive(Debug)]
 pub(crate) struct State {
     pub(super) id: Arc<str>,
     pub(super) observers: Observers,
-    /// Which names the room may get.
+    /// The rule for names that the room may get.
     pub(super) schema: StoredSchema,
     pub(super) max_members: usize,
     pub(super) max_variables: usize,
-    /// Of names and values.
+    /// The limit for the bytes of names and values.
     pub(super) max_bytes: usize,
     pub(super) is_locked: bool,
-    /// What the host knows of the room.
+    /// The host's data about the room.
     pub(super) data: HostData,
-    /// The number of the broker's revision at which everyone was put out last.
+    /// The number of the broker's revision at which all members were last removed.
     pub(super) closed: u64,
     pub(super) rules: Arc<Rules>,
     pub(super) variables: Variables,
     pub(super) members: Members,
     pub(super) intake: Intake,
-    /// The position of what was ordered last: a write, a snapshot or a correction.
+    /// The position of the last write, snapshot or correction in the order.
     pub(super) position: u64,
     pub(super) broadcast: Broadcast,
     pub(super) settle: Settle,
     pub(super) snapshots: Snapshots,
     pub(super) charge: Charge,
-    /// What the room has of the registry's budget for values and batches.
+    /// The room's share of the registry's budget for values and batches.
     pub(super) share: Share,
-    /// Where there is a store.
+    /// `Some` if there is a store.
     pub(super) unsaved: Option<Unsaved>,
-    /// If the order is a broker's.
+    /// `Some` if a broker decides the order.
     pub(super) replica: Option<Replica>,
-    /// Where the host wants one.
+    /// `Some` if the host wants a history.
     pub(super) history: Option<History>,
     pub(super) activity: Activity,
-    /// When somebody will look after the room by itself.
+    /// The time at which the room's task will next look after it, if there is one.
     pub(super) alarm: Option<Instant>,
     pub(super) life: Life,
     pub(super) owner: Owner,
@@ -164,20 +165,20 @@ pub(crate) struct State {
     aftermath: Aftermath,
 }
 
-/// What changes of a room have to be followed by, once its lock is free.
+/// The work that follows a change of a room, once its lock is free.
 #[derive(Debug, Default)]
 pub(super) struct Aftermath {
-    /// The room is vacant since this moment, and is to be queued for eviction.
+    /// The moment since which the room is vacant, if it is to be queued for eviction.
     pub(super) vacated: Option<Instant>,
-    /// The task between the room and its broker has something to do.
+    /// Whether the task between the room and its broker has something to do.
     pub(super) is_stirred: bool,
-    /// That task has not come for long.
+    /// Whether that task has not run for a long time.
     pub(super) is_stalled: bool,
 }
 
 impl State {
-    /// A room with the creator's variables, or one that grows from none; `None` where the budget
-    /// does not have it.
+    /// Creates a room with the creator's variables, or an empty one that grows. Returns `None` if the budget
+    /// does not have the bytes for it.
     pub(crate) fn new(
         rules: &Arc<Rules>,
         id: &Arc<str>,
@@ -233,17 +234,17 @@ impl State {
         })
     }
 
-    /// Whether a set creates a variable that is not there.
+    /// Returns whether a set creates a variable that does not exist.
     pub(super) fn grows(&self) -> bool {
         self.schema != StoredSchema::Fixed
     }
 
-    /// Whether the room may have so many bytes of names and values more.
+    /// Returns whether the room may have this many more bytes of names and values.
     pub(super) fn has_place(&self, bytes: usize) -> bool {
         self.charge.bytes() + bytes <= self.max_bytes + ROOM_COST
     }
 
-    /// As [`has_place`](Self::has_place), for a variable that then has so many bytes.
+    /// Like [`has_place`](Self::has_place), for a variable that then has `variable` bytes.
     pub(super) fn has_place_for(&self, variable: usize, more: usize) -> bool {
         let limits = &self.rules.limits;
         let share = limits.share_of(Bound::of_room(self.max_bytes), variable, self.max_variables);
@@ -258,8 +259,8 @@ impl State {
         Start { receiver: self.broadcast.subscribe(), position: self.position, snapshot: None }
     }
 
-    /// A fresh start for a member that has just come or lagged; `None` if the room has no snapshot for
-    /// it now, or the member is none any more.
+    /// Returns a fresh start for a member that has just joined or lagged. Returns `None` if the room has no
+    /// snapshot for it now, or if the member has left.
     pub(crate) fn resync(&mut self, id: MemberId, now: Instant) -> Option<Start> {
         self.members.get(id)?;
         let Self { variables, snapshots, .. } = self;
@@ -282,7 +283,7 @@ impl State {
         self.broadcast.speak(self.members.dialects());
         if self.members.len() == 0 {
             self.observers.tell(|| RoomEvent::Emptied);
-            // The store learns when it was last used.
+            // The store records when the room was last used.
             self.touch();
             if self.life == Life::Occupied {
                 self.vacate(now);
@@ -290,14 +291,14 @@ impl State {
         }
     }
 
-    /// Lets the room be forgotten when it has been vacant for long.
+    /// Marks the room as vacant, so that it is evicted if it stays so for long.
     pub(super) fn vacate(&mut self, now: Instant) {
         self.touch();
         self.life = Life::Vacant(now);
         self.aftermath.vacated = Some(now);
     }
 
-    /// Keeps the room no longer than any other.
+    /// Stops keeping the room: it is evicted like any other.
     pub(super) fn let_go(&mut self, now: Instant) {
         if self.members.len() == 0 {
             self.vacate(now);
@@ -306,7 +307,7 @@ impl State {
         }
     }
 
-    /// What is to be done once the room's lock is free; to be asked for after each change.
+    /// Takes the work to do once the room's lock is free. Must be called after each change.
     pub(super) fn take_aftermath(&mut self, now: Instant) -> Aftermath {
         let Aftermath { vacated, mut is_stirred, .. } = std::mem::take(&mut self.aftermath);
         let mut is_stalled = false;
@@ -317,7 +318,7 @@ impl State {
         Aftermath { vacated, is_stirred, is_stalled }
     }
 
-    /// Forgets the room if it has been vacant since that moment.
+    /// Evicts the room if it has been vacant since that moment.
     pub(crate) fn evict(&mut self, since: Instant) -> Eviction {
         match self.life {
             Life::Vacant(vacated) if vacated > since => Eviction::EmptiedLater(vacated),
@@ -334,11 +335,11 @@ impl State {
         }
     }
 
-    /// Gives all back that the room has; whoever still finds it starts over.
+    /// Frees everything that the room has. A caller that still finds the room starts over.
     pub(super) fn forget(&mut self, end: End) {
         self.life = Life::Gone(end);
         self.observers.close();
-        // A task may look after the room for a moment still: its bytes are free now.
+        // A task may hold the room for a moment longer, so its bytes are freed here.
         self.variables = Variables::default();
         self.unsaved = None;
         self.replica = None;
@@ -357,7 +358,7 @@ impl State {
         matches!(self.life, Life::Gone(_))
     }
 
-    /// Whether it left the memory, and a store or a broker may still have it.
+    /// Returns whether the room left memory while a store or a broker may still have it.
     pub(crate) fn is_unloaded(&self) -> bool {
         self.life == Life::Gone(End::Unloaded)
     }

@@ -1,4 +1,4 @@
-//! Who gives a username up to a newcomer, and who keeps it.
+//! The rules that decide whether a member gives up its username to a newcomer or keeps it.
 
 use std::{
     sync::Arc,
@@ -13,14 +13,14 @@ use super::{
 };
 use crate::{close::Close, names::DuplicateNames};
 
-/// A member that has a name which somebody wants.
+/// A member that has a name which a newcomer wants.
 #[derive(Debug, Clone)]
 pub(crate) struct Holder {
     pub(crate) member: MemberId,
     pub(crate) handle: Arc<SessionHandle>,
 }
 
-/// Holders of a name that were asked for a sign of life, and had given none at that time.
+/// Holders of a name that were probed at the time `asked` and gave no sign of life.
 #[derive(Debug, Clone)]
 pub(crate) struct Outlived {
     pub(crate) holders: Vec<Holder>,
@@ -33,56 +33,56 @@ impl Outlived {
         Self { holders: vec![Holder { member: MemberId(1), handle }], asked }
     }
 
-    /// Whether this session is among them, and still silent.
+    /// Returns whether this session is among them and is still silent.
     pub(super) fn has(&self, handle: &Arc<SessionHandle>) -> bool {
         let is_it = |holder: &Holder| Arc::ptr_eq(&holder.handle, handle);
         self.holders.iter().any(is_it) && handle.is_silent(self.asked)
     }
 }
 
-/// A member that gives its name to a newcomer, and what it is told.
+/// A member that gives its name to a newcomer, and the close that it receives.
 #[derive(Debug)]
 pub(super) struct Ousted {
     pub(super) member: MemberId,
     pub(super) close: Close,
 }
 
-/// Who on another node wants a name.
+/// A request for a name by a newcomer on another node.
 #[derive(Debug)]
 pub(crate) struct Wanted<'a> {
-    /// The person, if the host knows one.
+    /// The newcomer's person, if the host knows one.
     pub(crate) person: Option<&'a str>,
-    /// What the newcomer resumes by.
+    /// The secret by which the newcomer resumes its name.
     pub(crate) resume: Option<&'a str>,
-    /// It gets the name in any case.
+    /// Whether the newcomer gets the name in any case.
     pub(crate) replaces: bool,
-    /// How long ago its connection was made.
+    /// The age of its connection.
     pub(crate) age: Duration,
 }
 
-/// What came of a challenge to a member's name.
+/// The outcome of a challenge to a member's name.
 #[derive(Debug)]
 pub(crate) enum Challenged {
-    /// Nobody has it here, or it is being found out already.
+    /// No member here has the name, or a probe is already under way.
     Nobody,
     Yielded,
-    /// The member is asked whether it still answers.
+    /// The member is being probed.
     Asked(Holder),
 }
 
 impl State {
-    /// Whom the newcomer takes the name from, and what those members are told.
+    /// Returns the members that lose the name to the newcomer, with the closes that they receive.
     pub(super) fn check_name(&mut self, newcomer: &Newcomer<'_>) -> Result<Vec<Ousted>, Refusal> {
         let (mut ousted, mut asked) = (Vec::new(), Vec::new());
         for member in self.members.holders(&newcomer.key) {
             let Some(holder) = self.members.get(member) else { continue };
-            // Sharing needs the leave of both.
+            // Sharing needs the consent of both.
             if holder.shares && newcomer.duplicates == DuplicateNames::Allow {
                 continue;
             }
             match yields_name(holder, newcomer) {
-                // A join may take its time. If the client of a connection that broke meanwhile has come back, the
-                // one that is left must not take the name from it.
+                // A join may take some time. If the client of a connection that broke meanwhile has come
+                // back, the old connection must not take the name from the new one.
                 Some(_) if holder.handle.is_newer_than(&newcomer.handle) => {
                     return Err(Refusal::Overtaken);
                 }
@@ -96,13 +96,14 @@ impl State {
         if asked.is_empty() {
             return Ok(ousted);
         }
+        // Probes begin only now, because a holder later in the loop could have ended the join.
         asked.iter().for_each(|holder| holder.handle.begin_probe());
         Err(Refusal::NameInUse(asked))
     }
 
-    /// What becomes of a member whose name somebody on another node wants: it yields it to the same
-    /// person, or to one that gets it in any case, unless its own connection was made later; otherwise it is
-    /// asked whether it still answers.
+    /// Decides about a member whose name a newcomer on another node wants. The member yields the name to the
+    /// same person, or to a newcomer that gets it in any case, unless the member's own connection was made
+    /// later. Otherwise, the member is probed.
     pub(crate) fn challenge(
         &mut self,
         session: u64,
@@ -130,7 +131,7 @@ impl State {
     }
 }
 
-/// What a member is told that gives its name to a newcomer; `None` where it keeps it.
+/// Returns the close for a member that gives its name to a newcomer, or `None` if the member keeps it.
 pub(super) fn yields_name(holder: &Member, newcomer: &Newcomer<'_>) -> Option<Close> {
     let is_resumed = holder.resume.is_some() && holder.resume == newcomer.resume;
     if is_resumed || holder.identity.is_same_person(&newcomer.identity) {

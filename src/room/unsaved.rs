@@ -1,4 +1,4 @@
-//! What of a room its store does not have yet.
+//! The changes of a room that its store does not have yet.
 
 use std::{collections::HashSet, time::Instant};
 
@@ -8,19 +8,20 @@ use crate::{
     wire::Text,
 };
 
-/// Noted by name: what is saved is the value of the moment when it is taken.
+/// The unsaved changes. They are noted by name, because a variable is saved with the value that it has when
+/// it is taken.
 #[derive(Debug, Default)]
 pub(super) struct Unsaved {
     names: HashSet<Text>,
-    /// The room's schema, or that it is in use.
+    /// Whether the store still has to save the room's schema or its last use.
     is_touched: bool,
-    /// The persister knows that there is something to save.
+    /// Whether the persister knows that there is something to save.
     is_listed: bool,
-    /// Something was taken, and is not saved yet.
+    /// Whether something was taken and is not saved yet.
     is_under_way: bool,
 }
 
-/// The names of what the persister took out of a room to save it.
+/// The names of the variables that the persister took out of a room to save them.
 #[derive(Debug)]
 pub(crate) struct Taken(HashSet<Text>);
 
@@ -37,14 +38,15 @@ impl Unsaved {
         self.names.is_empty() && !self.is_touched
     }
 
-    /// True once, until the persister took what there is.
+    /// Returns true once, until the persister has taken the changes.
     fn list(&mut self) -> bool {
         !self.is_empty() && !std::mem::replace(&mut self.is_listed, true)
     }
 }
 
 impl State {
-    /// To be asked after each change: whether there is something to save that nobody knows of.
+    /// Returns whether there is something to save that the persister does not know of. Must be called after
+    /// each change.
     pub(super) fn list(&mut self) -> bool {
         self.unsaved.as_mut().is_some_and(Unsaved::list)
     }
@@ -59,25 +61,25 @@ impl State {
         }
     }
 
-    /// Has the store learn that the room is used.
+    /// Notes that the room is used, so that the store learns of it.
     pub(crate) fn touch(&mut self) {
         if let Some(unsaved) = &mut self.unsaved {
             unsaved.touch();
         }
     }
 
-    /// Whether the store lacks something.
+    /// Returns whether the store lacks something.
     pub(super) fn is_unsaved(&self) -> bool {
         self.unsaved.as_ref().is_some_and(|unsaved| !unsaved.is_empty() || unsaved.is_under_way)
     }
 
-    /// How many variables the store lacks, as far as nobody saves them at the moment.
+    /// Returns how many variables the store lacks, except those that are being saved at the moment.
     pub(crate) fn unsaved_len(&self) -> usize {
         self.unsaved.as_ref().map_or(0, |unsaved| unsaved.names.len())
     }
 
-    /// What is to be saved, stamped with the time in seconds since 1970; to be answered with
-    /// [`saved`](Self::saved).
+    /// Takes the changes to save, stamped with the time in seconds since 1970. The caller passes the result
+    /// to [`saved`](Self::saved).
     pub(crate) fn take_unsaved(&mut self, used: u64) -> Option<(Change, Taken)> {
         let schema = self.schema;
         let unsaved = self.unsaved.as_mut()?;
@@ -102,10 +104,10 @@ impl State {
         Some((change, Taken(names)))
     }
 
-    /// What came of the wish to save what was taken. True where that is to be tried again, and the
-    /// persister is not listing the room already.
+    /// Notes the result of saving the changes that were taken. Returns true if they are to be saved again and
+    /// the persister is not listing the room already.
     pub(crate) fn saved(&mut self, taken: Taken, is_done: bool) -> bool {
-        // A room that is gone has none.
+        // A room that is gone has no unsaved changes.
         let Some(unsaved) = &mut self.unsaved else { return false };
         unsaved.is_under_way = false;
         if is_done {
@@ -121,7 +123,7 @@ impl State {
         unsaved.list()
     }
 
-    /// The room as a store or a broker keeps it.
+    /// Returns the room as a store or a broker keeps it.
     pub(crate) fn stored(&self) -> StoredRoom {
         let owned = |text: &Text| text.as_stored().to_owned();
         let values = self.variables.values();
@@ -131,13 +133,14 @@ impl State {
         }
     }
 
-    /// How a store learns of a new room.
+    /// Returns the change by which a store learns of a new room.
     pub(crate) fn creation(&self, used: u64) -> Change {
         let StoredRoom { schema, variables: values } = self.stored();
         Change::Put { room: (&*self.id).into(), schema, used, values, dropped: Vec::new() }
     }
 
-    /// Makes a new room with the variables of a stored one what it was: one that was emptied.
+    /// Gives a new room, which has the variables of a stored one, the rest of its state. The room counts as
+    /// emptied.
     pub(crate) fn revive(&mut self, stored: &StoredRoom, now: Instant) {
         self.observers.tell(|| RoomEvent::Created);
         self.schema = stored.schema;

@@ -1,4 +1,4 @@
-//! The values of a room, and what is remembered of who wrote them.
+//! The values of a room, and a record of their writers.
 
 use std::{
     collections::HashSet,
@@ -14,7 +14,7 @@ use crate::{
     wire::{self, Json, Text},
 };
 
-/// What a handshake's JSON costs beside room and variables: its field names and a username.
+/// The bytes of a handshake's JSON besides the room and the variables: its field names and a username.
 const HANDSHAKE_OVERHEAD: usize = 256;
 
 /// Quotes, colon and comma around one entry of a handshake's variables.
@@ -23,23 +23,23 @@ const ENTRY_OVERHEAD: usize = 6;
 #[derive(Debug)]
 pub(super) struct Variable {
     pub(super) value: Text,
-    /// The position at which it came to be.
+    /// The position at which it was created.
     pub(super) created: u64,
-    /// The position of the last write, and who it was (`None`: the host, or the creator).
+    /// The position of the last write, and its writer (`None`: the host, or the creator).
     pub(super) last: u64,
     pub(super) writer: Option<MemberId>,
-    /// The last write by any other than `writer`.
+    /// The last write by anyone other than `writer`.
     other: Told,
     pub(super) written: Instant,
-    /// Between the last two writes, where both are the writer's; else zero.
+    /// The time between the last two writes if `writer` made both, otherwise zero.
     pub(super) pause: Duration,
-    /// Set while the last write is contested: when its writer is to be corrected.
+    /// The time at which the last writer is to be corrected, while its write is contested.
     pub(super) due: Option<Instant>,
-    /// The store is to learn the value.
+    /// Whether the store still has to save the value.
     pub(super) is_unsaved: bool,
 }
 
-/// A value that a member is sent, and its place in the order.
+/// A value that a member is sent, and its position in the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Told {
     pub(super) position: u64,
@@ -47,24 +47,24 @@ pub(super) struct Told {
     pub(super) value: Option<Fingerprint>,
 }
 
-/// Stands for a value that is no longer the room's: equal values have equal ones, and by a key that
-/// no client knows, others do not.
+/// A stand-in for a value that is no longer the room's. Equal values have equal fingerprints. Different
+/// values have different ones, because no client knows the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint(u64);
 
-/// One value of the order, for the variable that it is of.
+/// A value in the order, for its variable.
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) value: Text,
     pub(super) writer: Option<MemberId>,
     pub(super) position: u64,
     pub(super) now: Instant,
-    /// The value before it, which another wrote, is never sent: it was coalesced with this one.
+    /// Whether the value before it, by another writer, is never sent because it was coalesced with this one.
     pub(super) hides_other: bool,
 }
 
 impl Variable {
-    /// The last write by any other than its writer.
+    /// Returns the last write by anyone other than its writer.
     pub(super) fn other(&self) -> Told {
         self.other
     }
@@ -72,13 +72,13 @@ impl Variable {
 
 #[derive(Debug, Default)]
 pub(super) struct Variables {
-    /// In the order in which they were created.
+    /// The variables, in the order in which they were created.
     map: IndexMap<Text, Variable>,
     keys: RandomState,
     /// The bytes of a handshake that carries all names and values.
     handshake: usize,
-    /// The position at which some were dropped last; what is created later may have been another
-    /// variable to those who are still being sent it.
+    /// The position at which variables were last dropped. A variable that is created later may have been
+    /// another variable to members that are still being sent that one.
     dropped: u64,
 }
 
@@ -117,7 +117,7 @@ impl Variables {
         self.create(name, Written { value, writer: None, position: 0, now, hides_other: false });
     }
 
-    /// Adds a variable by the write that creates it.
+    /// Adds a variable with the write that creates it.
     pub(super) fn create(&mut self, name: Text, written: Written) -> &mut Variable {
         let Written { value, writer, position, now, .. } = written;
         self.handshake += entry_len(name.as_json(), value.as_json());
@@ -135,7 +135,7 @@ impl Variables {
         self.map.entry(name).insert_entry(variable).into_mut()
     }
 
-    /// Gives a variable its next value.
+    /// Sets the next value of a variable.
     pub(super) fn set(&mut self, name: &Text, written: Written) -> Option<&mut Variable> {
         let Written { value, writer, position, now, hides_other } = written;
         let variable = self.map.get_mut(name.as_json())?;
@@ -155,13 +155,14 @@ impl Variables {
         Some(variable)
     }
 
-    /// Whether these are the room's names, all of them.
+    /// Returns whether these are the room's names, all of them.
     pub(super) fn same_names(&self, variables: &[(Json<'_>, Json<'_>)]) -> bool {
         variables.len() == self.map.len()
             && variables.iter().all(|(name, _)| self.contains(name.as_json()))
     }
 
-    /// Removes all others at this position: their names, and what they counted in the budget.
+    /// Removes all variables except those that `stays` accepts, at this position. Returns their names, and
+    /// the bytes that they counted in the budget.
     pub(super) fn retain(
         &mut self,
         stays: impl Fn(&str) -> bool,
@@ -188,25 +189,26 @@ impl Variables {
         self.handshake
     }
 
-    /// All, in the order in which they were created.
+    /// Iterates over all variables, in the order in which they were created.
     #[cfg(feature = "inspector")]
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Text, &Variable)> {
         self.map.iter()
     }
 
-    /// These names in the order in which the variables were created, those that are not there last.
+    /// Returns these names in the order in which the variables were created. Names without a variable come
+    /// last.
     pub(super) fn in_order(&self, names: &HashSet<Text>) -> Vec<Text> {
         let mut names: Vec<_> = names.iter().cloned().collect();
         names.sort_by_key(|name| self.map.get_index_of(name).unwrap_or(usize::MAX));
         names
     }
 
-    /// Names and values, in the order in which the variables were created.
-    /// About how many bytes all of them take as sets.
+    /// Returns about how many bytes all of them take as sets.
     pub(super) fn sets_len(&self) -> usize {
         self.handshake + self.map.len() * wire::set_len("", "")
     }
 
+    /// Returns names and values, in the order in which the variables were created.
     pub(super) fn values(&self) -> Vec<(Text, Text)> {
         self.map.iter().map(|(name, variable)| (name.clone(), variable.value.clone())).collect()
     }
