@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use axum_cloud_variables::{Dialect, ScratchValues, internals::{Decoded, decoded, encoded}};
+use axum_cloud_variables::{
+    Dialect, ScratchValues,
+    internals::{Decoded, decoded, encoded},
+};
 use libfuzzer_sys::fuzz_target;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;

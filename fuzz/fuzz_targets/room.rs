@@ -5,7 +5,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use axum_cloud_variables::{Dialect, DuplicateNames, Limits, ScratchValues, internals::{Decoded, Play, decoded}, policy::{Policy, Verdict, Write}};
+use axum_cloud_variables::{
+    Dialect, DuplicateNames, Limits, ScratchValues,
+    internals::{Decoded, Play, decoded},
+    policy::{Policy, Verdict, Write},
+};
 use libfuzzer_sys::fuzz_target;
 
 type View = BTreeMap<String, String>;
