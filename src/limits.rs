@@ -1,4 +1,4 @@
-//! Every number that bounds what a client can cost.
+//! Every number that bounds the cost of a client.
 
 use std::{fmt, time::Duration};
 
@@ -6,7 +6,7 @@ use crate::wire::Json;
 
 macro_rules! limits {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
-        /// What a client may use: sizes in bytes, counts, rates and times, each with a default.
+        /// The bounds of a client: sizes in bytes, counts, rates and times, each with a default.
         ///
         /// ```
         /// use axum_cloud_variables::Limits;
@@ -42,102 +42,98 @@ macro_rules! limits {
 
 limits! {
     /// Rooms in the registry, emptied ones included. Default 16,384. An empty room costs about
-    /// 3 KB. Over it the longest-empty room goes; where none is empty, a new room is refused with
-    /// 4003 (1013 for Scratch clients, here and below).
+    /// 3 KB. Over it, the room that has been empty for longest is evicted. If none is empty, a new room is refused
+    /// with 4003 (1013 for Scratch clients, here and below).
     rooms: usize = 16_384;
     /// Connections to the registry, before and after their handshake. Default 16,384. Each costs
-    /// about 10 KB, and keeps buffers as long as the longest message it has sent and the longest
-    /// frame it was sent: 16,384 × 160 KiB is the worst case, which cannot be seen from outside, so
-    /// lower both where memory is short. Over it: 4003; over twice as many: 503, and no upgrade.
+    /// about 10 KB, and keeps buffers as long as the longest message it has sent and the longest frame it has
+    /// received. The worst case is 16,384 × 160 KiB, and nothing shows it in advance, so lower both if memory is
+    /// short. Over it: 4003. Over twice as many: 503, and no upgrade.
     sessions: usize = 16_384;
     /// Members of one room. Default 128. Over it: 4003.
     members_per_room: usize = 128;
     /// Variables of one room. Default 128; [`OpenRoom::max_variables`](crate::OpenRoom::max_variables) sets
-    /// another for one room. A handshake with more: 4000; a set that would create
-    /// one more is ignored.
+    /// another for one room. Over it: a handshake gets 4000, and a set that would create one more is ignored.
     variables_per_room: usize = 128;
-    /// Bytes of a variable's name, as UTF-8; at least 1. Default 1,024. Over it: as
+    /// Bytes of a variable's name, as UTF-8; 1 or more. Default 1,024. Over it: the same as for
     /// [`variables_per_room`](Self#structfield.variables_per_room).
     name_bytes: usize = 1_024;
-    /// Bytes of a value, as UTF-8. Default 100,000. A handshake with a longer one: 4000; a set is
-    /// ignored and its sender gets the room's value back.
+    /// Bytes of a value, as UTF-8. Default 100,000. Over it: a handshake gets 4000. A set is ignored, and its
+    /// sender receives the room's value.
     value_bytes: usize = 100_000;
-    /// Characters of a room's id; at least 1. Default 1,000, of up to four bytes each. Over it: 4000,
-    /// or for [`Dialect::Scratch`](crate::Dialect::Scratch) 4004, because its clients would come back
-    /// after 4000.
+    /// Characters of a room's id; 1 or more. Default 1,000, of up to four bytes each. Over it: 4000, or for
+    /// [`Dialect::Scratch`](crate::Dialect::Scratch) 4004, because its clients reconnect after 4000.
     room_id_chars: usize = 1_000;
     /// Bytes of one message from a client, whole or in fragments. Default 160 KiB, so that a value
-    /// at its limit fits. Over it: 1009. A room whose names are fixed must fit one message as a
-    /// handshake would carry it; a set that would make it longer is ignored. An eighth of that is for
-    /// small values: 20 KiB, of which each of ten variables may have 2 KiB.
+    /// at its limit fits. Over it: 1009. If the names of a room are fixed, its names and values must fit one
+    /// message, because a handshake carries them; a set that would make them longer is ignored. An eighth of that
+    /// is reserved for small values: 20 KiB, so that each of ten variables may have 2 KiB.
     message_bytes: usize = 160 * 1024;
     /// Batches that wait in a room for its slowest reader. Default 64, allocated with the room
-    /// (32 bytes each). A member that is further behind gets the current values instead.
+    /// (32 bytes each). A member that lags further behind is resynchronized: it receives the current values.
     backlog_batches: usize = 64;
-    /// Bytes of those batches and their encodings. Default 3 MiB. Over it the oldest go first.
+    /// Bytes of those batches and their encodings. Default 3 MiB. Over it, the oldest are dropped first.
     backlog_bytes: usize = 3 * 1024 * 1024;
     /// Bytes of one room's names and values, as JSON spells them, and 200 for each variable. Default
-    /// 1 MiB; [`OpenRoom::max_bytes`](crate::OpenRoom::max_bytes) sets another for one room. Over it: as
-    /// [`variables_per_room`](Self#structfield.variables_per_room). A thirty-second of it is for variables whose
-    /// name and value have up to 56 bytes together, so that nobody's long values keep others from setting theirs.
+    /// 1 MiB; [`OpenRoom::max_bytes`](crate::OpenRoom::max_bytes) sets another for one room. Over it: the same as
+    /// for [`variables_per_room`](Self#structfield.variables_per_room). A thirty-second of it is reserved for
+    /// variables whose name and value have up to 56 bytes together, so that long values of one member do not keep
+    /// the others from setting theirs.
     room_bytes: usize = 1024 * 1024;
     /// Bytes of all rooms together: values, names, batches that wait, and snapshots that are being sent.
-    /// Default 256 MiB. The last quarter is for rooms of up to 64 KiB, so that no room, however large,
-    /// keeps small ones from working. A set that makes the room larger, and does not fit, evicts empty
-    /// rooms, the largest and least used first; if there are none, it is ignored and its sender gets the
-    /// room's value back. One that does not make it larger is always taken. A join that does not fit
-    /// gets 4003.
+    /// Default 256 MiB. The last quarter is reserved for rooms of up to 64 KiB, so that no large room keeps small
+    /// ones from working. A set that makes its room larger and does not fit evicts empty rooms, the largest and
+    /// least used first. If there are none, it is ignored, and its sender receives the room's value. A set that
+    /// does not make its room larger is always taken. A join that does not fit gets 4003.
     state_bytes: usize = 256 * 1024 * 1024;
     /// Sets a second that one client may write. Default 1,000: a TurboWarp player sends every
     /// variable that has changed once a frame, so ten variables at 60 frames a second are 600. 0 is
     /// no limit.
     ///
-    /// A client that is over it is conflated, not queued: the server reads on, keeps the latest value
-    /// of each variable, and takes these values together, in the order in which they were written,
-    /// as soon as the rate allows it. So the others are behind by `variables / rate` at most (0.13 s
-    /// with the defaults), and the last value of each variable arrives in any case, also if the
-    /// client leaves at once. What waits counts towards [`state_bytes`](Self#structfield.state_bytes).
+    /// A client over this rate is conflated, not queued: the server reads on, keeps the latest value of each
+    /// variable, and takes these values together, in the order in which they were written, as soon as the rate
+    /// allows it. So the other members are behind by up to `variables / rate` (0.13 s with the defaults), and the
+    /// last value of each variable arrives in any case, also if the client leaves at once. Values that wait count
+    /// towards [`state_bytes`](Self#structfield.state_bytes).
     messages_per_second: u32 = 1_000;
     /// Sets that one client may write at once after a pause; each is kept. Default 2,000.
     message_burst: u32 = 2_000;
-    /// Bytes a second that are read from one client, whatever they are and also before its handshake
-    /// and behind its close, 64 more for each frame, and what is sent back to heal its view. Default
-    /// 1 MiB; 0 is no limit. Over it reading pauses: TCP slows the sender down and nothing is lost.
+    /// Bytes a second that are read from one client, of any kind, also before its handshake and after its close;
+    /// 64 more for each frame; and the corrections that it receives. Default 1 MiB; 0 is no limit. Over it, reading
+    /// pauses: TCP slows the sender down, and nothing is lost.
     bytes_per_second: u32 = 1024 * 1024;
     /// Bytes that one client may send at once after a pause. Default 4 MiB; a connection begins with
     /// 512 KiB of it.
     byte_burst: u32 = 4 * 1024 * 1024;
-    /// Bytes a second that the members of one room may write together, in names and values, because all of
-    /// it is sent to everybody. Default 2 MiB, and an eighth of it at once after a pause; 0 is no limit. Over
-    /// it the members that write most are conflated, as over
+    /// Bytes a second that the members of one room may write together, in names and values, because each member
+    /// receives all of it. Default 2 MiB, and an eighth of it at once after a pause; 0 is no limit. Over
+    /// it, the members that write most are conflated, as over
     /// [`messages_per_second`](Self#structfield.messages_per_second). Half of it is shared equally by all
     /// members, so one that writes less than its share, 8 KiB a second in a room of 128, does not wait.
     /// With a relay it counts for each node.
     room_bytes_per_second: u32 = 2 * 1024 * 1024;
-    /// Time from the upgrade to the handshake. Default 10 s. After it: 4000.
+    /// Time from the upgrade to the handshake. Default 10 s. Then: 4000.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     handshake_timeout: Duration = Duration::from_secs(10);
-    /// Time that [`Policy::admit`](crate::policy::Policy::admit) has for its answer. Default 5 s. After it:
-    /// 1011.
+    /// Time that [`Policy::admit`](crate::policy::Policy::admit) has for its answer. Default 5 s. Then: 1011.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     admit_timeout: Duration = Duration::from_secs(5);
     /// Time between two keepalive pings. Default 25 s; a proxy's idle timeout must be longer.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     ping_interval: Duration = Duration::from_secs(25);
-    /// Time without any frame from a client, and without a blocked write to it going through,
-    /// after which it is dropped. Default 60 s.
+    /// Time after which a client is dropped if it sends no frame, and no blocked write to it succeeds. Default
+    /// 60 s.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     idle_timeout: Duration = Duration::from_secs(60);
-    /// Time in which a member whose name a newcomer claims must answer a ping, or send something. Default
-    /// 2 s. After it the newcomer has the name. While frames come but no answer, the newcomer waits two and a
-    /// half times as long, and is then told to try again. Other newcomers wait for their turn as long.
+    /// Time in which a member whose name a newcomer claims must answer a probe. Default 2 s. Then the newcomer gets
+    /// the name. While the member sends frames, but no answer, the newcomer waits for two and a half times as long,
+    /// and is then asked to try again. Other newcomers wait for their turn for as long.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     takeover_probe: Duration = Duration::from_secs(2);
-    /// Time that a client has to answer a close, and five times that if its socket does not take the close at
-    /// once. Default 2 s.
+    /// Time that a client has to answer a close, and five times that if its socket is blocked. Default 2 s.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     close_timeout: Duration = Duration::from_secs(2);
-    /// Time that an emptied room keeps its variables. Default 1 h.
+    /// Time for which an emptied room keeps its variables. Default 1 h.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     empty_room_ttl: Duration = Duration::from_secs(3_600);
 }

@@ -1,4 +1,4 @@
-//! The host's rules: who may join, and what may be written.
+//! The host's rules for joins and writes.
 
 mod guard;
 mod rights;
@@ -19,7 +19,7 @@ use crate::{
     wire::{Dialect, Json, Text},
 };
 
-/// What a host decides about joins and writes. Both methods have a default that allows all.
+/// Decides about joins and writes. Both methods have a default that allows everything.
 ///
 /// ```
 /// use axum_cloud_variables::{Identity, RoomRegistry, policy::{Join, Policy, Rejection, Verdict, Write}};
@@ -49,9 +49,8 @@ use crate::{
 /// # Ok::<(), axum_cloud_variables::BuildError>(())
 /// ```
 pub trait Policy: Send + Sync + 'static {
-    /// Decides about a handshake that passed the protocol's own checks up to the username. What it
-    /// returns is the member's identity, whose username, rooms and access then hold. Default: the
-    /// request's.
+    /// Decides about a handshake that has passed the protocol's own checks up to the username. Returns the
+    /// identity of the member; its username, rooms and access then hold. Default: the request's identity.
     ///
     /// If it panics, or takes longer than
     /// [`Limits::admit_timeout`](crate::Limits#structfield.admit_timeout), the session is closed
@@ -59,7 +58,7 @@ pub trait Policy: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// A [`Rejection`], which the client is told.
+    /// A [`Rejection`], whose reason the client receives.
     fn admit(&self, join: &Join<'_>) -> impl Future<Output = Result<Identity, Rejection>> + Send {
         let identity = join.identity().clone();
         async { Ok(identity) }
@@ -67,16 +66,16 @@ pub trait Policy: Send + Sync + 'static {
 
     /// Judges each `set` of a member. Default: [`Verdict::Accept`].
     ///
-    /// It runs under the room's lock, so that 'only if it is empty' is no race. It must be quick: it
-    /// cannot be timed out, and the room waits for it. It must not call the registry: that panics.
-    /// If it panics, the writer's session is closed with 1011 and the room goes on.
+    /// It runs under the room's lock, so a rule such as 'only if it is empty' has no race. It must be quick,
+    /// because the room waits for it and there is no timeout. It must not call the registry: that panics.
+    /// If it panics, the writer's session is closed with 1011, and the room goes on.
     fn write(&self, write: &Write<'_>) -> Verdict {
         let _ = write;
         Verdict::Accept
     }
 }
 
-/// A host may keep a handle on its policy.
+/// The host may keep a handle on its policy.
 impl<P: Policy> Policy for Arc<P> {
     fn admit(&self, join: &Join<'_>) -> impl Future<Output = Result<Identity, Rejection>> + Send {
         (**self).admit(join)
@@ -97,7 +96,7 @@ impl<P: Policy> Policy for &'static P {
     }
 }
 
-/// Somebody who wants to join, as their handshake and their request have it.
+/// A client that wants to join, with its handshake and its request.
 pub struct Join<'a> {
     pub(crate) room: &'a str,
     pub(crate) username: &'a str,
@@ -110,49 +109,49 @@ pub struct Join<'a> {
 }
 
 impl Join<'_> {
-    /// The id of the room.
+    /// Returns the id of the room.
     #[must_use]
     pub fn room(&self) -> &str {
         self.room
     }
 
-    /// The username that the handshake claims.
+    /// Returns the username that the handshake claims.
     #[must_use]
     pub fn username(&self) -> &str {
         self.username
     }
 
-    /// The field names that the client uses.
+    /// Returns the dialect of the client.
     #[must_use]
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
 
-    /// The variables that the handshake brings, names and values; none in [`Dialect::Scratch`]. A
+    /// Returns the names and values that the handshake brings; none in [`Dialect::Scratch`]. A
     /// lone surrogate, which no Rust string can hold, is replaced.
     pub fn variables(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
         self.variables.iter().map(|(name, value)| (name.lossy(), value.lossy()))
     }
 
-    /// What a layer of the host's put into the request, or a guest's.
+    /// Returns the identity that a layer of the host has put into the request, or that of a guest.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         self.identity
     }
 
-    /// The request that was upgraded: its headers, its path and query, its extensions.
+    /// Returns the request that was upgraded: its headers, path, query and extensions.
     #[must_use]
     pub fn request(&self) -> &Parts {
         self.parts
     }
 
-    /// What [`OpenRoom::with`](crate::OpenRoom::with) put into the room, if it is in memory.
+    /// Returns a value that [`OpenRoom::with`](crate::OpenRoom::with) has put into the room, if it is in memory.
     #[must_use]
     pub fn room_data<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.data.get()
     }
 
-    /// Whether the room is there, in memory or in the store. That may change until the join is over.
+    /// Returns whether the room exists, in memory or in the store. That may change until the join is over.
     #[must_use]
     pub fn room_exists(&self) -> bool {
         self.exists
@@ -170,7 +169,7 @@ impl fmt::Debug for Join<'_> {
     }
 }
 
-/// A `set` of a member, before it counts.
+/// A `set` of a member that the policy judges.
 pub struct Write<'a> {
     pub(crate) room: &'a str,
     pub(crate) username: &'a str,
@@ -182,43 +181,43 @@ pub struct Write<'a> {
 }
 
 impl Write<'_> {
-    /// The id of the room.
+    /// Returns the id of the room.
     #[must_use]
     pub fn room(&self) -> &str {
         self.room
     }
 
-    /// The username of the member that writes.
+    /// Returns the username of the member that writes.
     #[must_use]
     pub fn username(&self) -> &str {
         self.username
     }
 
-    /// The identity of the member that writes.
+    /// Returns the identity of the member that writes.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         self.identity
     }
 
-    /// What [`OpenRoom::with`](crate::OpenRoom::with) put into the room.
+    /// Returns a value that [`OpenRoom::with`](crate::OpenRoom::with) has put into the room.
     #[must_use]
     pub fn room_data<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.data.get()
     }
 
-    /// The variable's name. A lone surrogate, which no Rust string can hold, is replaced.
+    /// Returns the variable's name. A lone surrogate, which no Rust string can hold, is replaced.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The value that is to be set; as [`name`](Self::name).
+    /// Returns the value that is to be set; a lone surrogate is replaced.
     #[must_use]
     pub fn value(&self) -> &str {
         &self.value
     }
 
-    /// The room's value of a variable now; `None` where there is no such variable.
+    /// Returns the current value of a variable; `None` if there is no such variable.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<String> {
         (self.look_up)(name).map(|value| value.lossy())
@@ -236,15 +235,15 @@ impl fmt::Debug for Write<'_> {
     }
 }
 
-/// What becomes of a write.
+/// The decision about a write.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
     /// It counts.
     Accept,
-    /// This value counts instead; the writer is sent it.
+    /// This value counts instead, and the writer receives it.
     Replace(String),
-    /// It does not count; the writer is sent the room's value.
+    /// It does not count, and the writer receives the room's value.
     Ignore,
     /// It does not count, and its writer is closed.
     Reject(Rejection),
@@ -261,32 +260,32 @@ impl fmt::Debug for Verdict {
     }
 }
 
-/// Why the host turns somebody away, and whether their client comes back by itself.
+/// Why the host refuses a client, and whether the client reconnects by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection(pub(crate) Close);
 
 impl Rejection {
-    /// Not here, and not later: 4001 (4004 in [`Dialect::Scratch`]). Clients do not come back. The
-    /// reason is a sentence for the player, of which at most 123 bytes are sent.
+    /// Refuses for good, with 4001 (4004 in [`Dialect::Scratch`]). Clients do not reconnect. The
+    /// reason is a sentence for the player, of which up to 123 bytes are sent.
     #[must_use]
     pub fn permanent(reason: impl Into<String>) -> Self {
         Self(Close::new(CloseCode::Incompatible, reason.into()))
     }
 
-    /// Not under this name: 4002. Clients do not come back by themselves, their players may choose
+    /// Refuses the username, with 4002. Clients do not reconnect by themselves; their players may choose
     /// another name.
     #[must_use]
     pub fn username(reason: impl Into<String>) -> Self {
         Self(Close::new(CloseCode::Username, reason.into()))
     }
 
-    /// Not now: 4003 (1013 in [`Dialect::Scratch`]). Clients come back after a while.
+    /// Refuses for now, with 4003 (1013 in [`Dialect::Scratch`]). Clients reconnect after a while.
     #[must_use]
     pub fn try_later(reason: impl Into<String>) -> Self {
         Self(Close::new(CloseCode::Unavailable, reason.into()))
     }
 
-    /// Thrown out for what it did, but free to try again: 4004 (4000 in [`Dialect::Scratch`]).
+    /// Disconnects the client, with 4004 (4000 in [`Dialect::Scratch`]). It may try again.
     #[must_use]
     pub fn kick(reason: impl Into<String>) -> Self {
         Self(Close::new(CloseCode::Kicked, reason.into()))
