@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// What every share may have, also when most of the budget is used: no room, however large, keeps
+/// The bytes that every share may have, also when most of the budget is used: no room, however large, keeps
 /// small ones from working.
 pub(crate) const ASSURED: usize = 64 << 10;
 
@@ -34,7 +34,7 @@ impl Budget {
     }
 }
 
-/// What one room, or one session, has of a budget; cheap to clone. The last quarter of the budget is
+/// The part of a budget that one room, or one session, has; cheap to clone. The last quarter of the budget is
 /// for shares of no more than [`ASSURED`] bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct Share(Arc<Part>);
@@ -102,7 +102,7 @@ pub(crate) struct Charge {
     ahead: usize,
 }
 
-/// What is taken at once by a charge that grows by steps.
+/// The bytes that a charge that grows by steps takes at once.
 const BLOCK: usize = 4_096;
 
 impl Charge {
@@ -112,7 +112,7 @@ impl Charge {
         self.grow_within(more, self.share.limit(more))
     }
 
-    /// As [`grow`](Self::grow), where half of the budget is left for others.
+    /// As [`grow`](Self::grow), if half of the budget is left for others.
     #[must_use]
     pub(crate) fn grow_to_half(&mut self, more: usize) -> bool {
         self.grow_within(more, self.share.0.budget.0.limit / 2)
@@ -143,7 +143,7 @@ impl Charge {
         self.bytes
     }
 
-    /// Gives back what was taken for steps that have not come.
+    /// Gives back the bytes that were taken for steps that have not come.
     pub(crate) fn settle(&mut self) {
         self.share.give_back(std::mem::take(&mut self.ahead));
     }

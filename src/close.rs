@@ -1,4 +1,4 @@
-//! Why a connection ends: every close code, what it means and whether clients come back.
+//! Why a connection ends: every close code, its meaning, and whether clients reconnect.
 
 mod reasons;
 
@@ -9,7 +9,7 @@ use crate::wire::Dialect;
 /// Why a session is closed. On the wire it is a status code of the protocol (4000 to 4004), or of
 /// RFC 6455, section 7.4.1.
 ///
-/// The clients of [`Dialect::Scratch`] give some codes another meaning, so there a few are told
+/// The clients of [`Dialect::Scratch`] give some codes another meaning, so they receive a few
 /// by other numbers:
 ///
 /// | | `Spec`, `Forkphorus2020` | `Scratch` | why |
@@ -47,7 +47,7 @@ pub enum CloseCode {
     Restart,
     /// 4000: the client violated the protocol.
     Protocol,
-    /// 4001: what the client brings does not match the room.
+    /// 4001: the client's variables do not match the room, or the client may not join it for good.
     Incompatible,
     /// 4002: a problem with the username that another name solves.
     Username,
@@ -153,7 +153,7 @@ pub enum LeaveCause {
     Shutdown,
 }
 
-/// A close frame to send: a code and a sentence for people; and what the host is told of it.
+/// A close frame to send: a code and a sentence for people; and the cause that the host sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Close {
     pub(crate) code: CloseCode,
@@ -174,7 +174,7 @@ impl Close {
         Self { code, reason, cause: LeaveCause::Protocol }
     }
 
-    /// Has the host told that a member leaves for this cause, not for a fault of its client's.
+    /// Sets the cause for which the member leaves. Without it, the cause is a fault of the client.
     pub(crate) fn because(mut self, cause: LeaveCause) -> Self {
         self.cause = cause;
         self

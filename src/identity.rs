@@ -1,11 +1,11 @@
-//! Who the host says that a request comes from.
+//! Identities: the person from whom a request comes, according to the host.
 
 use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc};
 
 use crate::{close::Close, host_data::HostData};
 
-/// What the host's auth layer knows about a player, put into the request's extensions before it
-/// reaches the mount; or what [`Policy::admit`](crate::policy::Policy::admit) says about them.
+/// A player, as the host's auth layer knows them. The layer puts it into the request's extensions before the
+/// request reaches the mount; or [`Policy::admit`](crate::policy::Policy::admit) returns it.
 ///
 /// Without one a player is a guest: any username that the rules allow, any room, read and write.
 /// [`Mount::require_identity`](crate::Mount::require_identity) refuses guests.
@@ -28,7 +28,7 @@ use crate::{close::Close, host_data::HostData};
 ///     }));
 /// ```
 ///
-/// `Debug` shows none of it but what it allows.
+/// `Debug` shows neither the id nor the data.
 #[derive(Clone, Default)]
 pub struct Identity(
     /// Guests cost nothing.
@@ -71,7 +71,8 @@ impl Identity {
         Self::default()
     }
 
-    /// Sets what makes two connections the same person, such as an account's number. Default: none.
+    /// Sets the id of the person, such as an account's number. Two connections with one id are the same person.
+    /// Default: none.
     ///
     /// A newcomer with the id of the member that holds its username takes the name over at once;
     /// the older connection is closed with 4002.
@@ -126,7 +127,7 @@ impl Identity {
         self.knowing(|known| known.data.insert(value))
     }
 
-    /// Returns what [`with_id`](Self::with_id) has set.
+    /// Returns the id that [`with_id`](Self::with_id) has set.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         self.0.as_ref()?.id.as_deref()
@@ -146,7 +147,7 @@ impl Identity {
         Some(self.0.as_ref()?.rooms.as_ref()?.iter().map(String::as_str))
     }
 
-    /// Returns what [`with_assigned_room`](Self::with_assigned_room) has set.
+    /// Returns the id that [`with_assigned_room`](Self::with_assigned_room) has set.
     #[must_use]
     pub fn assigned_room(&self) -> Option<&str> {
         self.0.as_ref()?.room.as_deref()
@@ -158,7 +159,7 @@ impl Identity {
         self.0.as_ref().is_some_and(|known| known.read_only)
     }
 
-    /// Returns what [`with_data`](Self::with_data) has added.
+    /// Returns the value of this type that [`with_data`](Self::with_data) has added.
     #[must_use]
     pub fn data<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.0.as_ref()?.data.get()
@@ -182,7 +183,7 @@ impl Identity {
         }
     }
 
-    /// What a player is called that claims this name.
+    /// Returns the username of a player that claims this one.
     pub(crate) fn name<'a>(&'a self, claimed: &'a str) -> Result<Cow<'a, str>, Close> {
         match self.claim() {
             Some(Username::Required(name)) if name != claimed => Err(Close::another_name()),

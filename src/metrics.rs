@@ -1,4 +1,4 @@
-//! What is measured, in the names of the facade of the metrics crate; nothing without that feature.
+//! The metrics, by the facade of the metrics crate; none without that feature.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ impl RoomRegistry {
     /// Gives the recorder of the process (that of the metrics crate) the gauges and counters of this
     /// registry as they are now. To be called before they are looked at: where a Prometheus endpoint
     /// renders, or each some seconds. What takes time (joins, round trips, commits, requests to a
-    /// broker) and closes are recorded as they happen. The README lists all names. They are the
+    /// broker) and closes are recorded as they happen. The guide [operations](crate::docs::operations) lists all names. They are the
     /// process's: of several registries, one alone should be recorded, as each would overwrite the
     /// other's gauges.
     ///

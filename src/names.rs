@@ -18,7 +18,7 @@ pub enum Alphabet {
     /// `A-Z`, `a-z`, `0-9`, `_` and `-`. The default.
     #[default]
     Ascii,
-    /// `_`, `-` and what Unicode allows in identifiers (UTS 39), all of one script: `Zoë`, `Зоя`,
+    /// `_`, `-` and the characters that Unicode allows in identifiers (UTS 39), all of one script: `Zoë`, `Зоя`,
     /// `さくら`, but no mixture that looks like another name.
     Unicode,
     /// Every character. Names are still compared as people see them.
@@ -101,7 +101,7 @@ impl UsernameRules {
         self
     }
 
-    /// Refuses names in which rustrict finds profanity, but not what are common names of people. Of 500
+    /// Refuses names in which rustrict finds profanity, except common names of people. Of 500
     /// names that people chose for themselves, 3 are refused.
     /// Default `false`. Its word lists take 18 MB, once a process.
     #[cfg(feature = "profanity")]
@@ -115,7 +115,7 @@ impl UsernameRules {
         self
     }
 
-    /// A check of the host's, after all others; its `Err` is the reason that the player is told
+    /// A check of the host's, after all others; its `Err` is the reason that the player reads
     /// (at most 123 bytes of it). Default: none.
     #[must_use]
     pub fn check<F>(mut self, check: F) -> Self
@@ -206,7 +206,7 @@ impl fmt::Debug for UsernameRules {
     }
 }
 
-/// What happens when a handshake brings a username that a member of the room has, of whatever
+/// The outcome if a handshake brings a username that a member of the room has, of any
 /// dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]

@@ -1,5 +1,5 @@
 //! Every reason that a player reads, but for those of names, limits and messages, which are with their
-//! checks. Short: what happened, and what to do.
+//! checks. Each says briefly what happened, and what to do.
 
 use super::{Close, CloseCode, LeaveCause};
 use crate::room::Mismatch;

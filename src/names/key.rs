@@ -10,8 +10,8 @@ use caseless::Caseless;
 use unicode_normalization::UnicodeNormalization;
 use unicode_security::skeleton;
 
-/// What two usernames share if a person takes one for the other: the same after compatibility
-/// normalization (NFKC), case folding and replacing what looks alike (UTS 39, 'skeleton').
+/// The key that two usernames share if a person takes one for the other: the username after compatibility
+/// normalization (NFKC), case folding, and replacement of characters that look alike (UTS 39, 'skeleton').
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct NameKey(Arc<str>);
 
@@ -35,7 +35,7 @@ fn key(name: &str) -> String {
     skeleton(&folded).default_case_fold().collect()
 }
 
-/// The keys of single characters: in ASCII none depends on what stands beside it.
+/// The keys of single characters: in ASCII no key depends on the neighbours of its character.
 static ASCII: LazyLock<[String; 128]> =
     LazyLock::new(|| array::from_fn(|c| key(char::from(c as u8).encode_utf8(&mut [0; 4]))));
 

@@ -16,8 +16,8 @@ impl Judging {
         Self(())
     }
 
-    /// To be asked by whatever a host can call that takes a lock: a panic that says what is wrong
-    /// is better than a thread that waits for itself.
+    /// Panics under a policy. Each function that a host can call and that takes a lock calls it first: a panic with
+    /// a reason is better than a thread that waits for itself.
     ///
     /// # Panics
     ///

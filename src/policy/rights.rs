@@ -1,4 +1,4 @@
-//! A ready-made policy: who may write which variable, by its name.
+//! A ready-made policy: rights to write variables, by their names.
 
 use super::{Policy, Verdict, Write};
 use crate::names::is_of_a_username;
@@ -7,7 +7,7 @@ use crate::names::is_of_a_username;
 /// player. A write that they do not allow is ignored, and its writer sees the room's value again.
 ///
 /// A pattern is a name in which `*` stands for any characters, none included, and `{name}` for the
-/// writer's username. What no pattern matches, everyone may write; where several do, all must allow
+/// writer's username. Everyone may write a variable that no pattern matches. If several match, all must allow
 /// it.
 ///
 /// ```
@@ -19,7 +19,7 @@ use crate::names::is_of_a_username;
 /// # Ok::<(), axum_cloud_variables::BuildError>(())
 /// ```
 ///
-/// An owner is told by the username, so owning is as sure as usernames are: where two may share one
+/// The username identifies the owner, so ownership is as safe as usernames are: if two may share one
 /// ([`DuplicateNames::Allow`](crate::DuplicateNames)), both own.
 ///
 /// A policy of the host's own can ask it first: `self.rights.write(write)`.
@@ -29,7 +29,7 @@ pub struct Rights {
     owner_only: Vec<OwnerPattern>,
 }
 
-/// A pattern in which a username stands: what stands before it, and behind it.
+/// A pattern in which a username stands: the text before it, and the text after it.
 #[derive(Debug, Clone)]
 pub(crate) struct OwnerPattern {
     before: String,

@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 
 use super::{Malformed, Text, envelope::Envelope};
 
-/// The field names that a client uses. Its first message tells, and its session answers in kind;
+/// The field names that a client uses. Its first message shows which, and its session answers in the same;
 /// one room may have members of all dialects.
 ///
 /// ```
