@@ -47,7 +47,9 @@ impl fmt::Debug for Transport {
 
 impl Transport {
     pub(super) fn new(address: &str) -> Result<Self, ClientError> {
-        let wrong = |what: &str| ClientError::Address(format!("{what} in {address:?}"));
+        // Without the query, which may have a token.
+        let shown = address.split('?').next().unwrap_or_default();
+        let wrong = |what: &str| ClientError::Address(format!("{what} in {shown:?}"));
         let uri: Uri = address.parse().map_err(|_| wrong("no URL"))?;
         let is_secure = match uri.scheme_str() {
             Some("ws" | "http") => false,
