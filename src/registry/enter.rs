@@ -43,6 +43,8 @@ impl Inner {
             let entered = match (self.find(id)?, &self.node) {
                 (Some(room), Some(node)) => {
                     room.serve_here();
+                    // Again, if the runtime of that task has ended.
+                    self.hear_announcements(node);
                     Box::pin(self.join_relayed(node, room, newcomer, is_creator)).await?
                 }
                 (Some(room), None) => self.join(room, newcomer)?,

@@ -179,9 +179,10 @@ impl RoomRegistry {
     ) -> Result<(), RoomError> {
         Judging::refuse();
         let reason = reason.into();
-        let announced = self.inner.announce_kick(id, code, &reason).await;
-        self.inner.kick_person(id, code, reason).await;
-        announced
+        // Both at once: the broker may be slow to answer.
+        let announced = self.inner.announce_kick(id, code, &reason);
+        let kicked = self.inner.kick_person(id, code, reason.clone());
+        futures_util::future::join(announced, kicked).await.0
     }
 }
 

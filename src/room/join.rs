@@ -322,7 +322,8 @@ impl State {
                 let is_new = |(name, _): &&(Json<'_>, _)| !self.variables.contains(name.as_json());
                 let count = self.variables.len() + brought.iter().filter(is_new).count();
                 let bytes = brought.iter().filter(is_new).map(limits::entry_cost).sum();
-                if count > self.max_variables || !self.has_place(bytes) {
+                let brings_new = count > self.variables.len();
+                if brings_new && (count > self.max_variables || !self.has_place(bytes)) {
                     return Err(Refusal::TooManyVariables);
                 }
                 Ok(())

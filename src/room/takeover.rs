@@ -83,7 +83,10 @@ impl State {
             match yields_name(holder, newcomer) {
                 // A join may take some time. If the client of a connection that broke meanwhile has come
                 // back, the old connection must not take the name from the new one.
-                Some(_) if holder.handle.is_newer_than(&newcomer.handle) => {
+                Some(_)
+                    if is_same_client(holder, newcomer)
+                        && holder.handle.is_newer_than(&newcomer.handle) =>
+                {
                     return Err(Refusal::Overtaken);
                 }
                 Some(close) => ousted.push(Ousted { member, close }),
@@ -119,7 +122,7 @@ impl State {
             self.put_out(id, &Close::another_tab(), now);
             return Challenged::Yielded;
         }
-        if wanted.replaces && !is_newer {
+        if wanted.replaces {
             self.put_out(id, &Close::name_taken(), now);
             return Challenged::Yielded;
         }
@@ -133,8 +136,7 @@ impl State {
 
 /// Returns the close for a member that gives its name to a newcomer, or `None` if the member keeps it.
 pub(super) fn yields_name(holder: &Member, newcomer: &Newcomer<'_>) -> Option<Close> {
-    let is_resumed = holder.resume.is_some() && holder.resume == newcomer.resume;
-    if is_resumed || holder.identity.is_same_person(&newcomer.identity) {
+    if is_same_client(holder, newcomer) {
         return Some(Close::another_tab());
     }
     if newcomer.duplicates == DuplicateNames::Replace {
@@ -142,4 +144,10 @@ pub(super) fn yields_name(holder: &Member, newcomer: &Newcomer<'_>) -> Option<Cl
     }
     let is_outlived = newcomer.outlived.as_ref()?.has(&holder.handle);
     is_outlived.then(Close::name_outlived)
+}
+
+/// Returns whether both are the same person, or have the same secret.
+fn is_same_client(holder: &Member, newcomer: &Newcomer<'_>) -> bool {
+    let is_resumed = holder.resume.is_some() && holder.resume == newcomer.resume;
+    is_resumed || holder.identity.is_same_person(&newcomer.identity)
 }

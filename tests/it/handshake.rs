@@ -156,6 +156,18 @@ async fn a_join_that_was_overtaken_takes_no_name() {
     assert_eq!(server.rooms.room("arena").unwrap().get("x").as_deref(), Some("1"));
 }
 
+/// A stranger whose connection was made first may take the name of a ghost whose connection was made later.
+#[tokio::test]
+async fn a_ghost_loses_its_name_also_to_an_older_connection() {
+    let limits = unlimited_rate().takeover_probe(Duration::from_millis(200));
+    let server = Server::with(RoomRegistry::builder().limits(limits)).await;
+    let mut stranger = server.connect().await;
+    stranger.sync().await;
+    let _ghost = server.join("arena", "ann", VARIABLES).await;
+    stranger.handshake("arena", "ann", VARIABLES).await;
+    assert_eq!(stranger.frame().await.len(), 2, "it is in the room");
+}
+
 #[tokio::test]
 async fn a_holder_that_leaves_while_asked_makes_way_at_once() {
     let limits = Limits::default().takeover_probe(Duration::from_secs(3600));

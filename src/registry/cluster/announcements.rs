@@ -18,6 +18,8 @@ use crate::{
 
 /// The pause between two attempts to subscribe.
 const AGAIN: Duration = Duration::from_secs(1);
+/// The pause between the end of a subscription and the next.
+const SOON: Duration = Duration::from_millis(10);
 
 impl Inner {
     /// Has the other nodes disconnect a person.
@@ -35,7 +37,7 @@ impl Inner {
     }
 
     /// Receives the announcements of other nodes, from the first room on: before it, nobody is on this node.
-    pub(super) fn hear_announcements(self: &Arc<Self>, node: &Arc<Node>) {
+    pub(in crate::registry) fn hear_announcements(self: &Arc<Self>, node: &Arc<Node>) {
         let mut hearing = node.hearing.lock();
         if !hearing.is_alive() {
             *hearing = self.tasks.spawn(hear(Arc::downgrade(self), node.clone()));
@@ -46,13 +48,18 @@ impl Inner {
 /// Subscribes until the registry is gone.
 async fn hear(registry: Weak<Inner>, node: Arc<Node>) {
     loop {
-        if let Ok(messages) = node.subscribe(NO_ROOM).await {
-            obey(&registry, &node, messages).await;
-        }
+        let pause = match node.subscribe(NO_ROOM).await {
+            Ok(messages) => {
+                obey(&registry, &node, messages).await;
+                // Announcements that come meanwhile are lost, so it subscribes at once.
+                SOON
+            }
+            Err(_) => AGAIN,
+        };
         if registry.strong_count() == 0 {
             return;
         }
-        sleep(AGAIN).await;
+        sleep(pause).await;
     }
 }
 
@@ -67,7 +74,9 @@ async fn obey(registry: &Weak<Inner>, node: &Node, mut messages: RelayMessages) 
             && from != node.registry()
         {
             let code = CloseCode::try_from(code).unwrap_or(CloseCode::Kicked);
-            registry.kick_person(&person, code, reason).await;
+            // By a task of its own: a kick waits for its rooms, and the messages behind it are bounded.
+            let kick = registry.clone();
+            registry.tasks.spawn(async move { kick.kick_person(&person, code, reason).await });
         }
     }
 }
