@@ -178,7 +178,8 @@ impl Bench {
         let members = (0..members).map(|i| {
             let name = format!("player{i}");
             let newcomer = Newcomer { dialect, ..newcomer(&name, &initial) };
-            let joined = room.join(newcomer).expect("there is a place");
+            let joined =
+                room.change(|state, now| state.join(newcomer, now)).expect("there is a place");
             (joined.id, Outbox::new(room.clone(), dialect, joined))
         });
         let members = members.collect();

@@ -114,7 +114,7 @@ pub(crate) struct Inner {
     /// work, such as a look-up or an insertion.
     rooms: RwLock<HashMap<Arc<str>, Arc<Shared>>>,
     evictions: EvictionQueue,
-    bans: Bans,
+    bans: Arc<Bans>,
     watchers: Arc<Watchers>,
     budget: Budget,
     shortage: Shortage,
@@ -185,13 +185,15 @@ impl RoomRegistry {
         tasks: Arc<Tasks>,
     ) -> Self {
         let budget = Budget::new(rules.limits.state_bytes);
+        let bans =
+            persister.as_ref().map_or_else(Arc::default, |persister| persister.bans().clone());
         let inner = Arc::new_cyclic(|inner| Inner {
             rules: Arc::new(rules),
             admission,
             drain: Arc::default(),
             rooms: RwLock::default(),
             evictions: EvictionQueue::new(inner.clone()),
-            bans: Bans::default(),
+            bans,
             watchers: Arc::default(),
             budget,
             shortage: Shortage::default(),

@@ -1,4 +1,4 @@
-//! Bans of people and names from a room for a while.
+//! The bans of people and names from rooms for a while, including rooms that have left the memory.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,65 +8,73 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Inner, RoomError, persistence::Persister};
 use crate::{
     ban::{self, Ban, BanTarget, StoredBan},
     identity::Identity,
     names::NameKey,
-    relay::RelayChange,
-    room::{Shared, Wish},
-    store::Change,
 };
 
-/// The bans of all rooms, including rooms that have left the memory. A registry with a relay has none here,
-/// because its broker keeps them for all nodes.
+/// The bans of all rooms. A registry with a relay has none here, because its broker keeps them for all nodes.
 #[derive(Debug, Default)]
-pub(super) struct Bans(Mutex<HashMap<Arc<str>, BTreeMap<String, Held>>>);
+pub(super) struct Bans {
+    rooms: Mutex<HashMap<Arc<str>, RoomBans>>,
+    has_store: bool,
+}
+
+#[derive(Debug, Default)]
+struct RoomBans {
+    held: BTreeMap<String, Held>,
+    /// The number of changes, which tells whether there was another while the store saved one.
+    changes: u64,
+    /// Whether the store may have older bans than these.
+    is_unsaved: bool,
+}
 
 #[derive(Debug)]
 struct Held {
-    target: BanTarget,
+    ban: StoredBan,
     until: Instant,
 }
 
+/// The bans of a room that the store is to save.
+pub(super) struct ToSave {
+    pub(super) bans: Vec<StoredBan>,
+    pub(super) changes: u64,
+}
+
 impl Bans {
-    /// Adds a ban, and forgets bans that are over.
-    fn add(&self, room: &Arc<str>, target: &BanTarget, now: Instant, until: Instant) {
-        let mut rooms = self.0.lock();
+    /// Creates the bans of a registry with a store.
+    pub(super) fn stored() -> Self {
+        Self { rooms: Mutex::default(), has_store: true }
+    }
+
+    /// Bans the target for this time or, if the time is zero, ends its ban. Forgets bans that are over.
+    pub(super) fn set(&self, room: &Arc<str>, target: BanTarget, time: Duration, now: Instant) {
+        let mut rooms = self.rooms.lock();
         rooms.retain(|_, bans| {
-            bans.retain(|_, held| held.until > now);
-            !bans.is_empty()
+            bans.held.retain(|_, held| held.until > now);
+            bans.is_needed()
         });
-        let held = Held { target: target.clone(), until };
-        rooms.entry(room.clone()).or_default().insert(target.key(), held);
-    }
-
-    fn remove(&self, room: &str, target: &BanTarget) {
-        self.0.lock().get_mut(room).map(|bans| bans.remove(&target.key()));
-    }
-
-    fn list(&self, room: &str, now: Instant) -> Vec<Ban> {
-        let rooms = self.0.lock();
-        let left = |held: &Held| held.until.saturating_duration_since(now);
-        let ban = |held: &Held| Ban { target: held.target.clone(), left: left(held) };
-        let bans = rooms.get(room).into_iter().flat_map(BTreeMap::values);
-        bans.filter(|held| !left(held).is_zero()).map(ban).collect()
-    }
-
-    /// Adds the bans that a store has kept for a room. Bans that are here already are newer, so they stay.
-    pub(super) fn restore(&self, room: &str, stored: &[StoredBan], now: Instant) {
-        let today = SystemTime::now();
-        let held = |ban: &StoredBan| {
-            let left = ban.left(today);
-            let target = BanTarget::kept(&ban.who, &ban.name);
-            (!left.is_zero()).then(|| (ban.who.clone(), Held { target, until: now + left }))
-        };
-        let mut stored = stored.iter().filter_map(held).peekable();
-        if stored.peek().is_some() {
-            let mut rooms = self.0.lock();
-            let bans = rooms.entry(room.into()).or_default();
-            stored.for_each(|(key, held)| _ = bans.entry(key).or_insert(held));
+        let bans = rooms.entry(room.clone()).or_default();
+        let key = target.key();
+        if time.is_zero() {
+            bans.held.remove(&key);
+        } else {
+            let ban = StoredBan::new(&Ban { target, left: time }, SystemTime::now());
+            bans.held.insert(key, Held { ban, until: now + time });
         }
+        bans.changes += 1;
+        bans.is_unsaved = self.has_store;
+    }
+
+    pub(super) fn list(&self, room: &str, now: Instant) -> Vec<Ban> {
+        let rooms = self.rooms.lock();
+        let ban = |Held { ban, until }: &Held| Ban {
+            target: BanTarget::kept(&ban.who, &ban.name),
+            left: until.saturating_duration_since(now),
+        };
+        let held = rooms.get(room).into_iter().flat_map(|bans| bans.held.values());
+        held.map(ban).filter(|ban| !ban.left.is_zero()).collect()
     }
 
     pub(super) fn holds(
@@ -76,65 +84,66 @@ impl Bans {
         name: &NameKey,
         now: Instant,
     ) -> bool {
-        let rooms = self.0.lock();
+        let rooms = self.rooms.lock();
         let Some(bans) = rooms.get(room) else { return false };
-        ban::keys_of(identity, name).any(|key| bans.get(&key).is_some_and(|held| held.until > now))
+        ban::keys_of(identity, name)
+            .any(|key| bans.held.get(&key).is_some_and(|held| held.until > now))
+    }
+
+    /// Adds the bans that a store has kept for a room, unless those that are here are newer. The caller has the
+    /// lock of the room's id since before it read the store, so the store is not behind these without a mark.
+    /// Returns whether the store has to save the bans again.
+    pub(super) fn restore(&self, room: &str, stored: Vec<StoredBan>, now: Instant) -> bool {
+        if stored.is_empty() {
+            return false;
+        }
+        let today = SystemTime::now();
+        let mut rooms = self.rooms.lock();
+        let bans = rooms.entry(room.into()).or_default();
+        if bans.is_unsaved {
+            return true;
+        }
+        for ban in stored {
+            let left = ban.left(today);
+            // The store has no end of its own for a ban: one that is over leaves it when the room is saved.
+            bans.is_unsaved |= left.is_zero();
+            if !left.is_zero() {
+                bans.held.insert(ban.who.clone(), Held { ban, until: now + left });
+            }
+        }
+        bans.is_unsaved
+    }
+
+    /// Returns the rooms whose bans the store may not have.
+    pub(super) fn unsaved(&self) -> Vec<Arc<str>> {
+        let rooms = self.rooms.lock();
+        rooms.iter().filter(|(_, bans)| bans.is_unsaved).map(|(room, _)| room.clone()).collect()
+    }
+
+    /// Returns the bans of a room as they are now, for the store.
+    pub(super) fn to_save(&self, room: &str) -> ToSave {
+        let (rooms, today) = (self.rooms.lock(), SystemTime::now());
+        let Some(RoomBans { held, changes, .. }) = rooms.get(room) else {
+            return ToSave { bans: Vec::new(), changes: 0 };
+        };
+        let bans = held.values().map(|held| &held.ban).filter(|ban| !ban.left(today).is_zero());
+        ToSave { bans: bans.cloned().collect(), changes: *changes }
+    }
+
+    /// Notes that the store has saved these bans of a room.
+    pub(super) fn saved(&self, room: &str, changes: u64) {
+        let mut rooms = self.rooms.lock();
+        let Some(bans) = rooms.get_mut(room) else { return };
+        bans.is_unsaved &= bans.changes != changes;
+        if !bans.is_needed() {
+            rooms.remove(room);
+        }
     }
 }
 
-impl Inner {
-    /// Bans the target from a room for a time or, if the time is zero, ends its ban.
-    pub(crate) async fn ban(
-        &self,
-        room: &Arc<Shared>,
-        target: &BanTarget,
-        time: Duration,
-    ) -> Result<(), RoomError> {
-        let time = time.min(super::builder::LONGEST);
-        if self.node.is_some() {
-            let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-            let (who, name) = (target.key(), target.name().into());
-            let change = RelayChange::Ban { who, name, millis };
-            self.at_broker(room, Wish::Change(change)).await?;
-            if !time.is_zero() {
-                // Banned members are disconnected in the room's order. This node may have missed that, and
-                // have read the room when a short ban was over.
-                room.change(|state, now| state.put_out_banned(&target.key(), now));
-            }
-            return Ok(());
-        }
-        let now = tokio::time::Instant::now().into_std();
-        if time.is_zero() {
-            self.bans.remove(room.id(), target);
-        } else {
-            // The ban is added first, so that nobody can come back in between.
-            self.bans.add(room.id(), target, now, now + time);
-            room.change(|state, now| state.put_out_banned(&target.key(), now));
-        }
-        match &self.persister {
-            Some(persister) => self.save_bans(persister, room.id()).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Has the store keep the bans of a room as they are now.
-    async fn save_bans(&self, persister: &Persister, room: &str) -> Result<(), RoomError> {
-        // The bans are read after the lock is taken, so that of two changes the later is kept.
-        let id_lock = persister.id_lock(room).await;
-        let (now, today) = (tokio::time::Instant::now().into_std(), SystemTime::now());
-        let bans = self.bans.list(room, now).iter().map(|ban| StoredBan::new(ban, today)).collect();
-        let change = Change::Bans { room: room.into(), bans };
-        let saved = persister.order(id_lock, change, self.rules.limits.admit_timeout).await;
-        saved.map(drop).map_err(|_| RoomError::NotSaved)
-    }
-
-    /// Returns the bans that hold in a room.
-    pub(crate) fn bans_of(&self, room: &Arc<Shared>) -> Vec<Ban> {
-        let now = tokio::time::Instant::now().into_std();
-        match &self.node {
-            Some(_) => room.read(|state| state.bans(now)),
-            None => self.bans.list(room.id(), now),
-        }
+impl RoomBans {
+    fn is_needed(&self) -> bool {
+        self.is_unsaved || !self.held.is_empty()
     }
 }
 
@@ -142,38 +151,69 @@ impl Inner {
 mod tests {
     use super::*;
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn name(name: &str) -> BanTarget {
+        BanTarget::Name(name.into())
+    }
+
     #[test]
     fn a_ban_is_for_a_person_or_a_name_in_one_room_for_a_while() {
         let (bans, now) = (Bans::default(), Instant::now());
-        let until = now + Duration::from_secs(60);
         let (arena, lobby): (Arc<str>, Arc<str>) = ("arena".into(), "lobby".into());
         let (guest, ann, ben) = (Identity::new(), NameKey::new("ann"), NameKey::new("ben"));
         let person = Identity::new().with_id("7");
-        bans.add(&arena, &BanTarget::of(&guest, "Ann"), now, until);
-        bans.add(&arena, &BanTarget::of(&person, "ben"), now, until);
+        bans.set(&arena, BanTarget::of(&guest, "Ann"), MINUTE, now);
+        bans.set(&arena, BanTarget::of(&person, "ben"), MINUTE, now);
         assert!(bans.holds("arena", &guest, &NameKey::new("ANN"), now));
         assert!(bans.holds("arena", &person, &NameKey::new("else"), now));
         assert!(!bans.holds("arena", &guest, &ben, now));
         assert!(!bans.holds("lobby", &guest, &ann, now));
-        assert!(!bans.holds("arena", &guest, &ann, until));
-        let left = Duration::from_secs(60);
-        let targets = [BanTarget::Name("Ann".into()), BanTarget::Person("7".into())];
-        assert_eq!(bans.list("arena", now), targets.map(|target| Ban { target, left }));
-        bans.remove("arena", &BanTarget::of(&person, "ben"));
+        assert!(!bans.holds("arena", &guest, &ann, now + MINUTE));
+        let targets = [name("Ann"), BanTarget::Person("7".into())];
+        assert_eq!(bans.list("arena", now), targets.map(|target| Ban { target, left: MINUTE }));
+        bans.set(&arena, BanTarget::of(&person, "ben"), Duration::ZERO, now);
         assert!(!bans.holds("arena", &person, &NameKey::new("else"), now));
-        bans.add(&lobby, &BanTarget::of(&guest, "ben"), until, until + Duration::from_secs(1));
-        assert_eq!(bans.0.lock().len(), 1, "what is over is forgotten");
+        bans.set(&lobby, name("ben"), MINUTE, now + MINUTE);
+        assert_eq!(bans.rooms.lock().len(), 1, "bans that are over are forgotten");
     }
 
     #[test]
-    fn what_a_store_has_kept_holds_again() {
-        let (bans, now, today) = (Bans::default(), Instant::now(), SystemTime::now());
-        let ban = |name: &str, left| Ban { target: BanTarget::Name(name.into()), left };
-        let (ann, over) = (ban("ann", Duration::from_secs(60)), ban("ben", Duration::ZERO));
-        bans.restore("arena", &[StoredBan::new(&over, today)], now);
-        assert!(bans.0.lock().is_empty());
-        bans.restore("arena", &[&over, &ann].map(|ban| StoredBan::new(ban, today)), now);
+    fn stored_bans_hold_again_unless_they_are_over() {
+        let (bans, now, today) = (Bans::stored(), Instant::now(), SystemTime::now());
+        let stored = |of: &str, left| StoredBan::new(&Ban { target: name(of), left }, today);
+        assert!(!bans.restore("lobby", vec![stored("ann", MINUTE)], now));
+        let bens_is_over = vec![stored("ben", Duration::ZERO), stored("ann", MINUTE)];
+        assert!(bans.restore("arena", bens_is_over, now));
         assert!(bans.holds("arena", &Identity::new(), &NameKey::new("ann"), now));
         assert_eq!(bans.list("arena", now).len(), 1);
+        // The ban that is over leaves the store.
+        assert_eq!(bans.unsaved(), [Arc::from("arena")]);
+        assert_eq!(bans.to_save("arena").bans.len(), 1);
+    }
+
+    #[test]
+    fn a_store_that_failed_to_save_does_not_bring_a_ban_back() {
+        let (bans, now, arena) = (Bans::stored(), Instant::now(), Arc::from("arena"));
+        bans.set(&arena, name("ann"), MINUTE, now);
+        let ToSave { bans: stored, changes } = bans.to_save("arena");
+        bans.saved("arena", changes);
+        bans.set(&arena, name("ann"), Duration::ZERO, now);
+        assert!(bans.restore("arena", stored, now));
+        assert!(bans.list("arena", now).is_empty());
+        let ToSave { bans: stored, changes } = bans.to_save("arena");
+        assert!(stored.is_empty());
+        bans.saved("arena", changes);
+        assert!(bans.rooms.lock().is_empty());
+    }
+
+    #[test]
+    fn a_change_while_the_store_saves_is_saved_too() {
+        let (bans, now, arena) = (Bans::stored(), Instant::now(), Arc::from("arena"));
+        bans.set(&arena, name("ann"), MINUTE, now);
+        let ToSave { changes, .. } = bans.to_save("arena");
+        bans.set(&arena, name("ben"), MINUTE, now);
+        bans.saved("arena", changes);
+        assert_eq!(bans.unsaved().len(), 1);
     }
 }

@@ -21,7 +21,6 @@ pub(crate) enum EnterError {
     Full,
     /// There is no such room, and only the host creates rooms.
     NoSuchRoom,
-    Banned,
     /// The store or the broker does not answer.
     Unreachable,
     Refused(Refusal),
@@ -43,7 +42,6 @@ impl Inner {
             let entered = match (self.find(id)?, &self.node) {
                 (Some(room), Some(node)) => {
                     room.serve_here();
-                    // Again, if the runtime of that task has ended.
                     self.hear_announcements(node);
                     Box::pin(self.join_relayed(node, room, newcomer, is_creator)).await?
                 }
@@ -76,8 +74,14 @@ impl Inner {
         room: Arc<Shared>,
         newcomer: &Newcomer<'_>,
     ) -> Result<Option<(Membership, Joined)>, EnterError> {
-        self.check_ban(room.id(), newcomer)?;
-        match room.join(newcomer.clone()) {
+        room.serve_here();
+        // A ban is in force before its members are disconnected under the room's lock. So under that lock,
+        // either the newcomer is refused here, or the ban finds it in the room.
+        let join = |state: &mut State, now| {
+            self.check_ban(room.id(), newcomer, now)?;
+            state.join(newcomer.clone(), now)
+        };
+        match room.change(join) {
             Ok(joined) => self.entered(room, joined),
             Err(error) => self.refused(&room, error),
         }
@@ -110,10 +114,9 @@ impl Inner {
         }
     }
 
-    fn check_ban(&self, room: &Arc<str>, newcomer: &Newcomer<'_>) -> Result<(), EnterError> {
-        let now = tokio::time::Instant::now().into_std();
+    fn check_ban(&self, room: &str, newcomer: &Newcomer<'_>, now: Instant) -> Result<(), Refusal> {
         let is_banned = self.bans.holds(room, &newcomer.identity, &newcomer.key, now);
-        if is_banned { Err(EnterError::Banned) } else { Ok(()) }
+        if is_banned { Err(Refusal::Banned) } else { Ok(()) }
     }
 
     /// Returns how long an empty room stays in memory. With a relay this is short, because the broker keeps
@@ -164,9 +167,9 @@ impl Inner {
             return Err(EnterError::NoSuchRoom);
         }
         let id: Arc<str> = id.into();
-        self.check_ban(&id, creator)?;
-        self.make_place()?;
         let now = tokio::time::Instant::now().into_std();
+        self.check_ban(&id, creator, now).map_err(EnterError::Refused)?;
+        self.make_place()?;
         let mut state =
             State::new(&self.rules, &id, creator.variables, &self.budget, &self.watchers, now);
         let Some(kept) = self.keep(id_lock, state.as_mut()).await? else { return Ok(None) };

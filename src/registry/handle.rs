@@ -62,10 +62,10 @@ pub enum RoomError {
     /// The room is gone, but the store failed to remove it and still keeps it. It will be there again for
     /// anyone who joins or opens it, and can be removed then.
     Kept,
-    /// The relay's broker does not answer. Nothing has changed on this node, but the broker may have made the
-    /// change.
+    /// The relay's broker or, before a room is removed, the store does not answer. Nothing has changed on this
+    /// node, but the broker may have made the change.
     Unreachable,
-    /// The ban holds, or is over, for as long as the process runs, but the store failed to save that.
+    /// The ban holds, or is over, on this node, but the store failed to save that. The registry goes on trying.
     NotSaved,
 }
 
@@ -75,7 +75,7 @@ impl fmt::Display for RoomError {
             Self::Gone => "the room is gone",
             Self::NoSuchMember => "the room has no such member",
             Self::Kept => "the store failed to forget the room",
-            Self::Unreachable => "the broker does not answer",
+            Self::Unreachable => "the broker or the store does not answer",
             Self::NotSaved => "the store failed to keep the room's bans",
         })
     }

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
+use tokio::time::timeout;
+
 use super::{Inner, Room, RoomError, RoomRegistry};
 use crate::{
     close::Close,
@@ -138,8 +140,12 @@ impl Inner {
         room: &Arc<Shared>,
         close: &Close,
     ) -> Result<(), RoomError> {
+        let patience = self.rules.limits.admit_timeout;
         let id_lock = match &self.persister {
-            Some(persister) => Some((persister, persister.id_lock(room.id()).await)),
+            Some(persister) => {
+                let id_lock = timeout(patience, persister.id_lock(room.id())).await;
+                Some((persister, id_lock.map_err(|_| RoomError::Unreachable)?))
+            }
             None => None,
         };
         self.settled(room).await;
@@ -160,7 +166,6 @@ impl Inner {
         }
         if let Some((persister, id_lock)) = id_lock {
             let remove = Change::Remove { room: (&**room.id()).into() };
-            let patience = self.rules.limits.admit_timeout;
             persister.order(id_lock, remove, patience).await.map_err(|_| RoomError::Kept)?;
         }
         Ok(())

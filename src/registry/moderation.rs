@@ -3,14 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
-use super::{Inner, Room, RoomError, RoomRegistry};
+use super::{Inner, Room, RoomError, RoomRegistry, builder::LONGEST};
 use crate::{
     ban::{Ban, BanTarget},
     close::{Close, CloseCode, LeaveCause},
     identity::Identity,
     policy::Judging,
-    room::{MemberId, Shared},
+    relay::RelayChange,
+    room::{MemberId, Shared, Wish},
 };
 
 impl Room {
@@ -44,7 +46,7 @@ impl Room {
     pub async fn ban(&self, member: MemberId, time: Duration) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
         let target = room.read(|state| state.ban_target(member)).ok_or(RoomError::NoSuchMember)?;
-        registry.ban(&room, &target, time.max(SHORTEST)).await
+        registry.ban(&room, target, time.max(SHORTEST)).await
     }
 
     /// Bans everyone with this [`Identity::id`](crate::Identity::id), in the room or not, as
@@ -55,7 +57,7 @@ impl Room {
     /// [`RoomError`]. With [`RoomError::NotSaved`] the ban holds here.
     pub async fn ban_person(&self, id: &str, time: Duration) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
-        registry.ban(&room, &BanTarget::Person(id.into()), time.max(SHORTEST)).await
+        registry.ban(&room, BanTarget::Person(id.into()), time.max(SHORTEST)).await
     }
 
     /// Bans everyone with this username or one that looks like it, in the room or not, as [`ban`](Self::ban)
@@ -66,7 +68,7 @@ impl Room {
     /// [`RoomError`]. With [`RoomError::NotSaved`] the ban holds here.
     pub async fn ban_name(&self, username: &str, time: Duration) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
-        registry.ban(&room, &BanTarget::Name(username.into()), time.max(SHORTEST)).await
+        registry.ban(&room, BanTarget::Name(username.into()), time.max(SHORTEST)).await
     }
 
     /// Ends the ban of a person. Nothing happens if there is none.
@@ -76,7 +78,7 @@ impl Room {
     /// [`RoomError`]. With [`RoomError::NotSaved`] the ban is over here.
     pub async fn unban_person(&self, id: &str) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
-        registry.ban(&room, &BanTarget::Person(id.into()), Duration::ZERO).await
+        registry.ban(&room, BanTarget::Person(id.into()), Duration::ZERO).await
     }
 
     /// Ends the ban of a username. Nothing happens if there is none.
@@ -86,7 +88,7 @@ impl Room {
     /// [`RoomError`]. With [`RoomError::NotSaved`] the ban is over here.
     pub async fn unban_name(&self, username: &str) -> Result<(), RoomError> {
         let (room, registry) = self.both()?;
-        registry.ban(&room, &BanTarget::Name(username.into()), Duration::ZERO).await
+        registry.ban(&room, BanTarget::Name(username.into()), Duration::ZERO).await
     }
 
     /// Returns the bans that hold now, in no particular order; none if the room is gone.
@@ -170,7 +172,8 @@ impl RoomRegistry {
     ///
     /// # Errors
     ///
-    /// [`RoomError::Unreachable`], in which case nobody on another node was disconnected.
+    /// [`RoomError::Unreachable`] if the broker did not answer, or after a
+    /// [`shutdown`](RoomRegistry::shutdown). The person may still be on other nodes then.
     pub async fn kick_person(
         &self,
         id: &str,
@@ -198,5 +201,43 @@ impl Inner {
             members(room).into_iter().for_each(|member| _ = self.put_out(room, member, &close));
         };
         join_all(concerned.map(kick)).await;
+    }
+    /// Bans the target from a room for a time or, if the time is zero, ends its ban.
+    async fn ban(
+        &self,
+        room: &Arc<Shared>,
+        target: BanTarget,
+        time: Duration,
+    ) -> Result<(), RoomError> {
+        let (time, key) = (time.min(LONGEST), target.key());
+        if self.node.is_some() {
+            let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            let (who, name) = (key.clone(), target.name().into());
+            let change = RelayChange::Ban { who, name, millis };
+            self.at_broker(room, Wish::Change(change)).await?;
+            if !time.is_zero() {
+                // Banned members are disconnected in the room's order. This node may have missed that, and
+                // have read the room when a short ban was over.
+                room.change(|state, now| state.put_out_banned(&key, now));
+            }
+            return Ok(());
+        }
+        self.bans.set(room.id(), target, time, Instant::now().into_std());
+        if !time.is_zero() {
+            // Disconnected after the ban is in force, so that nobody can come back in between.
+            room.change(|state, now| state.put_out_banned(&key, now));
+        }
+        let Some(persister) = &self.persister else { return Ok(()) };
+        let saved = persister.order_bans(room.id(), self.rules.limits.admit_timeout).await;
+        saved.map_err(|_| RoomError::NotSaved)
+    }
+
+    /// Returns the bans that hold in a room.
+    fn bans_of(&self, room: &Arc<Shared>) -> Vec<Ban> {
+        let now = Instant::now().into_std();
+        match &self.node {
+            Some(_) => room.read(|state| state.bans(now)),
+            None => self.bans.list(room.id(), now),
+        }
     }
 }

@@ -250,10 +250,7 @@ impl From<EnterError> for OpenError {
         match error {
             EnterError::Draining => Self::Draining,
             EnterError::Unreachable => Self::Unreachable,
-            EnterError::Full
-            | EnterError::NoSuchRoom
-            | EnterError::Banned
-            | EnterError::Refused(_) => Self::Full,
+            EnterError::Full | EnterError::NoSuchRoom | EnterError::Refused(_) => Self::Full,
         }
     }
 }

@@ -140,6 +140,7 @@ impl Kept {
             if there.epoch == known.epoch && there.number < known.number {
                 // The broker has lost the room's latest changes, but the node has them.
                 self.room = None;
+                self.bans.clear();
             }
         }
         let is_new = self.room.is_none();
@@ -330,7 +331,8 @@ impl Relay for MemoryRelay {
     fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>> {
         // Fails if there are no subscribers.
         self.with("", |none| _ = none.messages.send(RelayMessage::Told(news.clone())));
-        async { Ok(()) }.boxed()
+        // Lets the subscribers on this thread run, because a subscriber that is far behind misses messages.
+        tokio::task::yield_now().map(Ok).boxed()
     }
 
     fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {

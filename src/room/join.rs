@@ -112,6 +112,7 @@ pub(crate) enum Refusal {
     Overtaken,
     Full,
     Locked,
+    Banned,
 }
 
 impl From<Refusal> for JoinError {
@@ -167,9 +168,11 @@ impl State {
         is_creator: bool,
         now: Instant,
     ) -> Result<Joined, JoinError> {
-        if !self.replica.as_ref().is_some_and(|replica| replica.has_session(session)) {
-            // All members were removed since the broker gave the place.
-            return Err(JoinError::Evicted);
+        let replica = self.replica.as_ref().filter(|replica| replica.has_session(session));
+        // Without the session, all members were removed since the broker gave the place.
+        let Some(replica) = replica else { return Err(JoinError::Evicted) };
+        if replica.has_banned(session, now) {
+            return Err(Refusal::Banned.into());
         }
         if let Some(brought) = newcomer.variables {
             self.check_variables(brought)?;

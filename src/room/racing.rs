@@ -73,7 +73,8 @@ impl Member {
     fn join(room: &Arc<Shared>) -> Result<Self, JoinError> {
         let (variables, pushed) = (variables(), Arc::new(Pushed::default()));
         let guest = Newcomer::guest(Dialect::Spec, Some(&variables), Instant::now());
-        let joined = room.join(Newcomer { outlet: pushed.clone(), ..guest })?;
+        let joined = room
+            .change(|state, now| state.join(Newcomer { outlet: pushed.clone(), ..guest }, now))?;
         let id = joined.id;
         let outbox = Outbox::new(room.clone(), Dialect::Spec, joined);
         // The snapshot is available without a push.

@@ -340,6 +340,19 @@ impl Replica {
         self.sessions.has(session)
     }
 
+    /// Returns whether a session was banned after it began. Bans that are older than the session are no bans of
+    /// it, because the broker let it in.
+    pub(super) fn has_banned(&self, session: u64, now: Instant) -> bool {
+        let Some(who) = self.sessions.began_by(session, self.revision.number) else { return false };
+        self.bans.iter().any(|(ban, until)| who.contains(&ban.who) && *until > now)
+    }
+
+    /// Replaces all bans by the broker's.
+    pub(super) fn adopt_bans(&mut self, bans: &[RelayBan], now: Instant) {
+        self.bans.clear();
+        bans.iter().for_each(|ban| self.ban(ban.clone(), now));
+    }
+
     pub(super) fn ban(&mut self, ban: RelayBan, now: Instant) {
         self.bans.retain(|(there, until)| there.who != ban.who && *until > now);
         // A moment that far ahead never comes.

@@ -18,8 +18,8 @@ use tokio::{
 };
 
 use super::{
-    Eviction, JoinError, Joined, MemberId, Newcomer, RoomEvent, RoomSummary, SessionHandle, Start,
-    State, Submitted, Taken, Write, WriteCost, WriteError,
+    Eviction, MemberId, RoomEvent, RoomSummary, SessionHandle, Start, State, Submitted, Taken,
+    Write, WriteCost, WriteError,
     duty::{Alarm, Due},
 };
 use crate::{
@@ -137,12 +137,6 @@ impl Shared {
 
     pub(crate) fn id(&self) -> &Arc<str> {
         &self.id
-    }
-
-    /// Admits a newcomer; see [`State::join`].
-    pub(crate) fn join(self: &Arc<Self>, newcomer: Newcomer<'_>) -> Result<Joined, JoinError> {
-        self.serve_here();
-        self.change(|state, now| state.join(newcomer, now))
     }
 
     /// Runs the room's tasks on the current runtime, because members are served there.

@@ -203,11 +203,11 @@ fn refusal(error: EnterError) -> Close {
     match error {
         EnterError::Draining => Close::draining(),
         EnterError::NoSuchRoom => Close::no_such_room(),
-        EnterError::Banned => Close::banned(),
         EnterError::Unreachable => Close::unreachable(),
         EnterError::Full => Close::server_full(),
         EnterError::Refused(refusal) => match refusal {
             Refusal::Full => Close::room_full(),
+            Refusal::Banned => Close::banned(),
             Refusal::Locked => Close::room_locked(),
             Refusal::NamesDiffer(mismatch) => {
                 let Mismatch { missing, unknown } = &mismatch;

@@ -302,7 +302,7 @@ mod tests {
         let state = state.expect("there is memory");
         let room = Arc::new(Shared::alone(state));
         let newcomer = Newcomer::guest(dialect, Some(&values), now);
-        let joined = room.join(newcomer).expect("there is a place");
+        let joined = room.change(|state, now| state.join(newcomer, now)).expect("there is a place");
         Outbox::new(room, dialect, joined)
     }
 
@@ -339,7 +339,8 @@ mod tests {
         };
         slow.room.submit(&write).expect("a member");
         let newcomer = Newcomer::guest(Dialect::Spec, None, Instant::now());
-        let joined = slow.room.join(newcomer).expect("there is a place");
+        let joined =
+            slow.room.change(|state, now| state.join(newcomer, now)).expect("there is a place");
         let mut next = Outbox::new(slow.room.clone(), Dialect::Spec, joined);
         let frames = iter::repeat_with(|| next.next(false));
         let mut frames = frames.skip_while(|item| matches!(item, Some(Item::NoBudget)));

@@ -24,6 +24,8 @@ pub struct ShakyBroker {
     pub delay: Arc<AtomicU64>,
     /// Joins are answered by nobody, and come later by so many milliseconds; 0 for none.
     pub late_joins: AtomicU64,
+    /// Joins are done at once, and answered by so many milliseconds later.
+    pub late_answers: AtomicU64,
     /// How many sessions were said to be over in one request, at most.
     pub most_left: AtomicUsize,
     /// The write that came last, and whose it was.
@@ -123,7 +125,18 @@ impl Relay for ShakyBroker {
             }
             _ => {}
         }
-        self.fault().unwrap_or_else(|| self.relay.request(room, node, request))
+        let late = match request {
+            RelayRequest::Join { .. } => Duration::from_millis(self.late_answers.load(SeqCst)),
+            _ => Duration::ZERO,
+        };
+        let answer = async move {
+            let answer = self.relay.request(room, node, request).await;
+            if !late.is_zero() {
+                tokio::time::sleep(late).await;
+            }
+            answer
+        };
+        self.fault().unwrap_or_else(|| answer.boxed())
     }
 
     fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>> {

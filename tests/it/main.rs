@@ -15,6 +15,7 @@ mod host;
 mod inspector;
 mod lifecycle;
 mod links;
+mod moderation;
 mod mount;
 mod p10_durable;
 mod p11_faults;

@@ -1,7 +1,7 @@
 //! Messages between nodes that belong to no room.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -30,6 +30,10 @@ impl Inner {
         reason: &str,
     ) -> Result<(), RoomError> {
         let Some(node) = &self.node else { return Ok(()) };
+        // The relay, which has been told to end, would connect again.
+        if self.tasks.over().is_cancelled() {
+            return Err(RoomError::Unreachable);
+        }
         let code = code.code(Dialect::Spec);
         let (person, reason) = (person.into(), reason.into());
         let kick = RelayNews::Kick { node: node.registry().into(), person, code, reason };
@@ -38,45 +42,61 @@ impl Inner {
 
     /// Receives the announcements of other nodes, from the first room on: before it, nobody is on this node.
     pub(in crate::registry) fn hear_announcements(self: &Arc<Self>, node: &Arc<Node>) {
-        let mut hearing = node.hearing.lock();
-        if !hearing.is_alive() {
-            *hearing = self.tasks.spawn(hear(Arc::downgrade(self), node.clone()));
+        let Some(runtime) = self.tasks.runtime(None) else { return };
+        if !node.hears.swap(true, Relaxed) {
+            let hearing = Hearing { registry: Arc::downgrade(self), node: node.clone() };
+            self.tasks.spawn_on(&runtime, hearing.go_on());
         }
     }
 }
 
-/// Subscribes until the registry is gone.
-async fn hear(registry: Weak<Inner>, node: Arc<Node>) {
-    loop {
-        let pause = match node.subscribe(NO_ROOM).await {
-            Ok(messages) => {
-                obey(&registry, &node, messages).await;
-                // Announcements that come meanwhile are lost, so it subscribes at once.
-                SOON
-            }
-            Err(_) => AGAIN,
-        };
-        if registry.strong_count() == 0 {
-            return;
+/// The task that receives announcements. If its runtime ends, it begins again on another.
+struct Hearing {
+    registry: Weak<Inner>,
+    node: Arc<Node>,
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        self.node.hears.store(false, Relaxed);
+        if let Some(registry) = self.registry.upgrade() {
+            registry.hear_announcements(&self.node);
         }
-        sleep(pause).await;
+    }
+}
+
+impl Hearing {
+    /// Subscribes until the registry is gone.
+    async fn go_on(self) {
+        while self.registry.strong_count() > 0 {
+            let pause = match self.node.subscribe(NO_ROOM).await {
+                Ok(messages) => {
+                    self.obey(messages).await;
+                    // Announcements that come meanwhile are lost, so it subscribes at once.
+                    SOON
+                }
+                Err(_) => AGAIN,
+            };
+            sleep(pause).await;
+        }
+    }
+
+    async fn obey(&self, mut messages: RelayMessages) {
+        while let Some(message) = messages.next().await {
+            let Some(registry) = self.registry.upgrade() else { return };
+            // A node also receives its own announcements.
+            if let RelayMessage::Told(RelayNews::Kick { node: from, person, code, reason }) =
+                message
+                && from != self.node.registry()
+            {
+                let code = CloseCode::try_from(code).unwrap_or(CloseCode::Kicked);
+                // By a task of its own: a kick waits for its rooms, and the messages behind it are bounded.
+                let kick = registry.clone();
+                registry.tasks.spawn(async move { kick.kick_person(&person, code, reason).await });
+            }
+        }
     }
 }
 
 /// The id that announcements have in place of a room's.
 pub(super) const NO_ROOM: &str = "";
-
-async fn obey(registry: &Weak<Inner>, node: &Node, mut messages: RelayMessages) {
-    while let Some(message) = messages.next().await {
-        let Some(registry) = registry.upgrade() else { return };
-        // A node also receives its own announcements.
-        if let RelayMessage::Told(RelayNews::Kick { node: from, person, code, reason }) = message
-            && from != node.registry()
-        {
-            let code = CloseCode::try_from(code).unwrap_or(CloseCode::Kicked);
-            // By a task of its own: a kick waits for its rooms, and the messages behind it are bounded.
-            let kick = registry.clone();
-            registry.tasks.spawn(async move { kick.kick_person(&person, code, reason).await });
-        }
-    }
-}

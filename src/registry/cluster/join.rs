@@ -161,7 +161,7 @@ impl Inner {
                 }
                 RelayAnswer::Full => return Err(EnterError::Refused(Refusal::Full)),
                 RelayAnswer::Locked => return Err(EnterError::Refused(Refusal::Locked)),
-                RelayAnswer::Banned => return Err(EnterError::Banned),
+                RelayAnswer::Banned => return Err(EnterError::Refused(Refusal::Banned)),
                 // The room is gone.
                 RelayAnswer::Nowhere => return Ok(None),
                 RelayAnswer::Room { .. }

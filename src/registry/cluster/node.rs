@@ -5,7 +5,7 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -22,7 +22,6 @@ use crate::{
     registry::{
         Inner, RoomError, Update, UpdateError,
         id_locks::{IdLock, IdLocks},
-        tasks::Spawned,
     },
     relay::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNews, RelayNode, RelayRequest},
     room::{Caller, Outcome, Pace, Reply, SetError, Shared, State, Wish},
@@ -44,8 +43,8 @@ pub(in crate::registry) struct Node {
     waiting: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
     /// Reports the sessions that keep a name which a newcomer here may want.
     pub(super) kept: broadcast::Sender<Holder>,
-    /// The task that receives the announcements of other nodes.
-    pub(super) hearing: Mutex<Spawned>,
+    /// Whether a task receives the announcements of other nodes.
+    pub(super) hears: AtomicBool,
     pub(super) left: LeftRooms,
     pub(super) health: Health,
 }
@@ -81,7 +80,7 @@ impl Node {
             numbered: AtomicU64::new(0),
             waiting: Mutex::default(),
             kept: broadcast::channel(KEPT).0,
-            hearing: Mutex::default(),
+            hears: AtomicBool::new(false),
             left: LeftRooms::default(),
             health: Health::default(),
         }

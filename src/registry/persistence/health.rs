@@ -13,7 +13,7 @@ use crate::store::StoreError;
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct StoreStats {
-    /// The number of values that wait for the next commit.
+    /// The number of values that wait for the next commit, and of rooms whose bans do.
     pub unsaved: usize,
     /// The time when values were last saved.
     pub last_flush: Option<SystemTime>,

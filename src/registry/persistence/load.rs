@@ -58,7 +58,9 @@ impl Inner {
             let read = move |store: &dyn RoomStore| Ok((store.load(&of)?, store.bans(&of)?));
             let (stored, bans) = persister.read(read).await?;
             // Restored before anybody can join the room.
-            self.bans.restore(id, &bans, tokio::time::Instant::now().into_std());
+            if self.bans.restore(id, bans, tokio::time::Instant::now().into_std()) {
+                persister.later();
+            }
             let Some(stored) = stored else {
                 return Ok(Loaded::Nowhere(Some(id_lock)));
             };

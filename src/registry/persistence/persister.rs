@@ -1,5 +1,6 @@
 //! The thread that saves the changes of rooms, many in one commit.
 
+mod bans;
 mod expiry;
 mod orders;
 
@@ -20,7 +21,10 @@ use tokio::sync::Semaphore;
 use super::health::{Health, StoreStats, Use};
 use crate::{
     metrics,
-    registry::id_locks::{IdLock, IdLocks},
+    registry::{
+        bans::Bans,
+        id_locks::{IdLock, IdLocks},
+    },
     room::{Shared, Taken},
     store::{Change, RoomStore, StoreError, StoredRoom},
 };
@@ -35,6 +39,7 @@ pub(crate) struct Persister {
     queue: Mutex<Queue>,
     changed: Condvar,
     id_locks: IdLocks,
+    bans: Arc<Bans>,
     /// Bounds the threads that load at once, because the host needs some for itself.
     loads: Arc<Semaphore>,
     /// Bounds the orders that wait.
@@ -83,6 +88,7 @@ impl Persister {
             queue: Mutex::default(),
             changed: Condvar::new(),
             id_locks: IdLocks::default(),
+            bans: Arc::new(Bans::stored()),
             loads: Arc::new(Semaphore::new(LOADS)),
             places: Arc::new(Semaphore::new(ORDERS)),
             health: Health::new(stats),
@@ -104,8 +110,20 @@ impl Persister {
             return;
         }
         queue.flush.rooms.push(room);
+        self.flush_after(self.interval, &mut queue);
+    }
+
+    /// Makes sure that there is another flush.
+    pub(super) fn later(&self) {
+        let mut queue = self.queue.lock();
+        if !queue.is_over {
+            self.flush_after(RETRY, &mut queue);
+        }
+    }
+
+    fn flush_after(&self, pause: Duration, queue: &mut Queue) {
         if queue.due.is_none() {
-            queue.due = Some(Instant::now() + self.interval);
+            queue.due = Some(Instant::now() + pause);
             self.changed.notify_one();
         }
     }
@@ -173,8 +191,9 @@ impl Persister {
     }
 
     pub(crate) fn stats(&self) -> StoreStats {
-        let unsaved = self.queue.lock().flush.rooms.iter().map(|room| room.unsaved_len()).sum();
-        StoreStats { unsaved, ..self.health.stats() }
+        let values: usize =
+            self.queue.lock().flush.rooms.iter().map(|room| room.unsaved_len()).sum();
+        StoreStats { unsaved: values + self.bans.unsaved().len(), ..self.health.stats() }
     }
 
     /// Has the thread save all unsaved values now.
@@ -228,11 +247,31 @@ impl Persister {
     }
 
     fn save(&self, Flush { rooms, waiting }: Flush) {
+        let bans = self.save_bans();
+        let rooms = self.save_rooms(rooms);
+        let done = bans.and(rooms);
+        match done {
+            Ok(()) => self.health.flushed(),
+            Err(_) => self.try_again(),
+        }
+        waiting.into_iter().for_each(|waiting| _ = waiting.send(done.clone()));
+    }
+
+    /// Makes sure that there is another flush after one that failed.
+    fn try_again(&self) {
+        let mut queue = self.queue.lock();
+        // A caller that asked for a flush meanwhile gets an attempt of its own.
+        let pause = if queue.flush.waiting.is_empty() { RETRY } else { Duration::ZERO };
+        queue.due = Some(Instant::now() + pause);
+    }
+
+    /// Saves the values of these rooms. Those that the store fails to save are queued again.
+    fn save_rooms(&self, rooms: Vec<Arc<Shared>>) -> Result<(), StoreError> {
         let mut rooms = rooms.into_iter();
         loop {
             let batch = take(&mut rooms);
             if batch.is_empty() {
-                break;
+                return Ok(());
             }
             let (changes, batch): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
             let done = self.commit(&changes);
@@ -241,19 +280,10 @@ impl Persister {
                 |(room, taken): (Arc<Shared>, _)| room.saved(taken, is_done).then_some(room);
             let again: Vec<_> = batch.into_iter().filter_map(again).collect();
             if !is_done {
-                {
-                    let mut queue = self.queue.lock();
-                    queue.flush.rooms.extend(again.into_iter().chain(rooms));
-                    // A caller that asked for a flush meanwhile gets an attempt of its own.
-                    let pause = if queue.flush.waiting.is_empty() { RETRY } else { Duration::ZERO };
-                    queue.due = Some(Instant::now() + pause);
-                }
-                waiting.into_iter().for_each(|waiting| _ = waiting.send(done.clone()));
-                return;
+                self.queue.lock().flush.rooms.extend(again.into_iter().chain(rooms));
+                return done;
             }
         }
-        self.health.flushed();
-        waiting.into_iter().for_each(|waiting| _ = waiting.send(Ok(())));
     }
 
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {

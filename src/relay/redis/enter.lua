@@ -12,7 +12,11 @@ if is_there and known ~= '' then
   if room ~= known then return {'nowhere'} end
   if ARGV[12] ~= '' then put_out(ARGV[12]) end
   -- The broker has lost the room's latest changes, but the node has them.
-  if epoch == ARGV[10] and tonumber(number) < tonumber(ARGV[11]) then is_there = false end
+  if epoch == ARGV[10] and tonumber(number) < tonumber(ARGV[11]) then
+    is_there = false
+    -- The node's bans are later, too. One that was lifted must not come back.
+    redis.call('DEL', bans)
+  end
 end
 local is_new = not is_there and ARGV[13] ~= ''
 if not is_there and not is_new then return {'nowhere'} end

@@ -90,15 +90,24 @@ local function banned_until(entry)
   return tonumber(string.match(entry or '', '^%d+') or 0)
 end
 
-local function ban(who, name, millis)
-  redis.call('HSET', bans, who, string.format('%.0f', now + tonumber(millis)) .. ' ' .. name)
-  local last, all = now, redis.call('HGETALL', bans)
+local function forget_old_bans()
+  local all = redis.call('HGETALL', bans)
   for at = 1, #all, 2 do
-    local till = banned_until(all[at + 1])
-    if till <= now then redis.call('HDEL', bans, all[at]) end
-    last = math.max(last, till)
+    if banned_until(all[at + 1]) <= now then redis.call('HDEL', bans, all[at]) end
   end
-  redis.call('PEXPIREAT', bans, last)
+end
+
+-- Looks at all bans only each 256th time, because a room may have thousands.
+local function ban(who, name, millis)
+  if tonumber(millis) == 0 then
+    redis.call('HDEL', bans, who)
+    return
+  end
+  local till, left = now + tonumber(millis), redis.call('PTTL', bans)
+  redis.call('HSET', bans, who, string.format('%.0f', till) .. ' ' .. name)
+  -- The key expires with its last ban.
+  redis.call('PEXPIREAT', bans, string.format('%.0f', math.max(till, now + left)))
+  if redis.call('HLEN', bans) % 256 == 0 then forget_old_bans() end
 end
 
 -- Returns the room's identity, its epoch and its revision's number.

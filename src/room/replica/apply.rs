@@ -48,12 +48,10 @@ impl State {
     /// Adopts the state that all nodes have in common, except the variables and a close, which have to be
     /// applied.
     fn adopt_settings(&mut self, room: &RelayRoom, now: Instant) {
-        for ban in &room.bans {
-            self.put_out_banned(&ban.who, now);
-            if let Some(replica) = &mut self.replica {
-                replica.ban(ban.clone(), now);
-            }
+        if let Some(replica) = &mut self.replica {
+            replica.adopt_bans(&room.bans, now);
         }
+        room.bans.iter().for_each(|ban| self.put_out_banned(&ban.who, now));
         self.schema = room.stored.schema;
         self.is_locked = room.is_locked;
         self.set_max_members(room.max_members);

@@ -44,6 +44,12 @@ impl Sessions {
         self.by_session.contains_key(&session)
     }
 
+    /// Returns the keys under which a session may be banned, if it began at this revision or before.
+    pub(super) fn began_by(&self, session: u64, revision: u64) -> Option<&[String]> {
+        let membership = self.by_session.get(&session)?;
+        (membership.joined <= revision).then_some(&membership.session.who)
+    }
+
     /// Removes a session, and returns whether it was there.
     pub(super) fn remove(&mut self, session: u64) -> bool {
         self.rejoining.retain(|waiting| *waiting != session);

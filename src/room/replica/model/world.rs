@@ -52,6 +52,8 @@ enum Event {
     Ended(usize, u64),
     Alarm(usize, u64),
     GiveUp(usize, u64),
+    /// A caller takes the outcome of its wish.
+    Outcome(usize, u64, RelayAnswer),
 }
 
 /// The faults that may occur in a run.
@@ -190,7 +192,8 @@ impl World {
         | Event::Message(node, ..)
         | Event::Ended(node, _)
         | Event::Alarm(node, _)
-        | Event::GiveUp(node, _) = &event
+        | Event::GiveUp(node, _)
+        | Event::Outcome(node, ..) = &event
             && self.nodes[*node].frozen > self.now
         {
             let until = self.nodes[*node].frozen;
@@ -230,6 +233,11 @@ impl World {
             Event::GiveUp(node, ticket) => {
                 let now = self.now;
                 self.nodes[node].give_up(ticket, now);
+                self.drive(node);
+            }
+            Event::Outcome(node, ticket, outcome) => {
+                let now = self.now;
+                self.nodes[node].outcome(ticket, &outcome, now);
                 self.drive(node);
             }
         }
@@ -351,9 +359,12 @@ impl World {
             }
             for (ticket, outcome) in progress.outcomes {
                 if let Reply::Broker(outcome) = outcome {
-                    it.outcome(ticket, &outcome, now);
+                    // Its caller is a task of its own, which may run later.
+                    let delay = self.rng.u64(0..4);
+                    self.at(delay, Event::Outcome(node, ticket, outcome));
                 }
             }
+            let it = &mut self.nodes[node];
             if let Some(close) = progress.ended {
                 it.forget(close, now);
             }

@@ -18,7 +18,7 @@ impl World {
             6 => Wish::Change(RelayChange::Ban {
                 who: "name:eve".into(),
                 name: "Eve".into(),
-                millis: 3_000,
+                millis: [0, 3_000, 3_600_000][self.rng.usize(0..3)],
             }),
             7 => Wish::Lead { lead: ticket, is_renewal: false },
             8 if !self.weather.grows => return self.reopen(node),

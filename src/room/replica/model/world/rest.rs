@@ -1,7 +1,7 @@
 //! The conditions that must hold when everything is at rest.
 
 use super::*;
-use crate::relay::RelayRevision;
+use crate::{ban, relay::RelayRevision};
 
 impl World {
     /// Returns the conditions that do not hold now that everything is at rest.
@@ -25,10 +25,19 @@ impl World {
             let here = state.as_relayed(self.now);
             let sorted = |room: &RelayRoom| {
                 let variables: BTreeMap<_, _> = room.stored.variables.iter().cloned().collect();
-                (variables, room.stored.schema, room.max_members, room.is_locked)
+                let bans: BTreeSet<_> = room.bans.iter().map(|ban| ban.who.clone()).collect();
+                (variables, room.stored.schema, room.max_members, room.is_locked, bans)
             };
             if sorted(&here) != sorted(room) {
                 wrongs.push(format!("node {number} has {here:?}, not {room:?}"));
+            }
+            let is_banned = |key: String| room.bans.iter().any(|ban| ban.who == key);
+            let banned = state.members.iter().map(|(_, member)| member);
+            let banned = banned
+                .filter(|member| ban::keys_of(&member.identity, &member.key).any(is_banned))
+                .count();
+            if banned > 0 {
+                wrongs.push(format!("node {number} has {banned} banned members"));
             }
             if replica.pending.lens() != [0; 3] {
                 wrongs.push(format!("node {number} has {:?} waiting", replica.pending.lens()));
