@@ -135,8 +135,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Returns [`ClientError`] if the first attempt fails. Once it has joined, the client reconnects by
-    /// itself.
+    /// Returns [`ClientError`] if the first attempt fails: see [`ClientBuilder::connect`]. Once it has joined,
+    /// the client reconnects by itself.
     ///
     /// # Panics
     ///
@@ -209,8 +209,46 @@ impl Client {
         shown.map(|(name, value)| (name.lossy(), value.lossy())).collect()
     }
 
+    /// Waits until the value of a variable, as the client shows it, satisfies the condition, and returns the
+    /// value. Does not wait if it does already. A variable that does not exist has the empty value.
+    ///
+    /// ```no_run
+    /// # use axum_cloud_variables::client::{Client, ClientError};
+    /// # async fn wait(bob: Client) -> Result<(), ClientError> {
+    /// bob.wait_for("score", |score| score == "1").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ClientError`] if the client leaves for good before.
+    pub async fn wait_for(
+        &self,
+        name: &str,
+        mut condition: impl FnMut(&str) -> bool,
+    ) -> Result<String, ClientError> {
+        // Subscribed before the value is read, so that no change is missed. Any event is a reason to look, and
+        // so is the number of events that were missed.
+        let mut events = self.events();
+        loop {
+            let value = self.get(name).unwrap_or_default();
+            if condition(&value) {
+                return Ok(value);
+            }
+            if events.next().await.is_none() {
+                return Err(self.ended().await);
+            }
+        }
+    }
+
     /// Sets a variable for everyone. The client shows the value at once. This never waits: while the client
-    /// is away, the last value of each variable is kept, and sent when it is back.
+    /// is away, the last value of each variable is kept, and sent when it is back. Once the client has left
+    /// for good, only the client itself shows the value.
+    ///
+    /// If the connection breaks right after a set, the client cannot know whether the room took the set. It
+    /// sends the set again if the room then has a value from before the set. So if another member has set
+    /// the variable back to such a value in the meantime, as with a flag that is 0 or 1, this client
+    /// overrules that member. [`update`](Self::update) never does.
     pub fn set(&self, name: &str, value: impl fmt::Display) {
         // Converted before the lock, because this runs the program's code.
         let (name, value) = (text(name), text(&value.to_string()));
@@ -219,8 +257,8 @@ impl Client {
     }
 
     /// Sets a variable to the result of `change` on its value, atomically: if another member sets the
-    /// variable in between, `change` is called again with the new value. A variable that does not exist has
-    /// the empty value. Returns the resulting value. Waits until the client is in the room.
+    /// variable in between, `change` is called again with the new value. In a room that grows, a variable that
+    /// does not exist has the empty value. Returns the resulting value. Waits until the client is in the room.
     ///
     /// A server that does not support conditional sets treats it as an ordinary set.
     ///
@@ -302,6 +340,9 @@ impl Client {
 
     /// Returns the events from now on, as a [`Stream`](futures_util::Stream) or one by one. Up to 1,024
     /// events wait for a program; a slower program receives the number that it missed.
+    ///
+    /// The first [`Joined`](ClientEvent::Joined) comes before [`connect`](Self::connect) returns, so it is
+    /// not among them.
     #[must_use]
     pub fn events(&self) -> Events<ClientEvent> {
         let events = self.shared.events.lock();

@@ -19,10 +19,8 @@
 //!     testing::client(&app, "/cloud", "lobby", name).variables([("score", "0")]).connect().await
 //! };
 //! let (ann, bob) = (player("ann").await?, player("bob").await?);
-//! let mut seen = bob.events();
 //! ann.update("score", |old| old.parse().unwrap_or(0) + 1).await?;
-//! seen.next().await;
-//! assert_eq!(bob.get("score").as_deref(), Some("1"));
+//! bob.wait_for("score", |score| score == "1").await?;
 //! # Ok(()) }
 //! ```
 
@@ -34,6 +32,6 @@ mod relay_contract;
 mod store_contract;
 
 pub use builders::{JoinBuilder, WriteBuilder};
-pub use pipe::client;
+pub use pipe::{client, connect};
 pub use relay_contract::relay_contract;
 pub use store_contract::store_contract;

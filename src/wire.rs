@@ -12,7 +12,7 @@ mod scratch;
 mod spec;
 mod text;
 
-use std::fmt;
+use std::{fmt, ops::RangeInclusive};
 
 use envelope::Envelope;
 
@@ -22,6 +22,9 @@ pub use scratch::{ScratchFraming, ScratchValues};
 pub(crate) use text::{Json, NUMBER, Text, entries, parse_values};
 
 use crate::close::CloseCode;
+
+/// How many bytes a [`resume`](Handshake::resume) secret has.
+pub(crate) const RESUME_BYTES: RangeInclusive<usize> = 16..=128;
 
 /// The text of a frame to a client is at most this long, unless one `set` alone is longer: what is
 /// written in one piece holds up all that comes behind it.

@@ -64,7 +64,8 @@ impl ClientBuilder {
     }
 
     /// Sets the secret of 16 to 128 bytes by which the server recognizes the client when it comes back, even
-    /// after a restart of the program. Default: a random one.
+    /// after a restart of the program. [`connect`](Self::connect) fails if it is shorter or longer. Default: a
+    /// random one.
     pub fn resume(mut self, secret: impl Into<String>) -> Self {
         self.resume = Some(secret.into());
         self
@@ -84,7 +85,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects and joins the room.
+    /// Connects and joins the room. The connection and its upgrade may take 10 s, and a server that then stays
+    /// silent is given up after a minute.
     ///
     /// # Errors
     ///
@@ -100,6 +102,9 @@ impl ClientBuilder {
         }
         transport.opener = self.opener;
         let resume = self.resume.map_or_else(secret, Ok)?;
+        if !wire::RESUME_BYTES.contains(&Json::from_plain(&resume).byte_len()) {
+            return Err(ClientError::Secret);
+        }
         let member = Member { room: self.room, username: self.username, resume };
         Client::start(member, &self.variables, transport).await
     }

@@ -8,6 +8,8 @@ use std::fmt;
 pub enum ClientError {
     /// The address is not a valid one with `ws:`, `wss:`, `http:` or `https:`, or a header is invalid.
     Address(String),
+    /// The [secret](super::ClientBuilder::resume) has fewer than 16 bytes, or more than 128.
+    Secret,
     /// There is no server at the address, or the connection broke.
     Unreachable(String),
     /// The server, or a proxy or layer before it, has refused the upgrade.
@@ -32,6 +34,7 @@ impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(what) => write!(f, "the address cannot be used: {what}"),
+            Self::Secret => f.write_str("the secret must have 16 to 128 bytes"),
             Self::Unreachable(what) => write!(f, "the server cannot be reached: {what}"),
             Self::Refused { status, reason } => {
                 write!(f, "the server refused the upgrade with {status}: {reason}")
@@ -46,7 +49,8 @@ impl fmt::Display for ClientError {
 
 impl std::error::Error for ClientError {}
 
-/// The reason why an update failed.
+/// The reason why an update by a client failed. Updates by the host have [an error of their
+/// own](crate::UpdateError).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpdateError {

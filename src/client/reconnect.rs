@@ -63,7 +63,7 @@ impl Reconnect {
             ClientError::Unreachable(_) => 1006,
             ClientError::Refused { status, .. } if FINAL_STATUSES.contains(status) => return None,
             ClientError::Refused { .. } => 1006,
-            ClientError::Address(_) | ClientError::Left => return None,
+            ClientError::Address(_) | ClientError::Secret | ClientError::Left => return None,
         };
         // The name may still belong to an earlier connection of the client itself, so it tries once more.
         let insists = code == USERNAME && self.has_joined && !was_joined && !self.has_insisted;

@@ -15,6 +15,9 @@ use crate::wire::{Json, Text};
 /// on a connection that has been stalled for half an hour.
 const MOST_UNKNOWN: usize = 100_000;
 
+/// How many variables a client shows. A server that names more is at fault, and may not fill the memory.
+const MOST: usize = 65_536;
+
 /// How many connections in a row the server must close with 4000 before a set that each carried counts as the
 /// reason. The server closes with 4000 for others too.
 const REFUSALS: u32 = 2;
@@ -136,6 +139,9 @@ impl Values {
 
     /// Notes that the room has this value. Until the client has joined, this does not replace its own sets.
     pub(super) fn receive(&mut self, name: Text, value: Text, is_joined: bool) -> Option<Changed> {
+        if self.shown.len() >= MOST && !self.shown.contains_key(&name) {
+            return None;
+        }
         self.fresh.insert(name.clone());
         self.known.insert(name.clone(), vec![value.clone()]);
         if let Some(own) = self.own.get_mut(&name) {
@@ -276,6 +282,16 @@ mod tests {
 
     fn unsent(values: &mut Values) -> Vec<String> {
         std::iter::from_fn(|| values.next_unsent()).map(|set| set.value.lossy()).collect()
+    }
+
+    #[test]
+    fn a_server_does_not_fill_the_memory_with_names() {
+        let mut values = values();
+        for n in 0..MOST + 10 {
+            values.receive(text(&n.to_string()), text("0"), true);
+        }
+        assert_eq!(values.shown().len(), MOST);
+        assert_eq!((values.known.len(), values.fresh.len()), (MOST - 1, MOST - 1));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use crate::{
     wire::{Json, Text},
 };
 
-/// The reason why a value was not updated.
+/// The reason why the host's update of a value failed. Updates by a client have [an error of their
+/// own](crate::client::UpdateError).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpdateError {

@@ -1,6 +1,6 @@
 //! Clients whose connections are pipes into an app.
 
-use std::{convert::Infallible, io};
+use std::{convert::Infallible, future::ready};
 
 use axum::{Router, body::Body, http::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -24,11 +24,19 @@ pub fn client(
 ) -> ClientBuilder {
     let app = app.clone();
     let url = format!("ws://in-process/{}", path.trim_start_matches('/'));
-    Client::builder(url, room, username).over(move || open(app.clone()))
+    Client::builder(url, room, username).over(move || ready(Ok(connect(&app))))
 }
 
-async fn open(app: Router) -> io::Result<DuplexStream> {
+/// Returns a connection to this app in the same process, for [`ClientBuilder::over`]: a client whose server is
+/// replaced by another needs to choose the app for each connection.
+///
+/// # Panics
+///
+/// Panics if it is called outside a tokio runtime.
+#[must_use]
+pub fn connect(app: &Router) -> DuplexStream {
     let (client, server) = duplex(PIPE);
+    let app = app.clone();
     // The task ends with the client's end of the pipe.
     tokio::spawn(async move {
         let service = service_fn(move |request: Request<Incoming>| {
@@ -39,5 +47,5 @@ async fn open(app: Router) -> io::Result<DuplexStream> {
         let connection = http1::Builder::new().serve_connection(TokioIo::new(server), service);
         _ = connection.with_upgrades().await;
     });
-    Ok(client)
+    client
 }

@@ -36,7 +36,7 @@ fn is_exact(number: &u64) -> bool {
 
 /// Nobody guesses it, and it costs little to keep.
 fn is_secret(resume: &Json<'_>) -> bool {
-    (16..=128).contains(&resume.byte_len())
+    super::RESUME_BYTES.contains(&resume.byte_len())
 }
 
 #[cfg(test)]

@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    future::ready,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{Router, extract::Request, middleware};
 use axum_cloud_variables::{
     Dialect, Identity, RoomRegistry,
-    client::ClientError,
+    client::{Client, ClientError},
     policy::{Join, Policy, Rejection, Verdict, Write},
     store::{Change, MemoryStore, RoomStore, StoreError, StoredBan, StoredRoom},
     testing::{self, JoinBuilder, WriteBuilder, store_contract},
@@ -145,4 +149,42 @@ impl RoomStore for Sloppy {
 #[should_panic(expected = "left == right")]
 fn a_store_that_breaks_the_contract_is_found() {
     store_contract(&Sloppy::default());
+}
+
+/// A client chooses the app for each connection.
+#[tokio::test(start_paused = true)]
+async fn a_client_comes_back_to_the_server_that_replaces_its_own() {
+    let store = Arc::new(MemoryStore::default());
+    let registry = || RoomRegistry::builder().store(store.clone()).build().unwrap();
+    let app = |rooms: &RoomRegistry| Router::new().merge(rooms.mount("/cloud"));
+    let before = registry();
+    let current = Arc::new(Mutex::new(app(&before)));
+    let of_now = current.clone();
+    let ann = Client::builder("ws://in-process/cloud", "lobby", "ann")
+        .variables([("x", "0")])
+        .over(move || ready(Ok(testing::connect(&of_now.lock().unwrap()))));
+    let ann = ann.connect().await.unwrap();
+    ann.set("x", 1);
+    assert!(before.shutdown(Duration::from_secs(1)).await);
+    let after = registry();
+    *current.lock().unwrap() = app(&after);
+    let bob = testing::client(&app(&after), "/cloud", "lobby", "bob").variables([("x", "0")]);
+    let bob = bob.connect().await.unwrap();
+    assert_eq!(bob.get("x").as_deref(), Some("1"));
+    bob.set("x", 2);
+    assert_eq!(ann.wait_for("x", |x| x == "2").await.as_deref(), Ok("2"));
+    let waiting = ann.wait_for("x", |_| false);
+    let (waited, ()) = futures_util::join!(waiting, ann.close());
+    assert_eq!(waited, Err(ClientError::Left));
+}
+
+#[tokio::test]
+async fn a_secret_that_servers_ignore_is_an_error() {
+    let app = Router::new().merge(RoomRegistry::new().mount("/cloud"));
+    for length in [0, 15, 129] {
+        let ann = testing::client(&app, "/cloud", "lobby", "ann").resume("s".repeat(length));
+        assert_eq!(ann.connect().await.unwrap_err(), ClientError::Secret);
+    }
+    let ann = testing::client(&app, "/cloud", "lobby", "ann").resume("s".repeat(16));
+    ann.connect().await.unwrap();
 }
