@@ -1,12 +1,12 @@
-//! The byte budget that all rooms of a registry share, and the share of each.
+//! The byte budget that all rooms of a registry share, and each room's share of it.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// The bytes that every share may have, also when most of the budget is used: no room, however large, keeps
-/// small ones from working.
+/// The bytes that every share may have, even when most of the budget is used, so that no room, however
+/// large, keeps small ones from working.
 pub(crate) const ASSURED: usize = 64 << 10;
 
 /// A count of bytes with a limit; cheap to clone.
@@ -28,14 +28,14 @@ impl Budget {
         self.0.used.load(Relaxed)
     }
 
-    /// The share of a room, or of a session that is in none.
+    /// Creates the share of a room, or of a session that is in no room.
     pub(crate) fn share(&self) -> Share {
         Share(Arc::new(Part { budget: self.clone(), used: AtomicUsize::new(0) }))
     }
 }
 
-/// The part of a budget that one room, or one session, has; cheap to clone. The last quarter of the budget is
-/// for shares of no more than [`ASSURED`] bytes.
+/// The part of a budget that one room or one session has; cheap to clone. The last quarter of the
+/// budget is reserved for shares of no more than [`ASSURED`] bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct Share(Arc<Part>);
 
@@ -46,33 +46,34 @@ struct Part {
 }
 
 impl Share {
-    /// How many bytes it has.
+    /// Returns how many bytes the share has.
     pub(crate) fn used(&self) -> usize {
         self.0.used.load(Relaxed)
     }
 
-    /// A charge of nothing, to grow.
+    /// Creates a charge of no bytes, which can grow.
     pub(crate) fn open(&self) -> Charge {
         Charge { share: self.clone(), bytes: 0, ahead: 0 }
     }
 
-    /// `None` if the budget does not have these bytes for this share.
+    /// Charges the share. Returns `None` if the budget does not have these bytes for it.
     pub(crate) fn charge(&self, bytes: usize) -> Option<Charge> {
         let mut charge = self.open();
         charge.grow(bytes).then_some(charge)
     }
 
-    /// How much of the budget may be used once this share has taken so many bytes.
+    /// Returns how much of the budget may be used once this share has taken `bytes` more.
     fn limit(&self, bytes: usize) -> usize {
         let limit = self.0.budget.0.limit;
         let is_small = self.used().saturating_add(bytes) <= ASSURED;
         if is_small { limit } else { limit - limit / 4 }
     }
 
-    /// Takes bytes if all that is taken of the budget then is no more than this.
+    /// Takes bytes if the budget's total then stays within `limit`.
     fn take_within(&self, bytes: usize, limit: usize) -> bool {
         let used = &self.0.budget.0.used;
-        // All rooms' threads meet at this count: not for nothing.
+        // The threads of all rooms contend for this count, so nothing touches it for zero bytes.
+        // Relaxed, because the counts guard no other memory.
         let is_taken = bytes == 0
             || used
                 .fetch_update(Relaxed, Relaxed, |used| {
@@ -98,21 +99,23 @@ impl Share {
 pub(crate) struct Charge {
     share: Share,
     bytes: usize,
-    /// Taken, and not needed yet.
+    /// The bytes that were taken in advance for small steps.
     ahead: usize,
 }
 
-/// The bytes that a charge that grows by steps takes at once.
+/// How many bytes a charge that grows in small steps takes at once.
 const BLOCK: usize = 4_096;
 
 impl Charge {
-    /// Takes more bytes; false, and nothing taken, if the budget does not have them for this share.
+    /// Takes more bytes. Returns `false`, with nothing taken, if the budget does not have them for this
+    /// share.
     #[must_use]
     pub(crate) fn grow(&mut self, more: usize) -> bool {
         self.grow_within(more, self.share.limit(more))
     }
 
-    /// As [`grow`](Self::grow), if half of the budget is left for others.
+    /// Takes more bytes as [`grow`](Self::grow) does, but only if half of the budget is left for
+    /// others.
     #[must_use]
     pub(crate) fn grow_to_half(&mut self, more: usize) -> bool {
         self.grow_within(more, self.share.0.budget.0.limit / 2)
@@ -124,8 +127,8 @@ impl Charge {
         is_taken
     }
 
-    /// As [`grow`](Self::grow), for many small steps: the budget is asked for a block at a time, as
-    /// long as it has one.
+    /// Takes more bytes as [`grow`](Self::grow) does, in one of many small steps: the charge takes a
+    /// block of the budget at a time, as long as the budget has one.
     #[must_use]
     pub(crate) fn step(&mut self, more: usize) -> bool {
         if more > self.ahead && self.share.take_within(BLOCK, self.share.limit(BLOCK)) {
@@ -148,7 +151,7 @@ impl Charge {
         self.share.give_back(std::mem::take(&mut self.ahead));
     }
 
-    /// Takes more bytes, over the limit if need be.
+    /// Takes more bytes, beyond the limit if necessary.
     pub(crate) fn force(&mut self, more: usize) {
         self.share.0.used.fetch_add(more, Relaxed);
         self.share.0.budget.0.used.fetch_add(more, Relaxed);

@@ -1,4 +1,4 @@
-//! The metrics, by the facade of the metrics crate; none without that feature.
+//! The metrics, through the facade of the metrics crate. Without that feature nothing is recorded.
 
 use std::time::Duration;
 
@@ -11,41 +11,41 @@ use metrics::{
 #[cfg(feature = "metrics")]
 use crate::{policy::Judging, registry::RoomRegistry};
 
-/// Somebody joined, so long after the connection was there.
+/// Records a join, and the time since the connection was opened.
 pub(crate) fn joined(time: Duration) {
     #[cfg(feature = "metrics")]
     histogram!("cloud_variables_join_seconds").record(time);
     _ = time;
 }
 
-/// The server ended a connection with this code.
+/// Records that the server ended a connection with this code.
 pub(crate) fn closed(code: u16) {
     #[cfg(feature = "metrics")]
     counter!("cloud_variables_closes_total", "code" => code.to_string()).increment(1);
     _ = code;
 }
 
-/// There was no memory for a write.
+/// Records that there was no memory for a write.
 pub(crate) fn starved() {
     #[cfg(feature = "metrics")]
     counter!("cloud_variables_memory_refusals_total").increment(1);
 }
 
-/// A ping was answered.
+/// Records that a ping was answered after this time.
 pub(crate) fn answered(time: Duration) {
     #[cfg(feature = "metrics")]
     histogram!("cloud_variables_round_trip_seconds").record(time);
     _ = time;
 }
 
-/// The store took a commit, or failed.
+/// Records how long a commit of the store took, and whether it succeeded.
 pub(crate) fn committed(time: Duration, is_done: bool) {
     #[cfg(feature = "metrics")]
     histogram!("cloud_variables_store_commit_seconds", "ok" => is_done.to_string()).record(time);
     _ = (time, is_done);
 }
 
-/// The broker answered, or did not.
+/// Records how long a request to the broker took, and whether it was answered.
 pub(crate) fn asked(time: Duration, is_done: bool) {
     #[cfg(feature = "metrics")]
     histogram!("cloud_variables_relay_request_seconds", "ok" => is_done.to_string()).record(time);
@@ -54,12 +54,12 @@ pub(crate) fn asked(time: Duration, is_done: bool) {
 
 #[cfg(feature = "metrics")]
 impl RoomRegistry {
-    /// Gives the recorder of the process (that of the metrics crate) the gauges and counters of this
-    /// registry as they are now. To be called before they are looked at: where a Prometheus endpoint
-    /// renders, or each some seconds. What takes time (joins, round trips, commits, requests to a
-    /// broker) and closes are recorded as they happen. The guide [operations](crate::docs::operations) lists all names. They are the
-    /// process's: of several registries, one alone should be recorded, as each would overwrite the
-    /// other's gauges.
+    /// Passes the current gauges and counters of this registry to the recorder of the process (that of
+    /// the metrics crate). To be called before they are read: when a Prometheus endpoint renders them,
+    /// or every few seconds. Joins, round trips, commits, requests to a broker, and closes are recorded
+    /// as they happen. The guide [operations](crate::docs::operations) lists all names. The metrics
+    /// belong to the process: of several registries, only one should be recorded, because each would
+    /// overwrite the gauges of the others.
     ///
     /// ```
     /// use axum_cloud_variables::RoomRegistry;

@@ -1,4 +1,4 @@
-//! Usernames: which are accepted, and when two are the same.
+//! Usernames: the rules that accept them, and the names that count as the same.
 
 mod key;
 #[cfg(feature = "profanity")]
@@ -11,7 +11,7 @@ use unicode_security::{GeneralSecurityProfile, MixedScript};
 
 pub(crate) use key::NameKey;
 
-/// Which characters a username may have.
+/// The characters that a username may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Alphabet {
@@ -27,10 +27,10 @@ pub enum Alphabet {
 
 type Check = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
-/// Which usernames a handshake may bring; another is refused with 4002 and the reason.
+/// The rules for the usernames of handshakes. Any other username is refused with 4002 and the reason.
 ///
-/// Default: 1 to 20 characters of [`Alphabet::Ascii`], and none of a short list of names such as
-/// `admin`, `moderator` or `server`, also not in letters that look alike.
+/// By default, a username has 1 to 20 characters of [`Alphabet::Ascii`], and is none of a short list of
+/// names such as `admin`, `moderator` or `server`, not even in letters that look alike.
 ///
 /// ```
 /// use axum_cloud_variables::{Alphabet, RoomRegistry, UsernameRules};
@@ -74,20 +74,20 @@ impl Default for UsernameRules {
 }
 
 impl UsernameRules {
-    /// Every name of 1 to 1,000 characters, of whatever characters, also `admin` and the like.
+    /// Creates rules that accept every name of 1 to 1,000 characters, including `admin` and the like.
     #[must_use]
     pub fn any() -> Self {
         Self { max: 1_000, alphabet: Alphabet::Any, impersonation: true, ..Self::default() }
     }
 
-    /// The least and the most characters. Default 1 and 20.
+    /// Sets the minimum and the maximum number of characters. Default 1 and 20.
     #[must_use]
     pub fn length(mut self, min: usize, max: usize) -> Self {
         (self.min, self.max) = (min, max);
         self
     }
 
-    /// The characters that are accepted. Default [`Alphabet::Ascii`].
+    /// Sets the characters that are accepted. Default [`Alphabet::Ascii`].
     #[must_use]
     pub fn alphabet(mut self, alphabet: Alphabet) -> Self {
         self.alphabet = alphabet;
@@ -101,9 +101,9 @@ impl UsernameRules {
         self
     }
 
-    /// Refuses names in which rustrict finds profanity, except common names of people. Of 500
-    /// names that people chose for themselves, 3 are refused.
-    /// Default `false`. Its word lists take 18 MB, once a process.
+    /// Refuses names in which rustrict finds profanity, except common names of people. Of 500 names
+    /// that people chose for themselves, 3 are refused. Default `false`. The word lists take 18 MB,
+    /// once per process.
     #[cfg(feature = "profanity")]
     #[must_use]
     pub fn refuse_profanity(mut self, refuse: bool) -> Self {
@@ -115,8 +115,8 @@ impl UsernameRules {
         self
     }
 
-    /// A check of the host's, after all others; its `Err` is the reason that the player reads
-    /// (at most 123 bytes of it). Default: none.
+    /// Sets a check of the host's, which runs after all others. Its `Err` is the reason that the player
+    /// reads (up to 123 bytes of it). Default: none.
     #[must_use]
     pub fn check<F>(mut self, check: F) -> Self
     where
@@ -126,11 +126,11 @@ impl UsernameRules {
         self
     }
 
-    /// Judges a name as a handshake's is judged: for a form in which players choose one.
+    /// Judges a name exactly as the name of a handshake, for a form in which players choose one.
     ///
     /// # Errors
     ///
-    /// A sentence for the player, if the name is refused.
+    /// Returns a sentence for the player if the name is refused.
     ///
     /// ```
     /// use axum_cloud_variables::UsernameRules;
@@ -143,7 +143,8 @@ impl UsernameRules {
         if !(self.min..=self.max).contains(&name.chars().count()) {
             return Err(format!("a username must have {} to {} characters", self.min, self.max));
         }
-        // Some keyboards write one letter as several, and some as one that Unicode gave up.
+        // Some keyboards write one letter as several characters, and some write characters that Unicode
+        // has replaced.
         if !name.nfc().all(|c| self.accepts(c)) {
             return Err(match self.alphabet {
                 Alphabet::Ascii => "a username may have A-Z, a-z, 0-9, _ and - only".into(),
@@ -180,13 +181,13 @@ impl UsernameRules {
     }
 }
 
-/// Whether the character may stand in a username, unless any character may.
+/// Returns whether a character may stand in a username, unless any character may.
 pub(crate) fn is_of_a_username(c: char) -> bool {
     c.is_alphanumeric() || is_combining_mark(c) || "_-".contains(c)
 }
 
-/// Whether marks stand on something, and not in towers: Burmese has four in a row, UTS 39 (section
-/// 5.4) allows as many.
+/// Returns whether each mark stands on a character, and no more than four are in a row: Burmese has
+/// four, and UTS 39 (section 5.4) allows as many.
 fn marks_well(name: &str) -> bool {
     let mut room = 0;
     name.chars().all(|c| {
@@ -206,22 +207,21 @@ impl fmt::Debug for UsernameRules {
     }
 }
 
-/// The outcome if a handshake brings a username that a member of the room has, of any
-/// dialect.
+/// The outcome if a newcomer brings the username of a member of the room, of any dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum DuplicateNames {
-    /// The newcomer gets 4002, unless the member does not answer a ping within
+    /// The newcomer is refused with 4002, unless the member does not answer a ping within
     /// [`Limits::takeover_probe`](crate::Limits#structfield.takeover_probe) or has the newcomer's
-    /// [`Identity::id`](crate::Identity::id). The default, but in
+    /// [`Identity::id`](crate::Identity::id). The default, except in
     /// [`Dialect::Scratch`](crate::Dialect::Scratch).
     #[default]
     Reject,
-    /// The newcomer takes the name; the member gets 4002.
+    /// The newcomer takes the name, and the member is closed with 4002.
     Replace,
-    /// Both play under the name, if both are allowed to: a member of another dialect, whose rule is
-    /// another, keeps its name for itself. The default in [`Dialect::Scratch`](crate::Dialect::Scratch), where
-    /// a player often has two tabs, and a tool two connections.
+    /// Both play under the name, if the rules of both allow it: a member of a dialect with another rule
+    /// keeps its name for itself. The default in [`Dialect::Scratch`](crate::Dialect::Scratch), because
+    /// there a player often has two tabs, and a tool two connections.
     Allow,
 }
 

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-/// A token bucket that may be overdrawn: what was taken beyond its tokens is owed first.
+/// A token bucket that may be overdrawn: the tokens that it owes are repaid first.
 #[derive(Debug)]
 pub(crate) struct Bucket {
-    /// Zero: there is no limit.
+    /// The tokens earned per second. Zero means that there is no limit.
     per_second: f64,
     burst: f64,
-    /// Below zero: owed.
+    /// The tokens in the bucket, or the tokens that it owes if negative.
     tokens: f64,
     filled: Instant,
 }
@@ -19,17 +19,17 @@ impl Bucket {
         Self { per_second: f64::from(per_second), burst, tokens: burst, filled: now }
     }
 
-    /// Takes tokens, also those that are not there yet.
+    /// Takes tokens, even if the bucket does not have them yet.
     pub(crate) fn take(&mut self, count: usize, now: Instant) {
         self.fill(now);
         self.tokens -= count as f64;
     }
 
-    /// When the bucket will have so many tokens; `now` or earlier if it has them.
+    /// Returns when the bucket will have `count` tokens, which is `now` if it already has them.
     pub(crate) fn has(&mut self, count: usize, now: Instant) -> Instant {
         self.fill(now);
         let missing = (count as f64 - self.tokens).max(0.0);
-        // Without a limit nothing was ever taken.
+        // Without a limit no tokens are ever missing.
         let wait = if missing > 0.0 { missing / self.per_second } else { 0.0 };
         now + Duration::from_secs_f64(wait)
     }

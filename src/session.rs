@@ -47,15 +47,15 @@ use socket::Socket;
 use upkeep::Upkeep;
 use writer::{Flow, Writer};
 
-/// Serves one connection, in one task: what others write reaches the socket without it, as long as
-/// the socket takes it.
+/// Serves one connection in one task. The writes of other members reach the socket without this task,
+/// as long as the socket takes them.
 pub(crate) async fn serve(
     upgraded: Upgraded,
     registry: Arc<Inner>,
     caller: Caller,
     session: Session,
 ) {
-    // No room: its id may be a secret that is shared by a link.
+    // The span does not name the room, because its id may be a secret that is shared as a link.
     let span = debug_span!("connection", username = field::Empty, dialect = field::Empty);
     talk(upgraded, registry, caller, session).instrument(span).await;
 }
@@ -78,18 +78,18 @@ async fn talk(upgraded: Upgraded, registry: Arc<Inner>, caller: Caller, session:
         conclude(&socket, &mut reader, end, limits.close_timeout).await;
     };
     let (registration, _registered) = registry.tasks.register();
-    // Its member has left with it.
+    // An abort drops the session and its membership, so the member has left.
     if Abortable::new(played, registration).await.is_err() {
         let close = Close::shutting_down();
         socket.with(|writer| {
             if !writer.is_closed() {
-                // Its code is the same in all dialects.
+                // This close has the same code in all dialects.
                 writer.close(Frame::close(close.code.code(Dialect::Spec), close.reason()));
             }
         });
-        // As far as the socket takes it at once.
-        // What has come is read, because a socket that is dropped with it is reset, and its client may not
-        // see the close.
+        // Writes only as much as the socket takes at once. Input that has arrived is read as well,
+        // because dropping a socket with unread input resets the connection, and the client may not see
+        // the close.
         poll_fn(|cx| {
             _ = (socket.poll_written(cx), socket.poll_forget(cx));
             Poll::Ready(())
@@ -98,7 +98,7 @@ async fn talk(upgraded: Upgraded, registry: Arc<Inner>, caller: Caller, session:
     }
 }
 
-/// What a session and its room share.
+/// The parts that a session and its room share.
 struct Talk<'a> {
     registry: &'a Arc<Inner>,
     handle: &'a Arc<SessionHandle>,
@@ -106,16 +106,17 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
-    /// Handshake, then play. When it ends, the member has left: the name is free before the client
-    /// learns that it is out.
+    /// Runs the handshake, and then the session. When it returns, the member has left: the name is free
+    /// before the client learns that its session ended.
     async fn run(&self, reader: &mut Reader, caller: Caller) -> End {
-        // Boxed, so that its place is free again while the member plays.
+        // Boxed, so that its memory is free again while the member plays.
         let (membership, outbox, behind) = match Box::pin(self.handshake(reader, caller)).await {
             Ok(joined) => joined,
             Err(end) => return end,
         };
         self.socket.with(|writer| writer.open(outbox));
-        // Before its first set is read, so that it is sent what the room had when it came.
+        // Pushed before the first set is read, so that the member is sent the values that the room had
+        // when it joined.
         self.socket.push();
         let upkeep = Upkeep::new(self.socket, self.handle, &self.registry.rules.limits);
         let end = tokio::select! {
@@ -124,6 +125,8 @@ impl Talk<'_> {
         };
         reader.conclude(&membership);
         if self.handle.stop_told().is_some() {
+            // The room ended the session: the member is still sent everything that the room had ordered
+            // by now, which includes the batch that waits for the next tick.
             let last = membership.room().change(|state, now| state.say_last(now));
             self.socket.with(|writer| writer.conclude(last));
         }
@@ -137,9 +140,9 @@ impl Talk<'_> {
         end
     }
 
-    /// Closes the session of a member because the server shuts down. What is under way meanwhile is
-    /// still taken, so that a deploy costs no input; no longer than the shutdown has time for, because the
-    /// member must have left by then.
+    /// Closes the session of a member because the server shuts down. Writes that are under way
+    /// meanwhile are still taken, so that a deploy costs no input, but only for as long as the shutdown
+    /// has time, because the member must have left by then.
     async fn part(&self, reader: &mut Reader, membership: &Membership, close: &Close) -> End {
         let patience = Instant::now() + self.registry.rules.limits.close_timeout;
         let goodbye = Box::pin(async {
@@ -150,7 +153,8 @@ impl Talk<'_> {
         End::Told(patience)
     }
 
-    /// Also gives what came in one frame behind the handshake.
+    /// Waits for the handshake and admits the client. Also returns the messages behind the handshake in
+    /// the same frame.
     async fn handshake(
         &self,
         reader: &mut Reader,
@@ -195,8 +199,8 @@ impl Talk<'_> {
         }
     }
 
-    /// Refuses a client for which there is no place, as its dialect has it: clients of one stay away
-    /// for ever after the code that brings those of another back.
+    /// Refuses a client for which there is no place, with the close code of its dialect: the code that
+    /// makes clients of one dialect come back makes those of another stay away for ever.
     async fn refuse(&self, reader: &mut Reader) -> Close {
         let patience = self.registry.rules.limits.close_timeout;
         if let Ok(Ok(frame)) = timeout(patience, reader.first_text()).await
@@ -208,12 +212,13 @@ impl Talk<'_> {
     }
 }
 
-/// How much longer a client has to answer a close that its socket does not take at once.
+/// How many times longer a client has to answer a close if its socket is blocked.
 const SLOWER: u32 = 5;
 
-/// Sends what is left to say. Whoever takes too long is dropped.
+/// Sends the close, if one is due, and waits for its answer. A client that takes too long is dropped.
 async fn conclude(socket: &Socket, reader: &mut Reader, end: End, patience: Duration) {
-    // A client that has not heard its close comes back and takes its name again.
+    // A slow client gets more time, because a client that does not receive its close comes back and
+    // takes its name again.
     let is_slow = socket.with(|writer| writer.flow()) == Flow::Blocked;
     let patience = if is_slow { patience.saturating_mul(SLOWER) } else { patience };
     if matches!(end, End::Gone) {
@@ -227,7 +232,7 @@ async fn conclude(socket: &Socket, reader: &mut Reader, end: End, patience: Dura
             });
             _ = timeout(patience, goodbye).await;
         }
-        // The answer to its close may wait behind a frame that is half written.
+        // The answer to the client's close may wait behind a frame that is half written.
         End::Gone if socket.with(|writer| writer.is_closed()) => {
             let written = poll_fn(|cx| socket.poll_written(cx));
             _ = timeout(patience, written).await;

@@ -1,5 +1,5 @@
-//! The lock of a room and the task that looks after it. Under `--cfg shuttle` they are those of a
-//! scheduler that tries interleavings, where any time may have passed.
+//! The lock of a room and the task that looks after it. Under `--cfg shuttle` they belong to a
+//! scheduler that tries interleavings, in which any time may have passed.
 
 mod lock;
 
@@ -18,13 +18,14 @@ mod real {
         task::yield_now,
     };
 
-    /// The task is to yield by itself: tokio's budget would let a socket seem blocked to it.
+    /// Spawns a task that yields by itself, because tokio's budget would make a socket seem blocked to
+    /// it.
     #[cfg(any(test, feature = "__internals"))]
     pub(crate) fn spawn(runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
         drop(runtime.spawn(tokio::task::unconstrained(task)));
     }
 
-    /// Ends at `time`, or when it is to be sooner.
+    /// Waits until `time`, or until `sooner` is notified.
     pub(crate) async fn wait(time: Instant, sooner: &Notify) {
         tokio::select! {
             () = sleep_until(time.into()) => {}
@@ -49,7 +50,7 @@ mod shuttled {
         }
     }
 
-    /// Stands for a runtime, of which there is one here.
+    /// The only runtime here.
     #[derive(Debug, Clone)]
     pub(crate) struct Handle;
 
@@ -76,10 +77,12 @@ mod shuttled {
     }
 }
 
-/// Waits until there is what is asked for; whoever makes it so calls `notify_waiters` afterwards.
+/// Waits until `there` returns a value. Code that makes it do so calls `notify_waiters` afterwards.
 pub(crate) async fn wait_for<T>(notify: &Notify, there: impl Fn() -> Option<T>) -> T {
     loop {
         let mut notified = pin!(notify.notified());
+        // Registered before the check, so that a notification between the check and the wait is not
+        // lost.
         notified.as_mut().enable();
         if let Some(there) = there() {
             return there;

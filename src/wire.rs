@@ -1,8 +1,9 @@
-//! The protocol's text: one decoder from a client's message, one encoder of what goes to clients.
+//! The text of the protocol: one decoder of clients' messages, and one encoder of the frames that they
+//! are sent.
 //!
-//! Wire text is parsed into types once, here. Names and values stay JSON ([`Text`]), so that
-//! passing them on is copying, and every string a client can write arrives as it was, lone
-//! surrogates included.
+//! Wire text is parsed into types once, here. Names and values stay JSON ([`Text`]), so passing them on
+//! only copies bytes, and every string that a client can write arrives unchanged, lone surrogates
+//! included.
 
 mod dialect;
 mod envelope;
@@ -23,40 +24,41 @@ pub(crate) use text::{Json, NUMBER, Text, entries, parse_values};
 
 use crate::close::CloseCode;
 
-/// How many bytes a [`resume`](Handshake::resume) secret has.
+/// The bytes that a [`resume`](Handshake::resume) secret may have.
 pub(crate) const RESUME_BYTES: RangeInclusive<usize> = 16..=128;
 
-/// The text of a frame to a client is at most this long, unless one `set` alone is longer: what is
-/// written in one piece holds up all that comes behind it.
+/// The most bytes of text in a frame to a client, unless one `set` alone is longer. A frame is written
+/// in one piece, and so delays everything behind it.
 pub(crate) const FRAME_BYTES: usize = 65_535;
 
-/// The length of the longest encoding of one `set` of these JSON texts, the newline before it
-/// included.
+/// Returns the length of the longest encoding of one `set` of these JSON texts, including the newline
+/// before it.
 pub(crate) fn set_len(name: &str, value: &str) -> usize {
     name.len() + value.len() + dialect::SET_OVERHEAD
 }
 
-/// What a client says.
+/// A message of a client.
 #[derive(Debug, PartialEq)]
 pub(crate) enum ClientMessage<'a> {
     Handshake(Handshake<'a>),
-    /// A value of `None` is one that the dialect knows, but does not allow: the write is refused.
+    /// A write. Its value is `None` if the dialect does not allow the value that was sent: the write is
+    /// then refused.
     Set {
         name: Json<'a>,
         value: Option<Json<'a>>,
         terms: Terms<'a>,
     },
-    /// Known, and without effect.
+    /// A known message without effect.
     Ignored,
 }
 
-/// What a client asks of a set beside that it counts; an extension of the protocol, of the dialects with
-/// `kind`.
+/// The conditions and requests that a client may add to a set: an extension of the protocol, of the
+/// dialects with `kind`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Terms<'a> {
-    /// The set counts only if this is the room's value in the order.
+    /// The set counts only if this is the room's value when the set is ordered.
     pub(crate) was: Option<Json<'a>>,
-    /// The client is told what came of it, by this number: see [`ack`].
+    /// The client is notified of the outcome under this number: see [`ack`].
     pub(crate) ack: Option<u64>,
 }
 
@@ -72,47 +74,50 @@ pub(crate) struct Handshake<'a> {
     pub(crate) room: Json<'a>,
     pub(crate) username: Json<'a>,
     pub(crate) variables: Brought<'a>,
-    /// The client wants to be told when it has joined, and which of its sets were taken: see
+    /// The client asks to be notified when it has joined, and which of its sets were taken: see
     /// [`joining`], [`joined`] and [`taken`].
     pub(crate) acknowledge: bool,
-    /// A secret that the client has kept since its first handshake: whoever has it gets the name from
-    /// its earlier connection. One that is too short to be a secret is none.
+    /// A secret that the client has kept since its first handshake. A client that has it gets the name
+    /// from its earlier connection. A secret with a length outside of [`RESUME_BYTES`] counts as none.
     pub(crate) resume: Option<Json<'a>>,
 }
 
-/// Tells a client that asked for it that it will be told, before anything is decided: a join may take
-/// its time.
+/// Creates the notice that more notices will follow, for a client that asked for them. It is sent
+/// before anything is decided, because a join may take its time.
 pub(crate) fn joining() -> Frame {
     Frame::text(r#"{"kind":"joining"}"#)
 }
 
-/// Tells a client that asked for it that it has joined: it has been sent all that the room has. Who
-/// created the room knows its values already.
+/// Creates the notice that the client has joined and has been sent everything that the room has, for a
+/// client that asked for it. A client that created the room knows its values already.
 pub(crate) fn joined(created: bool) -> Frame {
     Frame::text(&format!(r#"{{"kind":"joined","created":{created}}}"#))
 }
 
-/// Tells a client that asked for it that the room has seen so many of its sets.
+/// Creates the notice that the room has seen this many of the client's sets, for a client that asked
+/// for it.
 pub(crate) fn taken(sets: u64) -> Frame {
     Frame::text(&format!(r#"{{"kind":"taken","sets":{sets}}}"#))
 }
 
-/// Tells a client that asked for it what came of a set; `None` if nobody knows.
+/// Creates the notice of the outcome of a set, for a client that asked for it. `is_done` is `None` if
+/// the outcome is unknown.
 pub(crate) fn ack(number: u64, is_done: Option<bool>) -> Frame {
     let ok = serde_json::json!(is_done);
     Frame::text(&format!(r#"{{"kind":"ack","ack":{number},"ok":{ok}}}"#))
 }
 
-/// The variables that a handshake brings: each name once; where a message has one twice, the later
-/// value (as JSON readers do). `None` where the dialect's handshakes bring none, and so match every
+/// The variables that a handshake brings, each name once. If a message has a name twice, the later
+/// value counts, as for JSON readers. `None` if the dialect's handshakes bring none, and so match every
 /// room.
 pub(crate) type Brought<'a> = Option<Vec<(Json<'a>, Json<'a>)>>;
 
-/// Why a text is no message of the protocol; its `Display` is the reason that the client is told.
+/// The reason why a text is no message of the protocol. Its `Display` is the reason that the client
+/// receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Malformed {
     NotOneObject,
-    /// No string where the kind of message stands.
+    /// The field for the kind of message has no string.
     NoTag(&'static str),
     UnknownTag(&'static str),
     NotAString(&'static str),
@@ -122,7 +127,8 @@ pub(crate) enum Malformed {
 }
 
 impl Malformed {
-    /// What the client is told by: a code after which clients of its kind do not send the same again.
+    /// Returns the close code for the client: one after which clients of its kind do not send the same
+    /// again.
     pub(crate) fn code(self) -> CloseCode {
         match self {
             Self::ProjectId => CloseCode::Incompatible,
@@ -255,7 +261,7 @@ mod tests {
             let Ok(ClientMessage::Set { name, value: Some(value), .. }) = message else {
                 panic!("{message:?}");
             };
-            // Also when it was kept elsewhere meanwhile.
+            // The value also survives being kept elsewhere.
             let value = Json::stored(value.to_text().as_stored()).unwrap();
             let (name, value) = (name.to_text(), value.to_text());
             let written = |dialect: Dialect| {

@@ -10,8 +10,9 @@ use caseless::Caseless;
 use unicode_normalization::UnicodeNormalization;
 use unicode_security::skeleton;
 
-/// The key that two usernames share if a person takes one for the other: the username after compatibility
-/// normalization (NFKC), case folding, and replacement of characters that look alike (UTS 39, 'skeleton').
+/// The key that two usernames share if a person would take one for the other: the username after
+/// compatibility normalization (NFKC), case folding, and replacement of characters that look alike (UTS
+/// 39, 'skeleton').
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct NameKey(Arc<str>);
 
@@ -58,7 +59,7 @@ static IMPERSONATIONS: LazyLock<HashSet<NameKey>> = LazyLock::new(|| {
     names.map(NameKey::new).into()
 });
 
-/// Whether a name, its edges cleaned of signs, reads as that of somebody who runs the game.
+/// Returns whether a name, without signs at its edges, reads as that of a person who runs the game.
 pub(super) fn impersonates(name: &str) -> bool {
     IMPERSONATIONS.contains(&NameKey::new(name.trim_matches(['_', '-'])))
 }

@@ -3,12 +3,13 @@
 use super::{Policy, Verdict, Write};
 use crate::names::is_of_a_username;
 
-/// Rights by the names of variables: those that only the host writes, and those that belong to one
-/// player. A write that they do not allow is ignored, and its writer sees the room's value again.
+/// Rights by the names of variables: some variables only the host writes, and others belong to one
+/// player. If these rights do not allow a write, it is ignored, and its sender receives the room's
+/// value again.
 ///
-/// A pattern is a name in which `*` stands for any characters, none included, and `{name}` for the
-/// writer's username. Everyone may write a variable that no pattern matches. If several match, all must allow
-/// it.
+/// A pattern is a name in which `*` stands for any number of characters, including none, and `{name}`
+/// for the writer's username. Everyone may write a variable that no pattern matches. If several match,
+/// all must allow it.
 ///
 /// ```
 /// use axum_cloud_variables::{RoomRegistry, policy::Rights};
@@ -19,17 +20,17 @@ use crate::names::is_of_a_username;
 /// # Ok::<(), axum_cloud_variables::BuildError>(())
 /// ```
 ///
-/// The username identifies the owner, so ownership is as safe as usernames are: if two may share one
-/// ([`DuplicateNames::Allow`](crate::DuplicateNames)), both own.
+/// The username identifies the owner, so ownership is as safe as usernames are: if two players may
+/// share one ([`DuplicateNames::Allow`](crate::DuplicateNames)), both are owners.
 ///
-/// A policy of the host's own can ask it first: `self.rights.write(write)`.
+/// A policy of the host's own can ask these rights first: `self.rights.write(write)`.
 #[derive(Debug, Clone, Default)]
 pub struct Rights {
     host_only: Vec<String>,
     owner_only: Vec<OwnerPattern>,
 }
 
-/// A pattern in which a username stands: the text before it, and the text after it.
+/// A pattern with a username in it: the text before it, and the text after it.
 #[derive(Debug, Clone)]
 pub(crate) struct OwnerPattern {
     before: String,
@@ -37,25 +38,26 @@ pub(crate) struct OwnerPattern {
 }
 
 impl Rights {
-    /// Everyone may write everything.
+    /// Creates rights that allow everyone to write everything.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Variables that no member may write, only the host.
+    /// Reserves variables for the host: no member may write those that the pattern matches.
     #[must_use]
     pub fn host_only(mut self, pattern: impl Into<String>) -> Self {
         self.host_only.push(pattern.into());
         self
     }
 
-    /// Variables that belong to the player whose username stands where the pattern has `{name}`.
+    /// Reserves each variable for the player whose username stands where the pattern has `{name}`.
     ///
-    /// Each variable has one owner at most. So a pattern may have stars on one side of `{name}`, and
-    /// between the nearest of them and `{name}` must stand a character that is no letter, digit, mark, `_`
-    /// or `-`: in `s_{name}_*`, `s_ann_b_x` would be `ann`'s and `ann_b`'s. In `s_{name}.*` it is not, and
-    /// a player who has such a character in the name owns nothing by such a pattern.
+    /// Each variable has no more than one owner. So a pattern may have stars on only one side of
+    /// `{name}`, and between `{name}` and the nearest star there must be a character that is no letter,
+    /// digit, mark, `_` or `-`: with `s_{name}_*`, `s_ann_b_x` would belong to both `ann` and `ann_b`.
+    /// With `s_{name}.*` it does not, and a player with such a character in the username owns nothing
+    /// by such a pattern.
     ///
     /// # Panics
     ///
@@ -85,7 +87,8 @@ impl Policy for Rights {
 const NAME: &str = "{name}";
 
 impl OwnerPattern {
-    /// Panics if the pattern has not one `{name}`, or if a variable could have several owners.
+    /// Parses a pattern. Panics if it does not have exactly one `{name}`, or if a variable could have
+    /// several owners.
     pub(crate) fn new(pattern: &str) -> Self {
         let parts = pattern.split_once(NAME).filter(|(_, after)| !after.contains(NAME));
         let Some((before, after)) = parts else {
@@ -100,7 +103,7 @@ impl OwnerPattern {
         owner
     }
 
-    /// Whose a variable of this name is.
+    /// Returns the username of the owner of a variable of this name, if it has one.
     pub(crate) fn owner<'a>(&self, name: &'a str) -> Option<&'a str> {
         let owner = if let Some((literal, _)) = self.after.split_once('*') {
             // A username ends before the first separator.
@@ -115,8 +118,8 @@ impl OwnerPattern {
         self.owns(owner, name).then_some(owner)
     }
 
-    /// Whether each name that it matches has one owner. The other side of a separator is no username's,
-    /// because such a username owns nothing.
+    /// Returns whether each name that the pattern matches has one owner. Text beyond a separator never
+    /// belongs to a username, because a username with a separator owns nothing.
     fn is_unambiguous(&self) -> bool {
         let has_separator = |literal: Option<&str>| {
             literal.is_none_or(|literal| !literal.chars().all(is_of_a_username))
@@ -130,12 +133,13 @@ impl OwnerPattern {
         self.before.contains('*') || self.after.contains('*')
     }
 
-    /// Whether a variable of this name is somebody's.
+    /// Returns whether a variable of this name belongs to a player.
     fn is_owned(&self, name: &str) -> bool {
         matches(&format!("{}*{}", self.before, self.after), name)
     }
 
-    /// The username stands for itself, also if it has a star.
+    /// Returns whether a variable of this name belongs to this username. A star in the username is no
+    /// wildcard.
     fn owns(&self, username: &str, name: &str) -> bool {
         if self.has_star() && !username.chars().all(is_of_a_username) {
             return false;
@@ -147,7 +151,8 @@ impl OwnerPattern {
     }
 }
 
-/// Whether a pattern with stars matches a text: the pieces between the stars, one after the other.
+/// Returns whether a pattern with stars matches a text, which must have the pieces between the stars
+/// one after the other.
 fn matches(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut text) = text.strip_prefix(first) else { return false };
@@ -231,7 +236,7 @@ mod tests {
         ] {
             assert_eq!(OwnerPattern::new(pattern).owner(variable), owner, "{pattern} {variable}");
         }
-        // Whatever the names are: of all that could be in a variable's name, one owns it at most.
+        // Of all usernames that could be in a variable's name, no more than one owns it.
         let names = ["ann", "ann_b", "b", "ann.b", "b.x", "x", "n"];
         for pattern in ["s_{name}.*", "{name}.*", "*.{name}", "*.x_{name}", "{name}_.*"] {
             let rights = Rights::new().owner_only(pattern);

@@ -11,9 +11,8 @@ pub(super) trait Emptied {
     fn empty(&self);
 }
 
-/// The data that readers may still need, oldest first. Members read in order, so a batch that someone still
-/// needs is needed no longer than all after it. The batches that nobody needs are therefore always the oldest
-/// here.
+/// The data that readers may still need, oldest first. Members read in order, so a batch is needed for
+/// no longer than those after it. The batches that nobody needs are therefore always the oldest here.
 #[derive(Debug)]
 pub(super) struct Backlog<T> {
     limit: usize,

@@ -1,10 +1,11 @@
-//! What a client sends while its join waits.
+//! The messages that a client sends while its join waits.
 
 use std::collections::VecDeque;
 
 use tungstenite::Message;
 
-/// Bytes, with what each message costs beside its own: as many as a game sends in seconds.
+/// The most bytes that are read ahead, including the cost of each message: as many as a game sends in
+/// seconds.
 const MOST: usize = 32 << 10;
 const MESSAGE_COST: usize = 64;
 
@@ -21,7 +22,7 @@ impl Ahead {
         self.messages.push_back(message);
     }
 
-    /// Returns the oldest message. The last gives the memory back.
+    /// Returns the oldest message. Frees the memory with the last one.
     pub(super) fn pop(&mut self) -> Option<Message> {
         let message = self.messages.pop_front();
         if self.messages.is_empty() && self.bytes > 0 {
@@ -34,7 +35,7 @@ impl Ahead {
         self.bytes >= MOST
     }
 
-    /// Whether there is something for the room.
+    /// Returns whether there is something for the room.
     pub(super) fn has_texts(&self) -> bool {
         self.messages.iter().any(Message::is_text)
     }

@@ -1,8 +1,8 @@
-//! What a client writes over its message rate: the latest value of each variable, until its turn
+//! The writes of a client over its message rate: the latest value of each variable, until its turn
 //! comes.
 //!
-//! What reaches the room is what the client wrote, in that order, without values that it has
-//! overwritten meanwhile. Knows no socket, and no clock but the time it is handed.
+//! The room receives the client's writes in their order, without the values that the client has
+//! overwritten meanwhile. This module knows no socket, and no clock except the time that it is given.
 
 use std::time::Instant;
 
@@ -16,19 +16,19 @@ use crate::{
     wire::{Json, Terms},
 };
 
-/// What a held write costs beside its texts: its place in the map, and its allocations.
+/// The cost of a held write besides its texts: its place in the map, and its allocations.
 const HELD_COST: usize = 200;
 
 /// One `set` of a member, on its way from its session into the room.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Submission<'a> {
-    /// The position up to which the member had seen all when this was read: conflation delays a
+    /// The position up to which the member had seen everything when this was read. Conflation delays a
     /// write, but the member knew no more when it made it.
     pub(crate) base: u64,
     pub(crate) name: Json<'a>,
-    /// `None` is a value that is refused: its writer is sent the room's.
+    /// The value, or `None` if it was refused: its sender then receives the room's value.
     pub(crate) value: Option<Json<'a>>,
-    /// One that has any is never held: it counts by itself.
+    /// The terms of the write. A write that has any is never held, because it counts by itself.
     pub(crate) terms: Terms<'a>,
 }
 
@@ -36,12 +36,13 @@ pub(crate) struct Submission<'a> {
 #[derive(Debug)]
 pub(crate) struct Conflation {
     rate: Bucket,
-    /// Before then the room takes nothing more of this member, because its members write too much together.
+    /// The time before which the room takes no more writes from this member, because its members
+    /// together write too much.
     deferred: Option<Instant>,
-    /// By name, in the order in which they were written last.
+    /// The held writes by name, in the order in which they were last written.
     held: IndexMap<Json<'static>, Held>,
     charge: Charge,
-    /// How many refused writes are held.
+    /// The number of held writes from which on refused ones are dropped.
     most: usize,
 }
 
@@ -49,7 +50,7 @@ pub(crate) struct Conflation {
 struct Held {
     base: u64,
     value: Option<Json<'static>>,
-    /// A later value was refused: after `value` its writer is sent the room's.
+    /// A later value was refused: after `value`, the sender receives the room's value.
     heals: bool,
     is_new: bool,
 }
@@ -65,7 +66,8 @@ impl Conflation {
         }
     }
 
-    /// Whether a write may go to the room at once. Nothing overtakes what is held.
+    /// Returns whether a write may go to the room at once, and counts it if so. No write overtakes the
+    /// held ones.
     pub(crate) fn lets_pass(&mut self, now: Instant) -> bool {
         let passes = self.held.is_empty() && self.turn(now) <= now;
         if passes {
@@ -74,39 +76,40 @@ impl Conflation {
         passes
     }
 
-    /// When what is held is due; `None` if nothing is held.
+    /// Returns when the held writes are due, or `None` if nothing is held.
     pub(crate) fn due(&mut self, now: Instant) -> Option<Instant> {
         (!self.held.is_empty()).then(|| self.turn(now))
     }
 
-    /// When the next write may go to the room.
+    /// Returns when the next write may go to the room.
     pub(crate) fn turn(&mut self, now: Instant) -> Instant {
         let turn = self.rate.has(1, now);
         self.deferred.map_or(turn, |deferred| turn.max(deferred))
     }
 
-    /// Notes when the room takes the next write, if not at once.
+    /// Sets when the room takes the next write, or `None` if it takes it at once.
     pub(crate) fn defer(&mut self, until: Option<Instant>) {
         self.deferred = until;
     }
 
-    /// How many held writes would create a variable, beside one of this name.
+    /// Returns how many held writes would create a variable, not counting one of this name.
     pub(crate) fn creates_beside(&self, name: &Json<'_>) -> usize {
         self.held.iter().filter(|(held, of)| of.is_new && *held != name).count()
     }
 
-    /// Holds a write instead of an earlier one of the same variable. False, and nothing has changed,
-    /// if the budget does not have the bytes.
+    /// Holds a write instead of an earlier one of the same variable. Returns `false`, with nothing
+    /// changed, if the budget does not have the bytes.
     #[must_use]
     pub(crate) fn hold(&mut self, write: &Submission<'_>, outlook: Outlook) -> bool {
         let refused = outlook == Outlook::Refused;
         if refused && let Some(earlier) = self.held.get_mut(write.name.as_json()) {
-            // The value that the room would have had without the refused one still counts. It keeps
-            // its place, so that the bases of what leaves never go back.
+            // The value before the refused one still counts. It keeps its place, so that the bases of
+            // the released writes never go back.
             earlier.heals = true;
             return true;
         }
-        // More names than a room has are no game's: of those, the client is told nothing.
+        // No game writes more names than a room may have, so the client receives no correction for
+        // those.
         if refused && self.held.len() >= self.most {
             return true;
         }
@@ -128,8 +131,8 @@ impl Conflation {
         true
     }
 
-    /// Takes out all that is held, which the client pays for by waiting for its next turn longer:
-    /// so what the room has is what the client had at one moment.
+    /// Takes out all held writes. The client pays for them by waiting longer for its next turn. Because
+    /// they leave together, the room gets the values that the client had at one moment.
     pub(crate) fn release(&mut self, now: Instant) -> Vec<Submission<'static>> {
         let held = std::mem::take(&mut self.held);
         self.charge.shrink(self.charge.bytes());
@@ -170,7 +173,7 @@ mod tests {
         Submission { base, name, value, terms: Terms::default() }
     }
 
-    /// At one message a second.
+    /// Creates a conflation at one message a second.
     fn conflation(burst: u32, budget: &Budget, now: Instant) -> Conflation {
         let limits = Limits::default().messages_per_second(1).message_burst(burst);
         Conflation::new(&limits, budget, now)

@@ -1,4 +1,4 @@
-//! A session without a room, for tests of the WebSocket layer: it says what it hears.
+//! A session without a room, for tests of the WebSocket layer: it echoes every message.
 
 use std::{future::poll_fn, sync::Arc};
 
@@ -35,7 +35,7 @@ pub(crate) async fn echo(upgraded: Upgraded, message_bytes: usize) {
             Ok(_) => continue,
             Err(end) => break end,
         };
-        // Else it would take the place of a pong that waits.
+        // Otherwise the reply would replace a pong that waits.
         poll_fn(|cx| socket.poll_written(cx)).await;
         socket.with(|writer| writer.reply(&frame));
         socket.push();
@@ -43,7 +43,7 @@ pub(crate) async fn echo(upgraded: Upgraded, message_bytes: usize) {
     conclude(&socket, &mut reader, end, limits.close_timeout).await;
 }
 
-/// Sessions send none, so the frames of `wire` have none.
+/// Encodes a binary frame. Sessions send none, so `wire` does not encode them.
 fn binary(payload: Bytes) -> Bytes {
     let frame = frame::Frame::message(payload, OpCode::Data(Data::Binary), true);
     let mut bytes = Vec::with_capacity(frame.len());

@@ -1,16 +1,17 @@
-//! Counts the frames that a socket reads (RFC 6455, section 5.2). The WebSocket layer tells of whole
-//! messages alone, and one message may be any number of fragments.
+//! Counts the frames that a socket reads (RFC 6455, section 5.2). The WebSocket layer reports only
+//! whole messages, and one message may be any number of fragments.
 
-/// Where it is in a frame.
+/// A position within a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     /// Its first byte.
     Start,
     /// The byte with the short length and the mask's bit.
     Length,
-    /// So many bytes of a long length are still to come; what has come of it; and the mask's length.
+    /// The bytes of a long length: `left` of them are still to come, `length` is the value so far, and
+    /// `mask` is the length of the mask.
     LongLength { left: u8, length: u64, mask: u64 },
-    /// So many bytes of mask and payload are still to come.
+    /// The bytes of mask and payload that are still to come.
     Rest(u64),
 }
 
@@ -23,7 +24,7 @@ impl Frames {
         Self(At::Start)
     }
 
-    /// How many frames begin in this piece.
+    /// Returns how many frames begin in this piece.
     pub(super) fn count(&mut self, mut piece: &[u8]) -> usize {
         let mut count = 0;
         while let [first, rest @ ..] = piece {

@@ -1,4 +1,4 @@
-//! Who may play: the checks of a handshake, in the order in which a client learns of them.
+//! The checks of a handshake, in the order in which a client learns of them.
 
 use std::{borrow::Cow, future::Future, pin::Pin, sync::Arc};
 
@@ -23,8 +23,9 @@ use crate::{
     wire::{self, Dialect, Handshake, Json, ScratchFraming},
 };
 
-/// Lets a client into the room that its handshake names, or says why not. The order of the checks
-/// is part of the public behaviour. `gone` ends when the client has left: it then waits for nothing.
+/// Admits a client to the room that its handshake names, or returns the reason for the refusal. The
+/// order of the checks is part of the public behaviour. `gone` completes when the client has left: this
+/// then waits for nothing more.
 pub(crate) async fn admit(
     registry: &Arc<Inner>,
     dialect: Dialect,
@@ -107,7 +108,7 @@ pub(crate) async fn admit(
             }
             Err(EnterError::Refused(Refusal::NameInUse(holders))) if !holders.is_empty() => {
                 let probe = Probe::new(holders);
-                // A second time, one has come back to life meanwhile.
+                // On a second refusal, a holder must have come back to life meanwhile.
                 if newcomer.outlived.is_some() {
                     return Err(Close::name_in_doubt().into());
                 }
@@ -118,8 +119,8 @@ pub(crate) async fn admit(
                     Probed::Outlived(outlived) => newcomer.outlived = Some(outlived),
                 }
             }
-            // Another newcomer asks already. It may be the same player, whose connection broke twice, so this
-            // one waits for its turn.
+            // Another newcomer is already probing. It may be the same player, whose connection broke
+            // twice, so this one waits for its turn.
             Err(EnterError::Refused(Refusal::NameInDoubt(holder))) => {
                 let until = *queued
                     .get_or_insert_with(|| Instant::now() + Probe::longest(limits.takeover_probe));
@@ -133,29 +134,29 @@ pub(crate) async fn admit(
     }
 }
 
-/// Who opened a connection.
+/// The client that opened a connection, and the settings of the mount that it came through.
 #[derive(Debug)]
 pub(crate) struct Caller {
-    /// The request's, or a guest's.
+    /// The identity of the request, or a guest's.
     pub(crate) identity: Identity,
-    /// The request, where there is a policy that may look at it.
+    /// The request, if there is a policy that may look at it.
     pub(crate) request: Option<Box<Parts>>,
-    /// That of the mount.
+    /// The framing of the mount.
     pub(crate) scratch_framing: ScratchFraming,
-    /// Which clients may come in by it.
+    /// Whether the mount admits clients of each dialect.
     pub(crate) dialects: [bool; Dialect::COUNT],
-    /// What stands before the id that it names.
+    /// The prefix of the room id that the handshake names.
     pub(crate) namespace: Arc<str>,
 }
 
-/// How a room and a session reach each other.
+/// The handles by which a room and a session reach each other.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) handle: Arc<SessionHandle>,
     pub(crate) outlet: Arc<dyn Outlet>,
 }
 
-/// Waits for something, unless the client goes away first.
+/// Waits for something, unless the client leaves first.
 async fn unless<T>(
     gone: Pin<&mut impl Future<Output = End>>,
     wait: impl Future<Output = T>,
@@ -167,7 +168,7 @@ async fn unless<T>(
     }
 }
 
-/// Who it is that wants to join, by the host's policy.
+/// Asks the host's policy for the identity of the client that wants to join.
 async fn ask(
     policy: &dyn AnyPolicy,
     join: &policy::Join<'_>,
@@ -184,7 +185,7 @@ async fn ask(
 
 fn room_id<'a>(id: &'a Json<'_>, dialect: Dialect, limits: &Limits) -> Result<Cow<'a, str>, Close> {
     let (field, code) = match dialect {
-        // Its clients come back after all codes but a few, with the same id.
+        // Scratch clients come back with the same id after all close codes except a few.
         Dialect::Scratch => ("project_id", CloseCode::Incompatible),
         Dialect::Spec => ("room", CloseCode::Protocol),
         Dialect::Forkphorus2020 => ("id", CloseCode::Protocol),

@@ -7,27 +7,28 @@ use std::{
 
 use crate::room::CLIENT_LAG;
 
-/// A ping's payload is its number. One is outstanding at a time, and only its exact payload
-/// answers it.
+/// The pings of a session. A ping's payload is its number. Only one is outstanding at a time, and only
+/// its exact payload answers it.
 ///
-/// Pings go behind all that was sent before, so an answer proves that the client's network side
-/// has read everything up to a position. A ping that is sent [`CLIENT_LAG`] later, once answered,
-/// says that what comes from then on was sent with that handled: then the position is the session's
-/// base. However long the frames of a client are on their way, they come behind that answer.
+/// A ping goes behind everything that was sent before, so an answer proves that the client's network
+/// side has read everything up to a position. Once a ping that is sent [`CLIENT_LAG`] later is
+/// answered, every frame that arrives from then on was sent after the client had handled all that, so
+/// the position becomes the session's base. However long the frames of a client are under way, they
+/// arrive behind that answer.
 #[derive(Debug, Default)]
 pub(crate) struct Liveness {
     last: u64,
     outstanding: Option<Ping>,
-    /// Proven, but not yet a base: the oldest and the newest.
+    /// The positions that are proven, but not yet a base: the oldest and the newest.
     proven: VecDeque<Proven>,
     base: u64,
 }
 
 #[derive(Debug)]
 struct Ping {
-    /// What its answer proves.
+    /// The position that its answer proves.
     position: u64,
-    /// What its answer makes the base.
+    /// The position that its answer makes the base.
     matures: u64,
     is_barrier: bool,
     sent: Instant,
@@ -37,13 +38,13 @@ struct Ping {
 struct Proven {
     position: u64,
     answered: Instant,
-    /// A snapshot or a correction waits for it to be the base.
+    /// A snapshot or a correction waits for this position to be the base.
     is_barrier: bool,
 }
 
 impl Liveness {
-    /// The payload of a ping that proves `position`; `None` while one is outstanding. A barrier
-    /// is one that follows a snapshot or a correction.
+    /// Returns the payload of a ping that proves `position`, or `None` while one is outstanding. A
+    /// barrier is a ping that follows a snapshot or a correction.
     pub(crate) fn ping(
         &mut self,
         position: u64,
@@ -69,28 +70,30 @@ impl Liveness {
         self.outstanding.is_some()
     }
 
-    /// When a ping would make a base of what waits for it. Keepalive makes one of the rest.
+    /// Returns when a ping would make a base of a position that a barrier waits for. Keepalive pings
+    /// make one of the rest.
     pub(crate) fn due(&self) -> Option<Instant> {
         let is_awaited = self.outstanding.is_none() && self.proven.iter().any(|p| p.is_barrier);
         self.proven.front().filter(|_| is_awaited).map(|oldest| oldest.answered + CLIENT_LAG)
     }
 
-    /// Takes a pong; one that answers no ping of ours is allowed (RFC 6455, section 5.5.3) and
-    /// proves nothing. How long the answer took.
+    /// Takes a pong, and returns how long the answer took. A pong that answers no ping of ours is
+    /// allowed (RFC 6455, section 5.5.3) and proves nothing.
     pub(crate) fn pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
         let ping = match payload == self.last.to_be_bytes() {
             true => self.outstanding.take()?,
             false => return None,
         };
         self.base = self.base.max(ping.matures);
-        // Leaving out what lies between is late, but sound; and it bounds the memory.
+        // Leaving out the positions in between delays the base, but is sound, and it bounds the memory.
         let left_out = self.proven.drain(self.proven.len().min(1)..).any(|p| p.is_barrier);
         let is_barrier = ping.is_barrier || left_out;
         self.proven.push_back(Proven { position: ping.position, answered: now, is_barrier });
         Some(now.saturating_duration_since(ping.sent))
     }
 
-    /// The position up to which the client had handled all when it sent what arrives now.
+    /// Returns the position up to which the client had handled everything when it sent the frame that
+    /// arrives now.
     pub(crate) fn base(&self) -> u64 {
         self.base
     }

@@ -1,5 +1,5 @@
-//! What a member is sent next: the room's batches without its own parts, and all values where it
-//! has just come or lagged behind.
+//! The next item that a member is sent: the room's batches without its own parts, and all values if it
+//! has just joined or lagged behind.
 
 use std::sync::Arc;
 
@@ -15,46 +15,46 @@ use crate::{
 pub(crate) struct Outbox {
     room: Arc<Shared>,
     member: MemberId,
-    /// By which the room answers what the member asks of its sets.
+    /// The handle with the acknowledgements of the member's sets.
     handle: Arc<SessionHandle>,
     dialect: Dialect,
     framing: Framing,
-    /// The member is to be told that it has joined, once it has been sent all values.
+    /// The notice that the member has joined, which follows once it has been sent all values.
     greeting: Option<Frame>,
-    /// `None` while the member lags: nothing is kept for it but that.
+    /// The room's batches, or `None` while the member lags: nothing is kept for it meanwhile.
     receiver: Option<Receiver<Arc<Batch>>>,
-    /// A snapshot of which frames are still to go, and which is next.
+    /// A snapshot with frames still to be sent, and the number of the next.
     snapshot: Option<(Arc<Snapshot>, usize)>,
-    /// A frame that the member is told something before.
+    /// A frame that waits until a notice has been sent before it.
     held: Option<Frame>,
-    /// What is left of a frame whose lines go one by one, and where its next begins.
+    /// A frame whose lines are sent one by one, and the index at which its next line begins.
     lines: Option<(Frame, usize)>,
-    /// The position up to which the snapshot and the batches received have all.
+    /// The position up to which the snapshot and the batches received have everything.
     seen: u64,
-    /// The position up to which the member has been sent all.
+    /// The position up to which the member has been sent everything.
     sent: u64,
-    /// A snapshot or a correction was sent behind which no ping has gone yet.
+    /// A snapshot or a correction was sent, and no ping has followed it yet.
     unproven: bool,
-    /// The position of the last that the member is sent; `None` as long as it is one.
+    /// The position of the last write that the member is sent, or `None` as long as it is a member.
     last: Option<u64>,
 }
 
-/// How the lines of a text reach the member.
+/// The way in which the lines of a text reach the member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Framing {
     Together,
     OneByOne,
-    /// Each with a newline behind it.
+    /// One by one, each with a newline behind it.
     Ended,
 }
 
-/// What goes to the member next.
+/// The next item for a member.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Item {
     Frame(Frame),
-    /// A ping: its answer proves that the member's side has read all up to this position.
+    /// A ping. Its answer proves that the member's side has read everything up to this position.
     Barrier(u64),
-    /// The member lags, and there is no memory for a snapshot: ask again in a while.
+    /// The member lags, and there is no memory for a snapshot: the caller asks again later.
     NoBudget,
 }
 
@@ -87,7 +87,7 @@ impl Outbox {
         outbox
     }
 
-    /// Has a Scratch client's sets framed so.
+    /// Sets the framing of the sets for a Scratch client.
     pub(crate) fn framed(mut self, framing: ScratchFraming) -> Self {
         if self.dialect == Dialect::Scratch && framing == ScratchFraming::Lines {
             self.framing = Framing::Ended;
@@ -95,7 +95,7 @@ impl Outbox {
         self
     }
 
-    /// Has the member told when it has joined.
+    /// Sets the notice that the member receives when it has joined.
     pub(crate) fn greeting(mut self, greeting: Frame) -> Self {
         self.greeting = Some(greeting);
         self
@@ -109,8 +109,8 @@ impl Outbox {
         self.note_sent();
     }
 
-    /// The next to send, if there is something. `may_ping` says whether a barrier may go: one ping
-    /// is outstanding at a time.
+    /// Returns the next item to send, if there is one. `may_ping` says whether it may be a barrier,
+    /// because only one ping is outstanding at a time.
     pub(crate) fn next(&mut self, may_ping: bool) -> Option<Item> {
         loop {
             if let Some(line) = self.next_line() {
@@ -134,7 +134,7 @@ impl Outbox {
                 return Some(Item::Barrier(self.prove()));
             }
             if self.last.is_some_and(|last| self.seen >= last || self.receiver.is_none()) {
-                // Nobody resyncs a member that is none any more.
+                // A former member is not resynced.
                 return None;
             }
             let Some(receiver) = &mut self.receiver else {
@@ -150,7 +150,8 @@ impl Outbox {
             match receiver.try_recv() {
                 Ok(batch) => {
                     if let Some(frame) = self.open(&batch) {
-                        // Of sets that are ordered before what is in it.
+                        // The sets of this notice are ordered before the frame, so the notice goes
+                        // first.
                         if let Some(sets) = self.handle.receipts().news() {
                             self.held = Some(frame);
                             return Some(Item::Frame(wire::taken(sets)));
@@ -176,7 +177,7 @@ impl Outbox {
                 Some(frame)
             }
             Next::Emptied => {
-                // The values of the next one are newer.
+                // The next snapshot has newer values.
                 (self.snapshot, self.receiver) = (None, None);
                 None
             }
@@ -214,7 +215,7 @@ impl Outbox {
         Some(line)
     }
 
-    /// Notes that all is sent, where that is so.
+    /// Notes that everything is sent, if it is.
     fn note_sent(&mut self) {
         if self.snapshot.is_none() && self.held.is_none() && self.lines.is_none() {
             self.sent = self.seen;
@@ -232,7 +233,7 @@ impl Outbox {
         cut.frame
     }
 
-    /// The member is sent nothing more once it has all up to this position.
+    /// Ends the outbox: the member is sent nothing more once it has everything up to this position.
     pub(crate) fn conclude(&mut self, last: u64) {
         self.last = Some(last);
     }
@@ -241,24 +242,26 @@ impl Outbox {
         self.last.is_some()
     }
 
-    /// How many batches wait; one where a snapshot is to be taken instead.
+    /// Returns how many batches wait, or one if a snapshot is to be taken instead.
     #[cfg(feature = "inspector")]
     pub(crate) fn waiting(&self) -> usize {
         self.receiver.as_ref().map_or(1, Receiver::len)
     }
 
-    /// Forgets the batches that wait: a reader that has stopped gets all values when it reads
-    /// again. A snapshot under way goes on, or a slow reader of a large one would begin for ever.
+    /// Drops the batches that wait: a reader that has stopped receives all values when it reads again.
+    /// A snapshot under way goes on, because a slow reader of a large one would otherwise begin again
+    /// for ever.
     pub(crate) fn release_batches(&mut self) {
         (self.receiver, self.held) = (None, None);
     }
 
-    /// Forgets the snapshot under way too.
+    /// Drops the snapshot under way too.
     pub(crate) fn release_snapshot(&mut self) {
         (self.snapshot, self.lines) = (None, None);
     }
 
-    /// For a ping that follows all that was taken from here: the position that its answer proves.
+    /// Returns the position that the answer to a ping proves, if the ping follows everything that was
+    /// taken from here.
     pub(crate) fn prove(&mut self) -> u64 {
         self.unproven = self.snapshot.is_some() || self.lines.is_some();
         self.sent
@@ -285,7 +288,8 @@ mod tests {
         wire::Json,
     };
 
-    /// A room of three values that take a frame each, and the outbox of who joins it.
+    /// Creates a room of three values that take a frame each, and returns the outbox of a member that
+    /// joins it.
     fn outbox(dialect: Dialect) -> Outbox {
         let (now, budget) = (Instant::now(), Budget::new(usize::MAX));
         let rules = Rules { tick: Default::default(), settle: None, ..Rules::new(now) };
@@ -316,7 +320,7 @@ mod tests {
             frames.push(frame);
             outbox.release_batches();
         }
-        // Then all that came since: there is nothing else to know it by.
+        // Then the member is resynced, because its batches were dropped.
         let next = iter::repeat_with(|| outbox.next(false));
         // A large room makes no snapshot so soon after the last.
         let mut next = next.skip_while(|item| matches!(item, Some(Item::NoBudget)));

@@ -1,4 +1,4 @@
-//! What a client sends: messages at the allowed rate, and what ends them.
+//! Reads a client's messages at the allowed rate, until its session ends.
 
 use std::{
     convert::Infallible,
@@ -33,21 +33,21 @@ use crate::{
     wire::{self, ClientMessage, Dialect, Frame, Malformed, ScratchValues},
 };
 
-/// The WebSocket layer's read buffer. It is allocated for each connection and zeroed at each read:
-/// tungstenite's default of 128 KiB costs more than all else together.
+/// The size of the WebSocket layer's read buffer. It is allocated for each connection and zeroed at
+/// each read: tungstenite's default of 128 KiB would cost more than everything else together.
 const READ_BUFFER: usize = 1024;
 
-/// How soon to look again at a client that does not read what it asked to be told.
+/// How soon to check again on a client that does not read the acknowledgements that it asked for.
 const UNREAD: Duration = Duration::from_millis(20);
 
 /// How a session ended.
 #[derive(Debug, PartialEq)]
 pub(super) enum End {
-    /// The client closed, or its connection is gone: there is nobody to tell.
+    /// The client closed, or its connection is gone: there is nobody to notify.
     Gone,
-    /// The client was told already, and has until then to answer.
+    /// The client was already sent its close, and has until then to answer.
     Told(tokio::time::Instant),
-    /// The client is told.
+    /// The client is to be sent this close.
     Close(Close),
 }
 
@@ -66,15 +66,15 @@ impl From<Malformed> for End {
 #[derive(Debug)]
 pub(super) struct Reader {
     stream: WebSocketStream<Ear>,
-    /// Over the rate of messages writes are conflated, so that nobody falls behind.
+    /// The writes over the rate of messages, which are conflated so that no member falls behind.
     conflation: Conflation,
-    /// What the client is told of its sets, if it asked for that.
+    /// The notices of sets that were taken, if the client asked for them.
     receipt: Option<Receipt>,
     handle: Arc<SessionHandle>,
     socket: Arc<Socket>,
-    /// The liveness' base, which moves with its pongs.
+    /// The base of the liveness, which moves with its pongs.
     base: u64,
-    /// That of the handshake, once one came.
+    /// The dialect of the handshake, once it has arrived.
     dialect: Dialect,
     values: ScratchValues,
     /// The client has closed.
@@ -119,7 +119,7 @@ impl Reader {
         self.dialect = dialect;
     }
 
-    /// Has the client told which of its sets were taken, and at once that it will be.
+    /// Starts to acknowledge the client's sets, and announces that to the client at once.
     pub(super) fn acknowledge(&mut self) {
         self.receipt = Some(Receipt::default());
         self.notify(wire::joining());
@@ -130,7 +130,7 @@ impl Reader {
         self.socket.push();
     }
 
-    /// How a member leaves whose session ends so.
+    /// Returns the cause for which a member leaves if its session ends like this.
     pub(super) fn cause(&self, end: &End) -> LeaveCause {
         match end {
             End::Gone if self.is_closed => LeaveCause::Closed,
@@ -148,7 +148,7 @@ impl Reader {
         wire::decode(self.dialect, self.values, message)
     }
 
-    /// The next message of any kind. May be dropped and called again.
+    /// Returns the next message of any kind. May be dropped and called again.
     pub(super) async fn message(&mut self) -> Result<Message, End> {
         match self.ahead.pop() {
             Some(message) => Ok(message),
@@ -156,12 +156,13 @@ impl Reader {
         }
     }
 
-    /// Reads ahead while a join waits, and ends when the client has gone. One that has sent something for the
-    /// room before it went is still to join, so that this arrives.
+    /// Reads ahead while a join waits, and returns when the client has gone. If the client sent
+    /// something for the room before it went, this never returns: the client is still to join, so that
+    /// its writes arrive.
     pub(super) async fn gone(&mut self) -> End {
         while !self.ahead.is_full() {
             match self.receive().await {
-                // What follows is the end of the stream, by which the answer to the close goes out.
+                // The end of the stream follows. Polling for it sends the answer to the close.
                 Ok(Message::Close(_)) => self.is_closed = true,
                 Ok(message) => self.ahead.push(message),
                 Err(End::Gone) if self.ahead.has_texts() => break,
@@ -182,7 +183,7 @@ impl Reader {
         }
     }
 
-    /// The first text.
+    /// Returns the first text.
     pub(super) async fn first_text(&mut self) -> Result<Utf8Bytes, End> {
         loop {
             if let Some(text) = self.text().await? {
@@ -191,8 +192,8 @@ impl Reader {
         }
     }
 
-    /// The text of the next message; `None` if it was of another kind. May be dropped and called
-    /// again.
+    /// Returns the text of the next message, or `None` if it was of another kind. May be dropped and
+    /// called again.
     async fn text(&mut self) -> Result<Option<Utf8Bytes>, End> {
         let message = self.message().await?;
         let now = now();
@@ -213,13 +214,13 @@ impl Reader {
                 });
                 self.handle.prod();
             }
-            // As Scratch's servers do.
+            // Ignored, as by Scratch's servers.
             Message::Binary(_) if self.dialect == Dialect::Scratch => {}
             Message::Binary(_) => {
                 return Err(End::Close(Close::binary()));
             }
-            // The answer to a close goes out with the next look at the stream, which is its end.
-            // Raw frames are given to those who write them.
+            // The answer to a close is sent by the next poll of the stream, which returns its end. Raw
+            // frames are only ever written.
             Message::Ping(_) | Message::Close(_) | Message::Frame(_) => {}
         }
         Ok(None)
@@ -227,13 +228,13 @@ impl Reader {
 
     async fn pause(&self, until: Instant) {
         self.handle.pause(true);
-        // Boxed, because few members ever pause: the others need no place for it.
+        // Boxed, because few members ever pause, and the others then need no memory for it.
         Box::pin(sleep_until(until.into())).await;
         self.handle.pause(false);
         self.handle.heard(now());
     }
 
-    /// Takes the writes of a member until its session ends; first those that came in one frame
+    /// Takes the writes of a member until its session ends, beginning with those that came in one frame
     /// behind its handshake.
     pub(super) async fn play(&mut self, membership: &Membership, behind: String) -> End {
         let Err(end) = self.play_on(membership, behind).await;
@@ -254,7 +255,8 @@ impl Reader {
             let text = match self.due() {
                 None => self.text().await?,
                 Some(due) => tokio::select! {
-                    // A flood has something to read at any time: what is due comes first.
+                    // Biased, because a flood always has something to read, and work that is due comes
+                    // first.
                     biased;
                     () = Box::pin(sleep_until(due.into())) => {
                         self.do_due(membership)?;
@@ -269,10 +271,10 @@ impl Reader {
         }
     }
 
-    /// When something is to be done without the client: what is held is due, or its receipt.
+    /// Returns when something is due without the client: its held writes, or its receipt.
     fn due(&mut self) -> Option<Instant> {
         let held = self.conflation.due(now());
-        // What is held was not taken yet.
+        // The held writes have not been taken yet, so a receipt is not due before them.
         held.or_else(|| self.receipt.as_ref().and_then(Receipt::due))
     }
 
@@ -289,7 +291,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Waits while the rate of bytes has reading pause; what is held and due leaves meanwhile.
+    /// Waits while the rate of bytes pauses reading. Held writes that become due are submitted
+    /// meanwhile.
     async fn rest(&mut self, membership: &Membership) -> Result<(), End> {
         while let Some(until) = self.socket.paused_until() {
             match self.due().filter(|due| *due < until) {
@@ -307,7 +310,7 @@ impl Reader {
     async fn take(&mut self, membership: &Membership, frame: &str) -> Result<(), End> {
         for message in self.dialect.messages(frame) {
             self.take_message(membership, message).await?;
-            // What heals the view of a client is that client's doing: one frame may cause many.
+            // A client pays for the corrections that its writes cause, and one frame may cause many.
             self.rest(membership).await?;
         }
         Ok(())
@@ -321,7 +324,7 @@ impl Reader {
                 return Err(End::Close(Close::second_handshake()));
             }
         };
-        // Nobody reads them, so no more are made.
+        // The client does not read its acknowledgements, so no more are made.
         while terms.ack.is_some() && self.handle.acks().are_full() {
             self.pause(now() + UNREAD).await;
         }
@@ -341,21 +344,22 @@ impl Reader {
                 return Ok(());
             }
         }
-        // It counts by itself, or there is no memory to hold it: it waits here for its turn.
+        // The write has terms and counts by itself, or there is no memory to hold it. It waits here for
+        // its turn.
         let turn = self.conflation.turn(now());
         self.pause(turn).await;
         self.release(membership)?;
         self.submit(membership, &write)
     }
 
-    /// Submits all that is held.
+    /// Submits all held writes.
     fn release(&mut self, membership: &Membership) -> Result<(), End> {
         let held = self.conflation.release(now());
         held.iter().try_for_each(|write| self.submit(membership, write))
     }
 
-    /// Takes the writes that were under way when the client was told that its session ends, until it has
-    /// closed.
+    /// Takes the writes that were under way when the client was notified that its session ends, until
+    /// it has closed.
     pub(super) async fn last_words(&mut self, membership: &Membership) {
         while let Ok(text) = self.text().await {
             if let Some(text) = text
@@ -367,18 +371,21 @@ impl Reader {
         self.conclude(membership);
     }
 
-    /// Submits what is held of a member that leaves: the last value of each variable arrives.
+    /// Submits the held writes of a member that leaves, so that the last value of each variable
+    /// arrives.
     pub(super) fn conclude(&mut self, membership: &Membership) {
-        // It may have been put out: then it writes no more.
+        // The member may have been removed already: then it may not write any more.
         _ = self.release(membership);
     }
 
     fn submit(&mut self, membership: &Membership, write: &Submission<'_>) -> Result<(), End> {
         if let Some(receipt) = &self.receipt {
+            // Noted before the set enters the room, so that the count is sent before anything that is
+            // ordered after the set.
             self.handle.receipts().note(receipt.sets());
         }
         let cost = membership.write(write).map_err(|error| self.end(error))?;
-        // Otherwise a short message would buy a long one.
+        // The client pays for the correction too. Otherwise a short message would buy a long one.
         self.socket.pay(cost.healed);
         self.conflation.defer(cost.next);
         Ok(())
@@ -388,25 +395,26 @@ impl Reader {
         match error {
             WriteError::UnknownVariable => End::Close(Close::unknown_variable()),
             WriteError::Rejected(close) => End::Close(close.because(LeaveCause::Kicked)),
-            // It was put out, and told so before.
+            // The member was removed, and its handle already has the close.
             WriteError::Gone => self.handle.stop_told().cloned().map_or(End::Gone, End::Close),
         }
     }
 
-    /// Reads on, looking at nothing, until the client has closed or its connection is gone.
+    /// Reads and discards everything until the client has closed or its connection is gone.
     pub(super) async fn drain(&mut self) {
         self.ahead = Ahead::default();
         while let Some(Ok(_)) = self.stream.next().await {}
         if self.broken {
-            // The WebSocket layer reads no further, so the answer to a close cannot be seen. A client
-            // that is told by TCP as well that nothing more comes need not wait for our patience.
+            // The WebSocket layer reads no further, so the answer to a close cannot be seen. A
+            // half-close on TCP shows the client that nothing more follows, so it need not wait for our
+            // timeout.
             poll_fn(|cx| self.socket.poll_end(cx)).await;
             poll_fn(|cx| self.socket.poll_forget(cx)).await;
         }
     }
 }
 
-/// The close that an error of the WebSocket layer deserves.
+/// Returns the end of a session for an error of the WebSocket layer.
 fn end_of(error: WsError) -> End {
     let (code, reason) = match error {
         WsError::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {

@@ -1,14 +1,15 @@
-//! When a client that asks for it is told which of its sets were taken.
+//! The times at which a client that asks for it is notified of its sets that were taken.
 
 use std::time::{Duration, Instant};
 
-/// Sets are counted for so long before the client is told of them: the next message often follows soon.
+/// How long sets are counted before the client is notified of them: the next message often follows
+/// soon.
 const COLLECTED: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 pub(super) struct Receipt {
     sets: u64,
-    /// When the first set came of which the client was not told.
+    /// When the first set arrived of which the client has not been notified.
     since: Option<Instant>,
 }
 
@@ -19,12 +20,12 @@ impl Receipt {
         self.since.get_or_insert(now);
     }
 
-    /// When the client is to be told, if there is something to tell.
+    /// Returns when the client is to be notified, if there is something to report.
     pub(super) fn due(&self) -> Option<Instant> {
         Some(self.since? + COLLECTED)
     }
 
-    /// Whether the client is to be told now.
+    /// Returns whether the client is to be notified now, and counts it as notified if so.
     pub(super) fn take(&mut self, now: Instant) -> bool {
         let is_due = self.due().is_some_and(|due| due <= now);
         if is_due {
@@ -33,7 +34,7 @@ impl Receipt {
         is_due
     }
 
-    /// How many sets were read.
+    /// Returns how many sets were read.
     pub(super) fn sets(&self) -> u64 {
         self.sets
     }

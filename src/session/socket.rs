@@ -27,9 +27,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Socket {
     handle: Arc<SessionHandle>,
-    /// Held for as long as a socket takes what it takes at once.
+    /// The lock is held while the socket takes as many bytes as it can at once.
     shared: Mutex<Shared>,
-    /// Apart, so that who reads does not wait for who writes.
+    /// Locked separately, so that reading does not wait for writing.
     intake: Mutex<Intake>,
 }
 
@@ -39,7 +39,7 @@ struct Shared {
     writer: Writer,
 }
 
-/// The rate of all bytes that are read, whatever they are: before the handshake, of control frames and
+/// The rate of all bytes that are read, of any kind: before the handshake, of control frames and
 /// fragments, and after the close.
 #[derive(Debug)]
 struct Intake {
@@ -47,11 +47,11 @@ struct Intake {
     frames: Frames,
 }
 
-/// What a frame counts towards the rate beside its bytes: what reading and answering it costs.
-/// Otherwise a client could send frames of nothing as fast as its socket allows.
+/// The number of bytes that a frame counts towards the rate besides its own: the cost of reading and
+/// answering it. Otherwise a client could send empty frames as fast as its socket allows.
 const FRAME_COST: usize = 64;
-/// What a connection may send at once before it has earned more, so that those who come anew each time
-/// have no burst each time.
+/// How many bytes a connection may send at once before it has earned more, so that clients that keep
+/// reconnecting do not get a full burst each time.
 const FIRST_BURST: u32 = 512 << 10;
 
 impl Socket {
@@ -63,18 +63,18 @@ impl Socket {
         Self { handle: handle.clone(), shared: Mutex::new(shared), intake }
     }
 
-    /// Changes what is to be written.
+    /// Calls `change` with the writer, under its lock.
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut Writer) -> T) -> T {
         change(&mut self.shared.lock().writer)
     }
 
-    /// Writes; the task is woken when it can go on.
+    /// Writes as much as the socket takes. The task is woken when it can go on.
     pub(super) fn write(&self, cx: &mut Context<'_>) -> Flow {
         let Shared { io, writer } = &mut *self.shared.lock();
         writer.write(io, cx)
     }
 
-    /// Ready when all is written, or nothing more can be.
+    /// Completes when everything is written, or when nothing more can be.
     pub(super) fn poll_written(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self.write(cx) {
             Flow::Blocked => Poll::Pending,
@@ -89,14 +89,14 @@ impl Socket {
         }
     }
 
-    /// Until when the rate has reading pause, if it does.
+    /// Returns until when the rate pauses reading, if it does.
     pub(super) fn paused_until(&self) -> Option<Instant> {
         let now = now();
         Some(self.intake.lock().bytes.has(0, now)).filter(|until| *until > now)
     }
 
-    /// Reads and forgets what comes, until the other side has ended, at the rate. Ready then. To be
-    /// called under a timeout: over the rate nothing wakes the task.
+    /// Reads and discards input, at the rate, and completes when the other side has ended. Must be
+    /// called under a timeout, because over the rate nothing wakes the task.
     pub(super) fn poll_forget(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut bytes = [0; 1024];
         loop {
@@ -112,23 +112,24 @@ impl Socket {
         }
     }
 
-    /// Ends what is written.
+    /// Shuts down the writing half of the connection.
     pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut self.shared.lock().io).poll_shutdown(cx).map(|_| ())
     }
 
-    /// Ready when a blocked socket that had taken so much has taken more.
+    /// Completes when a blocked socket that had taken `written` bytes has taken more.
     pub(super) fn poll_progress(&self, written: u64, cx: &mut Context<'_>) -> Poll<()> {
         let Shared { io, writer } = &mut *self.shared.lock();
         let is_blocked = writer.resume(io, cx) == Flow::Blocked;
         if is_blocked && writer.written() == written { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    /// Writes as far as the socket takes it at once, and leaves the rest to the session.
+    /// Writes as much as the socket takes at once, and leaves the rest to the session.
     fn write_at_once(&self) {
         let Shared { io, writer } = &mut *self.shared.lock();
-        // Where it flows not, its session is at it already.
+        // If the flow is not open, the session is already taking care of it.
         let flows = writer.flow() == Flow::Open;
+        // Nothing wakes the noop waker, so the session has to poll the socket with its own.
         if flows && writer.write(io, &mut Context::from_waker(Waker::noop())) != Flow::Open {
             self.handle.prod();
         }
@@ -146,11 +147,11 @@ impl Outlet for Socket {
     }
 }
 
-/// What the WebSocket layer reads from, and writes its replies to.
+/// The stream that the WebSocket layer reads from and writes its replies to.
 #[derive(Debug)]
 pub(super) struct Ear {
     socket: Arc<Socket>,
-    /// Until the rate lets it read on.
+    /// The wait until the rate allows the next read.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
@@ -159,17 +160,17 @@ impl Ear {
         Self { socket: socket.clone(), pause: None }
     }
 
-    /// Ready when the rate lets it read.
+    /// Completes when the rate allows reading.
     fn poll_rate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(until) = self.socket.paused_until() {
-            // Boxed, because few members ever pause: the others need no place for it.
+            // Boxed, because few members ever pause, and the others then need no memory for it.
             let pause = self.pause.get_or_insert_with(|| Box::pin(sleep_until(until.into())));
             self.socket.handle.pause(true);
             ready!(pause.as_mut().poll(cx));
             self.pause = None;
         }
         if self.socket.handle.is_paused() {
-            // It could not be heard meanwhile.
+            // The client could not be heard meanwhile, so its silence does not count.
             self.socket.handle.pause(false);
             self.socket.handle.heard(now());
         }
@@ -186,7 +187,7 @@ impl AsyncRead for Ear {
         let ear = self.get_mut();
         let is_paused = ear.poll_rate(cx).is_pending();
         let Shared { io, writer } = &mut *ear.socket.shared.lock();
-        // Before the handshake nobody else does.
+        // Before the handshake, nothing else resumes a blocked write.
         writer.resume(io, cx);
         if is_paused {
             return Poll::Pending;
@@ -194,6 +195,7 @@ impl AsyncRead for Ear {
         let before = buffer.filled().len();
         ready!(Pin::new(io).poll_read(cx, buffer))?;
         let piece = &buffer.filled()[before..];
+        // Always locked after `shared`, never before it.
         let Intake { bytes, frames } = &mut *ear.socket.intake.lock();
         bytes.take(piece.len() + frames.count(piece) * FRAME_COST, now());
         Poll::Ready(Ok(()))
@@ -207,7 +209,7 @@ impl AsyncWrite for Ear {
         frame: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.socket.with(|writer| writer.reply(frame));
-        // The answer to a close is not flushed.
+        // Written at once, because the WebSocket layer does not flush the answer to a close.
         self.socket.write_at_once();
         Poll::Ready(Ok(frame.len()))
     }

@@ -1,4 +1,4 @@
-//! Whether a member whose name a newcomer wants is still there: it is asked for a sign of life.
+//! Probes the members whose name a newcomer wants for a sign of life.
 
 use std::{future::ready, time::Duration};
 
@@ -7,20 +7,21 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::room::{Holder, Outlived};
 
-/// Asks the holders of a name. One newcomer at a time does, and another may once this is dropped.
+/// A probe of the holders of a name. Only one newcomer probes at a time; another may once this is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct Probe {
     holders: Vec<Holder>,
 }
 
-/// What came of it.
+/// The outcome of a probe.
 #[derive(Debug)]
 pub(crate) enum Probed {
-    /// One is there, and keeps the name.
+    /// A holder answered, and keeps the name.
     Answered,
-    /// All have left, so whoever comes first has the name.
+    /// All have left, so the first newcomer to join gets the name.
     Left,
-    /// Frames come, but no answer: they may have been on their way from a connection that is gone.
+    /// Frames arrive, but no answer: they may have been under way from a connection that is gone.
     InDoubt,
     Outlived(Outlived),
 }
@@ -30,13 +31,13 @@ impl Probe {
         Self { holders }
     }
 
-    /// Returns how long a newcomer waits at most for holders that have this time to answer: what was under
-    /// way from a connection that is gone may take a while to be read.
+    /// Returns the longest time that a newcomer waits for holders that have this time to answer: frames
+    /// that were under way from a connection that is gone may take a while to be read.
     pub(crate) fn longest(patience: Duration) -> Duration {
         patience * 5 / 2
     }
 
-    /// Asks. A holder that sends nothing for this time is outlived.
+    /// Probes the holders. If none of them sends anything for this time, they are outlived.
     pub(crate) async fn ask(&self, patience: Duration) -> Probed {
         let asked = Instant::now();
         let longest = asked + Self::longest(patience);
@@ -61,8 +62,8 @@ impl Probe {
         }
     }
 
-    /// Returns when a holder was heard last. One that the rate keeps from being read cannot be heard, and
-    /// so may send at any time.
+    /// Returns when a holder was last heard. A holder that the rate keeps from being read cannot be
+    /// heard, so it counts as heard now.
     fn heard_at(&self) -> Instant {
         let heard = self.holders.iter().map(|holder| match holder.handle.is_paused() {
             true => Instant::now(),

@@ -1,5 +1,5 @@
-//! What time brings to a session: pings, patience with a socket that takes nothing, and the end of
-//! patience.
+//! The timed work of a session: pings, the idle timeout, and the release of memory that a blocked
+//! socket holds.
 
 use std::{
     future::{Future, poll_fn},
@@ -13,14 +13,14 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::{Socket, reader::End, writer::Flow};
 use crate::{close::Close, limits::Limits, room::SessionHandle};
 
-/// After this long a reader that has stopped holds no batches of the room any more.
+/// How long a socket may be blocked before its session releases the batches of the room.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// And after this long more, no snapshot. A socket that has buffered some megabytes takes nothing
-/// until a good part of them is read.
+/// How much longer it may be blocked before its session releases the snapshot too. A socket that has
+/// buffered some megabytes takes nothing until a good part of them is read.
 const STOPPED: Duration = Duration::from_secs(25);
 
-/// How soon to ask for a snapshot again that there was no memory for.
+/// How soon to ask again for a snapshot that there was no memory for.
 const RETRY: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) struct Upkeep<'a> {
     ping_interval: Duration,
     idle_timeout: Duration,
     next_ping: Instant,
-    /// Since when the socket takes nothing, and what it had taken then.
+    /// The time since which the socket has taken nothing, and how many bytes it had taken by then.
     blocked: Option<(Instant, u64)>,
 }
 
@@ -46,7 +46,7 @@ impl<'a> Upkeep<'a> {
         }
     }
 
-    /// Sees to the session until it is told to end, or its connection is gone.
+    /// Maintains the session until it is stopped, or its connection is gone.
     pub(super) async fn run(mut self) -> End {
         let mut timer = pin!(sleep_until(self.next_ping));
         loop {
@@ -72,8 +72,8 @@ impl<'a> Upkeep<'a> {
         }
     }
 
-    /// Stops a session without a sign of life, and pings where it is time to. Returns when to come
-    /// again.
+    /// Stops a session that shows no sign of life, and pings when it is time to. Returns when to call
+    /// it again.
     fn keep_alive(&mut self, now: Instant) -> Instant {
         let silent = self.silent_at(now);
         if now >= silent {
@@ -92,14 +92,15 @@ impl<'a> Upkeep<'a> {
         })
     }
 
-    /// When the session will have shown no sign of life for too long. One that is not read cannot
-    /// be heard.
+    /// Returns when the session will have shown no sign of life for too long. A session that is not
+    /// being read cannot be heard, so its time begins anew.
     fn silent_at(&self, now: Instant) -> Instant {
         let heard = if self.handle.is_paused() { now } else { self.handle.heard_at().into() };
         heard + self.idle_timeout
     }
 
-    /// Lets go of what a blocked socket holds up, step by step. Returns when the next step is.
+    /// Releases the memory that a blocked socket holds, step by step. Returns when the next step is
+    /// due.
     fn wait_patiently(&mut self, now: Instant) -> Instant {
         let written = self.socket.with(|writer| writer.written());
         if self.blocked.is_some_and(|(_, before)| before < written) {
@@ -121,14 +122,16 @@ impl<'a> Upkeep<'a> {
         if now < stopped { stopped } else { now + self.idle_timeout }
     }
 
-    /// What a blocked socket takes, the other side has read before: a sign of life.
+    /// Notes that the socket takes bytes. If it was blocked, the other side has read earlier bytes,
+    /// which is a sign of life.
     fn flows_again(&mut self, now: Instant) {
         if self.blocked.take().is_some() {
             self.handle.heard(now.into_std());
         }
     }
 
-    /// Until something is asked of the session, a blocked socket takes something, or it is time.
+    /// Waits until something is asked of the session, a blocked socket takes something, or the timer is
+    /// due.
     async fn wait(&self, mut timer: Pin<&mut Sleep>) {
         poll_fn(|cx| {
             let is_due = self.handle.poll_prodded(cx).is_ready()

@@ -1,4 +1,4 @@
-//! What is written to a member, and in what order: its outbox's frames, pings, replies, the close.
+//! The writer of a session, and its order: the frames of the outbox, pings, replies, and the close.
 
 use std::{
     io::{self, IoSlice},
@@ -16,30 +16,31 @@ use super::{
 };
 use crate::wire::Frame;
 
-/// How far the last attempt to write came.
+/// The outcome of the last attempt to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Flow {
-    /// All is written.
+    /// Everything is written.
     #[default]
     Open,
     /// The socket takes nothing more for now.
     Blocked,
-    /// There is no memory for what is to be written next.
+    /// There is no memory for the next frame.
     Starved,
     /// The connection cannot be written to any more.
     Broken,
 }
 
-/// Takes from the outbox when the socket takes from it, so that nothing is kept twice.
+/// A writer that takes frames from the outbox only when the socket takes bytes, so that nothing is kept
+/// twice.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
-    /// What is left of the frame under way, and the one behind it: nothing comes in between.
+    /// The rest of the frame under way, and the frame behind it. Nothing comes in between.
     frames: [Bytes; 2],
-    /// The WebSocket layer's answer to a ping or a close. A newer one takes the place of one that
-    /// waits (RFC 6455, section 5.5.3).
+    /// The WebSocket layer's answer to a ping or a close. A newer one replaces one that waits (RFC
+    /// 6455, section 5.5.3).
     reply: Option<Bytes>,
-    /// What the client asked to be told of its join or its sets. A newer one takes the place of one
-    /// that waits.
+    /// The notice of the client's join or its sets, if it asked for that. A newer one replaces one that
+    /// waits.
     notice: Option<Frame>,
     phase: Phase,
     liveness: Liveness,
@@ -47,30 +48,30 @@ pub(super) struct Writer {
     written: u64,
 }
 
-/// How far the session is, for what is written.
+/// The phase of the session, as far as it concerns writing.
 #[derive(Debug, Default)]
 enum Phase {
     #[default]
     Joining,
     Open {
         outbox: Outbox,
-        /// One that waits to be written.
+        /// A ping that waits to be written.
         ping: Option<Frame>,
     },
-    /// The room has ended the session: what was ordered before that goes first.
+    /// The room has ended the session: everything that was ordered before that is written first.
     Closing { outbox: Outbox, close: Bytes },
-    /// Nothing goes behind a close.
+    /// The close was written, or is next: nothing goes behind it.
     Closed,
 }
 
 impl Writer {
-    /// From now on the outbox's frames are written.
+    /// Starts to write the frames of the outbox.
     pub(super) fn open(&mut self, outbox: Outbox) {
         self.phase = Phase::Open { outbox, ping: None };
     }
 
-    /// Ends what is written with this frame: behind the frame under way, or, if the room has ended the
-    /// session, behind all that is due to the member.
+    /// Ends the stream with this close frame. It goes behind the frame under way or, if the room has
+    /// ended the session, behind everything that is due to the member.
     pub(super) fn close(&mut self, close: Frame) {
         let close = close.bytes().clone();
         self.phase = match mem::take(&mut self.phase) {
@@ -85,7 +86,7 @@ impl Writer {
         self.phase = Phase::Closed;
     }
 
-    /// Tells the client something, instead of what waits to be told.
+    /// Queues a notice for the client, in place of one that waits.
     pub(super) fn notify(&mut self, notice: Frame) {
         self.notice = Some(notice);
     }
@@ -101,12 +102,13 @@ impl Writer {
         }
     }
 
-    /// Whether nothing goes behind what is there.
+    /// Returns whether the close is queued or written.
     pub(super) fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closing { .. } | Phase::Closed)
     }
 
-    /// Pings behind all that was sent, unless a ping is outstanding: then its answer serves.
+    /// Queues a ping behind everything that was sent, unless a ping is outstanding: then its answer
+    /// serves.
     pub(super) fn ping(&mut self) {
         if let Phase::Open { outbox, ping } = &mut self.phase
             && !self.liveness.is_outstanding()
@@ -116,8 +118,8 @@ impl Writer {
         }
     }
 
-    /// The room has ended the session: the member is sent nothing more once it has all up to this
-    /// position.
+    /// Ends the outbox because the room has ended the session: the member is sent nothing more once it
+    /// has everything up to this position.
     pub(super) fn conclude(&mut self, last: u64) {
         if let Some(outbox) = self.outbox() {
             outbox.conclude(last);
@@ -139,13 +141,13 @@ impl Writer {
         self.flow
     }
 
-    /// How many bytes the socket has taken.
+    /// Returns how many bytes the socket has taken.
     pub(super) fn written(&self) -> u64 {
         self.written
     }
 
-    /// Writes all that there is, as far as the socket takes it; if that is not all, the task is
-    /// woken when it takes more.
+    /// Writes as much as the socket takes. If something is left, the task is woken when the socket
+    /// takes more.
     pub(super) fn write<W>(&mut self, socket: &mut W, cx: &mut Context<'_>) -> Flow
     where
         W: AsyncWrite + Unpin,
@@ -158,7 +160,7 @@ impl Writer {
         self.flow
     }
 
-    /// Writes on where the socket was blocked.
+    /// Continues to write if the socket was blocked.
     pub(super) fn resume<W>(&mut self, socket: &mut W, cx: &mut Context<'_>) -> Flow
     where
         W: AsyncWrite + Unpin,
@@ -172,7 +174,7 @@ impl Writer {
     {
         let mut filled = Ok(true);
         let flow = loop {
-            // What is under way goes first, so that a blocked socket holds no more than that.
+            // The frames under way go first, so that a blocked socket holds no more than these.
             if self.frames[0].is_empty() {
                 if let Ok(true) = filled {
                     filled = self.fill();
@@ -191,7 +193,8 @@ impl Writer {
         Poll::Ready(Ok(flow))
     }
 
-    /// Whether there may be more. Whoever makes more has the socket written to once more.
+    /// Takes the next frames, and returns whether there may be more. Code that adds more also has the
+    /// socket written to once more.
     fn fill(&mut self) -> Result<bool, Flow> {
         for place in 0..self.frames.len() {
             let Some(frame) = self.next()? else { return Ok(false) };
@@ -200,7 +203,7 @@ impl Writer {
         Ok(true)
     }
 
-    /// Notes that the socket has taken so many bytes.
+    /// Notes that the socket has taken this many bytes.
     fn take(&mut self, taken: usize) {
         self.written += taken as u64;
         let [first, second] = &mut self.frames;
@@ -243,7 +246,8 @@ impl Writer {
     }
 }
 
-/// A snapshot and the ping behind it leave together, and so do batches that have waited.
+/// Writes both frames at once: a snapshot and the ping behind it leave together, and so do batches that
+/// have waited.
 fn poll_write_both<W>(
     [first, second]: &[Bytes; 2],
     socket: &mut W,

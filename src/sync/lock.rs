@@ -1,4 +1,4 @@
-//! The lock of a room and of the registry, under which nothing of the host's is dropped.
+//! The lock of a room and of the registry, under which no value of the host's is dropped.
 
 use std::{
     any::Any,
@@ -12,16 +12,16 @@ use parking_lot as raw;
 use shuttle_parking_lot as raw;
 
 thread_local! {
-    /// How many locks this thread holds.
+    /// The number of locks that this thread holds.
     static HELD: Cell<usize> = const { Cell::new(0) };
-    /// What is to be dropped when it holds none any more.
+    /// The values to drop once this thread holds no lock any more.
     static DEFERRED: RefCell<Vec<Box<dyn Any>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Drops a value of the host's. If this thread holds a lock, that is done once it is free: the value's
-/// `Drop` may ask the room or the registry for something, and would wait for ever.
+/// Drops a value of the host's. If this thread holds a lock, the value is dropped once the lock is
+/// free: its `Drop` may ask the room or the registry for something, and would deadlock.
 pub(crate) fn drop_unlocked(value: impl Any) {
-    // Without its thread's locals, a thread is at its end and holds no lock.
+    // A thread whose locals are gone is at its end, and holds no lock.
     let is_held = HELD.try_with(|held| held.get() > 0).unwrap_or(false);
     if is_held {
         DEFERRED.with(|deferred| deferred.borrow_mut().push(Box::new(value)));
@@ -30,7 +30,7 @@ pub(crate) fn drop_unlocked(value: impl Any) {
     }
 }
 
-/// Stands for a lock that this thread holds.
+/// A marker of a lock that this thread holds.
 #[derive(Debug)]
 pub(crate) struct Held(());
 
@@ -48,7 +48,7 @@ impl Drop for Held {
             held.get()
         });
         if left == 0 {
-            // One at a time: each may defer others.
+            // Popped one at a time, because the drop of one may defer others.
             while let Some(value) = DEFERRED.with(|deferred| deferred.borrow_mut().pop()) {
                 drop(value);
             }
@@ -59,7 +59,7 @@ impl Drop for Held {
 #[derive(Debug, Default)]
 pub(crate) struct RwLock<T>(raw::RwLock<T>);
 
-// The guards' fields are dropped in this order: first the lock is free.
+// The fields of a guard are dropped in this order: the lock is free before deferred values are dropped.
 pub(crate) struct ReadGuard<'a, T>(raw::RwLockReadGuard<'a, T>, Held);
 pub(crate) struct WriteGuard<'a, T>(raw::RwLockWriteGuard<'a, T>, Held);
 

@@ -1,4 +1,4 @@
-//! The three sets of field names in which clients speak.
+//! The three sets of field names that clients use.
 
 use std::iter;
 
@@ -6,8 +6,8 @@ use serde::de::IgnoredAny;
 
 use super::{Malformed, Text, envelope::Envelope};
 
-/// The field names that a client uses. Its first message shows which, and its session answers in the same;
-/// one room may have members of all dialects.
+/// The field names that a client uses. Its first message shows which, and the session answers with the
+/// same names. One room may have members of all dialects.
 ///
 /// ```
 /// use axum_cloud_variables::{Dialect, DuplicateNames, RoomRegistry};
@@ -32,7 +32,7 @@ pub enum Dialect {
     Scratch,
 }
 
-/// The JSON of a `set` before its name, between name and value, and behind it.
+/// The JSON of a `set`: before its name, between name and value, and behind the value.
 type Frame = (&'static str, &'static str, &'static str);
 
 const SPEC: Frame = (r#"{"kind":"set","variable":""#, r#"","value":""#, r#""}"#);
@@ -41,19 +41,20 @@ const SCRATCH: Frame = (r#"{"method":"set","name":""#, r#"","value":""#, r#""}"#
 
 const SCRATCH_NUMBER: Frame = (r#"{"method":"set","name":""#, r#"","value":"#, "}");
 
-/// Bytes of a `set` beside its name and value in the dialect of the longest field names, the
-/// newline before it included.
+/// The bytes of a `set` besides its name and value, in the dialect with the longest field names and
+/// including the newline before it.
 pub(super) const SET_OVERHEAD: usize = SPEC.0.len() + SPEC.1.len() + SPEC.2.len() + "\n".len();
 
 impl Dialect {
     pub(crate) const COUNT: usize = 3;
 
-    /// A place for each dialect in what is counted or encoded once a dialect.
+    /// Returns the dialect's index in arrays with one entry for each dialect.
     pub(crate) fn index(self) -> usize {
         self as usize
     }
 
-    /// The dialect of a client, by its first frame: `kind` or `method`, and then `room` or `id`.
+    /// Detects the dialect of a client by its first frame: by `kind` or `method`, and then by `room` or
+    /// `id`.
     pub(crate) fn detect(frame: &str) -> Result<Self, Malformed> {
         match Envelope::parse_first(frame)? {
             Envelope { kind: Some(_), room: None, id: Some(_), .. } => Ok(Self::Forkphorus2020),
@@ -63,8 +64,8 @@ impl Dialect {
         }
     }
 
-    /// The messages of one frame: one, but Scratch clients may put several into lines. What is no
-    /// message is one all the same, for the decoder to refuse.
+    /// Splits a frame into its messages. A frame is one message, except that Scratch clients may put
+    /// several into lines. A text that is no message is returned too, so that the decoder refuses it.
     pub(crate) fn messages(self, frame: &str) -> impl Iterator<Item = &str> {
         let has_lines = self == Self::Scratch && frame.trim_ascii().contains('\n');
         let mut rest = Some(frame);
@@ -93,7 +94,8 @@ impl Dialect {
     }
 }
 
-/// Cuts a text behind its first object, which may itself have lines, if a new line begins there.
+/// Splits a text behind its first object, which may itself have several lines, if a new line begins
+/// there.
 fn first_of_lines(text: &str) -> (&str, &str) {
     let mut objects = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
     let end = objects.next().and_then(Result::ok).map_or(text.len(), |_| objects.byte_offset());
@@ -134,7 +136,7 @@ mod tests {
             ("{}\n{}", &["{}", "\n{}"]),
             ("{} \r\n\n{\"a\":\n\"\\n\"}\n", &["{}", " \r\n\n{\"a\":\n\"\\n\"}"]),
             ("", &[""]),
-            // These are for the decoder to refuse.
+            // The decoder refuses these.
             ("{}{}\n{}", &["{}{}\n{}"]),
             ("{}\n{} {}", &["{}", "\n{} {}"]),
             ("{}\n{", &["{}", "\n{"]),

@@ -1,4 +1,4 @@
-//! The fields that messages have, of whatever dialect.
+//! The fields of messages, in all dialects.
 
 use std::{borrow::Cow, fmt};
 
@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 
 use super::{Json, Malformed};
 
-/// The fields of one object. Fields that nobody asks for stay unread. Of a field that is there twice
-/// the last counts, as JavaScript has it; one that is `null` counts as missing.
+/// The fields of one object. Other fields are skipped. If a field appears twice, the last one counts,
+/// as in JavaScript. A field that is `null` counts as missing.
 #[derive(Debug, Default)]
 pub(super) struct Envelope<'a> {
     pub(super) kind: Option<&'a RawValue>,
@@ -101,13 +101,13 @@ impl<'de> Visitor<'de> for Fields {
     }
 }
 
-/// A field's name: borrowed, unless it is written with escapes. One that is no text (a lone surrogate)
-/// is none of ours.
+/// A field's name: borrowed, unless it is written with escapes. A name with a lone surrogate matches
+/// none of our fields.
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // As bytes, because names of fields may hold lone surrogates too.
+        // Read as bytes, because names of fields may hold lone surrogates too.
         deserializer.deserialize_bytes(KeyVisitor).map(Self)
     }
 }

@@ -11,10 +11,10 @@ use tungstenite::protocol::frame::{
 use super::{Dialect, Text};
 use crate::budget::Charge;
 
-/// A header's place in front of a text: the longest that an unmasked frame has.
+/// The space for a header in front of a text: the longest header of an unmasked frame.
 const PLACE: usize = 10;
 
-/// A whole frame. Servers do not mask theirs, so the very same bytes are written to every member.
+/// A whole frame. Servers do not mask their frames, so the very same bytes are written to every member.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Frame(Bytes);
 
@@ -29,7 +29,8 @@ impl Frame {
         Self::control(frame::Frame::ping(payload.to_vec()))
     }
 
-    /// The reason must fit a control frame, as that of a [`Close`](crate::close::Close) does.
+    /// Creates a close frame. The reason must fit a control frame, as that of a
+    /// [`Close`](crate::close::Close) does.
     pub(crate) fn close(code: u16, reason: &str) -> Self {
         let close = frame::CloseFrame { code: CloseCode::from(code), reason: reason.into() };
         Self::control(frame::Frame::close(Some(close)))
@@ -51,19 +52,19 @@ impl Frame {
         Self(Bytes::from_owner(Charged { bytes: self.0, _charge: charge }))
     }
 
-    /// The text that is in it.
+    /// Returns the text of the frame.
     pub(crate) fn as_text(&self) -> &str {
         let header = match self.0.get(1) {
             Some(127) => 10,
             Some(126) => 4,
             _ => 2,
         };
-        // Looked at again, as only `unsafe` could do without.
+        // Validated again, because only `unsafe` could skip that.
         self.0.get(header..).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
     }
 }
 
-/// The bytes of a frame, and what they cost.
+/// The bytes of a frame, and their charge.
 struct Charged {
     bytes: Bytes,
     _charge: Charge,
@@ -93,7 +94,7 @@ impl Lines {
         Self(text)
     }
 
-    /// Bytes of the text.
+    /// Returns the number of bytes of the text.
     pub(crate) fn len(&self) -> usize {
         self.0.len() - PLACE
     }
@@ -114,7 +115,7 @@ impl Lines {
         }
     }
 
-    /// `None` where there is no line.
+    /// Returns the frame, or `None` if there is no line.
     pub(crate) fn into_frame(self) -> Option<Frame> {
         (self.len() > 0).then(|| self.frame())
     }

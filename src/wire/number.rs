@@ -1,11 +1,11 @@
-//! Numbers as JavaScript writes them, and strings that Scratch takes for numbers.
+//! Numbers as JavaScript writes them, and strings that Scratch treats as numbers.
 
 use serde_json::value::RawValue;
 
 use super::Json;
 
-/// A JSON number as JavaScript's `String(n)` spells it (ECMA-262, `Number::toString`); `None` where
-/// it is no number, or none that JavaScript has: `1e400`.
+/// Spells a JSON number as JavaScript's `String(n)` does (ECMA-262, `Number::toString`). Returns `None`
+/// if the value is no number, or one that JavaScript does not have, such as `1e400`.
 pub(super) fn parse(raw: &RawValue) -> Option<Json<'static>> {
     let text = raw.get();
     if !text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
@@ -15,7 +15,8 @@ pub(super) fn parse(raw: &RawValue) -> Option<Json<'static>> {
     Some(Json::from_number(ryu_js::Buffer::new().format_finite(number)))
 }
 
-/// Whether a string is digits with at most one `-` before them and one `.` among them, or empty.
+/// Returns whether a string is empty, or digits with no more than one `-` before them and one `.` among
+/// them.
 pub(super) fn is_numeric(text: &str) -> bool {
     let unsigned = text.strip_prefix('-').unwrap_or(text);
     let dots = unsigned.bytes().filter(|byte| *byte == b'.').count();

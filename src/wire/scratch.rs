@@ -1,4 +1,4 @@
-//! The dialect with `method`, of Scratch and all that came after it.
+//! The dialect with `method`, of Scratch and its successors.
 
 use serde_json::value::RawValue;
 
@@ -8,8 +8,8 @@ use super::{
     number,
 };
 
-/// Which values clients of [`Dialect::Scratch`](crate::Dialect::Scratch) may set. Another is
-/// ignored, and its sender is sent the room's value.
+/// The values that clients of [`Dialect::Scratch`](crate::Dialect::Scratch) may set. Any other value is
+/// ignored, and its sender receives the room's value.
 ///
 /// ```
 /// use axum_cloud_variables::{RoomRegistry, ScratchValues};
@@ -20,15 +20,15 @@ use super::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ScratchValues {
-    /// Numbers, and strings of digits with at most one `-` before them and one `.` among them; the
-    /// empty string too. As on Scratch. The default.
+    /// Numbers, strings of digits with no more than one `-` before them and one `.` among them, and the
+    /// empty string, as on Scratch. The default.
     #[default]
     Numbers,
     /// Any number and any string.
     Strings,
 }
 
-/// How sets are put into the frames that go to clients of [`Dialect::Scratch`](crate::Dialect::Scratch).
+/// The framing of the sets that are sent to clients of [`Dialect::Scratch`](crate::Dialect::Scratch).
 ///
 /// ```
 /// use axum::Router;
@@ -42,11 +42,12 @@ pub enum ScratchValues {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ScratchFraming {
-    /// Several in a frame, with a newline between them, as TurboWarp's server does. The default.
+    /// Several sets in a frame, with a newline between them, as TurboWarp's server sends them. The
+    /// default.
     #[default]
     Joined,
-    /// One in a frame, with a newline behind it, as Scratch's own server does. Some programs read
-    /// nothing else: scratchclient in Python, scratch-api and scratchcloud in JavaScript.
+    /// One set in a frame, with a newline behind it, as Scratch's own server sends it. Some programs
+    /// read nothing else: scratchclient in Python, scratch-api and scratchcloud in JavaScript.
     Lines,
 }
 
@@ -55,8 +56,8 @@ pub(super) fn decode(
     values: ScratchValues,
 ) -> Result<ClientMessage<'_>, Malformed> {
     match string("method", envelope.method).map_err(|_| Malformed::NoTag("method"))?.as_json() {
-        // A message without a name is about no variable. Clients send what their projects say and come
-        // back after a close, so it is ignored.
+        // A message without a name concerns no variable. It is ignored, because clients send whatever
+        // their projects say, and come back after a close.
         "set" | "create" => Ok(match envelope.name.and_then(Json::parse) {
             Some(name) => {
                 let value = envelope.value.and_then(|raw| value(raw, values));
@@ -96,7 +97,7 @@ mod tests {
         decode(Dialect::Scratch, ScratchValues::default(), text)
     }
 
-    /// What comes of a set to this JSON.
+    /// Returns the value of a set to this JSON.
     fn set(value: &str, values: ScratchValues) -> Option<String> {
         let text = format!(r#"{{"method":"set","name":"☁ x","value":{value}}}"#);
         match decode(Dialect::Scratch, values, &text) {

@@ -29,12 +29,12 @@ pub(super) fn decode(envelope: Envelope<'_>) -> Result<ClientMessage<'_>, Malfor
     }
 }
 
-/// JavaScript reads it as it was written.
+/// Returns whether JavaScript reads the number exactly as it was written.
 fn is_exact(number: &u64) -> bool {
     *number < 1 << 53
 }
 
-/// Nobody guesses it, and it costs little to keep.
+/// Returns whether a text is long enough that nobody guesses it, and short enough to be cheap to keep.
 fn is_secret(resume: &Json<'_>) -> bool {
     super::RESUME_BYTES.contains(&resume.byte_len())
 }
@@ -75,7 +75,7 @@ mod tests {
             (r#""was":"1","ack":7"#, Some("1"), Some(7)),
             (r#""ack":9007199254740991"#, None, Some((1 << 53) - 1)),
             (r#""was":"""#, Some(""), None),
-            // What is no such number is no word to a client.
+            // Any other `ack` is ignored.
             (r#""ack":9007199254740992"#, None, None),
             (r#""ack":"7""#, None, None),
             (r#""ack":-1"#, None, None),

@@ -12,26 +12,28 @@ use std::{
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Legal within a JSON string, but taken for the end of a line by some readers of lines.
+/// Characters that are legal within a JSON string, but that some readers of lines take for the end of a
+/// line.
 const LINE_ENDS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
-/// A JSON string borrowed from a message where its spelling is already the canonical one: only
-/// what must be escaped is, and [`LINE_ENDS`]. So two strings are equal if their texts are.
+/// A JSON string, borrowed from a message if its spelling there is already canonical: the characters
+/// that must be escaped are, and so are [`LINE_ENDS`], but no others. So two strings are equal if their
+/// texts are.
 #[derive(Debug, Clone)]
 pub(crate) struct Json<'a> {
     canonical: Cow<'a, str>,
-    /// Bytes of the string itself in UTF-8 (WTF-8 for lone surrogates).
+    /// The length of the string itself in bytes of UTF-8 (WTF-8 for lone surrogates).
     len: usize,
-    /// It came as a number, and goes so to clients that know numbers.
+    /// The value came as a number, and is sent as one to clients that know numbers.
     is_number: bool,
 }
 
-/// What a number has before it where strings and numbers are kept together. No string begins so: its
-/// quotation marks are escaped.
+/// The prefix of numbers where strings and numbers are kept together. No string begins with it, because
+/// quotation marks in strings are escaped.
 pub(crate) const NUMBER: char = '"';
 
 impl<'a> Json<'a> {
-    /// `None` where the JSON value is no string.
+    /// Returns the string, or `None` if the JSON value is no string.
     pub(crate) fn parse(raw: &'a RawValue) -> Option<Self> {
         let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
         if is_canonical(inner) {
@@ -44,22 +46,22 @@ impl<'a> Json<'a> {
         Self { canonical: Cow::Borrowed(canonical), len: canonical.len(), is_number: false }
     }
 
-    /// A JSON number as it is spelled here.
+    /// Creates a JSON number with this spelling.
     pub(crate) fn from_number(spelled: &str) -> Json<'static> {
         Json { is_number: true, ..Json::from_plain(spelled) }
     }
 
-    /// The string of what may have been a number.
+    /// Returns the value as a string, even if it was a number.
     pub(crate) fn into_string(self) -> Self {
         Self { is_number: false, ..self }
     }
 
-    /// The canonical form of a string that is no JSON.
+    /// Returns the canonical form of a string that is no JSON.
     pub(crate) fn from_plain(plain: &str) -> Json<'static> {
         Json::from_wtf8(plain.as_bytes())
     }
 
-    /// As [`Text::as_stored`] gave it; `None` if that is no JSON.
+    /// Parses a text that [`Text::as_stored`] returned. Returns `None` if it is no JSON.
     pub(crate) fn stored(text: &str) -> Option<Json<'static>> {
         if let Some(number) = text.strip_prefix(NUMBER) {
             let number: Box<RawValue> = serde_json::from_str(number).ok()?;
@@ -85,7 +87,7 @@ impl<'a> Json<'a> {
         self.len
     }
 
-    /// The string itself; `None` where it has a lone surrogate.
+    /// Returns the string itself, or `None` if it has a lone surrogate.
     pub(crate) fn plain(&self) -> Option<Cow<'_, str>> {
         if !self.canonical.contains('\\') {
             return Some(Cow::Borrowed(&self.canonical));
@@ -93,7 +95,7 @@ impl<'a> Json<'a> {
         serde_json::from_str(&format!("\"{}\"", self.canonical)).ok().map(Cow::Owned)
     }
 
-    /// The string itself, where a lone surrogate is replaced.
+    /// Returns the string itself, with each lone surrogate replaced.
     pub(crate) fn lossy(&self) -> Cow<'_, str> {
         self.plain().unwrap_or_else(|| lossy(&self.canonical).into())
     }
@@ -114,7 +116,7 @@ impl PartialEq for Json<'_> {
 
 impl Eq for Json<'_> {}
 
-/// As its text, by which it is found in a map.
+/// Hashes like its text, by which it is found in a map.
 impl Hash for Json<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_json().hash(state);
@@ -132,7 +134,7 @@ impl Borrow<str> for Json<'_> {
 pub(crate) struct Text(Arc<str>);
 
 impl Text {
-    /// What stands between the quotes of the string, or the number.
+    /// Returns the text between the quotes of the string, or the number.
     pub(crate) fn as_json(&self) -> &str {
         self.0.strip_prefix(NUMBER).unwrap_or(&self.0)
     }
@@ -141,13 +143,13 @@ impl Text {
         self.0.starts_with(NUMBER)
     }
 
-    /// As it is kept outside of this process: what [`as_json`](Self::as_json) gives, and behind a
-    /// quotation mark if it is a number.
+    /// Returns the form that is kept outside of this process: the text of [`as_json`](Self::as_json),
+    /// behind a quotation mark if it is a number.
     pub(crate) fn as_stored(&self) -> &str {
         &self.0
     }
 
-    /// The string itself, where a lone surrogate is replaced.
+    /// Returns the string itself, with each lone surrogate replaced.
     pub(crate) fn lossy(&self) -> String {
         lossy(self.as_json())
     }
@@ -165,19 +167,19 @@ impl fmt::Debug for Text {
     }
 }
 
-/// The entries of an object whose values are strings, in order, the last of each name; `None` if it is
-/// anything else.
+/// Returns the entries of an object whose values are strings, in order, with the last value of each
+/// name. Returns `None` for any other JSON.
 pub(crate) fn parse_map(raw: &RawValue) -> Option<Vec<(Json<'_>, Json<'_>)>> {
     let values = parse_values(raw)?;
     values.iter().all(|(_, value)| !value.is_number).then_some(values)
 }
 
-/// As [`parse_map`], of an object whose values may be numbers too.
+/// Returns the entries as [`parse_map`] does, but of an object whose values may be numbers too.
 pub(crate) fn parse_values(raw: &RawValue) -> Option<Vec<(Json<'_>, Json<'_>)>> {
     serde_json::from_str::<Entries<'_>>(raw.get()).ok().map(|entries| entries.0)
 }
 
-/// The canonical forms of a host's names and values.
+/// Returns the canonical forms of a host's names and values.
 pub(crate) fn entries<I, N, V>(values: I) -> Vec<(Json<'static>, Json<'static>)>
 where
     I: IntoIterator<Item = (N, V)>,
@@ -200,7 +202,7 @@ fn lossy(canonical: &str) -> String {
         let (before, escape) = rest.split_at(at);
         json.push_str(before);
         let len = if escape.starts_with("\\u") { 6 } else { 2 };
-        // Of what is spelled in numbers only surrogates begin so.
+        // Of the escapes that begin with `\u`, only those of surrogates go on with `d`.
         json.push_str(if escape.starts_with("\\ud") { "\u{fffd}" } else { &escape[..len] });
         rest = &escape[len..];
     }
@@ -248,7 +250,7 @@ fn escape_unit(unit: u32, out: &mut String) {
 
 impl<'de> Deserialize<'de> for Json<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Bytes, since these may hold lone surrogates and a `str` may not.
+        // Read as bytes, because a string may hold lone surrogates, and a `str` may not.
         deserializer.deserialize_bytes(JsonVisitor)
     }
 }
@@ -264,7 +266,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
 
     fn visit_borrowed_bytes<E: Error>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
         match str::from_utf8(bytes) {
-            // Borrowed, so it had no escapes: no quote and no control character either.
+            // A borrowed string had no escapes, so it has no quote and no control character either.
             Ok(plain) if is_canonical(plain) => Ok(Json::borrowed(plain)),
             _ => self.visit_bytes(bytes),
         }
@@ -296,7 +298,8 @@ impl<'de> Visitor<'de> for EntriesVisitor {
         let mut places: HashMap<Json<'de>, usize> = HashMap::new();
         let mut entries: Vec<(Json<'de>, Json<'de>)> = Vec::new();
         while let Some(name) = map.next_key::<Json<'de>>()? {
-            // By way of the raw text: as bytes, an array of numbers would pass for a string.
+            // Read as raw text, because an array of numbers would pass for a string if it were read as
+            // bytes.
             let raw: &'de RawValue = map.next_value()?;
             let value = Json::parse(raw).or_else(|| super::number::parse(raw));
             let value = value.ok_or_else(|| A::Error::custom("neither a string nor a number"))?;

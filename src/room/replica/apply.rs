@@ -146,7 +146,7 @@ impl State {
             if is_after_loss && self.restore(missing) {
                 return;
             }
-            // No kind of client has a word for a variable that is no more, so the empty value comes first.
+            // No kind of client has a message for a removed variable, so the empty value comes first.
             for name in names {
                 self.apply_anyway(&Source::Unknown, name.as_stored(), "", now);
             }
