@@ -15,7 +15,7 @@ mod load;
 
 use load::{
     Server, median,
-    player::{Pace, Player, Seen},
+    player::{Pace, Player, Reading, Seen},
     quantile,
 };
 
@@ -61,7 +61,12 @@ async fn join(server: SocketAddr) -> Vec<Player> {
     let mut players = Vec::new();
     for n in 0..PLAYERS {
         let (room, name) = (format!("room{}", n / TOGETHER), format!("player{n}"));
-        let joined = Player::join(server, (&room, &name), 10, (epoch, &seen, Pace::AtOnce));
+        let joined = Player::join(
+            server,
+            (&room, &name),
+            10,
+            Reading { epoch, seen: &seen, pace: Pace::AtOnce, deflate: false },
+        );
         players.push(joined.await.expect("a place"));
     }
     players

@@ -18,7 +18,7 @@ mod load;
 
 use load::{
     Server,
-    player::{Pace, Player, Seen},
+    player::{Pace, Player, Reading, Seen},
     quantile,
     work::{Work, run},
 };
@@ -51,7 +51,13 @@ fn deploy() {
         let address = server.address;
         let join = async move |i: usize, seen: Rc<Seen>| {
             let id = (&*format!("room{}", i / SIZE), &*format!("player{}", i % SIZE));
-            let player = Player::join(address, id, VARIABLES, (epoch, &seen, Pace::AtOnce)).await;
+            let player = Player::join(
+                address,
+                id,
+                VARIABLES,
+                Reading { epoch, seen: &seen, pace: Pace::AtOnce, deflate: false },
+            )
+            .await;
             let player = player.expect("a place");
             while player.own.get() < VARIABLES as u64 {
                 player.progress.notified().await;

@@ -16,8 +16,8 @@ use axum::{
     routing::get,
 };
 use axum_cloud_variables::{
-    Creators, Dialect, Identity, Limits, Origins, RoomRegistry, ScratchFraming, ScratchValues,
-    UsernameRules,
+    Compression, Creators, Dialect, Identity, Limits, Origins, RoomRegistry, ScratchFraming,
+    ScratchValues, UsernameRules,
     policy::{Join, Policy, Rejection},
     relay::{RedisRelay, RelayError, Sharded},
     store::RedbStore,
@@ -45,6 +45,10 @@ struct Args {
     /// server does, for programs that read nothing else.
     #[arg(long)]
     scratch_lines: bool,
+    /// Compress frames with at least this many bytes of text for clients that offer it, as browsers do; 0
+    /// compresses none.
+    #[arg(long, value_name = "BYTES", default_value_t = 128)]
+    compress: usize,
     /// Let only these kinds of clients in: scratch, spec, forkphorus2020. Default all, in common rooms.
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind_of_client)]
     clients: Vec<Dialect>,
@@ -166,6 +170,10 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
         .origins(match &args.allow_origin[..] {
             [] => Origins::any(),
             list => Origins::list(list),
+        })
+        .compression(match args.compress {
+            0 => Compression::Off,
+            bytes => Compression::From(bytes),
         })
         .scratch_framing(match args.scratch_lines {
             true => ScratchFraming::Lines,

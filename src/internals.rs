@@ -18,8 +18,9 @@ pub use play::Play;
 use crate::{
     Dialect, Limits, RoomRegistry, ScratchValues, UsernameRules,
     budget::Budget,
+    deflate::Compression,
     identity::Identity,
-    mount::upgrade,
+    mount::{extension, upgrade},
     names::{DuplicateNames, NameKey},
     room::{Due, MemberId, Newcomer, Outlet, Rules, SessionHandle, Shared, State, Write},
     session::{self, Item, Outbox, Submission},
@@ -126,11 +127,17 @@ fn rules(epoch: Instant, limits: Limits) -> Rules {
 /// Returns a server that echoes every text and binary message. Its WebSockets are upgraded, read, written and
 /// closed like those of sessions.
 pub fn echo(message_bytes: usize) -> Router {
+    #[cfg(feature = "deflate")]
+    let compression = Compression::From(0);
+    #[cfg(not(feature = "deflate"))]
+    let compression = Compression::Off;
     Router::new().fallback(async move |request: Request| {
-        let (response, upgrade) = upgrade::accept(&mut request.into_parts().0).await?;
+        let mut parts = request.into_parts().0;
+        let (deflate, extension) = extension::negotiate(&parts.headers, compression).unzip();
+        let (response, upgrade) = upgrade::accept(&mut parts, extension).await?;
         tokio::spawn(async move {
             if let Ok(upgraded) = upgrade.await {
-                session::echo(upgraded, message_bytes).await;
+                session::echo(upgraded, deflate, message_bytes).await;
             }
         });
         Ok::<Response, Response>(response)

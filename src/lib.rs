@@ -10,6 +10,11 @@ mod budget;
 #[cfg(feature = "client")]
 pub mod client;
 mod close;
+#[cfg(feature = "deflate")]
+mod deflate;
+#[cfg(not(feature = "deflate"))]
+#[path = "deflate/without.rs"]
+mod deflate;
 #[cfg(any(doc, doctest))]
 pub mod docs;
 pub mod events;
@@ -40,6 +45,8 @@ mod wire;
 
 pub use ban::{Ban, BanTarget};
 pub use close::{CloseCode, LeaveCause};
+#[cfg(feature = "deflate")]
+pub use deflate::Compression;
 pub use identity::Identity;
 #[cfg(feature = "inspector")]
 pub use inspector::Inspector;

@@ -65,7 +65,8 @@ limits! {
     /// [`Dialect::Scratch`](crate::Dialect::Scratch) 4004, because its clients reconnect after 4000.
     room_id_chars: usize = 1_000;
     /// Bytes of one message from a client, whole or in fragments. Default 160 KiB, so that a value
-    /// at its limit fits. Over it: 1009. If the names of a room are fixed, its names and values must fit one
+    /// at its limit fits. A compressed message counts as it is when inflated, and is inflated no further than
+    /// this. Over it: 1009. If the names of a room are fixed, its names and values must fit one
     /// message, because a handshake carries them; a set that would make them longer is ignored. An eighth of that
     /// is reserved for small values: 20 KiB, so that each of ten variables may have 2 KiB.
     message_bytes: usize = 160 * 1024;

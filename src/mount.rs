@@ -1,6 +1,7 @@
 //! Mounts a registry in the host's app, as routes or as a layer.
 
 mod client_js;
+pub(crate) mod extension;
 mod gate;
 mod layer;
 pub(crate) mod upgrade;
@@ -19,6 +20,7 @@ pub use gate::Origins;
 pub use layer::{MountLayer, MountService};
 
 use crate::{
+    deflate::Compression,
     registry::RoomRegistry,
     session::{self, Caller},
     wire::{Dialect, ScratchFraming},
@@ -48,6 +50,7 @@ pub struct Mount {
     dialects: [bool; Dialect::COUNT],
     /// The prefix of each id that clients name.
     namespace: Arc<str>,
+    compression: Compression,
 }
 
 impl RoomRegistry {
@@ -70,6 +73,7 @@ impl RoomRegistry {
             scratch_framing: ScratchFraming::default(),
             dialects: [true; Dialect::COUNT],
             namespace: "".into(),
+            compression: Compression::default(),
         }
     }
 
@@ -147,6 +151,23 @@ impl Mount {
         self
     }
 
+    /// Sets whether frames are compressed for clients that offer it, as browsers do. Default
+    /// [`Compression::Off`]. (The feature `deflate`.)
+    ///
+    /// A frame that goes to many members is compressed once. Compressed messages of clients are inflated before
+    /// they are counted and limited: see [`Limits::message_bytes`](crate::Limits#structfield.message_bytes).
+    ///
+    /// ```
+    /// use axum_cloud_variables::{Compression, RoomRegistry};
+    ///
+    /// let mount = RoomRegistry::new().mount("/cloud").compression(Compression::From(128));
+    /// ```
+    #[cfg(feature = "deflate")]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
     /// Returns the mount as a tower layer. It handles upgrades on the path and requests for
     /// `<path>/client.js`, and passes everything else to the host's routes and fallback.
     ///
@@ -178,7 +199,8 @@ impl Mount {
             Ok(identity) => identity,
             Err(refusal) => return refusal.into_response(),
         };
-        let (response, upgrade) = match upgrade::accept(&mut parts).await {
+        let (deflate, extension) = extension::negotiate(&parts.headers, self.compression).unzip();
+        let (response, upgrade) = match upgrade::accept(&mut parts, extension).await {
             Ok(accepted) => accepted,
             Err(refusal) => return refusal,
         };
@@ -190,7 +212,7 @@ impl Mount {
         }
         let request = registry.rules.policy.is_some().then(|| Box::new(parts));
         let Self { scratch_framing, dialects, namespace, .. } = self;
-        let caller = Caller { identity, request, scratch_framing, dialects, namespace };
+        let caller = Caller { identity, request, scratch_framing, dialects, namespace, deflate };
         let tasks = registry.tasks.clone();
         tasks.serve(async move {
             // Otherwise the client went away before the response was written.

@@ -6,6 +6,8 @@ mod conflation;
 mod echo;
 mod frames;
 mod handshake;
+#[cfg(feature = "deflate")]
+mod inflate;
 mod liveness;
 mod outbox;
 mod reader;
@@ -62,7 +64,7 @@ pub(crate) async fn serve(
 
 async fn talk(upgraded: Upgraded, registry: Arc<Inner>, caller: Caller, session: Session) {
     let handle = Arc::new(SessionHandle::new(Instant::now().into_std()));
-    let socket = Arc::new(Socket::new(upgraded, &handle, &registry.rules.limits));
+    let socket = Arc::new(Socket::new(upgraded, &handle, caller.deflate, &registry.rules.limits));
     let limits = &registry.rules.limits;
     let (budget, values) = (registry.budget(), registry.admission.scratch_values);
     let mut reader = Reader::new(&socket, &handle, limits, budget, values).await;

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use flate2::{Decompress, FlushDecompress};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -24,6 +25,8 @@ use tokio::{
 pub(crate) struct Seen {
     /// Sets that came.
     pub(crate) sets: Cell<u64>,
+    /// Bytes of all frames.
+    pub(crate) bytes: Cell<u64>,
     /// Milliseconds from a set to its arrival, one a frame.
     pub(crate) latencies: RefCell<Vec<f64>>,
 }
@@ -34,6 +37,16 @@ pub(crate) enum Pace {
     AtOnce,
     /// So many bytes a second, and its latencies do not count.
     Slow(usize),
+}
+
+/// How a player reads, and what it notes.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    pub(crate) epoch: Instant,
+    pub(crate) seen: &'a Rc<Seen>,
+    pub(crate) pace: Pace,
+    /// Whether it offers compression.
+    pub(crate) deflate: bool,
 }
 
 pub(crate) struct Player {
@@ -51,14 +64,18 @@ impl Player {
         server: SocketAddr,
         (room, name): (&str, &str),
         variables: usize,
-        (epoch, seen, pace): (Instant, &Rc<Seen>, Pace),
+        Reading { epoch, seen, pace, deflate }: Reading<'_>,
     ) -> io::Result<Self> {
         let stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
         let (mut read, mut write) = stream.into_split();
+        let offer = match deflate {
+            true => "Sec-WebSocket-Extensions: permessage-deflate\r\n",
+            false => "",
+        };
         let request = format!(
             "GET /cloud HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{offer}\r\n"
         );
         write.write_all(request.as_bytes()).await?;
         let mut buffer = Vec::with_capacity(4_096);
@@ -85,6 +102,8 @@ impl Player {
             own: Rc::clone(&own),
             progress: progress.clone(),
             pace,
+            inflater: deflate.then(|| Decompress::new(false)),
+            text: Vec::with_capacity(1 << 20),
         };
         Ok(Self { write, own, progress, reading: spawn_local(reader.run()) })
     }
@@ -129,6 +148,9 @@ struct Reader {
     own: Rc<Cell<u64>>,
     progress: Rc<Notify>,
     pace: Pace,
+    inflater: Option<Decompress>,
+    /// The last text, when inflated.
+    text: Vec<u8>,
 }
 
 impl Reader {
@@ -143,10 +165,16 @@ impl Reader {
                 _ => return,
             }
             let mut at = 0;
-            while let Some((opcode, start, end)) = frame(&self.buffer, at) {
-                match opcode {
-                    1 => self.count(start, end),
-                    8 => return told_off(&self.buffer[start..end]),
+            while let Some((first, start, end)) = frame(&self.buffer, at) {
+                let seen = &self.seen.bytes;
+                seen.set(seen.get() + (end - at) as u64);
+                match first {
+                    0x81 => self.count(&self.buffer[start..end]),
+                    0xc1 => {
+                        self.inflate(start, end);
+                        self.count(&self.text);
+                    }
+                    0x88 => return told_off(&self.buffer[start..end]),
                     // Pings are not answered: no load lasts until that is held against anyone.
                     _ => {}
                 }
@@ -159,8 +187,16 @@ impl Reader {
         }
     }
 
-    fn count(&self, start: usize, end: usize) {
-        let text = &self.buffer[start..end];
+    fn inflate(&mut self, start: usize, end: usize) {
+        self.text.clear();
+        let inflater = self.inflater.as_mut().expect("it has offered that");
+        for piece in [&self.buffer[start..end], &[0, 0, 0xff, 0xff]] {
+            let done = inflater.decompress_vec(piece, &mut self.text, FlushDecompress::Sync);
+            done.expect("valid");
+        }
+    }
+
+    fn count(&self, text: &[u8]) {
         let sets = 1 + text.iter().filter(|byte| **byte == b'\n').count() as u64;
         self.seen.sets.set(self.seen.sets.get() + sets);
         self.own.set(self.own.get() + sets);
@@ -193,14 +229,14 @@ fn told_off(close: &[u8]) {
     }
 }
 
-/// Opcode, start and end of the payload of the frame that begins here, if it is all there.
+/// First byte, start and end of the payload of the frame that begins here, if it is all there.
 fn frame(buffer: &[u8], at: usize) -> Option<(u8, usize, usize)> {
-    let (opcode, length) = (buffer.get(at)? & 15, *buffer.get(at + 1)?);
+    let (first, length) = (*buffer.get(at)?, *buffer.get(at + 1)?);
     let (header, length) = match length {
         126 => (4, u16::from_be_bytes(buffer.get(at + 2..at + 4)?.try_into().ok()?).into()),
         127 => (10, u64::from_be_bytes(buffer.get(at + 2..at + 10)?.try_into().ok()?)),
         length => (2, length.into()),
     };
     let (start, end) = (at + header, at + header + length as usize);
-    (end <= buffer.len()).then_some((opcode, start, end))
+    (end <= buffer.len()).then_some((first, start, end))
 }

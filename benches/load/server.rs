@@ -49,7 +49,7 @@ pub(crate) fn serve(kind: &str) -> ! {
     exit(0);
 }
 
-/// `naive`, `nodes:COUNT:PORT` with a broker at that port, `ours`, `ours:tick0`, `ours:policy`, `ours:limited`, or `ours:rooms:COUNT:VARIABLES:BYTES`.
+/// `naive`, `nodes:COUNT:PORT` with a broker at that port, `ours`, `ours:tick0`, `ours:policy`, `ours:limited`, `ours:tick50`, `ours:deflate`, or `ours:rooms:COUNT:VARIABLES:BYTES`.
 async fn app(kind: &str) -> (Router, RoomRegistry) {
     let words: Vec<_> = kind.split(':').collect();
     let limits = Limits::default().members_per_room(2_000).state_bytes(1 << 30);
@@ -67,6 +67,7 @@ async fn app(kind: &str) -> (Router, RoomRegistry) {
     let builder = RoomRegistry::builder().limits(limits);
     let rooms = match words[..] {
         ["ours", "tick0"] => build(builder.tick(Duration::ZERO)),
+        ["ours", "tick50", ..] => build(builder.tick(Duration::from_millis(50))),
         ["ours", "policy"] => build(builder.policy(Rule)),
         _ => build(builder),
     };
@@ -81,6 +82,10 @@ async fn app(kind: &str) -> (Router, RoomRegistry) {
     }
     let app = match words[0] {
         "naive" => Router::new().route("/cloud", get(upgrade)).with_state(Naive::default()),
+        #[cfg(feature = "deflate")]
+        _ if words.contains(&"deflate") => {
+            rooms.mount("/cloud").compression(axum_cloud_variables::Compression::From(128)).into()
+        }
         _ => rooms.mount("/cloud").into(),
     };
     #[cfg(feature = "inspector")]

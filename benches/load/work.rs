@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     Server,
-    player::{Pace, Player, Seen},
+    player::{Pace, Player, Reading, Seen},
     quantile,
 };
 
@@ -30,12 +30,23 @@ pub(crate) struct Work {
     /// Bytes of a value.
     pub(crate) bytes: usize,
     pub(crate) time: Duration,
+    /// Whether the players offer compression.
+    pub(crate) deflate: bool,
 }
 
 impl Default for Work {
     fn default() -> Self {
         let time = Duration::from_secs(3);
-        Self { rooms: 1, players: 100, writers: 1, slow: (0, 0), rate: None, bytes: 40, time }
+        Self {
+            rooms: 1,
+            players: 100,
+            writers: 1,
+            slow: (0, 0),
+            rate: None,
+            bytes: 40,
+            time,
+            deflate: false,
+        }
     }
 }
 
@@ -52,6 +63,8 @@ pub(crate) struct Record {
     pub(crate) cores: f64,
     /// Bytes that a player costs before anybody writes.
     pub(crate) memory: f64,
+    /// Bytes of the frames that players read, for each delivery.
+    pub(crate) frame_bytes: f64,
     /// Megabytes, at most.
     pub(crate) peak: f64,
 }
@@ -84,7 +97,8 @@ async fn load<P>(server: &Server, work: Work, ask: impl AsyncFn() -> P) -> (Reco
             let is_slow = player + work.slow.0 >= work.players;
             let pace = if is_slow { Pace::Slow(work.slow.1) } else { Pace::AtOnce };
             let id = (&*format!("room{room}"), &*format!("player{player}"));
-            let joined = Player::join(server.address, id, VARIABLES, (epoch, &seen, pace));
+            let reading = Reading { epoch, seen: &seen, pace, deflate: work.deflate };
+            let joined = Player::join(server.address, id, VARIABLES, reading);
             players.push(joined.await.expect("a place"));
         }
     }
@@ -95,10 +109,12 @@ async fn load<P>(server: &Server, work: Work, ask: impl AsyncFn() -> P) -> (Reco
     sleep(Duration::from_millis(700)).await;
     let before = ask().await;
     let start = (Instant::now(), server.cpu(), seen.sets.get());
+    seen.bytes.set(0);
     seen.latencies.borrow_mut().clear();
     sleep(work.time).await;
     let (time, cpu) = (start.0.elapsed().as_secs_f64(), (server.cpu() - start.1).as_secs_f64());
     let sets = (seen.sets.get() - start.2) as f64;
+    let bytes = seen.bytes.get() as f64;
     let mut latencies = seen.latencies.take();
     let after = ask().await;
     drop(readers);
@@ -109,6 +125,7 @@ async fn load<P>(server: &Server, work: Work, ask: impl AsyncFn() -> P) -> (Reco
         p99: quantile(&mut latencies, 0.99),
         cores: cpu / time,
         memory,
+        frame_bytes: bytes / sets,
         peak: server.memory().1 as f64 / 1024.0,
     };
     (record, [before, after])

@@ -142,7 +142,7 @@ impl Content {
                 }
                 ends.push(lines.len());
             }
-            Encoded { frame: lines.into_frame(), ends }
+            Encoded { frame: lines.into_frame().map(Frame::shared), ends }
         })
     }
 }

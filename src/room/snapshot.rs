@@ -81,7 +81,7 @@ impl Content {
             // charge.
             let mut charge = share.open();
             charge.force(frame.bytes().len());
-            encoded.frames.push(frame.charged(charge));
+            encoded.frames.push(frame.charged(charge).shared());
         }
         let is_last = number + 1 == encoded.frames.len() && encoded.next == values.len();
         Next::Frame { frame: encoded.frames[number].clone(), is_last }

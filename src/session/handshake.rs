@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     close::{Close, CloseCode},
+    deflate::Deflate,
     identity::Identity,
     limits::Limits,
     metrics,
@@ -147,6 +148,8 @@ pub(crate) struct Caller {
     pub(crate) dialects: [bool; Dialect::COUNT],
     /// The prefix of the room id that the handshake names.
     pub(crate) namespace: Arc<str>,
+    /// The compression that was agreed with the client.
+    pub(crate) deflate: Option<Deflate>,
 }
 
 /// The handles by which a room and a session reach each other.

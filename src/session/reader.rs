@@ -23,6 +23,8 @@ use super::{
     receipt::Receipt,
     socket::{Ear, Socket},
 };
+#[cfg(feature = "deflate")]
+use crate::deflate::InflateError;
 use crate::{
     budget::Budget,
     close::{Close, CloseCode, LeaveCause},
@@ -99,6 +101,8 @@ impl Reader {
             .max_message_size(Some(limits.message_bytes))
             .max_frame_size(Some(limits.message_bytes));
         let ear = Ear::new(socket);
+        #[cfg(feature = "deflate")]
+        let ear = ear.inflating(limits.message_bytes);
         let now = now();
         Self {
             stream: WebSocketStream::from_raw_socket(ear, Role::Server, Some(config)).await,
@@ -423,6 +427,12 @@ fn end_of(error: WsError) -> End {
         WsError::Utf8(_) => (CloseCode::InvalidText, "a text must be UTF-8".into()),
         WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return End::Gone,
         WsError::Protocol(error) => (CloseCode::Framing, error.to_string()),
+        #[cfg(feature = "deflate")]
+        WsError::Io(error) => match error.downcast::<InflateError>() {
+            Ok(error @ InflateError::TooLong { .. }) => (CloseCode::TooLarge, error.to_string()),
+            Ok(error) => (CloseCode::Framing, error.to_string()),
+            Err(_) => return End::Gone,
+        },
         _ => return End::Gone,
     };
     End::Close(Close::new(code, reason))

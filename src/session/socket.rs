@@ -17,8 +17,11 @@ use tokio::{
     time::{Sleep, sleep_until},
 };
 
+#[cfg(feature = "deflate")]
+use super::inflate::Inflater;
 use super::{Writer, frames::Frames, writer::Flow};
 use crate::{
+    deflate::Deflate,
     limits::Limits,
     rate::Bucket,
     room::{Outlet, SessionHandle},
@@ -55,10 +58,15 @@ const FRAME_COST: usize = 64;
 const FIRST_BURST: u32 = 512 << 10;
 
 impl Socket {
-    pub(super) fn new(upgraded: Upgraded, handle: &Arc<SessionHandle>, limits: &Limits) -> Self {
+    pub(super) fn new(
+        upgraded: Upgraded,
+        handle: &Arc<SessionHandle>,
+        deflate: Option<Deflate>,
+        limits: &Limits,
+    ) -> Self {
         let mut bytes = Bucket::new(limits.bytes_per_second, limits.byte_burst, now());
         bytes.take(limits.byte_burst.saturating_sub(FIRST_BURST) as usize, now());
-        let shared = Shared { io: TokioIo::new(upgraded), writer: Writer::default() };
+        let shared = Shared { io: TokioIo::new(upgraded), writer: Writer::new(deflate) };
         let intake = Mutex::new(Intake { bytes, frames: Frames::new() });
         Self { handle: handle.clone(), shared: Mutex::new(shared), intake }
     }
@@ -153,11 +161,26 @@ pub(super) struct Ear {
     socket: Arc<Socket>,
     /// The wait until the rate allows the next read.
     pause: Option<Pin<Box<Sleep>>>,
+    #[cfg(feature = "deflate")]
+    inflater: Option<Box<Inflater>>,
 }
 
 impl Ear {
     pub(super) fn new(socket: &Arc<Socket>) -> Self {
-        Self { socket: socket.clone(), pause: None }
+        Self {
+            socket: socket.clone(),
+            pause: None,
+            #[cfg(feature = "deflate")]
+            inflater: None,
+        }
+    }
+
+    /// Has compressed messages inflated if compression was agreed, up to this length.
+    #[cfg(feature = "deflate")]
+    pub(super) fn inflating(mut self, message_bytes: usize) -> Self {
+        let inflates = self.socket.with(|writer| writer.deflates());
+        self.inflater = inflates.then(|| Box::new(Inflater::new(message_bytes)));
+        self
     }
 
     /// Completes when the rate allows reading.
@@ -178,15 +201,11 @@ impl Ear {
     }
 }
 
-impl AsyncRead for Ear {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let ear = self.get_mut();
-        let is_paused = ear.poll_rate(cx).is_pending();
-        let Shared { io, writer } = &mut *ear.socket.shared.lock();
+impl Ear {
+    /// Reads bytes as the client sent them.
+    fn poll_raw(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let is_paused = self.poll_rate(cx).is_pending();
+        let Shared { io, writer } = &mut *self.socket.shared.lock();
         // Before the handshake, nothing else resumes a blocked write.
         writer.resume(io, cx);
         if is_paused {
@@ -196,9 +215,48 @@ impl AsyncRead for Ear {
         ready!(Pin::new(io).poll_read(cx, buffer))?;
         let piece = &buffer.filled()[before..];
         // Always locked after `shared`, never before it.
-        let Intake { bytes, frames } = &mut *ear.socket.intake.lock();
+        let Intake { bytes, frames } = &mut *self.socket.intake.lock();
         bytes.take(piece.len() + frames.count(piece) * FRAME_COST, now());
         Poll::Ready(Ok(()))
+    }
+
+    /// Reads bytes in which compressed messages are inflated. They count towards the rate as they are then.
+    #[cfg(feature = "deflate")]
+    fn poll_inflated(
+        &mut self,
+        inflater: &mut Inflater,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            if inflater.read(buffer)? {
+                return Poll::Ready(Ok(()));
+            }
+            let mut bytes = [0; 1024];
+            let mut raw = ReadBuf::new(&mut bytes);
+            ready!(self.poll_raw(cx, &mut raw))?;
+            if raw.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.socket.pay(inflater.push(raw.filled()));
+        }
+    }
+}
+
+impl AsyncRead for Ear {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let ear = self.get_mut();
+        #[cfg(feature = "deflate")]
+        if let Some(mut inflater) = ear.inflater.take() {
+            let read = ear.poll_inflated(&mut inflater, cx, buffer);
+            ear.inflater = Some(inflater);
+            return read;
+        }
+        ear.poll_raw(cx, buffer)
     }
 }
 

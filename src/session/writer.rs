@@ -14,7 +14,7 @@ use super::{
     Liveness,
     outbox::{Item, Outbox},
 };
-use crate::wire::Frame;
+use crate::{deflate::Deflate, wire::Frame};
 
 /// The outcome of the last attempt to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +44,8 @@ pub(super) struct Writer {
     notice: Option<Frame>,
     phase: Phase,
     liveness: Liveness,
+    /// The compression that was agreed with the client.
+    deflate: Option<Deflate>,
     flow: Flow,
     written: u64,
 }
@@ -65,13 +67,17 @@ enum Phase {
 }
 
 impl Writer {
+    pub(super) fn new(deflate: Option<Deflate>) -> Self {
+        Self { deflate, ..Self::default() }
+    }
+
     /// Starts to write the frames of the outbox.
     pub(super) fn open(&mut self, outbox: Outbox) {
         self.phase = Phase::Open { outbox, ping: None };
     }
 
-    /// Ends the stream with this close frame. It goes behind the frame under way or, if the room has
-    /// ended the session, behind everything that is due to the member.
+    /// Ends what is written with this frame: behind the frame under way, or, if the room has ended the
+    /// session, behind all that is due to the member.
     pub(super) fn close(&mut self, close: Frame) {
         let close = close.bytes().clone();
         self.phase = match mem::take(&mut self.phase) {
@@ -88,7 +94,10 @@ impl Writer {
 
     /// Queues a notice for the client, in place of one that waits.
     pub(super) fn notify(&mut self, notice: Frame) {
-        self.notice = Some(notice);
+        // Nothing goes behind a close (RFC 6455, section 5.5.1).
+        if !self.is_closed() {
+            self.notice = Some(notice);
+        }
     }
 
     /// Takes a whole frame from the WebSocket layer.
@@ -135,6 +144,12 @@ impl Writer {
 
     pub(super) fn liveness(&mut self) -> &mut Liveness {
         &mut self.liveness
+    }
+
+    /// Whether compression was agreed with the client.
+    #[cfg(feature = "deflate")]
+    pub(super) fn deflates(&self) -> bool {
+        self.deflate.is_some()
     }
 
     pub(super) fn flow(&self) -> Flow {
@@ -227,7 +242,7 @@ impl Writer {
         }
         if let Phase::Closing { outbox, close } = &mut self.phase {
             if let Some(Item::Frame(frame)) = outbox.next(false) {
-                return Ok(Some(frame.bytes().clone()));
+                return Ok(Some(encoded(&frame, self.deflate)));
             }
             let close = close.clone();
             self.phase = Phase::Closed;
@@ -235,7 +250,7 @@ impl Writer {
         }
         let Phase::Open { outbox, .. } = &mut self.phase else { return Ok(None) };
         match outbox.next(!self.liveness.is_outstanding()) {
-            Some(Item::Frame(frame)) => Ok(Some(frame.bytes().clone())),
+            Some(Item::Frame(frame)) => Ok(Some(encoded(&frame, self.deflate))),
             Some(Item::Barrier(position)) => {
                 let ping = self.liveness.ping(position, true, now());
                 Ok(ping.map(|ping| Frame::ping(ping).bytes().clone()))
@@ -244,6 +259,11 @@ impl Writer {
             None => Ok(None),
         }
     }
+}
+
+/// Returns the bytes of a frame as this client receives it.
+pub(super) fn encoded(frame: &Frame, deflate: Option<Deflate>) -> Bytes {
+    deflate.map_or_else(|| frame.bytes().clone(), |deflate| frame.compressed(deflate))
 }
 
 /// Writes both frames at once: a snapshot and the ping behind it leave together, and so do batches that

@@ -1,6 +1,8 @@
 //! The WebSocket frames that clients are sent (RFC 6455, section 5.2), ready to be written.
 
 use std::fmt;
+#[cfg(feature = "deflate")]
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tungstenite::protocol::frame::{
@@ -9,14 +11,35 @@ use tungstenite::protocol::frame::{
 };
 
 use super::{Dialect, Text};
-use crate::budget::Charge;
+use crate::{budget::Charge, deflate::Deflate};
 
-/// The space for a header in front of a text: the longest header of an unmasked frame.
+/// A header's place in front of a text: the longest that an unmasked frame has.
 const PLACE: usize = 10;
 
-/// A whole frame. Servers do not mask their frames, so the very same bytes are written to every member.
-#[derive(Clone, PartialEq)]
-pub(crate) struct Frame(Bytes);
+/// A whole frame. Servers do not mask theirs, so the very same bytes are written to every member.
+#[derive(Clone)]
+pub(crate) struct Frame {
+    bytes: Bytes,
+    /// The compressed frame, if this one goes to many members. Made for the first that needs it.
+    #[cfg(feature = "deflate")]
+    compressed: Option<Arc<OnceLock<Bytes>>>,
+}
+
+impl PartialEq for Frame {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl From<Bytes> for Frame {
+    fn from(bytes: Bytes) -> Self {
+        Self {
+            bytes,
+            #[cfg(feature = "deflate")]
+            compressed: None,
+        }
+    }
+}
 
 impl Frame {
     pub(crate) fn text(text: &str) -> Self {
@@ -40,31 +63,85 @@ impl Frame {
         let mut bytes = Vec::with_capacity(frame.len());
         // Writing to a vector cannot fail.
         _ = frame.format(&mut bytes);
-        Self(bytes.into())
+        Bytes::from(bytes).into()
     }
 
     pub(crate) fn bytes(&self) -> &Bytes {
-        &self.0
+        &self.bytes
     }
 
     /// Keeps a charge for as long as there is a copy of the frame.
     pub(crate) fn charged(self, charge: Charge) -> Self {
-        Self(Bytes::from_owner(Charged { bytes: self.0, _charge: charge }))
+        let mut charged = self;
+        charged.bytes = Bytes::from_owner(Charged { bytes: charged.bytes, _charge: charge });
+        charged
     }
 
-    /// Returns the text of the frame.
+    /// Has copies of the frame compressed once, because it goes to many members.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn shared(self) -> Self {
+        Self { compressed: Some(Arc::default()), ..self }
+    }
+
+    /// Returns the frame as it is, because nothing is compressed.
+    #[cfg(not(feature = "deflate"))]
+    pub(crate) fn shared(self) -> Self {
+        self
+    }
+
+    /// Returns the bytes for a client with which no compression can have been agreed.
+    #[cfg(not(feature = "deflate"))]
+    pub(crate) fn compressed(&self, deflate: Deflate) -> Bytes {
+        match deflate {}
+    }
+
+    /// Returns the bytes for a client with which compression was agreed: compressed, if that makes them fewer.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn compressed(&self, deflate: Deflate) -> Bytes {
+        let text = self.payload();
+        if !deflate.is_worth(text.len()) {
+            return self.bytes.clone();
+        }
+        let smaller = |compressed: Vec<u8>| {
+            let compressed = self.with_payload(&compressed);
+            if compressed.len() < self.bytes.len() { compressed } else { self.bytes.clone() }
+        };
+        match &self.compressed {
+            Some(once) if deflate.shares() => {
+                once.get_or_init(|| smaller(deflate.compress(text))).clone()
+            }
+            _ => smaller(deflate.compress(text)),
+        }
+    }
+
+    #[cfg(feature = "deflate")]
+    fn with_payload(&self, compressed: &[u8]) -> Bytes {
+        let opcode = OpCode::from(self.bytes.first().map_or(0, |first| first & 0x0f));
+        let header = FrameHeader { is_final: true, rsv1: true, opcode, ..FrameHeader::default() };
+        let mut bytes = Vec::with_capacity(PLACE + compressed.len());
+        // Writing to a vector cannot fail.
+        _ = header.format(compressed.len() as u64, &mut bytes);
+        bytes.extend(compressed);
+        bytes.into()
+    }
+
+    /// The text that is in it.
     pub(crate) fn as_text(&self) -> &str {
-        let header = match self.0.get(1) {
+        // Looked at again, as only `unsafe` could do without.
+        str::from_utf8(self.payload()).unwrap_or_default()
+    }
+
+    fn payload(&self) -> &[u8] {
+        let header = match self.bytes.get(1) {
             Some(127) => 10,
             Some(126) => 4,
             _ => 2,
         };
-        // Validated again, because only `unsafe` could skip that.
-        self.0.get(header..).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+        self.bytes.get(header..).unwrap_or_default()
     }
 }
 
-/// The bytes of a frame, and their charge.
+/// The bytes of a frame, and what they cost.
 struct Charged {
     bytes: Bytes,
     _charge: Charge,
@@ -128,7 +205,7 @@ impl Lines {
         let mut bytes = self.0.into_bytes();
         // Writing to a place that is long enough cannot fail.
         _ = header.format(len, &mut &mut bytes[start..PLACE]);
-        Frame(Bytes::from(bytes).slice(start..))
+        Bytes::from(bytes).slice(start..).into()
     }
 }
 

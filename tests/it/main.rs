@@ -8,6 +8,8 @@ mod common;
 
 mod architecture;
 mod configuration;
+#[cfg(feature = "deflate")]
+mod deflate;
 mod dialects;
 mod first_game;
 mod handshake;

@@ -1,0 +1,136 @@
+//! The extensions of a WebSocket that a client offers in its opening handshake: RFC 6455, section 9.1.
+
+#[cfg(feature = "deflate")]
+use axum::http::header::SEC_WEBSOCKET_EXTENSIONS;
+use axum::http::{HeaderMap, HeaderValue};
+
+use crate::deflate::{Compression, Deflate};
+#[cfg(feature = "deflate")]
+use crate::deflate::{LEAST_WINDOW_BITS, WINDOW_BITS};
+
+/// Agrees to no offer, because nothing can be compressed.
+#[cfg(not(feature = "deflate"))]
+pub(crate) fn negotiate(_: &HeaderMap, _: Compression) -> Option<(Deflate, HeaderValue)> {
+    None
+}
+
+/// Agrees to the first offer of a client that can be met, and returns the answer to it (RFC 7692, section 7.1).
+/// Returns `None` if there is no such offer, or if nothing is to be compressed.
+#[cfg(feature = "deflate")]
+pub(crate) fn negotiate(
+    headers: &HeaderMap,
+    compression: Compression,
+) -> Option<(Deflate, HeaderValue)> {
+    let Compression::From(threshold) = compression else { return None };
+    let offers = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
+    let mut offers = offers.filter_map(|offers| offers.to_str().ok());
+    let Offer { window_bits } =
+        offers.find_map(|offers| offers.split(',').find_map(Offer::parse))?;
+    let mut answer =
+        String::from("permessage-deflate; server_no_context_takeover; client_no_context_takeover");
+    if let Some(bits) = window_bits {
+        answer.push_str(&format!("; server_max_window_bits={bits}"));
+    }
+    let deflate = Deflate::new(threshold, window_bits.unwrap_or(WINDOW_BITS));
+    Some((deflate, HeaderValue::try_from(answer).ok()?))
+}
+
+/// An offer that can be met.
+#[cfg(feature = "deflate")]
+#[derive(Debug, PartialEq, Eq)]
+struct Offer {
+    /// The window that the client has, if it says so.
+    window_bits: Option<u8>,
+}
+
+#[cfg(feature = "deflate")]
+impl Offer {
+    /// Parses an offer. Returns `None` if it is of another extension, breaks the rules (section 7.1), or asks for
+    /// a window for which the compressor cannot compress.
+    fn parse(offer: &str) -> Option<Self> {
+        let mut parts = offer.split(';').map(str::trim);
+        if parts.next() != Some("permessage-deflate") {
+            return None;
+        }
+        let (mut seen, mut window_bits) = (Vec::new(), None);
+        for part in parts {
+            let (name, value) = match part.split_once('=') {
+                Some((name, value)) => (name.trim_end(), Some(bits(value.trim_start())?)),
+                None => (part, None),
+            };
+            if seen.contains(&name) {
+                return None;
+            }
+            seen.push(name);
+            match (name, value) {
+                ("server_no_context_takeover" | "client_no_context_takeover", None)
+                | ("client_max_window_bits", _) => {}
+                ("server_max_window_bits", Some(LEAST_WINDOW_BITS..)) => window_bits = value,
+                _ => return None,
+            }
+        }
+        Some(Self { window_bits })
+    }
+}
+
+#[cfg(feature = "deflate")]
+fn bits(value: &str) -> Option<u8> {
+    let plain = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+    let is_plain = plain.bytes().all(|byte| byte.is_ascii_digit()) && !plain.starts_with('0');
+    plain.parse().ok().filter(|bits| is_plain && (8..=15).contains(bits))
+}
+
+#[cfg(all(test, feature = "deflate"))]
+mod tests {
+    use super::*;
+
+    fn answer(offers: &[&str]) -> Option<(Deflate, String)> {
+        let mut headers = HeaderMap::new();
+        for offer in offers {
+            headers.append(
+                SEC_WEBSOCKET_EXTENSIONS,
+                HeaderValue::from_str(offer).expect("visible ASCII"),
+            );
+        }
+        let (deflate, answer) = negotiate(&headers, Compression::From(100))?;
+        Some((deflate, answer.to_str().ok()?.to_owned()))
+    }
+
+    #[test]
+    fn the_first_offer_that_can_be_met_is_taken() {
+        const ANSWER: &str =
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+        for offers in [
+            &["permessage-deflate"][..],
+            &["permessage-deflate; client_max_window_bits"],
+            &["permessage-deflate;client_max_window_bits=8;server_no_context_takeover"],
+            &["x-webkit-deflate-frame", "foo; bar=1, permessage-deflate"],
+            &["permessage-deflate; unknown, permessage-deflate"],
+            &["permessage-deflate; server_max_window_bits=8, permessage-deflate"],
+        ] {
+            let (deflate, text) = answer(offers).unwrap();
+            assert_eq!((deflate, &*text), (Deflate::new(100, 15), ANSWER), "{offers:?}");
+        }
+        let (deflate, text) =
+            answer(&["permessage-deflate; server_max_window_bits=\"10\""]).unwrap();
+        assert_eq!(deflate, Deflate::new(100, 10));
+        assert_eq!(text, format!("{ANSWER}; server_max_window_bits=10"));
+        for offers in [
+            &[][..],
+            &["permessage-deflated"],
+            &["permessage-deflate; server_max_window_bits"],
+            &["permessage-deflate; server_max_window_bits=16"],
+            &["permessage-deflate; server_max_window_bits=09"],
+            &["permessage-deflate; client_max_window_bits=+9"],
+            &["permessage-deflate; client_no_context_takeover=1"],
+            &["permessage-deflate; client_no_context_takeover; client_no_context_takeover"],
+        ] {
+            assert_eq!(answer(offers), None, "{offers:?}");
+        }
+        let headers = HeaderMap::from_iter([(
+            SEC_WEBSOCKET_EXTENSIONS,
+            HeaderValue::from_static("permessage-deflate"),
+        )]);
+        assert_eq!(negotiate(&headers, Compression::Off), None);
+    }
+}

@@ -1,0 +1,287 @@
+//! Inflates the compressed messages of a client in front of the WebSocket layer, which knows no extension.
+
+use std::{io, mem};
+
+use tokio::io::ReadBuf;
+
+use crate::deflate::{InflateError, inflate};
+
+/// A stream of frames in which compressed messages are replaced by what they are when inflated. All other bytes
+/// pass, with their errors.
+#[derive(Debug)]
+pub(super) struct Inflater {
+    /// The longest message, in bytes.
+    limit: usize,
+    at: At,
+    /// The compressed message that is under way: the first byte of its frame without the compression bit, and
+    /// what has come of it.
+    message: Option<(u8, Vec<u8>)>,
+    ready: Vec<u8>,
+    taken: usize,
+    /// The end of the stream: nothing is read behind it.
+    error: Option<InflateError>,
+}
+
+/// The position in a frame.
+#[derive(Debug)]
+enum At {
+    /// In its header, of which these bytes have come.
+    Header(Vec<u8>),
+    /// In the payload of a frame that passes, with this many bytes left.
+    Passing(u64),
+    /// In the payload of a frame of a compressed message.
+    /// The key is turned so that it begins with the next byte's.
+    Collecting { left: usize, key: [u8; 4], is_final: bool },
+}
+
+const FINAL: u8 = 0x80;
+const COMPRESSED: u8 = 0x40;
+const OPCODE: u8 = 0x0f;
+const CONTROL: u8 = 0x08;
+const MASKED: u8 = 0x80;
+
+impl Inflater {
+    pub(super) fn new(limit: usize) -> Self {
+        let at = At::Header(Vec::new());
+        Self { limit, at, message: None, ready: Vec::new(), taken: 0, error: None }
+    }
+
+    /// Takes bytes as the client sent them. Returns how many more bytes its messages have when inflated.
+    pub(super) fn push(&mut self, piece: &[u8]) -> usize {
+        let mut more = 0;
+        if self.error.is_none() {
+            self.error = self.take(piece, &mut more).err();
+        }
+        more
+    }
+
+    fn take(&mut self, mut piece: &[u8], more: &mut usize) -> Result<(), InflateError> {
+        while !piece.is_empty() {
+            match &mut self.at {
+                At::Header(header) => {
+                    header.push(piece[0]);
+                    piece = &piece[1..];
+                    if let Some(length) = payload_len(header) {
+                        let header = mem::take(header);
+                        self.at = self.enter(&header, length)?;
+                    }
+                }
+                At::Passing(left) => {
+                    let count = usize::try_from(*left).unwrap_or(usize::MAX).min(piece.len());
+                    self.ready.extend(&piece[..count]);
+                    piece = &piece[count..];
+                    *left -= count as u64;
+                }
+                At::Collecting { left, key, .. } => {
+                    let count = piece.len().min(*left);
+                    if let Some((_, message)) = &mut self.message {
+                        let start = message.len();
+                        message.extend(&piece[..count]);
+                        unmask(&mut message[start..], *key);
+                    }
+                    piece = &piece[count..];
+                    *left -= count;
+                    key.rotate_left(count % 4);
+                }
+            }
+            *more += self.leave()?;
+        }
+        Ok(())
+    }
+
+    /// Moves bytes to a reader, as many as it has place for. Returns whether there were any. Fails once those
+    /// before the error are read.
+    pub(super) fn read(&mut self, buffer: &mut ReadBuf<'_>) -> Result<bool, InflateError> {
+        let rest = &self.ready[self.taken..];
+        let count = rest.len().min(buffer.remaining());
+        buffer.put_slice(&rest[..count]);
+        self.taken += count;
+        if self.taken == self.ready.len() {
+            // Given back, because a client that sends nothing should cost nothing.
+            (self.ready, self.taken) = (Vec::new(), 0);
+        }
+        match self.error {
+            Some(error) if count == 0 => Err(error),
+            _ => Ok(count > 0),
+        }
+    }
+
+    /// Begins the payload of a frame.
+    fn enter(&mut self, header: &[u8], length: u64) -> Result<At, InflateError> {
+        let (first, opcode) = (header[0], header[0] & OPCODE);
+        let is_control = opcode & CONTROL != 0;
+        let begins = first & COMPRESSED != 0 && matches!(opcode, 1 | 2);
+        let goes_on = self.message.is_some() && opcode == 0 && first & COMPRESSED == 0;
+        let is_masked = header[1] & MASKED != 0;
+        if !is_control && self.message.is_some() && !goes_on {
+            return Err(InflateError::Interleaved);
+        }
+        if is_control || !is_masked || !(begins || goes_on) {
+            self.ready.extend(header);
+            return Ok(At::Passing(length));
+        }
+        let (_, message) =
+            self.message.get_or_insert_with(|| (first & !COMPRESSED | FINAL, Vec::new()));
+        let left = usize::try_from(length).unwrap_or(usize::MAX);
+        if message.len().saturating_add(left) > self.limit {
+            return Err(InflateError::TooLong { limit: self.limit });
+        }
+        let key = header.last_chunk().copied().unwrap_or_default();
+        Ok(At::Collecting { left, key, is_final: first & FINAL != 0 })
+    }
+
+    /// Ends a frame if all of it has come, and inflates its message if it is complete.
+    fn leave(&mut self) -> Result<usize, InflateError> {
+        let is_final = match self.at {
+            At::Passing(0) => false,
+            At::Collecting { left: 0, is_final, .. } => is_final,
+            _ => return Ok(0),
+        };
+        self.at = At::Header(Vec::new());
+        let message = if is_final { self.message.take() } else { None };
+        let Some((first, compressed)) = message else { return Ok(0) };
+        let count = compressed.len();
+        let message = inflate(compressed, self.limit)?;
+        push_header(&mut self.ready, first, message.len());
+        self.ready.extend(&message);
+        Ok(message.len().saturating_sub(count))
+    }
+}
+
+fn unmask(payload: &mut [u8], key: [u8; 4]) {
+    let word = u32::from_ne_bytes(key);
+    let mut chunks = payload.chunks_exact_mut(4);
+    for chunk in &mut chunks {
+        let masked = chunk.try_into().map_or(0, u32::from_ne_bytes);
+        chunk.copy_from_slice(&(masked ^ word).to_ne_bytes());
+    }
+    chunks.into_remainder().iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
+}
+
+/// Returns the length of the payload once the header is complete.
+fn payload_len(header: &[u8]) -> Option<u64> {
+    let short = header.get(1)? & !MASKED;
+    let long = match short {
+        126 => 2,
+        127 => 8,
+        _ => 0,
+    };
+    let mask = if header[1] & MASKED == 0 { 0 } else { 4 };
+    let long_length = header.get(2..2 + long)?;
+    if header.len() < 2 + long + mask {
+        return None;
+    }
+    let length = long_length.iter().fold(0, |length, byte| length << 8 | u64::from(*byte));
+    Some(if long == 0 { short.into() } else { length })
+}
+
+/// Writes the header of a frame as a client sends it, with a mask that changes nothing.
+fn push_header(frames: &mut Vec<u8>, first: u8, length: usize) {
+    frames.push(first);
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(length @ ..126), _) => frames.push(MASKED | length),
+        (_, Ok(length)) => {
+            frames.push(MASKED | 126);
+            frames.extend(length.to_be_bytes());
+        }
+        _ => {
+            frames.push(MASKED | 127);
+            frames.extend((length as u64).to_be_bytes());
+        }
+    }
+    frames.extend([0; 4]);
+}
+
+impl From<InflateError> for io::Error {
+    fn from(error: InflateError) -> Self {
+        Self::other(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deflate::compress;
+
+    /// A frame as a client sends it.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let (mut frame, key) = (Vec::new(), [1, 2, 3, 4]);
+        push_header(&mut frame, first, payload.len());
+        let mask = frame.len() - 4;
+        frame[mask..].copy_from_slice(&key);
+        frame.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
+        frame
+    }
+
+    fn inflated(stream: &[u8], size: usize) -> Result<Vec<u8>, InflateError> {
+        let (mut inflater, mut read) = (Inflater::new(1_000), Vec::new());
+        for piece in stream.chunks(size) {
+            inflater.push(piece);
+            let mut bytes = [0; 7];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            while inflater.read(&mut buffer)? {
+                read.extend(buffer.filled());
+                buffer.clear();
+            }
+        }
+        Ok(read)
+    }
+
+    fn plain(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        push_header(&mut frame, first, payload.len());
+        frame.extend(payload);
+        frame
+    }
+
+    #[test]
+    fn compressed_messages_are_inflated_and_all_else_passes() {
+        let text = "abc".repeat(300);
+        let compressed = compress(text.as_bytes());
+        let (start, end) = compressed.split_at(3);
+        let ping = frame(0x89, b"ping");
+        let short = frame(0x81, b"as it is");
+        let fragments = [frame(0x01, b"half "), ping.clone(), frame(0x80, b"a text")].concat();
+        let sent = [
+            short.clone(),
+            frame(0xc1, &compressed),
+            frame(0x41, start),
+            ping.clone(),
+            frame(0x00, &[]),
+            frame(0x80, end),
+            frame(0xc2, &compress(b"")),
+            fragments.clone(),
+        ];
+        let text = plain(0x81, text.as_bytes());
+        let expected = [&short, &text, &ping, &text, &plain(0x82, b""), &fragments];
+        let expected: Vec<u8> = expected.into_iter().flatten().copied().collect();
+        for size in [1, 2, 3, 5, 64, 10_000] {
+            assert_eq!(inflated(&sent.concat(), size), Ok(expected.clone()), "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_refused_at_its_header_or_when_it_grows() {
+        for frame in [
+            &frame(0xc1, &[7; 1_001])[..14],
+            &[frame(0x41, &[7; 600]), frame(0x80, &[7; 600])].concat()[..622],
+            &frame(0xc1, &compress(&[7; 1_001])),
+        ] {
+            assert_eq!(inflated(frame, 1_000), Err(InflateError::TooLong { limit: 1_000 }));
+        }
+        assert!(inflated(&frame(0xc1, &compress(&[7; 1_000])), 1_000).is_ok());
+    }
+
+    #[test]
+    fn frames_that_break_the_rules_reach_the_websocket_layer_or_end_here() {
+        // A compressed control frame, a compressed continuation of nothing, an unmasked frame.
+        for frame in [frame(0xc9, b"x"), frame(0xc0, b"x"), vec![0xc1, 1, 7]] {
+            assert_eq!(inflated(&frame, 2), Ok(frame));
+        }
+        for second in [frame(0x81, b"x"), frame(0xc1, b"x"), frame(0xc0, b"x")] {
+            let stream = [frame(0x41, b"x"), second].concat();
+            assert_eq!(inflated(&stream, 100), Err(InflateError::Interleaved));
+        }
+        assert_eq!(inflated(&frame(0xc1, &[0xff; 9]), 100), Err(InflateError::Invalid));
+    }
+}
