@@ -1,4 +1,4 @@
-//! What a message costs to read.
+//! The cost of reading a message.
 
 use std::hint::black_box;
 

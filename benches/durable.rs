@@ -1,4 +1,4 @@
-//! What a store costs and sustains, in a file beside the build:
+//! The cost and the capacity of a store, in a file beside the build:
 //! `cargo bench --features redb --bench durable`.
 
 use std::{
@@ -21,10 +21,10 @@ use load::processor::processor;
 const ROOMS: usize = 16_384;
 const VARIABLES: usize = 10;
 const SECONDS: u64 = 20;
-/// How often in a second some of the rooms are written.
+/// The number of times per second that some of the rooms are written.
 const STEPS: usize = 64;
 
-/// Counts what is committed.
+/// A store that counts its commits.
 #[derive(Debug)]
 struct Counted {
     store: RedbStore,
@@ -67,7 +67,7 @@ impl RoomStore for Counted {
     }
 }
 
-/// Of this process, so far.
+/// Runs the benchmark in this process.
 #[tokio::main]
 async fn main() {
     let file = format!("{}/durable.redb", env!("CARGO_TARGET_TMPDIR"));

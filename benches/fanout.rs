@@ -1,4 +1,4 @@
-//! This server beside the one that one would write by hand, on the same work in the same run:
+//! This server compared to one that is written by hand, with the same work in the same run:
 //! `cargo bench --bench fanout [-- --rounds 3] [--json FILE]`.
 
 use std::{env, fs, time::Duration};
@@ -12,7 +12,7 @@ use load::{
     work::{Record, Work, run},
 };
 
-/// Title, work, and the servers that do it; the last is what the others are compared with.
+/// Returns the rows: title, work, and the servers that do it. The others are compared to the last one.
 fn rows() -> Vec<(&'static str, Work, Vec<&'static str>)> {
     let all = vec!["ours", "ours:tick0", "naive"];
     let game = Work { rooms: 50, players: 20, writers: 20, rate: Some(8.0), ..Work::default() };

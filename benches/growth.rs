@@ -1,4 +1,4 @@
-//! How the server's costs grow with players, rooms and variables: `cargo bench --bench growth`.
+//! The growth of the server's costs with players, rooms and variables: `cargo bench --bench growth`.
 
 mod load;
 
@@ -7,7 +7,7 @@ use load::{
     work::{Work, run},
 };
 
-/// Deliveries a second in each row of the first table, near enough.
+/// The approximate number of deliveries per second in each row of the first table.
 const DELIVERIES: f64 = 20_000.0;
 
 fn main() {
@@ -22,7 +22,7 @@ fn main() {
                 continue;
             }
             let rooms = players / size;
-            // Of each room; one player sets ten times a second at most.
+            // The sets of each room. One player sets no more than ten times a second.
             let sets = (DELIVERIES / (rooms * (size - 1)) as f64).min(10.0 * size as f64);
             let writers = (sets / 10.0).ceil() as usize;
             let rate = Some(sets / writers as f64);
@@ -54,7 +54,7 @@ fn main() {
     }
 }
 
-/// Bytes of a server with these rooms and nobody in them.
+/// Returns the memory of a server with these rooms and nobody in them, in bytes.
 fn memory(rooms: usize, variables: usize, bytes: usize) -> f64 {
     let server = Server::start(&format!("ours:rooms:{rooms}:{variables}:{bytes}"));
     server.memory().0 as f64 * 1024.0

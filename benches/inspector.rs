@@ -1,4 +1,4 @@
-//! What the inspector costs with many rooms and players:
+//! The cost of the inspector with many rooms and players:
 //! `cargo bench --features inspector --bench inspector`.
 
 use std::{
@@ -21,7 +21,7 @@ use load::{
 
 const ROOMS: usize = 16_384;
 const PLAYERS: usize = 10_000;
-/// Players of a room.
+/// The number of players of a room.
 const TOGETHER: usize = 20;
 const TABS: usize = 3;
 const TIME: Duration = Duration::from_secs(15);
@@ -33,7 +33,7 @@ fn main() {
     let local = LocalSet::new();
     let players = local.block_on(&runtime, join(server.address));
     println!("{ROOMS} rooms, {} members", players.len());
-    // From the first look on, rooms are looked at once a second.
+    // From the first request on, the server samples the rooms once a second.
     _ = get(server.address, "rooms");
     share("nobody looks at the page", &server);
     for query in
@@ -72,7 +72,7 @@ async fn join(server: SocketAddr) -> Vec<Player> {
     players
 }
 
-/// How much of a core the server needs.
+/// Prints how much of a core the server needs.
 fn share(what: &str, server: &Server) {
     let (began, before) = (Instant::now(), server.cpu());
     thread::sleep(TIME);
@@ -95,7 +95,7 @@ fn get(server: SocketAddr, path: &str) -> String {
     answer
 }
 
-/// Milliseconds from the request to the end of its answer.
+/// Returns the milliseconds from the request to the end of its answer.
 fn time(server: SocketAddr, path: &str) -> f64 {
     let began = Instant::now();
     get(server, path);

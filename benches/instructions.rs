@@ -1,4 +1,4 @@
-//! The same as `codec` and `room`, in instructions: counts do not change with the machine's mood.
+//! The same as `codec` and `room`, in instructions, whose counts do not depend on the machine's load.
 
 #![allow(missing_docs, reason = "the macros write none")]
 
@@ -30,7 +30,7 @@ fn codec((dialect, message): (Dialect, String)) -> bool {
 
 fn members(count: usize) -> Bench {
     let mut room = Bench::new(Dialect::Spec, count, 10, 40);
-    // The first set of a variable is dearer.
+    // The first set of a variable costs more.
     room.set(0, 0, "1");
     room.deliver();
     room

@@ -1,8 +1,8 @@
 //! Players of the same rooms on one, two and three nodes; needs `redis-server`:
 //! `cargo bench --features redis --bench nodes`.
 //!
-//! The nodes are registries of one process on core 0, each player is at the next one; the broker runs
-//! beside the players on core 1.
+//! The nodes are registries of one process on core 0, and each player connects to the next one. The
+//! broker runs beside the players on core 1.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
-//! What a broker between nodes costs and sustains; needs `redis-server`:
+//! The cost and the capacity of a broker between nodes; needs `redis-server`:
 //! `cargo bench --features redis --bench relay`.
 //!
-//! The nodes are registries of this process, and the hosts write: what is measured is the way through
-//! the broker, without sockets of players.
+//! The nodes are registries of this process, and the hosts write. This measures the way through the
+//! broker, without sockets of players.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ async fn main() {
     }
 }
 
-/// Each room is set so many times a second, by its nodes in turn.
+/// Sets each room `rate` times a second, by its nodes in turn.
 async fn work(nodes: usize, rooms: usize, rate: u64) {
     let redis = Redis::start();
     let url = format!("redis://127.0.0.1:{}/", redis.port);
@@ -71,7 +71,7 @@ async fn work(nodes: usize, rooms: usize, rate: u64) {
         .map(|n| {
             let rooms: Vec<Room> = opened.iter().map(|opened| opened[n].clone()).collect();
             tokio::spawn(async move {
-                // Not all at the same moments.
+                // The rooms are not all set at the same moments.
                 sleep(Duration::from_micros(997 * n as u64 % 100_000)).await;
                 let mut tick = interval(Duration::from_secs(1) / rate as u32);
                 tick.set_missed_tick_behavior(MissedTickBehavior::Burst);

@@ -1,4 +1,4 @@
-//! What a set costs in a room without sockets: order, batch, encoding, and every member's outbox.
+//! The cost of a set in a room without sockets: order, batch, encoding, and every member's outbox.
 
 use axum_cloud_variables::{Dialect, internals::Bench};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -9,7 +9,7 @@ fn room(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("room");
     for members in [2, 20, 100, 1_000] {
         let mut room = Bench::new(Dialect::Spec, members, 10, 40);
-        // Deliveries, so that the time of one can be read off.
+        // This counts deliveries, so that the report shows the time of one.
         group.throughput(Throughput::Elements(members as u64 - 1));
         group.bench_function(format!("one set to {members}"), |bencher| {
             bencher.iter(|| {

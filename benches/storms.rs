@@ -1,4 +1,4 @@
-//! The worst moments: a deploy, many who read slowly, and many rooms that change at once:
+//! The worst moments: a deploy, many slow readers, and many rooms that change at once:
 //! `cargo bench --features __internals --bench storms [-- deploy | lag | rooms]`.
 
 use std::{
@@ -40,7 +40,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     LocalSet::new().block_on(&runtime, work)
 }
 
-/// 10,000 players in rooms of 20 are closed and come back at once; each room holds 200 KB.
+/// Closes 10,000 players in rooms of 20, which come back at once. Each room holds 200 KB.
 fn deploy() {
     const ROOMS: usize = 500;
     const SIZE: usize = 20;
@@ -99,7 +99,7 @@ fn deploy() {
     });
 }
 
-/// Of 100 members ten write 10 KB values as fast as the default limits allow.
+/// Runs rooms of 100 members, ten of which write 10 KB values as fast as the default limits allow.
 fn lag() {
     let time = Duration::from_secs(10);
     // The default limits allow a member 1 MB a second.
@@ -114,8 +114,8 @@ fn lag() {
     }
 }
 
-/// Threads join, write ten times and leave, as fast as they can and without sockets: were a lock
-/// what limits them, more threads would do no more.
+/// Runs threads that join, write ten times and leave, as fast as they can and without sockets. If a lock
+/// were the limit, more threads would do no more.
 fn rooms() {
     const VISITS: usize = 400_000;
     let cores = thread::available_parallelism().map_or(1, usize::from);

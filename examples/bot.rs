@@ -1,7 +1,7 @@
 //! A bot that keeps a room of `examples/first_game` company: `cargo run --example bot --features client`,
 //! beside `cargo run --example first_game`.
 //!
-//! It walks to the star and catches it, a bit slower than people do.
+//! It walks to the star and catches it, a bit more slowly than people do.
 
 use std::{error::Error, time::Duration};
 
@@ -12,15 +12,15 @@ use tokio::time::{MissedTickBehavior, interval};
 /// Plays the first game.
 #[derive(Parser)]
 struct Args {
-    /// Where the rooms are: `ws:`, `wss:`, `http:` or `https:`.
+    /// Address of the rooms: `ws:`, `wss:`, `http:` or `https:`.
     #[arg(long, default_value = "ws://127.0.0.1:3000/cloud")]
     url: String,
-    /// Its name.
+    /// Name of the bot.
     #[arg(long, default_value = "bot")]
     name: String,
 }
 
-/// How far it goes in one step, and how often.
+/// The length of the bot's steps, and the time between them.
 const STEP: f64 = 12.0;
 const EVERY: Duration = Duration::from_millis(100);
 
@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                     let add = |old: &str| old.parse().unwrap_or(0) + 1;
                     match bot.update("score", add).await {
                         Err(UpdateError::Ended(error)) => return Err(error.into()),
-                        // Somebody else was faster, or the connection broke: there is another star.
+                        // Somebody else was faster, or the connection broke. There will be another star.
                         Ok(_) | Err(_) => continue,
                     }
                 }

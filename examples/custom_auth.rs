@@ -1,8 +1,8 @@
-//! A quiz behind a real login, by axum-login: who may join, under which name, and who may write
-//! what. `cargo run --example custom_auth`, then open http://127.0.0.1:3000 as `ms-frizzle` in one
-//! browser and as `ann` or `ben` in another; every password is `quiz`.
+//! A quiz behind a real login, by axum-login, which decides who may join and under which name, and which
+//! variables each user may write. `cargo run --example custom_auth`, then open http://127.0.0.1:3000 as
+//! `ms-frizzle` in one browser and as `ann` or `ben` in another; every password is `quiz`.
 //!
-//! The teacher asks, each pupil answers under their own name, guests only watch.
+//! The teacher asks, each pupil answers under their own name, and guests only watch.
 
 use std::{collections::HashMap, convert::Infallible, error::Error, net::SocketAddr};
 
@@ -59,7 +59,7 @@ impl AuthUser for User {
     }
 }
 
-/// Here a real host has a database, with hashes of passwords.
+/// The users. A real host has a database with hashes of passwords instead.
 #[derive(Clone)]
 struct Users(HashMap<String, User>);
 
@@ -101,7 +101,7 @@ impl AuthnBackend for Users {
 
 type AuthSession = axum_login::AuthSession<Users>;
 
-/// Who may write what: the question is the teacher's, each answer is its pupil's.
+/// The rights in the quiz: the teacher writes the question, and each pupil their own answer.
 struct Classroom {
     pupils: Rights,
 }
@@ -126,7 +126,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .build()?;
     rooms.open("quiz").variables([("question", "Are you ready?")]).await?;
 
-    // Plain http here; a real host has TLS, and leaves `with_secure` as it is.
+    // This is plain http. A real host has TLS, and leaves `with_secure` as it is.
     let sessions = SessionManagerLayer::new(MemoryStore::default()).with_secure(false);
     let app = Router::new()
         .route("/", get(quiz))
@@ -142,7 +142,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Tells the mount what the login knows.
+/// Passes the login's user on to the mount, as an identity.
 async fn identify(auth: AuthSession, mut request: Request, next: Next) -> Response {
     if let Some(user) = auth.user {
         let identity = Identity::new()
@@ -180,10 +180,10 @@ async fn log_in(mut auth: AuthSession, Form(login): Form<Login>) -> Response {
     }
 }
 
-/// Puts a user out of every room, in every tab.
+/// Logs a user out, and removes them from every room, in every tab.
 async fn log_out(mut auth: AuthSession, State(rooms): State<RoomRegistry>) -> Response {
     if let Ok(Some(user)) = auth.logout().await {
-        // Fails only with a relay whose broker is away.
+        // This fails only with a relay whose broker is unreachable.
         _ = rooms.kick_person(&user.name, CloseCode::Username, "you logged out").await;
     }
     Redirect::to("/login").into_response()

@@ -1,7 +1,7 @@
 //! A whole game, short enough to read: `cargo run --example first_game`, then open http://127.0.0.1:3000.
 //!
-//! Everyone sees everyone's place, and whoever catches the star adds one to the score. The guide 'Your first
-//! game' goes through it; `tests/it/first_game.rs` tests it.
+//! Everyone sees where everyone is, and a player that catches the star adds one to the score. The guide
+//! 'Your first game' explains it; `tests/it/first_game.rs` tests it.
 
 use axum::Router;
 use axum_cloud_variables::{events::RoomEvent, policy::*, *};

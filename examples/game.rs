@@ -1,7 +1,7 @@
 //! A game behind a login: `cargo run --example game`, then open http://127.0.0.1:3000 in some tabs.
 //!
-//! The host says who may play, by an [`Identity`] that its auth layer puts into requests. As whom
-//! they play, each tab asks by itself: two tabs of one login are two players.
+//! The host decides who may play: its auth layer puts an [`Identity`] into requests. Each tab asks for a
+//! name of its own, so two tabs of one login are two players.
 
 use std::{error::Error, net::SocketAddr};
 
@@ -28,8 +28,8 @@ const LOGIN_PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/game/log
 
 const COOKIE: &str = "account";
 
-/// FOR DEVELOPMENT ONLY: whoever knows the secret can be any account. A real host has random bytes
-/// of its own, which outlive a restart: a key made at each start would log everyone out.
+/// FOR DEVELOPMENT ONLY: anyone who knows the secret can be any account. A real host has random bytes of
+/// its own, which survive a restart: a key created at each start would log everyone out.
 const DEVELOPMENT_SECRET: &str =
     "not a secret: whoever has read this line can sign a cookie for any account";
 
@@ -39,8 +39,7 @@ struct Args {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
-    /// What the login's cookies are signed with: at least 64 random bytes. There is a default, for
-    /// development only.
+    /// Key that signs the login's cookies: at least 64 random bytes. The default is for development only.
     #[arg(
         long,
         default_value = DEVELOPMENT_SECRET,
@@ -54,7 +53,7 @@ struct Args {
 async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let Args { listen, secret } = Args::parse();
-    // Each player brings a variable of their own, so rooms grow.
+    // Each player brings their own variable, so rooms grow.
     let rooms = RoomRegistry::builder()
         .schema(Schema::Growing)
         .limits(Limits::default().variables_per_room(1_000))
@@ -72,7 +71,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The auth layer: tells the mount who is there, and shows strangers to the login page.
+/// Adds the account to requests for the mount, and redirects strangers to the login page.
 async fn authenticate(jar: SignedCookieJar, mut request: Request, next: Next) -> Response {
     match (jar.get(COOKIE), request.uri().path()) {
         (Some(cookie), _) => {
@@ -84,7 +83,7 @@ async fn authenticate(jar: SignedCookieJar, mut request: Request, next: Next) ->
         (None, _) => {}
     }
     let mut response = next.run(request).await;
-    // What `/` shows depends on the cookie, so browsers ask each time.
+    // The page at `/` depends on the cookie, so browsers must ask each time.
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
     response
@@ -100,7 +99,7 @@ async fn log_in(
     RawQuery(query): RawQuery,
     Form(login): Form<Login>,
 ) -> (SignedCookieJar, Redirect) {
-    // Here a real host looks at a password.
+    // A real host checks a password here.
     let account = login.account.trim();
     if !(1..=40).contains(&account.chars().count()) {
         return (jar, redirect("/login", query.as_deref()));
@@ -116,7 +115,7 @@ async fn log_out(jar: SignedCookieJar) -> (SignedCookieJar, Redirect) {
     (jar.remove(Cookie::build(COOKIE).path("/")), Redirect::to("/login"))
 }
 
-/// With the query, which may name a room: a link to it survives the login.
+/// Redirects with the query, which may name a room, so that a link to a room survives the login.
 fn redirect(path: &str, query: Option<&str>) -> Redirect {
     match query {
         Some(query) => Redirect::to(&format!("{path}?{query}")),
@@ -124,7 +123,7 @@ fn redirect(path: &str, query: Option<&str>) -> Redirect {
     }
 }
 
-/// Ends with SIGTERM or ctrl-c.
+/// Waits for SIGTERM or ctrl-c.
 async fn stop() {
     #[cfg(unix)]
     let terminated = async {

@@ -1,7 +1,7 @@
-//! A game that the server runs: the host owns ball and score and judges every input.
-//! `cargo run --example host_authority`, then open http://127.0.0.1:3000 in some tabs, and keep the
-//! ball up together. With `--features redis` and `--redis redis://127.0.0.1/`, several of them have
-//! one court, and one of them moves the ball: kill it, and another goes on.
+//! A game that the server runs: the host owns the ball and the score, and checks every input.
+//! `cargo run --example host_authority`, then open http://127.0.0.1:3000 in some tabs, and keep the ball
+//! up together. With `--features redis` and `--redis redis://127.0.0.1/`, several servers share one court,
+//! and one of them moves the ball. If you kill it, another one takes over.
 
 use std::{error::Error, net::SocketAddr, time::Duration};
 
@@ -18,13 +18,13 @@ use tokio::{
     time::{interval, sleep},
 };
 
-/// A ball game in which the server has the last word.
+/// A ball game in which the server decides.
 #[derive(Parser)]
 struct Args {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
-    /// Address of a Redis or Valkey by which several servers have one court.
+    /// Address of a Redis or Valkey, through which several servers share one court.
     #[cfg(feature = "redis")]
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
@@ -32,13 +32,13 @@ struct Args {
 
 const WIDTH: f64 = 800.0;
 const HEIGHT: f64 = 400.0;
-/// Half of what a paddle covers.
+/// Half the width of a paddle.
 const REACH: f64 = 60.0;
-/// How far a paddle may go in one write.
+/// The longest way that a paddle may move in one write.
 const STEP: f64 = 80.0;
 const FRAME: Duration = Duration::from_micros(1_000_000 / 30);
 
-/// Judges what players write: their own paddle, within the field, and not by leaps.
+/// The policy: players write only their own paddle, within the field and without leaps.
 struct Umpire {
     rights: Rights,
 }
@@ -49,7 +49,7 @@ impl Policy for Umpire {
             return Verdict::Ignore;
         }
         let Some(asked) = coordinate(write.value()) else { return Verdict::Ignore };
-        // A paddle that is new, or was put away, may begin anywhere.
+        // A paddle that is new or was put away may begin anywhere.
         let from = write.get(write.name()).and_then(|x| coordinate(&x)).unwrap_or(asked);
         let allowed = asked.clamp(from - STEP, from + STEP).clamp(0.0, WIDTH);
         match allowed == asked {
@@ -79,8 +79,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let rooms = builder
         .policy(Umpire { rights })
-        .schema(Schema::Growing) // a paddle for each player
-        .coalesce(true) // of what moves, the last place in a tick is enough
+        .schema(Schema::Growing) // one paddle for each player
+        .coalesce(true) // only the last position in a tick matters
         .build()?;
     tokio::spawn(keep_court(rooms.clone()));
 
@@ -94,8 +94,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Has the court open, also where the broker comes later, or the other servers went on without this
-/// one.
+/// Keeps the court open, even if the broker starts later or the other servers continued without this one.
 async fn keep_court(rooms: RoomRegistry) {
     while !rooms.is_draining() {
         let court = rooms
@@ -112,12 +111,12 @@ async fn keep_court(rooms: RoomRegistry) {
     }
 }
 
-/// Takes the paddles of those who leave out of the game.
+/// Clears the paddles of players that leave.
 async fn put_away(court: Room) {
     let mut events = court.subscribe();
     while let Some(event) = events.next().await {
         if let RoomEvent::Left { member, .. } = event {
-            // It was never there if its player was not let in with it.
+            // This fails if the player never had a paddle.
             _ = court.set(&format!("p_{}", member.username), "");
         }
     }
@@ -134,7 +133,7 @@ async fn play(court: Room) -> Result<(), RoomError> {
     }
 }
 
-/// Moves the ball from where it is, 30 times a second.
+/// Moves the ball from its present position, 30 times a second.
 async fn move_ball(court: &Room) -> Result<(), SetError> {
     let number = |name| court.get(name).and_then(|value| coordinate(&value)).unwrap_or_default();
     let (mut x, mut y, mut dx, mut dy) = (number("ball_x"), number("ball_y"), 6.0, 7.0);
@@ -160,7 +159,7 @@ async fn move_ball(court: &Room) -> Result<(), SetError> {
             y = HEIGHT;
             best = best.max(score);
         }
-        // Nobody sees the ball of one frame and the score of another.
+        // Set together, so that nobody sees the ball of one frame and the score of another.
         court.set_all([
             ("ball_x", x.round().to_string()),
             ("ball_y", y.round().to_string()),
@@ -174,7 +173,7 @@ fn is_caught(court: &Room, x: f64) -> bool {
     paddles(court).iter().any(|place| (place - x).abs() <= REACH)
 }
 
-/// Where they are, of players on any server.
+/// Returns the positions of the paddles of players on all servers.
 fn paddles(court: &Room) -> Vec<f64> {
     let variables = court.variables();
     let paddles = variables.iter().filter(|(name, _)| name.starts_with("p_"));

@@ -1,4 +1,4 @@
-//! The least that a host needs: `cargo run --example minimal`, then connect to ws://127.0.0.1:3000/cloud.
+//! The minimal host: `cargo run --example minimal`, then connect to ws://127.0.0.1:3000/cloud.
 
 use axum::Router;
 use axum_cloud_variables::{RoomRegistry, serve};

@@ -1,4 +1,4 @@
-//! A complete cloud server for those who have no app of their own.
+//! A complete cloud server for people without an app of their own.
 
 use std::{
     error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration,
@@ -41,15 +41,16 @@ struct Args {
     /// Address to listen on, such as 0.0.0.0:9080 for the whole network; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:9080")]
     listen: SocketAddr,
-    /// Send Scratch clients each set in a frame of its own with a newline behind it, as Scratch's own
-    /// server does, for programs that read nothing else.
+    /// Send Scratch clients each set in a frame of its own that ends with a newline, as Scratch's own
+    /// server does, for programs that can read nothing else.
     #[arg(long)]
     scratch_lines: bool,
     /// Compress frames with at least this many bytes of text for clients that offer it, as browsers do; 0
     /// compresses none.
     #[arg(long, value_name = "BYTES", default_value_t = 128)]
     compress: usize,
-    /// Let only these kinds of clients in: scratch, spec, forkphorus2020. Default all, in common rooms.
+    /// Admit only these kinds of clients: scratch, spec, forkphorus2020. By default all of them, in the
+    /// same rooms.
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind_of_client)]
     clients: Vec<Dialect>,
     /// Path of the WebSocket.
@@ -58,67 +59,65 @@ struct Args {
     /// Folder of static files to serve, with index.html at /.
     #[arg(long, value_name = "DIR")]
     public: Option<PathBuf>,
-    /// Origin of web pages that may connect, such as https://example.org; repeatable. Any, unless
-    /// this is given.
+    /// Origin of web pages that may connect, such as https://example.org; repeatable. By default any.
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
-    /// Accept usernames such as admin, moderator or server, which bots often have.
+    /// Accept usernames such as admin, moderator or server, which bots often use.
     #[arg(long)]
     staff_usernames: bool,
-    /// Accept every username: of any characters, up to 1,000 of them, profane ones and those of staff
-    /// too.
+    /// Accept every username of up to 1,000 characters, including profane ones and those of staff.
     #[arg(long)]
     any_username: bool,
-    /// Rooms at most.
+    /// Maximum number of rooms.
     #[arg(long, default_value_t = Limits::default().rooms)]
     rooms: usize,
-    /// Which rooms players may create: any, never, or those whose id matches a pattern in which * is
-    /// any text. Rooms that are there, or in the store, can be joined in any case.
+    /// Which rooms players may create: any, never, or those whose id matches a pattern, in which * stands
+    /// for any text. Rooms that exist, or are in the store, can always be joined.
     #[arg(long, value_name = "any|PATTERN|never", default_value = "any")]
     create_rooms: String,
-    /// Members of a room at most.
+    /// Maximum number of members of a room.
     #[arg(long, default_value_t = Limits::default().members_per_room)]
     members_per_room: usize,
-    /// Variables of a room at most.
+    /// Maximum number of variables of a room.
     #[arg(long, default_value_t = Limits::default().variables_per_room)]
     variables_per_room: usize,
-    /// Bytes of a room's names and values at most.
+    /// Maximum size of a room's names and values, in bytes.
     #[arg(long, default_value_t = Limits::default().room_bytes)]
     room_bytes: usize,
-    /// Bytes of a value at most.
+    /// Maximum size of a value, in bytes.
     #[arg(long, default_value_t = Limits::default().value_bytes)]
     value_bytes: usize,
-    /// Scratch clients may set any string, not numbers only.
+    /// Let Scratch clients set any string, not only numbers.
     #[arg(long)]
     any_value: bool,
-    /// Sets a second that one client may write (bursts of twice as many), 0 for no limit; of a client
-    /// that is over it, the latest value of each variable is taken.
+    /// Sets per second that one client may write (bursts of twice as many), 0 for no limit. For a client
+    /// over the limit, only the latest value of each variable is applied.
     #[arg(long, default_value_t = Limits::default().messages_per_second)]
     messages_per_second: u32,
-    /// Milliseconds between two batches of a room; 0 sends whatever is there.
+    /// Milliseconds between two batches of a room; 0 sends waiting sets at once.
     #[arg(long, default_value_t = 16.67)]
     tick_ms: f64,
-    /// Milliseconds that a variable must be quiet before clients that disagree about it are
-    /// corrected; 0 leaves them as they are.
+    /// Milliseconds that a variable must be quiet before clients that disagree about it are corrected; 0
+    /// for no correction.
     #[arg(long, default_value_t = 500)]
     settle_ms: u64,
-    /// Seconds that an emptied room keeps its variables; with --store, those that it stays in memory.
+    /// Seconds that an empty room keeps its variables; with --store, seconds that it stays in memory.
     #[arg(long, default_value_t = Limits::default().empty_room_ttl.as_secs())]
     empty_room_ttl: u64,
-    /// File that keeps rooms; made if there is none. Without it, they end with the server.
+    /// File that stores the rooms; created if it does not exist. Without it, rooms end with the server.
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
-    /// Milliseconds that a new value waits at most before it is saved.
+    /// Maximum time before a new value is saved, in milliseconds.
     #[arg(long, default_value_t = 100, requires = "store")]
     flush_ms: u64,
-    /// Address of a Redis or Valkey by which several servers have their rooms in common, such as
-    /// redis://127.0.0.1/. Given several times, in the same order to all servers, rooms are spread
+    /// Address of a Redis or Valkey, such as redis://127.0.0.1/, through which several servers share
+    /// their rooms. If it is given several times, in the same order to all servers, the rooms are spread
     /// over them.
     #[arg(long, value_name = "URL", conflicts_with = "store")]
     redis: Vec<String>,
-    /// Show rooms at /inspector to who has this name and password, who may also set variables, kick,
-    /// ban, lock and close. Passwords travel as they are: only by https, or on this machine. An
-    /// environment variable keeps it out of lists of processes.
+    /// Show rooms at /inspector to users with this name and password, who may also set variables, kick,
+    /// ban, lock and close. The password is sent in plain text, so use https or this machine only. An
+    /// environment variable keeps it out of process lists.
     #[arg(
         long,
         value_name = "NAME:PASSWORD",
@@ -127,16 +126,16 @@ struct Args {
         hide_env_values = true
     )]
     inspector: Option<String>,
-    /// Writes of the past that each room knows, for the inspector.
+    /// Number of past writes that each room keeps for the inspector.
     #[arg(long, default_value_t = 0)]
     history: usize,
-    /// Serve figures for Prometheus at /metrics, to everyone.
+    /// Serve metrics for Prometheus at /metrics, to everyone.
     #[arg(long)]
     metrics: bool,
-    /// Write all rooms of the store to this file, one a line, and end.
+    /// Write all rooms of the store to this file, one per line, and exit.
     #[arg(long, value_name = "FILE", requires = "store", conflicts_with = "import")]
     export: Option<PathBuf>,
-    /// Read rooms from a file that --export wrote, and end. Rooms that are in the store stay.
+    /// Read rooms from a file that --export wrote, and exit. Rooms that are already in the store stay.
     #[arg(long, value_name = "FILE", requires = "store")]
     import: Option<PathBuf>,
 }
@@ -183,7 +182,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
         [] => mount,
         clients => mount.dialects(clients.iter().copied()),
     };
-    // As a layer, so that --path / leaves index.html to --public.
+    // The mount is a layer, so that --path / leaves index.html to --public.
     let app = match &args.public {
         Some(folder) if !folder.is_dir() => {
             return Err(format!("--public {}: no such folder", folder.display()).into());
@@ -204,11 +203,11 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Behind HTTP's basic authentication, by the browser's own dialog.
+/// Returns the inspector behind HTTP's basic authentication, for which browsers have a dialog.
 fn inspector(rooms: &RoomRegistry, password: &str) -> Router {
-    // By hashes, so that the time that it takes tells nothing.
+    // Hashes are compared, so that the time of the comparison reveals nothing.
     let expected = Sha256::digest(format!("Basic {}", BASE64_STANDARD.encode(password)));
-    // Who guesses waits for all others who do.
+    // One wrong guess is answered at a time, so that parallel guesses are not faster.
     let guesses = Arc::new(Semaphore::new(1));
     let ask = middleware::from_fn(move |request: Request, next: Next| {
         let given = request.headers().get(AUTHORIZATION).cloned();
@@ -290,7 +289,7 @@ fn registry(args: &Args) -> Result<RoomRegistry, Box<dyn Error>> {
         .messages_per_second(args.messages_per_second)
         .empty_room_ttl(Duration::from_secs(args.empty_room_ttl));
     limits.sessions = limits.sessions.max(args.members_per_room);
-    // A value at its limit, escaped, beside the rest of a message.
+    // There must be place for a value at its limit, escaped, and the rest of a message.
     limits.message_bytes =
         limits.message_bytes.max(args.value_bytes.saturating_add(args.value_bytes / 2));
     match args.messages_per_second {
@@ -332,7 +331,7 @@ fn registry(args: &Args) -> Result<RoomRegistry, Box<dyn Error>> {
         .build()?)
 }
 
-/// Lets players create rooms whose id matches.
+/// A pattern of room ids: players may create the rooms that match it.
 struct OfPattern(String);
 
 impl OfPattern {
@@ -358,7 +357,7 @@ impl Policy for OfPattern {
     }
 }
 
-/// Ends with SIGTERM or ctrl-c.
+/// Waits for SIGTERM or ctrl-c.
 async fn stop() {
     #[cfg(unix)]
     let terminated = async {

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_what_was_kept_of_it() {
+    fn a_target_comes_back_from_its_key_and_name() {
         for target in [BanTarget::Person("name:7".into()), BanTarget::Name("person:Max".into())] {
             assert_eq!(BanTarget::kept(&target.key(), target.name()), target);
         }

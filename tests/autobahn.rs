@@ -1,5 +1,5 @@
-//! Autobahn's test suite against the WebSockets that sessions have: RFC 6455 case by case, run by
-//! kosoku. `tests/clients/install` fetches it.
+//! Autobahn's test suite against the WebSockets of sessions: RFC 6455 case by case, run by kosoku.
+//! `tests/clients/install` fetches it.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -11,7 +11,7 @@ use axum_cloud_variables::internals;
 use serde::Deserialize;
 use tokio::{process::Command, time::timeout};
 
-/// How many cases there are, so that none is left out unseen.
+/// The number of all cases, so that a missing one is noticed.
 const CASES: usize = 517;
 
 /// Those of cases 12.1 to 12.5 and 13.1 to 13.7 that send a thousand messages of 32 KiB and more each. They take
@@ -22,10 +22,10 @@ const COMPRESSED: usize = 12;
 /// The longest message among them.
 const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Many times what they take.
+/// A timeout that is many times longer than the cases take.
 const PATIENCE: Duration = Duration::from_secs(900);
 
-/// In what was said, and in how it was closed.
+/// The verdicts about the messages and about the close.
 type Verdict<'a> = (&'a str, &'a str);
 
 #[derive(Deserialize)]
@@ -43,9 +43,9 @@ impl Outcome {
 
 fn expected(case: &str) -> Verdict<'static> {
     match case {
-        // Text that is not UTF-8 is refused once its frame has come, not in the midst of it.
+        // Text that is not UTF-8 is refused when its frame is complete, not in the middle of it.
         "6.4.3" | "6.4.4" => ("NON-STRICT", "OK"),
-        // The suite never judges these: a ping behind a close, and close codes that the RFC leaves
+        // The suite never judges these: a ping after a close, and close codes that the RFC leaves
         // undefined.
         "7.1.6" | "7.13.1" | "7.13.2" => ("INFORMATIONAL", "INFORMATIONAL"),
         _ => ("OK", "OK"),
@@ -68,7 +68,7 @@ async fn the_websockets_of_sessions_are_those_of_the_rfc() {
         .output();
     let run = timeout(PATIENCE, run).await.expect("the suite's end");
     let said = run.expect("kosoku: tests/clients/install fetches it").stderr;
-    // It calls a run failed where a case is unimplemented, so its reports are what counts.
+    // The suite reports a run as failed if a case is unimplemented, so the test reads its reports.
     let index = fs::read_to_string(reports.join("index.json"));
     let index = index.unwrap_or_else(|_| panic!("no reports: {}", String::from_utf8_lossy(&said)));
     let servers: BTreeMap<String, BTreeMap<String, Outcome>> =

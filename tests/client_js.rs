@@ -18,7 +18,7 @@ use axum_cloud_variables::{Limits, Origins, RoomRegistry, Schema};
 use common::{Browser, Client, Driver, WiFi, serve};
 use tokio::net::TcpListener;
 
-/// A page that keeps what happens to its clients.
+/// A page that records the events of its clients.
 const PAGE: &str = "<!doctype html><script type=module>
     import { connect } from './cloud/client.js';
     window.join = (url, username, variables = { x: '0' }) => {
@@ -53,7 +53,7 @@ async fn the_module_plays_reconnects_and_says_why_not() {
     let driver = Driver::start();
     let browser = page(&driver, &format!("http://{addr}/")).await;
 
-    // Sets go both ways, and names are only names.
+    // Sets go both ways, and any name is only a name.
     browser
         .run("window.ann = join('./cloud', 'ann', { x: '0', then: '', ['__proto__']: 'p' })")
         .await;
@@ -72,7 +72,7 @@ async fn the_module_plays_reconnects_and_says_why_not() {
     let expected = serde_json::json!(["q", ["__proto__", "then", "x"], true, null]);
     assert_eq!(browser.run(state).await, expected);
 
-    // Final codes stop it; the reason is the server's.
+    // Final codes stop the client; the reason is the server's.
     browser.run("window.twin = join('./cloud', 'Ben')").await;
     ben.reading_until(browser.until("twin.log.some(([event]) => event === 'close')")).await;
     let closed = browser.run("return twin.log.at(-1)[1]").await;
@@ -86,7 +86,7 @@ async fn the_module_plays_reconnects_and_says_why_not() {
     assert_eq!((&closed[0], &closed[1]["reconnecting"]), (&"close".into(), &false.into()));
     assert!(closed[1]["reason"].as_str().unwrap().contains("log in"), "{closed}");
 
-    // Gone and back: what was set meanwhile is sent, the last of each.
+    // After a reconnect, the client sends the last value of each variable that was set meanwhile.
     server.abort();
     rooms.shutdown(common::PATIENCE).await;
     browser
@@ -101,12 +101,12 @@ async fn the_module_plays_reconnects_and_says_why_not() {
     while ben.view.get("x").map(String::as_str) != Some("offline 2") {
         ben.frame().await;
     }
-    // The room is a new one, of the declared values: that is what its creator sees too.
+    // The room is a new one with the declared values, and its creator sees them too.
     browser.until("ann.vars.__proto__ === 'p' && ann.vars.then === ''").await;
     assert_eq!((&*ben.view["__proto__"], &*ben.view["then"]), ("p", ""));
     assert_eq!(browser.run("return ann.vars.x").await, "offline 2");
 
-    // Left is left.
+    // A client that has left stays away.
     browser.run("ann.close()").await;
     common::eventually("one member", || rooms.stats().members == 1).await;
     browser.0.close().await.unwrap();
@@ -127,7 +127,7 @@ async fn a_mismatch_of_variables_is_final() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_set_offline_outlives_a_refusal() {
+async fn a_value_set_offline_outlives_a_refusal() {
     let limits = Limits::default().members_per_room(2);
     let rooms = RoomRegistry::builder().limits(limits).build().unwrap();
     let addr = serve(host(&rooms)).await;
@@ -149,12 +149,12 @@ async fn what_was_set_offline_outlives_a_refusal() {
     browser.0.close().await.unwrap();
 }
 
-/// The page's own origin, or another: `page` is where the page lies, and `cloud` where it connects to.
+/// Checks that the client gives up for this reason, on the page's own origin and on another one.
 async fn refused_for_good(app: Router, reason: &str) {
     let addr = serve(app).await;
     let driver = Driver::start();
     let browser = page(&driver, &format!("http://{addr}/")).await;
-    // The same page of another site, as that is another name of this machine.
+    // `localhost` is another site for the browser, because it is another name of this machine.
     for page in [format!("http://{addr}/"), format!("http://localhost:{}/", addr.port())] {
         browser.0.goto(&page).await.unwrap();
         browser.until("window.join").await;
@@ -172,7 +172,7 @@ async fn a_refused_origin_is_told_so_and_stays_away() {
     let rooms = RoomRegistry::new();
     let listed = || rooms.mount("/listed").origins(Origins::list(["https://example.org"]));
     refused_for_good(host(&rooms).merge(listed()), "is not among those that may connect").await;
-    // A layer passes plain requests on to the host's files.
+    // The layer passes plain requests on to the host's files.
     let app = host(&rooms).fallback(async || "a file").layer(listed().layer());
     refused_for_good(app, "is not among those that may connect").await;
 }
@@ -189,13 +189,13 @@ async fn a_stranger_is_told_so_by_the_hosts_own_layer_too() {
     refused_for_good(host(&rooms).merge(cloud), "who are you?").await;
 }
 
-/// With which a host's own layer lets other sites read its answers.
+/// The header with which a host's own layer lets other sites read its answers.
 const CORS: [(&str, &str); 1] = [("access-control-allow-origin", "*")];
 
-/// Its connection breaks, and the server probes its ghost for longer than a silent join takes: until
-/// it is in, a player is shown the last that was known, and adds to that.
+/// A player's connection breaks, and the server probes its ghost for longer than a silent join takes.
+/// Until the player is in the room, it sees the last known value, and adds to that.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_player_who_comes_back_adds_to_what_the_room_has() {
+async fn a_returning_player_adds_to_the_rooms_value() {
     let limits = Limits::default().takeover_probe(Duration::from_secs(4));
     let rooms = RoomRegistry::builder().limits(limits).build().unwrap();
     let addr = serve(host(&rooms)).await;
@@ -226,7 +226,7 @@ async fn updates_of_two_players_all_count() {
     let addr = serve(host(&rooms)).await;
     let driver = Driver::start();
     let browser = page(&driver, &format!("http://{addr}/")).await;
-    // One asks before it is in the room.
+    // One player asks before it is in the room.
     browser
         .run(
             "window.all = ['ann', 'ben'].map(async (name) => {
@@ -241,10 +241,10 @@ async fn updates_of_two_players_all_count() {
     browser.until("window.players").await;
     browser.until("players.every(([cloud]) => cloud.vars.x === '100')").await;
     assert_eq!(rooms.room("room").unwrap().get("x").as_deref(), Some("100"));
-    // Each value stood once.
+    // Each value was the room's once.
     let distinct = "return new Set(players.flatMap(([, values]) => values)).size";
     assert_eq!(browser.run(distinct).await, 100);
-    // What cannot be any more fails.
+    // An update after the client has left fails.
     browser
         .run(
             "const [[ann]] = window.players;

@@ -1,12 +1,12 @@
-//! `client.js`, unchanged, against the real server in simulated time, over links that delay and break,
-//! leave ghosts behind, and lead to a server that takes its time, refuses, and puts everyone out.
+//! `client.js`, unchanged, against the real server in simulated time, over links that delay and break and
+//! leave ghosts behind. The server is slow, refuses clients, and closes rooms.
 //!
-//! - What a player set last, and nobody overwrote, is the room's in the end.
-//! - No view shows what the room never had, but for what its player has set.
-//! - `x += 1`, by one player at a time who sees what the room has, is never lost.
-//! - Updates that succeeded count once, and those of which nobody knows at most once.
+//! - A player's last value that nobody overwrote is the room's in the end.
+//! - No view shows a value that the room never had, except those that its player has set.
+//! - `x += 1`, by one player at a time that sees the room's value, is never lost.
+//! - Updates that succeeded count once, and those with an unknown outcome no more than once.
 //!
-//! A failing seed is printed; to replay it: `CLOUD_VARIABLES_SEED=<seed> cargo test --test client_model`.
+//! A failing seed is printed. To replay it: `CLOUD_VARIABLES_SEED=<seed> cargo test --test client_model`.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -40,14 +40,14 @@ const BROWSER: &str = include_str!("client_model/browser.js");
 const CLIENT: &str = include_str!("../src/client/client.js");
 
 const TABS: usize = 3;
-/// For how long things go wrong, and how long all then have to come to rest: longer than any ghost is
-/// kept, and than `client.js` ever waits.
+/// The time for which things go wrong, and the time after that for everything to come to rest, which is
+/// longer than any ghost is kept, and than `client.js` ever waits.
 const TROUBLE: u64 = 25_000;
 const REST: u64 = 45_000;
 
 const NAMES: [&str; 5] = ["x", "u", "p0", "p1", "p2"];
 
-/// What happens to a page's socket.
+/// An event of a page's socket.
 struct Event {
     socket: usize,
     what: &'static str,
@@ -55,15 +55,15 @@ struct Event {
     text: String,
 }
 
-/// What a page asks of its socket, or the world does to it.
+/// A request of a page to its socket, or a fault.
 enum Order {
     Send(String),
     Close,
-    /// The page's side breaks. The server hears of it after so long.
+    /// The page's side breaks. The server notices after this time.
     Break(Duration),
 }
 
-/// The server takes its time, and does not let everyone in at once.
+/// A policy that takes its time, and does not admit everyone at once.
 struct Moody;
 
 impl Policy for Moody {
@@ -78,7 +78,7 @@ impl Policy for Moody {
     }
 }
 
-/// Pages in a browser of their own.
+/// A browser for all pages.
 struct Browser {
     context: Context,
     runtime: Runtime,
@@ -101,7 +101,7 @@ impl Browser {
         browser
     }
 
-    /// Runs a function of the page's, and all that follows from it.
+    /// Runs a function of the page's, and everything that follows from it.
     fn call<A, T>(&self, function: &str, arguments: A) -> T
     where
         A: for<'js> rquickjs::function::IntoArgs<'js>,
@@ -124,16 +124,16 @@ struct World {
     start: Instant,
     sockets: BTreeMap<usize, UnboundedSender<Order>>,
     events: (UnboundedSender<Event>, UnboundedReceiver<Event>),
-    /// By socket.
+    /// The tab of each socket.
     tab_of: BTreeMap<usize, String>,
-    /// Tabs that have heard of the server that it acknowledges.
+    /// Tabs that know that the server acknowledges.
     knows_server: HashSet<String>,
-    /// Milliseconds that a message takes at most.
+    /// The longest delay of a message, in milliseconds.
     delay: u64,
-    /// By variable: every value that the room had, and the last that each tab set.
+    /// By variable: every value that the room had, and the last value that each tab set.
     had: BTreeMap<String, HashSet<String>>,
     set: [BTreeMap<String, String>; TABS],
-    /// The increment that is under way.
+    /// The last increment.
     count: u64,
 }
 
@@ -181,7 +181,7 @@ impl World {
         self.check();
     }
 
-    /// Something goes on, or goes wrong.
+    /// Plays a move, or causes a fault.
     fn trouble(&mut self) {
         let tab = self.rng.usize(0..TABS);
         match self.rng.u8(0..20) {
@@ -192,14 +192,14 @@ impl World {
             7..13 => self.increment(tab),
             13..16 => self.browser.call::<_, ()>("addIn", (tab, "u")),
             16..19 => {
-                // Of a tab that has none it is one of before.
+                // If a tab has no open socket, this may hit an earlier one.
                 if let Some(order) = self.sockets.values().nth(self.rng.usize(0..TABS)) {
                     let ghost = *self.rng.choice(&[0, 500, 3_000, 20_000]).unwrap();
                     _ = order.send(Order::Break(Duration::from_millis(ghost)));
                 }
             }
             _ => {
-                // A deploy, or a server that starts again and has kept its rooms.
+                // This is like a deploy, or a restart of a server that has kept its rooms.
                 if let Some(room) = self.room() {
                     room.close().now_or_never().unwrap().unwrap();
                 }
@@ -216,7 +216,7 @@ impl World {
         self.browser.call::<_, ()>("setIn", (tab, name, value));
     }
 
-    /// One at a time, and who sees what the room has.
+    /// Increments `x`, if no other increment is in flight and the tab sees the room's value.
     fn increment(&mut self, tab: usize) {
         let Some(there) = self.room().and_then(|room| room.get("x")) else { return };
         let seen = self.seen(tab);
@@ -231,7 +231,7 @@ impl World {
         serde_json::from_str(&self.browser.call::<_, String>("seenBy", (tab,))).unwrap()
     }
 
-    /// Lets all happen that does until then.
+    /// Lets everything happen that is due until `end`.
     async fn pass_to(&mut self, end: u64) {
         let end = self.start + Duration::from_millis(end);
         let mut heard = self.room().map(|room| room.subscribe());
@@ -276,7 +276,7 @@ impl World {
         }
     }
 
-    /// Does what pages ask of the network.
+    /// Runs the pages' requests to the network.
     fn network(&mut self) {
         let asked = self.browser.call::<_, String>("takeAsked", ());
         for (socket, what, text) in
@@ -306,7 +306,7 @@ impl World {
         self.sockets.retain(|_, orders| !orders.is_closed());
     }
 
-    /// No view shows what the room never had, but for what its player has set.
+    /// Checks that no view shows a value that the room never had, except those that its player has set.
     fn look(&self) {
         let shown = self.browser.call::<_, String>("takeShown", ());
         for (tab, name, value) in
@@ -341,12 +341,13 @@ impl World {
     }
 }
 
-/// One connection of a page's, from its page to the server.
+/// A connection from a page to the server.
 struct Link {
     socket: usize,
     events: UnboundedSender<Event>,
     delay: u64,
-    /// The page knows that the server acknowledges: it could not tell a stall from the silence of another.
+    /// Whether the page knows that the server acknowledges. Without that, it could not distinguish a
+    /// stall from the silence of another server.
     may_stall: bool,
     rng: Rng,
 }
@@ -359,14 +360,14 @@ impl Link {
             return;
         };
         self.tell("open", 0, String::new());
-        // Nothing overtakes anything.
+        // Messages stay in order.
         let (mut up, mut down) = (Instant::now(), Instant::now());
         let (mut sent, mut heard) = (Vec::new(), Vec::new());
         let ghost = loop {
             let next_up = sent.first().map_or_else(never, |(at, _)| *at);
             let next_down = heard.first().map_or_else(never, |(at, _)| *at);
             tokio::select! {
-                // So that a seed means the same each time.
+                // The order is fixed, so that a seed means the same each time.
                 biased;
                 order = orders.recv() => match order {
                     Some(Order::Send(text)) => {
@@ -393,7 +394,7 @@ impl Link {
                                 (close.code.into(), close.reason.to_string())
                             });
                             heard.push((down, ("close", close.0, close.1)));
-                            // The browser answers, and what it sends later is not sent.
+                            // The browser answers the close, and sends nothing after that.
                             sent.retain(|(_, text)| text.is_some());
                             _ = socket.flush().await;
                         }
@@ -403,7 +404,7 @@ impl Link {
                             if !is_told {
                                 heard.push((down, ("close", 1006, String::new())));
                             }
-                            // All that is still to be told is told.
+                            // Everything that is still in flight arrives.
                             for (at, (what, code, text)) in heard {
                                 sleep_until(at).await;
                                 self.tell(what, code, text);
@@ -418,7 +419,7 @@ impl Link {
                 }
             }
         };
-        // Mostly the page knows at once; otherwise it speaks on, and hears nothing.
+        // Usually the page notices at once. Otherwise it continues to send, and receives nothing.
         if self.may_stall && self.rng.u8(0..4) == 0 {
             let told = Instant::now() + ghost;
             let deaf = async {
@@ -434,7 +435,7 @@ impl Link {
             return;
         }
         self.tell("close", 1006, String::new());
-        // Of what is on its way some arrives, and the answers to pings do not.
+        // Some of the messages in flight arrive, but the answers to pings do not.
         for (at, text) in sent {
             if let Some(text) = text
                 && self.rng.bool()
@@ -474,6 +475,6 @@ async fn upgrade(app: Router) -> Option<WebSocketStream<tokio::io::DuplexStream>
 }
 
 #[test]
-fn a_page_keeps_what_its_player_set_and_shows_what_the_room_has() {
+fn a_page_keeps_its_players_values_and_shows_the_rooms() {
     common::play_seeds(500, 20_000, async |seed| World::new(seed).run().await);
 }

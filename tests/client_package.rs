@@ -8,7 +8,7 @@ use std::{path::Path, process::Command};
 
 use common::Folder;
 
-/// A game, and mistakes that a compiler finds.
+/// A game, and mistakes that the compiler finds.
 const GAME: &str = r#"
 import { connect, type Closed, type Cloud } from 'axum-cloud-variables';
 

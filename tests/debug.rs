@@ -1,5 +1,5 @@
-//! `Debug` of every public type is short, and shows no value and no id of a person: hosts log what they have
-//! at hand, and `#[tracing::instrument]` does it for them.
+//! `Debug` of every public type is short, and shows no value and no id of a person, because hosts log such
+//! types themselves, or through `#[tracing::instrument]`.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -19,7 +19,7 @@ const VALUE: &str = "a-value-of-the-game";
 const ACCOUNT: &str = "account-4711";
 const SECRETS: [&str; 3] = [VALUE, ACCOUNT, "a-token"];
 
-/// What was shown, by the type's name.
+/// The texts that were shown, by the type's name.
 #[derive(Default)]
 struct Shown(HashSet<String>);
 
@@ -37,7 +37,7 @@ impl Shown {
     }
 }
 
-/// What a policy is asked, which only it can show.
+/// A policy that shows its arguments, because only a policy receives them.
 #[derive(Clone, Default)]
 struct Judge(Arc<Mutex<Shown>>);
 
@@ -66,7 +66,7 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     let auth = middleware::from_fn(async |mut request: Request, next: middleware::Next| {
         let identity = Identity::new().with_id(ACCOUNT).with_data(ACCOUNT);
         let name = request.uri().query().unwrap_or_default().to_owned();
-        // One account each, so that none takes another's place.
+        // Each member has an account of its own, so that none takes another's place.
         request.extensions_mut().insert(identity.with_id(format!("{ACCOUNT} {name}")));
         next.run(request).await
     });
@@ -252,7 +252,7 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     let write = testing::WriteBuilder::new("room", "ann", "x", VALUE).identity(identity);
     shown.show(&write.values([("x", VALUE)]));
 
-    // The names that `lib.rs` makes public, but for traits, functions and other names of types.
+    // The names that `lib.rs` makes public, except traits, functions and other names of types.
     let not_shown = ["serve"].map(str::to_owned);
     let lib = include_str!("../src/lib.rs");
     let public = lib.split("pub use ").skip(1).flat_map(|line| {

@@ -1,4 +1,4 @@
-//! The main job, as players have it: the game in two tabs of a real browser.
+//! The main use of the crate, as players have it: the game in two tabs of a real browser.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -21,7 +21,7 @@ async fn join(browser: &Browser, name: &str) {
     browser.until("document.body.dataset.state === 'connected'").await;
 }
 
-/// Moves this tab's player, and waits until another tab shows it there.
+/// Moves one tab's player, and waits until the other tab shows it there.
 async fn sees(browser: &Browser, [mover, watcher]: [&Tab; 2], (x, y): (i32, i32)) {
     mover.enter(browser).await;
     browser.run(&format!("game.moveTo({x}, {y})")).await;
@@ -70,7 +70,7 @@ async fn two_tabs_of_one_login_play_together() {
     ann.enter(&browser).await;
     browser.until("game.players.has('cem')").await;
 
-    // Neither throws the other out.
+    // Neither tab replaces the other.
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(count(3, 30) as u64) {
         for tab in [&ann, &ben] {
@@ -79,7 +79,7 @@ async fn two_tabs_of_one_login_play_together() {
         }
     }
 
-    // The server goes, and comes back: so do they.
+    // The server stops and comes back, and so do the tabs.
     drop(server);
     for tab in [&ann, &ben] {
         tab.enter(&browser).await;

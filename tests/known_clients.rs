@@ -1,5 +1,5 @@
-//! The clients that exist, unchanged: TurboWarp's packager and scaffolding, Scratch's own player, in
-//! a real browser; scratchattach, scapi and scratchcommunication in Python; a bot of scratch3-api's;
+//! The existing clients, unchanged: TurboWarp's packager and scaffolding, Scratch's own player, in a real
+//! browser; scratchattach, scapi and scratchcommunication in Python; a bot of scratch3-api's;
 //! cloudiamond-scratch; turbowarp-cli. `tests/clients/install` fetches them.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
@@ -65,7 +65,7 @@ struct Player<'a> {
     tab: WindowHandle,
 }
 
-/// The input in which the players' pages ask.
+/// The input in which the players' pages ask a question.
 const QUESTION: &str = ".sc-question-input, [class*=question-input] input";
 
 /// The pages' WebSocket: scaffolding's, or that of Scratch's player.
@@ -85,7 +85,7 @@ impl<'a> Player<'a> {
         browser.0.switch_to_window(tab.clone()).await.unwrap();
         browser.0.goto(page).await.unwrap();
         browser.until("window.vm && vm.runtime.ioDevices.cloud.provider").await;
-        // Scratch's player has a flag over its stage until somebody clicks it.
+        // Scratch's player shows a flag over its stage until somebody clicks it.
         let overlay = "document.querySelector('[class*=green-flag-overlay]')";
         browser.run(&format!("{overlay} ? {overlay}.click() : vm.greenFlag()")).await;
         let player = Self { browser, tab };
@@ -93,7 +93,8 @@ impl<'a> Player<'a> {
         player
     }
 
-    /// A client that has tried in vain some times pauses for up to half a minute.
+    /// Waits until the player is connected. After some failed attempts, a client pauses for up to half a
+    /// minute.
     async fn is_connected(&self) {
         self.enter().await;
         let connected = format!("return {SOCKET}?.readyState === 1");
@@ -118,10 +119,10 @@ impl<'a> Player<'a> {
         self.browser.until(expression).await;
     }
 
-    /// Answers, until somebody else has heard the last that this player's page sends of it: what is
-    /// typed while the page takes the question of before away is lost, and Scratch's own player sends
-    /// later than it shows, so that what comes of the next answer could be overtaken, and not all of
-    /// what it sets within 100 ms.
+    /// Answers until another client has received the last set that this player's page sends for it. Keys
+    /// that are typed while the page removes the previous question are lost. Also, Scratch's own player
+    /// sends later than it shows, so the next answer's sets could be overtaken, and it does not send
+    /// everything that it sets within 100 ms.
     async fn answer_heard_by(
         &self,
         listener: &mut Client,
@@ -141,8 +142,8 @@ impl<'a> Player<'a> {
         panic!("nothing came of the answer {answer}");
     }
 
-    /// Answers the project's question; it puts the answer into `☁ text`, and 1 × the answer into
-    /// `☁ number`.
+    /// Answers the project's question. The project sets `☁ text` to the answer, and `☁ number` to 1 × the
+    /// answer.
     async fn answer(&self, answer: &str) {
         self.until(&format!("document.querySelector('{QUESTION}')")).await;
         self.browser.fill(QUESTION, &format!("{answer}\u{e007}")).await;
@@ -177,7 +178,7 @@ async fn turbowarp_and_scratch_players_share_a_room() {
     let ben = Player::open(&browser, &scratch(&site, "1", "ben")).await;
     let mut listener = Client::connect(&site.url()).await;
     listener.handshake_in(Dialect::Scratch, "1", "listener", &[]).await;
-    // The answer, and what comes of it: text that is no number is refused, and its player healed.
+    // The answer and its effect: text that is not a number is refused, and its player is healed.
     let mut text_before = "42";
     for (answer, text, number) in [
         ("42", Some("42"), "42"),
@@ -201,7 +202,7 @@ async fn turbowarp_and_scratch_players_share_a_room() {
     let late = Player::open(&browser, &scratch(&site, "1", "ann")).await;
     late.sees("5.", "5").await;
 
-    // Clients of the specification are in the same room, and see strings in their own fields.
+    // Clients of the specification are in the same room, and receive strings in their own fields.
     let variables = &[("☁ text", ""), ("☁ number", "")];
     let mut dan = Client::join(&site.url(), "1", "dan", variables).await;
     dan.frame().await;
@@ -228,7 +229,7 @@ async fn players_come_back_and_agree_again() {
     ben.sees("1", "1").await;
     cat.sees("1", "1").await;
 
-    // Killed, and started again.
+    // The server is killed and started again.
     drop(site.server.take());
     ann.until(&format!("{SOCKET}.readyState === 3")).await;
     site.start_again();
@@ -241,8 +242,8 @@ async fn players_come_back_and_agree_again() {
     let late = Player::open(&browser, &page).await;
     late.sees("2", "2").await;
 
-    // Ended in order, which takes the while that this one does not answer its close; ann tries to
-    // join meanwhile.
+    // The server shuts down, which takes a while because one client does not answer its close. Ann tries
+    // to join meanwhile.
     let variables = &[("☁ text", ""), ("☁ number", "")];
     let _mute = Client::join(&site.url(), "packaged", "mute", variables).await;
     let server = site.server.take().unwrap();
@@ -262,7 +263,7 @@ async fn players_come_back_and_agree_again() {
     browser.0.close().await.unwrap();
 }
 
-/// P11: who is there stays, and who comes tries again until the broker is back.
+/// P11: members stay, and newcomers try again until the broker is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn players_get_through_a_broker_that_is_away() {
     let redis = Redis::start("players-broker");
@@ -301,7 +302,7 @@ async fn a_refused_name_is_not_tried_again() {
     browser.0.close().await.unwrap();
 }
 
-/// A program of somebody's, told line by line what to do, and what it says.
+/// An existing program, which receives orders line by line, and prints its results.
 struct Program {
     child: Child,
     orders: ChildStdin,
@@ -309,7 +310,7 @@ struct Program {
 }
 
 impl Program {
-    /// One in Python, in the environment of this name.
+    /// Starts a Python program in the environment of this name.
     fn python(environment: &str, script: &str, arguments: &[&str]) -> Self {
         let folder = env!("CARGO_MANIFEST_DIR");
         let mut command = Command::new(format!("{folder}/target/clients/{environment}/bin/python"));
@@ -331,7 +332,7 @@ impl Program {
         writeln!(self.orders, "{order}").unwrap();
     }
 
-    /// Asks until it is told so: what is asked hears by a connection of its own.
+    /// Asks for a variable until the program has this value, because it reads by a connection of its own.
     fn gets(&mut self, name: &str, value: &str) {
         let expected = format!("got {value}");
         let mut got = String::new();
@@ -342,7 +343,7 @@ impl Program {
         }
     }
 
-    /// Reads on until this line.
+    /// Reads until this line.
     fn says(&mut self, line: &str) {
         let mut seen = Vec::new();
         for said in self.lines.by_ref().map_while(Result::ok) {
@@ -354,7 +355,7 @@ impl Program {
         panic!("it ended without saying {line:?}: {seen:?}");
     }
 
-    /// Ends it; what it has said since.
+    /// Ends the program, and returns the lines that it has printed since.
     fn ends(mut self) -> Vec<String> {
         self.child.kill().unwrap();
         self.lines.by_ref().map_while(Result::ok).collect()
@@ -392,12 +393,12 @@ async fn scratchattach_sets_gets_and_hears() {
     ann.set("☁ y", "80").await;
     bot.says("event y 80");
     bot.gets("y", "80");
-    // Its own check lets this through; the room does not, and nobody is thrown out.
+    // The program's own check accepts this. The room does not, but closes no connection.
     bot.order("set y True");
     bot.order("set z 10");
     assert_eq!(ann.until("☁ z", "10").await, [("☁ z".into(), "10".into())]);
 
-    // The server goes and comes back; both its connections too.
+    // The server stops and comes back, and so do both of the program's connections.
     drop(server);
     let _server = Process::standalone(&["--listen", &addr]);
     let mut ann = Client::connect(&url).await;
@@ -412,7 +413,7 @@ async fn scratchattach_sets_gets_and_hears() {
     bot.says("event y 300");
 }
 
-/// A player's client in the room of the programs.
+/// Joins a player's client to the room of the programs.
 async fn player(url: &str) -> Client {
     let mut ann = Client::connect(url).await;
     ann.handshake_in(Dialect::Scratch, "60917032", "ann", &[]).await;
@@ -421,7 +422,7 @@ async fn player(url: &str) -> Client {
     ann
 }
 
-/// It never learns that its connection is gone, whatever the server, so it does not come back by itself.
+/// With any server, it does not notice that its connection is gone, so it does not reconnect by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn scapi_sets_gets_and_hears() {
     let server = Process::standalone(&[]);
@@ -454,8 +455,8 @@ async fn scratchcommunication_sets_gets_and_hears() {
     bot.says("event y -0.5");
 }
 
-/// Programs on npm that keep games for players are such bots: each player is served once, and there is
-/// no phantom of one.
+/// Programs on npm that save games for players are such bots: each player is served once, and no phantom
+/// player appears.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bot_of_scratch3_api_serves_one_player_once() {
     let server = Process::standalone(&[]);
@@ -468,13 +469,13 @@ async fn a_bot_of_scratch3_api_serves_one_player_once() {
     ann.until("☁ saved", "1234").await;
     ann.until("☁ request", "0").await;
     bot.says("event 1234");
-    // Its answer comes back once, and is answered by the same.
+    // The bot's answer comes back once, and it answers with the same value.
     ann.reading_until(tokio::time::sleep(Duration::from_secs(count(4, 30) as u64))).await;
     assert_eq!(bot.ends(), ["event 0"]);
 }
 
-/// The project's side is played in a browser, the other in Python; what goes between them is ten
-/// variables, of which one says that the others have come.
+/// The project's side runs in a browser, the other in Python. They communicate through ten variables, one
+/// of which says that the others have come.
 #[tokio::test(flavor = "multi_thread")]
 async fn cloudiamond_connects_through_slots_and_a_header() {
     let site = Site::start("cloudiamond");
@@ -489,7 +490,7 @@ async fn cloudiamond_connects_through_slots_and_a_header() {
     let status = "Object.values(vm.runtime.targets[1].variables).find(v => v.name === '🔒 status')";
     let connected =
         format!("window.vm?.runtime.targets[1] && {status}.value.startsWith('connected')");
-    // It computes its keys in Scratch's blocks.
+    // The project computes its keys in Scratch's blocks.
     _ = timeout(PATIENCE * 3 / 4, browser.until(&connected)).await;
     browser.until(&connected).await;
     browser.0.close().await.unwrap();
@@ -508,7 +509,7 @@ async fn turbowarp_cli_plays_a_project() {
     }
 }
 
-/// TurboWarp's own player, which sets ten variables each frame, and how late another player hears them.
+/// TurboWarp's own player sets ten variables each frame; the test measures the delay to another player.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_game_that_sets_ten_variables_each_frame_is_not_late() {
     let site = Site::start("frames");
@@ -519,7 +520,8 @@ async fn a_game_that_sets_ten_variables_each_frame_is_not_late() {
     let mut ben = Client::connect(&site.url()).await;
     ben.handshake_in(Dialect::Scratch, "1", "ben", &[]).await;
     ben.until_set("☁ v9").await;
-    // Its clock is this machine's, but for the zone; so the first second says what is no delay.
+    // The page's clock is this machine's, except for the time zone, so the shortest lag of the first
+    // second counts as no delay.
     let began = Instant::now();
     let seconds = count(5, 15);
     let mut lags = vec![Vec::new(); seconds];

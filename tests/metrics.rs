@@ -1,4 +1,4 @@
-//! What the recorder of the metrics crate is told.
+//! The figures that the recorder of the metrics crate receives.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 

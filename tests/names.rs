@@ -1,18 +1,18 @@
-//! Username safety must not cost people their names: lists of real ones, the most common of the
-//! United States' census and some of each of the world's scripts.
+//! The checks for safe usernames must not refuse real names: the most common names of the United States'
+//! census, and some names in each of the world's scripts.
 
 use axum_cloud_variables::{Alphabet, UsernameRules, internals::judge};
 
 const CENSUS: &str = include_str!("names/us_census.txt");
 const WORLD: &str = include_str!("names/world.txt");
-/// Names that people have chosen for themselves, as the changelogs of packages mention them.
+/// Names that people have chosen for themselves, from the changelogs of packages.
 const PLAYERS: &str = include_str!("names/players.txt");
 
-/// Names that are kept for the staff, and those that are profane words themselves.
+/// Names that are reserved for the staff, and names that are profane words themselves.
 const KEPT: [&str; 1] = ["Root"];
 const PROFANE: [&str; 5] = ["Coon", "Dick", "Dykes", "Hooker", "Raper"];
 
-/// Beyond the alphabet: what Unicode's UTS 39 does not recommend for identifiers.
+/// Names with characters that Unicode's UTS 39 does not recommend for identifiers.
 const BEYOND: [&str; 6] = ["Ὀδυσσεύς", "Գևորգ", "ශ්\u{200d}රී", "ຄຳແພງ", "ཚེ་རིང", "བསོད་ནམས"];
 
 fn refused<'a>(rules: &UsernameRules, names: &'a str) -> Vec<&'a str> {
@@ -31,7 +31,7 @@ fn common_names_pass() {
     );
 }
 
-/// Three of 500 are lost to the filter. By its word lists alone it would be five.
+/// The filter refuses three of 500. With its word lists alone, it would refuse five.
 #[test]
 fn chosen_names_pass() {
     assert_eq!(PLAYERS.lines().count(), 500);

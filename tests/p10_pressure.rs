@@ -1,4 +1,4 @@
-//! P10 where much goes wrong at once: rooms without place, stores that hang, inputs that pause.
+//! P10 when much goes wrong at once: full registries, stores that hang, inputs that pause.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -32,7 +32,7 @@ fn registry(store: &Arc<ShakyStore>) -> RoomRegistry {
     with(store).build().unwrap()
 }
 
-/// A room that was removed may still stand among those that are empty.
+/// A removed room may still be in the list of empty rooms.
 #[tokio::test]
 async fn a_removed_room_does_not_take_its_successor_along() {
     let store = Arc::default();
@@ -47,7 +47,7 @@ async fn a_removed_room_does_not_take_its_successor_along() {
     assert_eq!(server.rooms.room("a").map(|room| room.len()), Some(1));
 }
 
-/// More than one commit has: what the failed one did not come to is saved as well.
+/// The changes are more than one commit holds: those after the failed commit are saved as well.
 #[tokio::test]
 async fn all_is_saved_behind_a_commit_that_failed() {
     let store: Arc<ShakyStore> = Arc::default();
@@ -68,7 +68,7 @@ async fn all_is_saved_behind_a_commit_that_failed() {
     }
 }
 
-/// Nothing of them is lost, and no place for good.
+/// No value is lost, and no place is lost for good.
 #[tokio::test]
 async fn rooms_that_could_not_go_make_place_once_they_are_saved() {
     let store: Arc<ShakyStore> = Arc::default();
@@ -84,7 +84,7 @@ async fn rooms_that_could_not_go_make_place_once_they_are_saved() {
     store.is_read_only.store(true, SeqCst);
     assert_eq!(server.refusal("c", "eve", X).await.0, 4003);
     store.is_read_only.store(false, SeqCst);
-    // Each try has the store saved to.
+    // Each try causes a save.
     let mut codes = Vec::new();
     while server.rooms.room("c").is_none() && codes.len() < 50 {
         codes.push(server.refusal_or_join("c", "eve", X).await);
@@ -110,7 +110,7 @@ async fn a_failure_that_is_over_delays_no_shutdown() {
     assert_eq!(store.value("a", "x").as_deref(), Some("1"));
 }
 
-/// Whoever waited in vain has gone; the threads, and what they wanted to keep, have not.
+/// The callers that waited in vain are gone, but the threads and their data are not.
 #[tokio::test]
 async fn a_store_that_hangs_takes_few_threads_and_little_memory() {
     let store: Arc<ShakyStore> = Arc::default();
@@ -173,7 +173,7 @@ async fn an_import_that_waits_for_its_input_keeps_nobody_out() {
     assert_eq!(import.await.unwrap().unwrap().created, 300);
 }
 
-/// A log that asks, when it is told something, how the store does.
+/// A log that asks for the store's state when it receives an event.
 struct Asks(OnceLock<RoomRegistry>);
 
 static ASKS: Asks = Asks(OnceLock::new());
@@ -200,7 +200,7 @@ async fn a_log_may_ask_how_the_store_does() {
     assert!(rooms.store_stats().unwrap().last_error.is_some());
 }
 
-/// Everyone is gone in time, and yet not all is well.
+/// Everyone leaves in time, but the shutdown reports that a value is not saved.
 #[tokio::test]
 async fn a_shutdown_that_cannot_save_says_so() {
     let store = Arc::new(ShakyStore::default());

@@ -1,4 +1,4 @@
-//! P10: what is there after a server of one's own has crashed, or was ended, under load.
+//! P10: the state after a server's crash, or its shutdown, under load.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -15,13 +15,13 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
-/// The default of `--flush-ms`, and time for a commit and a busy machine.
+/// The default of `--flush-ms`, plus time for a commit and a busy machine.
 const WINDOW: Duration = Duration::from_millis(100 + 900);
 
 const ROOMS: usize = 8;
 const X: &[(&str, &str)] = &[("x", "0")];
 
-/// Long, and of one number, so that a mix would show.
+/// Returns a long value of one number, so that a mix of two would be visible.
 fn value(n: u64) -> String {
     format!("{n:08}").repeat(64)
 }
@@ -35,12 +35,12 @@ fn number(value: &str) -> u64 {
     n
 }
 
-/// What one writer did in one room, as those know it who are outside.
+/// The writes of one writer in one room, as clients know them.
 #[derive(Default)]
 struct Writes {
-    /// The last that was sent; each counts from where the room stood.
+    /// The last number that was sent. Each round continues from the room's number.
     sent: u64,
-    /// When it was surely the room's value: somebody else had seen it.
+    /// The numbers that were surely the room's, because another client saw them, and the times of that.
     seen: Vec<(u64, Instant)>,
 }
 
@@ -58,7 +58,7 @@ async fn play(url: String, room: usize, from: u64) -> Writes {
         tokio::select! {
             _ = tick.tick() => {
                 let set = common::set("x", &value(writes.sent + 1));
-                // Counted also where it is not known whether it arrived.
+                // A set counts even if it is not known whether it arrived.
                 writes.sent += 1;
                 if writer.socket.send(Message::text(set)).await.is_err() {
                     return writes;
@@ -83,7 +83,7 @@ async fn play(url: String, room: usize, from: u64) -> Writes {
     }
 }
 
-/// Creates rooms until the connection breaks: those that it was let into.
+/// Creates rooms until the connection breaks, and returns those that it joined.
 async fn create(url: String, round: usize) -> Vec<String> {
     let mut created = Vec::new();
     loop {
@@ -135,7 +135,7 @@ async fn after_a_crash_every_room_is_there_with_a_value_of_its_last_moments() {
             assert_eq!(stored.variables.len(), 1);
             let n = number(&stored.variables[0].1);
             assert!(n <= writes.sent, "{n} of {}", writes.sent);
-            // It was overwritten when somebody had seen a later one.
+            // A value was overwritten at the latest when somebody had seen a later one.
             let later = writes.seen.iter().find(|(seen, _)| *seen > n);
             if let Some((_, seen)) = later {
                 let age = crash.saturating_duration_since(*seen);
@@ -193,8 +193,8 @@ async fn a_shutdown_under_load_loses_nothing() {
                 let value: u64 = value.parse().unwrap();
                 for (member, view) in &members {
                     let seen: u64 = view[&name].parse().unwrap();
-                    // What somebody else saw was the room's; of one's own, the last may not have
-                    // arrived.
+                    // A value that the other client saw was the room's. The writer's own last values may
+                    // not have arrived.
                     let is_right = if *member == name { seen >= value } else { seen <= value };
                     assert!(is_right, "{member} saw {seen} of {name}, which is {value}");
                 }
@@ -239,7 +239,7 @@ async fn a_file_is_one_servers_and_its_rooms_can_be_moved() {
     assert!(!ended_well && said.contains("cannot be read"), "{said}");
 }
 
-/// A crash has left a file of many rooms behind.
+/// A crash has left a file with many rooms.
 #[tokio::test]
 async fn a_file_of_many_rooms_opens_after_a_crash() {
     let folder = Folder::new("many");

@@ -1,4 +1,4 @@
-//! P11 for what the host does to a room: it has its place in the room's order, on every node.
+//! P11 for the host's actions on a room: each has its place in the room's order, on every node.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -35,7 +35,8 @@ async fn a_close_puts_out_those_who_were_there_before_it() {
     broker.delay.store(150, SeqCst);
     room.close().await.unwrap();
     assert_eq!(ann.closed().await.0, 1001);
-    // The host opens the next match, and both come back at once, one to the node that has not heard.
+    // The host opens the next match, and clients join at once, one at the node that does not know of the
+    // close yet.
     let room = a.rooms.open("arena").variables(X.iter().copied()).await.unwrap();
     let mut ann = a.join("arena", "ann", X).await;
     let mut eve = b.join("arena", "eve", X).await;
@@ -63,7 +64,7 @@ async fn by_redis_too() {
     }
 }
 
-/// A node that did not hear that the room was removed, and made anew.
+/// A node missed that the room was removed and created anew.
 #[tokio::test]
 async fn the_members_of_a_removed_room_are_not_those_of_the_next() {
     let broker: Arc<ShakyBroker> = Arc::default();
@@ -79,7 +80,7 @@ async fn the_members_of_a_removed_room_are_not_those_of_the_next() {
     assert_eq!(broker.sessions("arena"), 0);
 }
 
-/// A broker that saves every second, or a replica that took over, has less than the nodes.
+/// A broker that saves every second, or a replica that took over, is behind the nodes.
 #[tokio::test]
 async fn a_broker_that_lost_its_last_second_gets_it_back() {
     for schema in [Schema::Growing, Schema::Fixed] {

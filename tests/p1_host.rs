@@ -1,5 +1,5 @@
-//! P1: a room has one order, also of what its host writes. By itself, because the observer of 2,000 writes a second
-//! must not wait for a processor.
+//! P1: a room has one order, which includes its host's writes. The test has a process of its own, because the
+//! observer of 2,000 writes a second must not wait for a processor.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -33,7 +33,8 @@ async fn host_and_members_share_one_order() {
             client
         }));
     }
-    // The events of the room are the order. They are read on a thread of its own, because 256 of them wait.
+    // The events of the room are the order. They are read on a separate thread, because their buffer
+    // holds 256.
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let read = async move {
         let mut order = Vec::new();
@@ -47,7 +48,7 @@ async fn host_and_members_share_one_order() {
         order
     };
     let order = tokio::task::spawn_blocking(move || runtime.block_on(read));
-    // 1,000 writes of the host's own within a second.
+    // The host makes 1,000 writes within a second.
     let mut beat = tokio::time::interval(Duration::from_millis(1));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for n in 0..1_000 {

@@ -1,5 +1,5 @@
-//! P3 over real sockets: clients that write the same variables at the same moment end up seeing the
-//! same values, with no help of theirs.
+//! P3 over real sockets: clients that write the same variables at the same moment end up with the same
+//! values, without any effort of their own.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -18,10 +18,10 @@ type View = HashMap<String, String>;
 
 const END: &str = "☁ end";
 
-/// What the test asks of a client that goes on reading all the while.
+/// A request of the test to a client that reads all the time.
 enum Ask {
     Write(Write),
-    /// Its view, once it has seen this value of [`END`].
+    /// A request for its view once it has seen this value of [`END`].
     View(String, oneshot::Sender<View>),
 }
 
@@ -57,7 +57,8 @@ async fn play(mut client: Client, mut asks: mpsc::Receiver<Ask>) {
     }
 }
 
-/// How many rounds there were in a room, and how many left its members with different values.
+/// Plays rounds in a room. Returns how many there were, and how many left its members with different
+/// values.
 async fn contest(url: String, room: usize, rounds: usize, quiet: Duration) -> (usize, usize) {
     let (writers, names) = [(2, 1), (5, 2), (20, 3)][room % 3];
     // Every second room has members of all dialects.
@@ -69,7 +70,7 @@ async fn contest(url: String, room: usize, rounds: usize, quiet: Duration) -> (u
     variables.push((END.into(), String::new()));
     let variables: Vec<_> = variables.iter().map(|(n, v)| (&**n, &**v)).collect();
     let room = format!("room {room}");
-    // It creates the room, and writes nothing that is contested.
+    // The judge creates the room, and writes nothing that is contested.
     let mut judge = Client::join(&url, &room, "judge", &variables).await;
     let mut members = Vec::new();
     for i in 0..writers {
@@ -93,7 +94,7 @@ async fn contest(url: String, room: usize, rounds: usize, quiet: Duration) -> (u
             member.send(Ask::Write(Write { at, name, value, done })).await.unwrap();
             written.push(is_done);
         }
-        // The promise holds once nobody has written for `settle`, and all was delivered.
+        // The promise holds once nobody has written for `settle`, and everything is delivered.
         let settled = async {
             for written in written {
                 written.await.unwrap();
@@ -116,10 +117,10 @@ async fn contest(url: String, room: usize, rounds: usize, quiet: Duration) -> (u
     (rounds, diverged)
 }
 
-/// Each has the machine for itself, as its rounds are about time.
+/// Each test needs the machine for itself, because its rounds depend on time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// Contests in many rooms at once, each through `url`.
+/// Runs contests in many rooms at once, each through `url`.
 async fn contests(url: String, rooms: usize, rounds: usize, quiet: Duration) -> (usize, usize) {
     let _turn = ONE_AT_A_TIME.lock().await;
     let rooms = (0..rooms).map(|room| tokio::spawn(contest(url.clone(), room, rounds, quiet)));

@@ -1,7 +1,7 @@
-//! P4: who reads slowly, or not at all, delays nobody and costs bounded memory; when it reads again
-//! it gets the current values.
+//! P4: a member that reads slowly, or not at all, delays nobody and costs bounded memory. When it reads
+//! again, it receives the current values.
 //!
-//! The server is a process of its own, so that its memory can be seen.
+//! The server is a process of its own, so that its memory can be measured.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -11,7 +11,7 @@ use common::{Client, Process, within};
 
 const VARIABLES: &[(&str, &str)] = &[("x", "start"), ("y", "start")];
 
-/// What a flood of writes past stopped readers costs the server, in KiB.
+/// Returns how much memory a flood of writes costs the server if some readers have stopped, in KiB.
 async fn flood(count: usize, value_bytes: usize, stopped: usize) -> u64 {
     let server = Process::standalone(&["--messages-per-second", "0"]);
     let url = server.url();
@@ -25,7 +25,7 @@ async fn flood(count: usize, value_bytes: usize, stopped: usize) -> u64 {
         readers.push(join(format!("reader{i}")).await);
     }
     let value = |i: usize| format!("{i:09}{}", "v".repeat(value_bytes - 9));
-    // What a server of this load needs anyway.
+    // A server under this load needs this memory anyway.
     for i in 0..100 {
         writer.set("x", &value(i)).await;
     }
@@ -55,7 +55,7 @@ async fn flood(count: usize, value_bytes: usize, stopped: usize) -> u64 {
         within("readers", reader).await.unwrap();
     }
     let (_, peak) = server.memory();
-    // They were away for all of it, and end with what the room has.
+    // The readers missed everything, and end up with the room's values.
     writer.set("y", "end").await;
     for mut sleeper in sleepers {
         while sleeper.view["y"] != "end" || sleeper.view["x"] != last {
@@ -84,7 +84,7 @@ async fn twenty_stopped_readers_less_than_32_mb() {
 }
 
 #[tokio::test]
-async fn who_writes_and_never_reads_stays() {
+async fn a_client_that_writes_and_never_reads_stays() {
     use axum_cloud_variables::RoomRegistry;
     use std::time::Duration;
 
@@ -95,13 +95,13 @@ async fn who_writes_and_never_reads_stays() {
     let mut writer = server.connect().await;
     writer.handshake("room", "writer", VARIABLES).await;
     server.members(1).await;
-    // It answers no ping, for several times the idle timeout.
+    // The writer answers no ping for several times the idle timeout.
     let mut pace = tokio::time::interval(Duration::from_millis(50));
     for i in 0..30 {
         pace.tick().await;
         writer.set("x", &i.to_string()).await;
         assert_eq!(server.rooms.stats().members, 1);
     }
-    // Then it falls silent.
+    // Then the writer is silent.
     server.members(0).await;
 }

@@ -52,7 +52,7 @@ async fn a_fixed_room_stays_one_that_a_handshake_can_join() {
         room.extend(ben.frame().await);
     }
     assert_eq!(room.values().filter(|value| **value == long).count(), 2);
-    // The refused ones were healed; the room's values make a message that can be sent.
+    // The refused sets were healed, and the room's values fit in a message that can be sent.
     while ann.view != room {
         ann.frame().await;
     }
@@ -61,7 +61,7 @@ async fn a_fixed_room_stays_one_that_a_handshake_can_join() {
     cem.frame().await;
 }
 
-/// One member fills the room with all that it takes, the longest values first.
+/// One member fills the room as far as possible, with the longest values first.
 #[tokio::test]
 async fn each_variable_has_its_share_of_a_room_that_somebody_fills() {
     let names: Vec<_> = (0..10).map(|i| format!("v{i}")).collect();
@@ -97,7 +97,7 @@ async fn each_variable_has_its_share_of_a_room_that_somebody_fills() {
             ben.sync().await;
             assert_eq!(room.get(name).as_deref(), Some(&*short), "{schema:?}: {name}");
         }
-        // As long a value as there may be in a room that has place.
+        // A room that has place accepts the longest value.
         let room = server.rooms.open("other").variables([("x", "")]).await.unwrap();
         room.set("x", "9".repeat(100_000)).unwrap();
     }
@@ -121,14 +121,14 @@ async fn the_byte_budget_ignores_sets_and_refuses_joins() {
     ann.set("end", "1").await;
     ann.close().await;
     server.members(0).await;
-    // An empty room makes place.
+    // The empty room is evicted.
     let _ben = server.join("other", "ben", variables).await;
     assert_eq!(server.rooms.stats().rooms, 1);
 }
 
 #[tokio::test]
 async fn over_the_rate_of_bytes_reading_pauses_and_nothing_is_lost() {
-    // A set counts 44 bytes of text at most, and 64 more.
+    // A set counts up to 44 bytes of text, and 64 more.
     let limits = unlimited_rate().bytes_per_second(20_000).byte_burst(2_000);
     let server = server(limits).await;
     let mut ann = server.join("room", "ann", &[("x", "")]).await;
@@ -140,7 +140,7 @@ async fn over_the_rate_of_bytes_reading_pauses_and_nothing_is_lost() {
     }
     let seen = ben.until("x", "99").await;
     assert_eq!(seen.len(), 100);
-    // The pauses are the server's, not the machine's.
+    // The pauses come from the server, not from the machine.
     assert!(began.elapsed().as_millis() >= 390, "{:?}", began.elapsed());
 }
 
@@ -170,7 +170,7 @@ async fn a_pause_for_the_rate_is_no_silence() {
     let server = server(limits).await;
     let mut ann = server.join("room", "ann", &[("x", "")]).await;
     ann.set("x", &"v".repeat(2_000)).await;
-    // It is not read for about a second, several times its idle timeout.
+    // The server does not read from her for about a second, several times her idle timeout.
     ann.sync().await;
     assert_eq!(server.rooms.stats().members, 1);
 }
@@ -209,13 +209,13 @@ async fn times_without_end_are_allowed() {
     server.members(0).await;
 }
 
-/// A set for which there is no memory takes it from rooms that nobody is in.
+/// A set for which there is no memory takes it from empty rooms.
 #[tokio::test]
 async fn a_set_without_memory_evicts_empty_rooms() {
     let server = server(unlimited_rate().state_bytes(400_000)).await;
     let value = "v".repeat(25_000);
     let mut count = 0;
-    // Until the first of them goes for the last.
+    // The rooms fill the memory, until the first is evicted for the last.
     while server.rooms.stats().rooms == count {
         count += 1;
         let mut eve = server.join(&format!("left {count}"), "eve", &[("x", "0")]).await;
@@ -227,7 +227,7 @@ async fn a_set_without_memory_evicts_empty_rooms() {
     let count = server.rooms.stats().rooms;
     let mut ann = server.join("game", "ann", &[("x", "0")]).await;
     let long = "w".repeat(60_000);
-    // Rooms are looked for ten times a second.
+    // The server looks for such rooms ten times a second.
     let taken = async {
         let room = server.rooms.room("game").unwrap();
         while room.get("x").as_ref() != Some(&long) {

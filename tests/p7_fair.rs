@@ -1,5 +1,5 @@
-//! P7 and P8: a hundred strangers, half of them of one address, get no more than their share beside a game
-//! that plays on. Each test is one way to take more. The figures are printed.
+//! P7 and P8: a hundred strangers, half of them from one address, get no more than their share beside a
+//! game that continues. Each test is one way to take more. The figures are printed.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -33,10 +33,10 @@ use tokio::{
 
 const STRANGERS: u8 = 100;
 
-/// How many rooms strangers have left.
+/// The number of rooms that strangers have left.
 static ROOMS: AtomicU64 = AtomicU64::new(0);
 
-/// One of them.
+/// One of the strangers.
 #[derive(Clone)]
 struct Stranger {
     number: u8,
@@ -44,7 +44,7 @@ struct Stranger {
 }
 
 impl Stranger {
-    /// A connection, with a handshake.
+    /// Connects, and sends a handshake.
     async fn join(&self, room: &str, variables: &[(String, String)]) -> Option<TcpStream> {
         let mut socket = self.connect().await?;
         let variables: serde_json::Map<_, _> =
@@ -65,8 +65,8 @@ impl Stranger {
     }
 }
 
-/// Has a hundred strangers do this again and again beside a game. Each set of the game arrives, in time, and
-/// memory is what it was within ten seconds of the end.
+/// Lets a hundred strangers attack again and again beside a game. Checks that each set of the game arrives
+/// in time, and that memory is back to normal within ten seconds of the end.
 async fn attack<F: Future<Output = Option<()>> + Send + 'static>(
     what: &str,
     args: &[&str],
@@ -86,7 +86,7 @@ async fn attack<F: Future<Output = Option<()>> + Send + 'static>(
     })
     .await;
     assert_eq!(siege.skipped, 0, "each set reaches each player, but for the second of the joins");
-    // On two cores, which the strangers share with the server; as a rule it is the same as before.
+    // The strangers share two cores with the server. Usually the latency is the same as before.
     let [before, _, during, _] = siege.p99;
     assert!(during < 3 * before.max(Duration::from_millis(100)), "{before:?}, then {during:?}");
     assert!(siege.restored < Duration::from_secs(10), "{:?}", siege.restored);
@@ -97,7 +97,7 @@ fn set(name: &str, value: &str) -> Vec<u8> {
     frame(&json!({ "kind": "set", "variable": name, "value": value }).to_string())
 }
 
-/// Reads and forgets, and writes this for ever.
+/// Reads and discards everything, and writes these bytes forever.
 async fn flood(socket: TcpStream, bytes: Vec<u8>) -> Option<()> {
     let (mut reading, mut writing) = socket.into_split();
     tokio::select! {
@@ -131,7 +131,7 @@ async fn members_who_write_all_that_they_may_do_not_drown_the_others() {
     .await;
 }
 
-/// Each writes what the others do not read.
+/// Writes values that the others do not read.
 async fn stall(mut socket: impl AsyncReadExt + AsyncWriteExt + Unpin, number: u8) -> Option<()> {
     let bytes = set(&format!("v{}", number % 10), &"9".repeat(30_000));
     for _ in 0..300 {
@@ -141,7 +141,7 @@ async fn stall(mut socket: impl AsyncReadExt + AsyncWriteExt + Unpin, number: u8
     Some(())
 }
 
-/// What `SECURITY.md` says that so many connections hold at most, and the four rooms of these strangers.
+/// Checks the bound in `SECURITY.md` for these connections, plus the four rooms of these strangers.
 fn assert_within(siege: &Siege, http: Http) {
     let limits = Limits::default();
     let rooms = 4 * (limits.backlog_bytes + 2 * limits.room_bytes);
@@ -173,7 +173,7 @@ async fn readers_that_stop_hold_little() {
     assert_within(&siege, Http::One);
 }
 
-/// Over HTTP/2, with a window of one byte.
+/// This is over HTTP/2, with a window of one byte.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_of_nothing_holds_little() {
     let siege = attack("a window of nothing", &[], async |stranger: Stranger| {
@@ -211,7 +211,7 @@ async fn a_window_of_nothing_holds_little() {
 async fn frames_of_nothing_are_rated() {
     attack("frames of nothing", &[], async |stranger: Stranger| {
         let mut socket = stranger.connect().await?;
-        // A message that never ends.
+        // This message never ends.
         socket.write_all(&[0x01, 0x80, 0, 0, 0, 0]).await.ok()?;
         flood(socket, [0x00, 0x80, 0, 0, 0, 0].repeat(1_000)).await
     })
@@ -219,7 +219,7 @@ async fn frames_of_nothing_are_rated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_behind_a_close_is_rated() {
+async fn bytes_after_a_close_are_rated() {
     attack("bytes behind a close", &[], async |stranger: Stranger| {
         let mut socket = stranger.connect().await?;
         socket.write_all(&frame("no JSON")).await.ok()?;
@@ -243,7 +243,7 @@ async fn joins_of_a_large_room_are_rated() {
     .await;
 }
 
-/// A node leaves rooms at the broker for those who come back, and others need its memory too.
+/// A node leaves rooms at the broker for players that come back, and others need the broker's memory too.
 #[tokio::test(flavor = "multi_thread")]
 async fn rooms_that_are_left_at_the_broker_leave_memory_for_a_game() {
     let redis = Redis::start("fair");

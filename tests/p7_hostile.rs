@@ -9,7 +9,8 @@ use std::time::Instant;
 use axum_cloud_variables::{Dialect, Limits, RoomRegistry};
 use common::{Server, count, unlimited_rate};
 
-/// Sends one frame as the first, and as the second behind a handshake; the codes, where it closes.
+/// Sends a frame as the first one, and as the second one after a handshake. Returns the codes of the
+/// closes, if any.
 async fn outcomes(server: &Server, text: &str) -> (Option<u16>, Option<u16>) {
     let mut first = server.connect().await;
     first.send(text).await;
@@ -88,7 +89,7 @@ async fn messages_made_to_hurt_have_an_outcome() {
         let began = Instant::now();
         assert_eq!(outcomes(&server, &text).await, expected, "{what}");
         println!("{what}: {} bytes, two connections, {:.1?}", text.len(), began.elapsed());
-        // Others do not notice.
+        // Other members are not affected.
         ann.set("x", what).await;
         assert_eq!(ben.frame().await, [("x".to_owned(), what.to_owned())]);
     }
@@ -106,7 +107,7 @@ async fn rooms_as_an_attack_stay_within_the_budget() {
         assert!(stats.state_bytes <= budget, "{stats:?}");
         stats.state_bytes
     };
-    // As much as one client can put into one room.
+    // This is as much as one client can put into one room.
     let mut hoarder = server.connect().await;
     hoarder.handshake_in(Dialect::Scratch, &"r".repeat(1000), "mallory", &[]).await;
     for variable in 0..=128 {
@@ -115,13 +116,13 @@ async fn rooms_as_an_attack_stay_within_the_budget() {
     }
     assert!(within(&server) > 10 * value.len());
     assert!(within(&server) < 12 * value.len(), "a room has its limit");
-    // Rooms as fast as possible, in which nobody stays, each with an id at the limit.
+    // Rooms are created as fast as possible, each with an id at the limit, and nobody stays.
     for i in 0..count(500, 5_000) {
         let id = format!("{i:0>1000}");
         server.join(&id, "mallory", &[("x", &value)]).await.close().await;
         within(&server);
     }
-    // Those who stay take what is left, and what the empty rooms had.
+    // Clients that stay take the rest of the memory, and that of the empty rooms.
     let mut squatters = Vec::new();
     let code = loop {
         let mut squatter = server.connect().await;
@@ -136,14 +137,14 @@ async fn rooms_as_an_attack_stay_within_the_budget() {
     };
     assert_eq!(code, 4003);
     println!("{} rooms, {} of {budget} bytes", server.rooms.stats().rooms, within(&server));
-    // The last quarter is for small rooms.
+    // The last quarter of the memory is for small rooms.
     assert!(squatters.len() > budget * 3 / 4 / value.len() * 8 / 10, "{}", squatters.len());
     let (code, reason) = server.refusal("another", "ann", &[("x", &value)]).await;
     assert_eq!(code, 4003, "{reason}");
     let mut small = server.join("small", "ann", &[("x", "")]).await;
     small.set("x", "1").await;
     small.sync().await;
-    // The host's room is there, and is played in.
+    // The host's room still exists, and works.
     let mut ann = server.join("lobby", "ann", &[("x", "")]).await;
     assert_eq!(ann.frame().await, [("x".to_owned(), "0".to_owned())]);
     ann.set("x", "1").await;

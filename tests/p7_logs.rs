@@ -1,5 +1,5 @@
-//! P7 and P8 in the log: no value, token, cookie or query stands there, others' text cannot write
-//! lines of its own, and a flood of connections is no flood of lines.
+//! P7 and P8 in the log: it contains no value, token, cookie or query, others' text cannot forge lines,
+//! and a flood of connections is no flood of lines.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -87,7 +87,7 @@ async fn the_log_tells_no_secrets_and_is_not_flooded() {
     arena.kick(id, CloseCode::Kicked, "enough").await.unwrap();
     ann.closed().await;
 
-    // A tab is text in a header, and a line of the log must not look like two columns.
+    // A tab is allowed in a header, but a line of the log must not look like two columns.
     let origin = format!("http://evil\t{}", "x".repeat(5_000));
     for _ in 0..100 {
         assert_eq!(knock(&server, &origin).await, 403);

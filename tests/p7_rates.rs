@@ -16,12 +16,12 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// Each has the machine for itself, because it is about time.
+/// Each test needs the machine for itself, because it measures time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 const DIALECTS: [Dialect; 2] = [Dialect::Spec, Dialect::Scratch];
 
-/// Milliseconds since `began`, as a value.
+/// Returns the milliseconds since `began`, as a value.
 fn stamp(began: Instant) -> String {
     began.elapsed().as_millis().to_string()
 }
@@ -30,7 +30,7 @@ fn name(variable: usize) -> String {
     format!("☁ v{variable}")
 }
 
-/// A writer and a listener in a room of these variables.
+/// Joins a writer and a listener to a room with this many variables.
 async fn pair(url: &str, dialect: Dialect, room: &str, variables: usize) -> (Client, Client) {
     let names: Vec<_> = (0..variables).map(name).chain(["☁ end".into()]).collect();
     let variables: Vec<_> = names.iter().map(|name| (&**name, "0")).collect();
@@ -45,8 +45,8 @@ async fn pair(url: &str, dialect: Dialect, room: &str, variables: usize) -> (Cli
     (members.pop().unwrap(), listener)
 }
 
-/// For each second the lags of what the listener heard in it, in milliseconds, until the writer has
-/// ended; and what it saw then.
+/// Returns the lags of the sets that the listener received, in milliseconds and grouped by second, until
+/// the writer has ended; and its view then.
 async fn lags(mut listener: Client, began: Instant) -> (Vec<Vec<u64>>, HashMap<String, String>) {
     let mut lags: Vec<Vec<u64>> = Vec::new();
     while listener.view["☁ end"] != "1" {
@@ -60,8 +60,8 @@ async fn lags(mut listener: Client, began: Instant) -> (Vec<Vec<u64>>, HashMap<S
     (lags, listener.view)
 }
 
-/// Sets so many variables each frame, as TurboWarp's player does, and returns the worst p99 of a
-/// second's lags.
+/// Sets so many variables each frame, like TurboWarp's player, and returns the worst p99 of a second's
+/// lags.
 async fn game(
     url: &str,
     (dialect, room): (Dialect, &str),
@@ -101,7 +101,7 @@ async fn games_at_their_frame_rates_are_not_late() {
     let _turn = ONE_AT_A_TIME.lock().await;
     let server = Process::standalone(&[]);
     let url = server.url();
-    // The last one is over the rate.
+    // The last work is over the rate.
     let works = [(4, 30), (10, 30), (10, 60), (40, 60)];
     for work in works {
         let games = DIALECTS.map(async |dialect| {
@@ -114,8 +114,8 @@ async fn games_at_their_frame_rates_are_not_late() {
     }
 }
 
-/// Sets one variable so often as fast as it goes, and returns what the listener heard of it before the
-/// next set of another, and when that came.
+/// Sets one variable `sets` times as fast as possible. Returns the values that the listener received
+/// before the next set of another variable, and when that came.
 async fn burst(url: &str, dialect: Dialect, sets: usize) -> (Vec<usize>, Duration) {
     let (mut writer, mut listener) = pair(url, dialect, &format!("{sets} {dialect:?}"), 1).await;
     let heard = tokio::spawn(async move {
@@ -172,9 +172,9 @@ async fn the_last_values_arrive_of_a_client_that_leaves_at_once() {
     }
 }
 
-/// Frames of nothing count, and what comes behind a close.
+/// Empty frames count, and so do frames after a close.
 #[tokio::test]
-async fn every_byte_counts_whatever_it_is() {
+async fn every_byte_of_any_frame_counts() {
     let limits = Limits::default().bytes_per_second(100_000).byte_burst(100_000);
     let server = Server::with(RoomRegistry::builder().limits(limits)).await;
     for (name, closes) in [("ann", false), ("ben", true)] {
@@ -187,11 +187,11 @@ async fn every_byte_counts_whatever_it_is() {
             let text = common::handshake("room", name, &[("x", "")]);
             socket.write_all(&masked(0x81, text.as_bytes())).await.unwrap();
         } else {
-            // The beginning of a message that never ends.
+            // This is the beginning of a message that never ends.
             socket.write_all(&masked(0x01, b"{")).await.unwrap();
         }
         let flood = masked(0x00, b"").repeat(10_000);
-        // What the sockets between them hold is gone soon.
+        // The bytes in the sockets' buffers are gone soon.
         let (mut sent, began) = (0, Instant::now());
         let mut early = 0;
         while began.elapsed() < Duration::from_secs(3) {
@@ -209,16 +209,16 @@ async fn every_byte_counts_whatever_it_is() {
     }
 }
 
-/// A frame of a client.
+/// Returns a frame of a client.
 fn masked(start: u8, payload: &[u8]) -> Vec<u8> {
     let len = u8::try_from(payload.len()).unwrap();
     assert!(len < 126);
     [&[start, 0x80 | len, 0, 0, 0, 0], payload].concat()
 }
 
-/// A short message that is refused buys a long one.
+/// A short message that is refused causes a long answer.
 #[tokio::test]
-async fn what_heals_a_view_is_paid_by_its_writer() {
+async fn the_healing_of_a_view_counts_against_its_writer() {
     let limits = unlimited_rate().bytes_per_second(20_000).byte_burst(40_000).value_bytes(10_000);
     let server = Server::with(RoomRegistry::builder().limits(limits)).await;
     let long = "v".repeat(10_000);
@@ -232,7 +232,7 @@ async fn what_heals_a_view_is_paid_by_its_writer() {
     }
     ann.set("end", "1").await;
     ben.until("end", "1").await;
-    // 80,000 bytes of what it wrote and as many of what healed it, without the burst.
+    // It wrote 80,000 bytes and received as many that healed it, without the burst.
     assert!(began.elapsed() > Duration::from_secs(4), "{:?}", began.elapsed());
 }
 
@@ -243,7 +243,7 @@ async fn a_client_that_is_put_out_has_written_all_that_it_had() {
     for n in 1..=5_000 {
         writer.set(&name(0), &n.to_string()).await;
     }
-    // Its session has read all and holds the last of it: this ends it.
+    // Its session has read everything and still holds the last value when the next message ends it.
     writer.sync().await;
     writer.send("no JSON").await;
     assert_eq!(writer.closed().await.0, 4000);
@@ -253,14 +253,15 @@ async fn a_client_that_is_put_out_has_written_all_that_it_had() {
 }
 
 #[tokio::test]
-async fn over_its_rate_a_client_writes_what_the_room_has_and_no_more() {
+async fn over_its_rate_a_client_writes_no_more_than_the_room_has_place_for() {
     let limits = common::unlimited_rate().messages_per_second(1).message_burst(1);
     let builder = axum_cloud_variables::RoomRegistry::builder()
         .limits(limits.variables_per_room(3).value_bytes(10));
     let server = Server::with(builder).await;
     let mut cat = server.join_in(Dialect::Scratch, "1", "cat", &[]).await;
     let mut cow = server.join_in(Dialect::Scratch, "1", "cow", &[]).await;
-    // The first passes; of those behind it two have a place, and a value too long heals its writer.
+    // The first set passes. Two of those after it have a place, and a value that is too long heals its
+    // writer.
     for (name, value) in [
         ("☁ a", "1"),
         ("☁ b", "2"),
@@ -276,16 +277,16 @@ async fn over_its_rate_a_client_writes_what_the_room_has_and_no_more() {
     let expected = [("☁ a", "1"), ("☁ a", "3"), ("☁ c", "4"), ("☁ b", "6")];
     assert_eq!(seen, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     assert_eq!(cat.until("☁ a", "3").await, [("☁ a".into(), "3".into())], "P5");
-    // A name that a fixed room does not have ends the session, over the rate too.
+    // A name that a fixed room does not have ends the session, also over the rate.
     let mut ann = server.join("2", "ann", &[("x", "")]).await;
     ann.set("x", "1").await;
     ann.set("y", "1").await;
     assert_eq!(ann.closed().await.0, 4000);
 }
 
-/// The rate of a room's members together: one writes all that it can, another what a game does.
+/// The rate of all members of a room together: one writes as fast as it can, another like a game.
 #[tokio::test]
-async fn whoever_writes_most_in_a_room_waits_and_the_rest_do_not() {
+async fn the_heaviest_writer_in_a_room_waits_and_the_rest_do_not() {
     let limits = unlimited_rate().room_bytes_per_second(20_000);
     let server = Server::with(RoomRegistry::builder().limits(limits)).await;
     let variables = &[("loud", ""), ("calm", "")];
@@ -301,14 +302,14 @@ async fn whoever_writes_most_in_a_room_waits_and_the_rest_do_not() {
     }
     let began = Instant::now();
     let seen = listener.until("loud", &format!("200{long}")).await;
-    // 400 KB would have taken 20 s.
+    // 400 KB would take 20 s.
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     let count = |name: &str| seen.iter().filter(|(set, _)| set == name).count();
     assert_eq!(count("calm"), 20, "each of its writes arrives");
     assert!(count("loud") < 40, "{}", count("loud"));
 }
 
-/// Of clients that send as fast as their sockets take it, in a room of their own.
+/// The clients send as fast as their sockets accept it, in a room of their own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_costs_a_game_beside_it_nothing() {
     let _turn = ONE_AT_A_TIME.lock().await;

@@ -1,6 +1,6 @@
-//! P7 and P8 under attack: strangers do what they can, at once, beside a game that plays on.
+//! P7 and P8 under attack: strangers do their worst, at once, beside a game that continues.
 //!
-//! The server is a process of its own with its default limits, so that its memory can be seen. The
+//! The server is a process of its own with its default limits, so that its memory can be measured. The
 //! figures are printed. The long counts stay under 20,000 open files a process.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
@@ -84,7 +84,7 @@ async fn sends_all_but_the_last_byte(addr: String, len: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_game_plays_on_whatever_strangers_do() {
+async fn a_game_plays_on_under_every_attack() {
     let time = Duration::from_secs(count(8, 40) as u64);
     let siege = siege("all at once", &[], time, |addr, strangers| {
         let addr = || addr.to_owned();
@@ -107,10 +107,10 @@ async fn a_game_plays_on_whatever_strangers_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn frames_without_their_last_byte_cost_what_the_limit_says() {
+async fn frames_without_their_last_byte_cost_no_more_than_the_limit() {
     let connections = count(400, 16_000);
     let time = Duration::from_secs(count(8, 30) as u64);
-    // The longest that is let in, as a client that knows the limit would.
+    // This is the longest allowed message, as a client that knows the limit would send it.
     let len = axum_cloud_variables::Limits::default().message_bytes;
     let siege = siege("all but the last byte", &[], time, |addr, strangers| {
         for _ in 0..connections {
@@ -118,7 +118,7 @@ async fn frames_without_their_last_byte_cost_what_the_limit_says() {
         }
     })
     .await;
-    // What the game needs meanwhile, as `siege` has it.
+    // The rest is for the game, as in `siege`.
     let bound = connections * (len + 12 * 1024) + 8 * 1024 * 1024;
     let cost = siege.cost;
     assert_eq!(siege.skipped, 0);

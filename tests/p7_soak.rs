@@ -1,8 +1,9 @@
-//! P7 and P3 in the long run: players come, play, stall, break off and come back. Memory, tasks and
-//! open files do not drift, and whenever all calm down, the members of each room see the same.
+//! P7 and P3 in the long run: players come, play, stall, disconnect and come back. Memory, tasks and open
+//! files do not grow, and whenever all calm down, the members of each room see the same values.
 //!
-//! Half of the rooms are on a server in this process, whose tasks can be seen, half on one whose memory
-//! is its own. `CLOUD_VARIABLES_SEED` repeats what players choose in a run, if not when they do it.
+//! Half of the rooms are on a server in this process, whose tasks can be counted, half on one with a
+//! process and memory of its own. `CLOUD_VARIABLES_SEED` repeats the choices of players in a run, but not
+//! their timing.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -31,10 +32,10 @@ use tokio::{
 };
 use tokio_tungstenite::MaybeTlsStream;
 
-/// Few, so that they are contested; names and values are such that all dialects have them.
+/// A few variables, so that they are contested, with names and values that all dialects allow.
 const VARIABLES: &[(&str, &str)] = &[("☁ x", "0"), ("☁ y", "0"), ("☁ z", "0")];
 
-/// Frames of one byte, and their closes: no message, binary, an unknown kind, not UTF-8.
+/// Frames of one byte, and the codes of their closes: no message, binary, an unknown kind, not UTF-8.
 const JUNK: &[(u8, u8, u16)] =
     &[(0x81, b'{', 4000), (0x82, b'{', 1003), (0x83, b'{', 1002), (0x81, 0xff, 1007)];
 
@@ -47,9 +48,9 @@ enum Phase {
 
 #[derive(Default)]
 struct Board {
-    /// What members see, by room and name; `None` for one that is not calm.
+    /// The views of members, by room and name; `None` for a member that is not calm.
     views: BTreeMap<(String, String), Option<HashMap<String, String>>>,
-    /// How often they did what.
+    /// The number of times that players did each thing.
     did: BTreeMap<&'static str, usize>,
 }
 
@@ -79,7 +80,7 @@ impl Seat {
             me.handshake_in(self.dialect, &self.room, &self.name, VARIABLES).await;
             self.did("connect");
             if self.rng.bool() {
-                // It crosses the snapshot.
+                // This set crosses the snapshot.
                 self.set(&mut me, 0).await;
             }
             me.ping().await;
@@ -87,7 +88,8 @@ impl Seat {
                 me.apply_waiting();
                 return me;
             };
-            // Its ghost is taken for alive: something that it sent, or was sent, went through.
+            // The server takes its ghost for alive, because bytes that it sent, or was sent, went
+            // through.
             assert!([4002, 4003].contains(&code), "{code}");
             self.did("come too early");
         }
@@ -100,7 +102,7 @@ impl Seat {
         self.did("set");
     }
 
-    /// Breaks off in one way or another, and comes back.
+    /// Disconnects in one way or another, and comes back.
     async fn come_again(&mut self, mut me: Client) -> Client {
         let ways = ["drop", "close", "cut", "half a frame", "junk", "ghost"];
         let way = ways[self.rng.usize(..ways.len())];
@@ -110,7 +112,7 @@ impl Seat {
             "cut" => tcp(&mut me).set_zero_linger().unwrap(),
             "half a frame" => tcp(&mut me).write_all(&[0x81, 0xfe, 0xff]).await.unwrap(),
             "junk" => {
-                // To Scratch's dialect a binary frame is none.
+                // For Scratch's dialect, a binary frame is not junk.
                 let junk: Vec<_> = JUNK
                     .iter()
                     .filter(|(.., code)| (self.dialect, *code) != (Dialect::Scratch, 1003))
@@ -120,7 +122,7 @@ impl Seat {
                 assert_eq!(me.closed().await.0, code);
             }
             "drop" => {}
-            // A ghost: it is there until the new one is in, and answers nothing.
+            // The old client becomes a ghost: it stays until the new one is in, and answers nothing.
             _ => return (self.join().await, me).0,
         }
         drop(me);
@@ -132,12 +134,12 @@ impl Seat {
         while *phase.borrow() == Phase::Play {
             let mut up_to = |most| Duration::from_millis(self.rng.u64(..most as u64));
             let (pause, stall) = (up_to(count(200, 800)), up_to(count(1_000, 5_000)));
-            // All are woken at once when they are to calm down: each has a last word, and these cross.
+            // All are woken at once when they must calm down. Each makes a last write, and these cross.
             _ = me.reading_until(timeout(pause, phase.changed())).await;
             me.apply_waiting();
             match self.rng.u32(..50) {
                 0 => sleep(stall).await,
-                // Some of these are more than waits for one that stalls.
+                // A few of these are more than the server queues for a member that stalls.
                 1..=2 => self.set(&mut me, 89_000).await,
                 3..=5 => me = self.come_again(me).await,
                 _ => self.set(&mut me, 0).await,
@@ -177,7 +179,8 @@ impl Servers {
         let app = Router::new().merge(rooms.mount("/"));
         let here = Runtime::new().unwrap();
         let url = here.block_on(async {
-            // Accepted ones are as this one; with so short a buffer, who stalls soon lags.
+            // Accepted sockets inherit these options. With such a short buffer, a member that stalls soon
+            // lags.
             let socket = TcpSocket::new_v4().unwrap();
             socket.set_send_buffer_size(16 * 1024).unwrap();
             socket.set_nodelay(true).unwrap();
@@ -190,7 +193,7 @@ impl Servers {
         Self { urls: [url, process.url()], process, here, rooms }
     }
 
-    /// Tasks, rooms, members and sessions here; open files here and there.
+    /// Counts tasks, rooms, members and sessions here, and open files here and there.
     fn held(&self) -> [usize; 6] {
         let stats = self.rooms.stats();
         let tasks = self.here.metrics().num_alive_tasks();
@@ -198,7 +201,8 @@ impl Servers {
         [tasks, stats.rooms, stats.members, stats.sessions, files, self.process.files()]
     }
 
-    /// Variables of which not all see the same, and what the room has where that can be asked.
+    /// Returns the variables of which not all members see the same value, with the room's value if the
+    /// room is in this process.
     fn apart(&self, board: &Mutex<Board>) -> Vec<String> {
         let mut seen = BTreeMap::<_, BTreeSet<_>>::new();
         for ((room, member), view) in &board.lock().unwrap().views {
@@ -214,12 +218,12 @@ impl Servers {
         seen.into_iter().map(|apart| format!("{apart:?}")).collect()
     }
 
-    /// Where players sit, and in half of the rooms one who looks on and keeps the room; the others are
-    /// forgotten whenever all have left.
+    /// Returns the seats of players, and those of keepers in half of the rooms. The rooms without a
+    /// keeper are forgotten whenever all have left.
     fn seats(&self, board: &Arc<Mutex<Board>>, rng: &mut Rng) -> (Vec<Seat>, Vec<Seat>) {
         let (mut players, mut keepers) = (vec![], vec![]);
         for room in 0..count(8, 32) {
-            // A room that a Scratch client creates does not have what the others bring.
+            // A room that a Scratch client creates does not have the variables that the others bring.
             let dialects = match room / 2 % 4 {
                 0 => &[Dialect::Spec, Dialect::Forkphorus2020][..],
                 1 => &[Dialect::Scratch],
@@ -240,7 +244,7 @@ impl Servers {
     }
 }
 
-/// Waits until `now` gives what is wanted. A steady writer is corrected after 10 s at the latest.
+/// Waits until `now` returns the wanted value. A steady writer is corrected after 10 s at the latest.
 async fn becomes<T: PartialEq + Debug>(wanted: T, now: impl Fn() -> T) {
     let since = Instant::now();
     while now() != wanted && since.elapsed() < 2 * PATIENCE {
@@ -253,7 +257,8 @@ async fn soak(servers: Servers, rng: &mut Rng) {
     let board = Arc::default();
     let alone = servers.held();
     let keepers = servers.seats(&board, rng).1;
-    // A member here is one task and two open files, a member there one open file on either side.
+    // A member on this server is one task and two open files, a member on the other one open file on
+    // either side.
     let here = keepers.len() / 2;
     let mut kept = alone;
     (0..6).for_each(|i| kept[i] += [here, here, here, here, 3 * here, here][i]);
@@ -288,7 +293,8 @@ async fn soak(servers: Servers, rng: &mut Rng) {
     becomes(alone, || servers.held()).await;
     assert_eq!(servers.rooms.stats().state_bytes, 0);
     servers.here.shutdown_background();
-    // The first third warms up. In the long run 4 MiB are less than 1 KiB a session between the others.
+    // The first third is a warm-up. In the long run, 4 MiB between the other thirds are less than 1 KiB
+    // per session.
     let most = |third| memory.chunks(memory.len() / 3).nth(third).unwrap().iter().max().unwrap();
     let (early, late) = (most(1), most(2));
     assert!(*late <= early + 4 * 1024, "{early} KiB, then {late}");

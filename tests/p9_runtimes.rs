@@ -1,5 +1,5 @@
-//! P9 for hosts with several runtimes: rooms go on when one ends or stands still, and no task outlives a
-//! shutdown, however short its grace is.
+//! P9 for hosts with several runtimes: rooms continue when one ends or stands still, and no task outlives
+//! a shutdown, however short its grace period is.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -26,7 +26,7 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-/// One that runs only while something is awaited on it.
+/// Returns a runtime that runs only while something is awaited on it.
 fn idle_runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
@@ -48,7 +48,7 @@ fn serve_on(runtime: &Runtime, rooms: &RoomRegistry) -> String {
     url
 }
 
-/// Its runtime is dropped while the thread unwinds.
+/// The host's runtime is dropped while the thread unwinds.
 #[test]
 fn a_host_that_panics_ends_as_any_program() {
     let rooms = builder().settle(Some(Duration::from_secs(60))).build().unwrap();
@@ -59,7 +59,7 @@ fn a_host_that_panics_ends_as_any_program() {
             let mut ann = Client::join(&url, "arena", "ann", X).await;
             let mut ben = Client::join(&url, "arena", "ben", X).await;
             ben.frame().await;
-            // So that something is due in the room.
+            // This makes a correction due in the room.
             ann.set("x", "1").await;
             ben.set("x", "2").await;
             ann.until("x", "2").await;
@@ -71,7 +71,7 @@ fn a_host_that_panics_ends_as_any_program() {
     assert_eq!(rooms.room("arena").unwrap().get("x").as_deref(), Some("2"));
 }
 
-/// Two play on one runtime, somebody came by another, which ends.
+/// Lets two members play on one runtime, while another runtime, by which a third one came, ends.
 async fn play_on_when_one_ends(rooms: &RoomRegistry, first: Runtime, second: &Runtime) {
     let urls = [&first, second].map(|runtime| serve_in_thread(runtime, rooms));
     let mut ann = Client::join(&urls[1], "arena", "ann", X).await;
@@ -87,7 +87,7 @@ async fn play_on_when_one_ends(rooms: &RoomRegistry, first: Runtime, second: &Ru
     }
 }
 
-/// As [`serve_on`], from within a runtime.
+/// Serves like [`serve_on`], from within a runtime.
 fn serve_in_thread(runtime: &Runtime, rooms: &RoomRegistry) -> String {
     std::thread::scope(|scope| scope.spawn(|| serve_on(runtime, rooms)).join().unwrap())
 }
@@ -113,7 +113,7 @@ fn so_does_one_of_a_broker() {
     let (first, second) = (runtime(), runtime());
     block_on(async {
         play_on_when_one_ends(&rooms, first, &second).await;
-        // Also what comes from elsewhere, when nobody here does anything.
+        // Writes from another node also arrive, when nobody here does anything.
         let other = builder().relay(broker.clone()).build().unwrap();
         let room = other.open("arena").await.unwrap();
         room.set("x", "far").unwrap();
@@ -142,7 +142,7 @@ fn a_room_opened_on_a_runtime_that_stands_still_is_played_in() {
     }
 }
 
-/// So do the connections to the broker that were made there.
+/// Connections to the broker that were made on such a runtime stand still, too.
 #[test]
 fn connections_of_a_runtime_that_stands_still_are_left() {
     let redis = Redis::start("idle-runtime");
@@ -174,7 +174,7 @@ fn connections_of_a_runtime_that_stands_still_are_left() {
     drop(setup);
 }
 
-/// Its request was with the broker when its runtime ended.
+/// The request was at the broker when its runtime ended.
 #[test]
 fn a_write_under_way_when_its_runtime_ends_is_not_lost() {
     let (rooms, broker) = with_broker();
@@ -197,7 +197,7 @@ fn a_write_under_way_when_its_runtime_ends_is_not_lost() {
 }
 
 #[test]
-fn a_room_is_led_whatever_became_of_the_runtime_that_opened_it() {
+fn a_room_is_led_after_the_runtime_that_opened_it_has_ended() {
     let rooms = builder().build().unwrap();
     let room = runtime().block_on(async { rooms.open("arena").await.unwrap() });
     let main = runtime();
@@ -220,7 +220,7 @@ fn a_host_chooses_where_tasks_run() {
         let mut ann = Client::join(&url, "arena", "ann", X).await;
         let mut ben = Client::join(&url, "arena", "ben", X).await;
         ann.set("x", "1").await;
-        // It is contested, so the room's task waits for it to settle.
+        // The variable is contested, so the room's task waits for it to settle.
         ben.set("x", "2").await;
         ann.until("x", "2").await;
         eventually("it is where it should be", || chosen.metrics().num_alive_tasks() == 1).await;
@@ -228,7 +228,7 @@ fn a_host_chooses_where_tasks_run() {
     serving.shutdown_background();
 }
 
-/// How many of these members are told, and how many tasks are left.
+/// Shuts down. Checks that all members receive the close, and that no task is left.
 fn shut_down(grace: Duration, is_dropped: bool) {
     const MEMBERS: usize = 500;
     let host = runtime();
@@ -240,7 +240,7 @@ fn shut_down(grace: Duration, is_dropped: bool) {
             let (room, name) = (format!("room {}", n % 10), format!("p{n}"));
             members.push(Client::join(&url, &room, &name, X).await);
         }
-        // Something is to settle, and somebody leads.
+        // Now a variable has to settle, and somebody leads.
         members[0].set("x", "1").await;
         members[10].set("x", "2").await;
         members[0].set("x", "3").await;
@@ -258,7 +258,7 @@ fn shut_down(grace: Duration, is_dropped: bool) {
         let told = closed.iter().filter(|(code, _)| *code == 1001).count();
         assert_eq!(told, MEMBERS);
         eventually("the lead is lost", || lead.is_lost()).await;
-        // One is axum's own.
+        // The one task is axum's own.
         eventually("no task is left", || host.metrics().num_alive_tasks() == 1).await;
     });
     host.shutdown_background();

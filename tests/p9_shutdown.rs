@@ -1,5 +1,5 @@
-//! P9: a shutdown tells everyone, ends in time, and leaves nothing behind. Alone in its process, whose
-//! sockets it counts.
+//! P9: a shutdown notifies everyone, ends in time, and leaves nothing behind. The test is alone in its
+//! process, because it counts the process's sockets.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -18,7 +18,7 @@ use common::{Client, eventually, unlimited_rate, within};
 
 const VARIABLES: &[(&str, &str)] = &[("x", "0")];
 
-/// Sockets of this process.
+/// Returns the number of sockets of this process.
 fn sockets() -> usize {
     let files = std::fs::read_dir("/proc/self/fd").unwrap();
     let is_socket = |file: std::io::Result<std::fs::DirEntry>| {
@@ -28,7 +28,7 @@ fn sockets() -> usize {
     files.map(is_socket).filter(|is_socket| *is_socket).count()
 }
 
-/// Case: a shutdown under load, together with axum's.
+/// A shutdown under load, together with axum's.
 #[test]
 fn nothing_is_left_after_a_shutdown_under_load() {
     let members = common::count(100, 1_000);

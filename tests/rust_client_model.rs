@@ -1,12 +1,13 @@
-//! The client in Rust against the real server in simulated time, over links that delay and break, leave ghosts
-//! behind, and lead to a server that takes its time, refuses, and puts everyone out.
+//! The client in Rust against the real server in simulated time, over links that delay and break and leave
+//! ghosts behind. The server is slow, refuses clients, and closes rooms.
 //!
-//! - What a program set last, and nobody overwrote, is the room's in the end.
-//! - No client shows what the room never had, but for what its program has set.
-//! - `x += 1`, by one client at a time that sees what the room has, is never lost.
-//! - Updates that succeeded count once, and those of which nobody knows at most once.
+//! - A program's last value that nobody overwrote is the room's in the end.
+//! - No client shows a value that the room never had, except those that its program has set.
+//! - `x += 1`, by one client at a time that sees the room's value, is never lost.
+//! - Updates that succeeded count once, and those with an unknown outcome no more than once.
 //!
-//! A failing seed is printed; to replay it: `CLOUD_VARIABLES_SEED=<seed> cargo test --test rust_client_model`.
+//! A failing seed is printed. To replay it:
+//! `CLOUD_VARIABLES_SEED=<seed> cargo test --test rust_client_model`.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -39,13 +40,13 @@ use tokio::{
 use tower::ServiceExt;
 
 const CLIENTS: usize = 3;
-/// For how long things go wrong, and how long all then have to come to rest: longer than any ghost is kept, and
-/// than a client ever waits.
+/// The time for which things go wrong, and the time after that for everything to come to rest, which is
+/// longer than any ghost is kept, and than a client ever waits.
 const TROUBLE: u64 = 25_000;
 const REST: u64 = 45_000;
 const NAMES: [&str; 5] = ["x", "u", "p0", "p1", "p2"];
 
-/// The server takes its time, and does not let everyone in at once.
+/// A policy that takes its time, and does not admit everyone at once.
 struct Moody;
 
 impl Policy for Moody {
@@ -60,15 +61,15 @@ impl Policy for Moody {
     }
 }
 
-/// The link of one connection, while it is whole.
+/// A handle to cut the link of one connection.
 #[derive(Clone, Default)]
 struct Cut {
     now: Arc<Notify>,
-    /// When the server hears of it.
+    /// The time after which the server notices.
     ghost: Arc<Mutex<Duration>>,
 }
 
-/// The links of one client, of which the last may be whole.
+/// The links of one client, the last of which may be whole.
 #[derive(Clone)]
 struct Line {
     app: Router,
@@ -107,7 +108,7 @@ async fn carry(near: DuplexStream, far: DuplexStream, delay: u64, cut: Cut) {
         _ = async { _ = (up.await, down.await) } => {}
         () = cut.now.notified() => {
             stop_down.abort();
-            // Mostly the client knows at once; otherwise it speaks on, and hears nothing.
+            // Usually the client notices at once. Otherwise it continues to send, and receives nothing.
             if fastrand::u8(0..4) > 0 {
                 deaf.notify_one();
             }
@@ -118,8 +119,8 @@ async fn carry(near: DuplexStream, far: DuplexStream, delay: u64, cut: Cut) {
     }
 }
 
-/// Copies bytes that each take some time; nothing overtakes anything. Once it is deaf, of what is on its way
-/// some arrives, and the other end stays open.
+/// Copies bytes in order, with some delay each. Once it is deaf, some of the bytes in flight arrive, and the
+/// other end stays open.
 async fn copy(
     from: ReadHalf<DuplexStream>,
     mut to: WriteHalf<DuplexStream>,
@@ -211,7 +212,7 @@ struct World {
     written: Events<RoomEvent>,
     /// Every value that the room had, by variable.
     had: BTreeMap<String, HashSet<String>>,
-    /// The increment that is under way.
+    /// The last increment.
     count: u64,
 }
 
@@ -250,7 +251,7 @@ impl World {
         self.check().await;
     }
 
-    /// Something goes on, or goes wrong.
+    /// Plays a move, or causes a fault.
     fn trouble(&mut self) {
         let number = self.rng.usize(0..CLIENTS);
         match self.rng.u8(0..20) {
@@ -271,12 +272,12 @@ impl World {
                 *cut.ghost.lock().unwrap() = Duration::from_millis(ghost);
                 cut.now.notify_one();
             }
-            // A deploy, or a server that starts again and has kept its rooms.
+            // This is like a deploy, or a restart of a server that has kept its rooms.
             _ => self.room().close().now_or_never().unwrap().unwrap(),
         }
     }
 
-    /// One at a time, and a client that sees what the room has.
+    /// Increments `x`, if no other increment is in flight and the client sees the room's value.
     fn increment(&mut self, number: usize) {
         let there = self.room().get("x").unwrap();
         let player = &mut self.players[number];
@@ -286,7 +287,8 @@ impl World {
         }
     }
 
-    /// No client shows what the room never had, but for what its program has set.
+    /// Checks that no client shows a value that the room never had, except those that its program has
+    /// set.
     fn look(&mut self) {
         while let Some(event) = self.written.next().now_or_never() {
             match event.expect("the room stays") {
@@ -333,6 +335,6 @@ impl World {
 }
 
 #[test]
-fn a_client_keeps_what_its_program_set_and_shows_what_the_room_has() {
+fn a_client_keeps_its_programs_values_and_shows_the_rooms() {
     common::play_seeds(500, 20_000, async |seed| World::new(seed).await.run().await);
 }

@@ -1,5 +1,5 @@
-//! Sockets that are blocked, closed half-way or written to from elsewhere: whoever's turn it is to
-//! write, somebody does, and in order.
+//! Sockets that are blocked, half-closed or written to by other tasks: there is always a task that
+//! writes, and the writes are in order.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -62,15 +62,15 @@ fn a_room_may_be_opened_in_a_runtime_that_is_gone_when_it_is_played() {
     });
 }
 
-/// A reader that lagged reads again when there is no memory for its snapshot: it waits, and nobody
-/// else does.
+/// A reader that lagged reads again when there is no memory for its snapshot. It waits, and nobody else
+/// does.
 #[tokio::test]
-async fn who_waits_for_memory_disturbs_nobody() {
+async fn a_reader_that_waits_for_memory_disturbs_nobody() {
     let limits = unlimited_rate().state_bytes(2_000_000).backlog_bytes(100_000);
     let rooms = RoomRegistry::builder().limits(limits).build().unwrap();
     let (told, address) = mpsc::channel();
     let app = Router::new().merge(rooms.mount("/cloud"));
-    // One thread for all sessions, so that one that does not yield is seen.
+    // All sessions share one thread, so that one that does not yield is noticed.
     thread::spawn(move || {
         let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
@@ -98,7 +98,7 @@ async fn who_waits_for_memory_disturbs_nobody() {
             }
         }
     }
-    // A socket that takes nothing for five seconds gives up its batches.
+    // A socket that accepts nothing for five seconds drops its batches.
     sleep(Duration::from_millis(5_500)).await;
     tokio::spawn(async move { while let Some(Ok(_)) = slow.socket.next().await {} });
     for _ in 0..20 {
@@ -112,7 +112,7 @@ async fn a_close_is_answered_behind_the_frame_that_blocks() {
     let server = Server::start().await;
     let mut slow = server.join("room", "slow", VARIABLES).await;
     let room = server.rooms.room("room").unwrap();
-    // More than sockets buffer.
+    // This is more than sockets buffer.
     for i in 0..200 {
         room.set("x", format!("{i:03}{}", "v".repeat(90_000))).unwrap();
         sleep(Duration::from_millis(2)).await;

@@ -1,4 +1,4 @@
-//! A server in a process of its own, and players who load it from this one.
+//! A server in a process of its own, and players that load it from this one.
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
@@ -18,13 +18,13 @@ use std::{
     time::Duration,
 };
 
-/// Set in the process that is a server: its kind.
+/// The environment variable with the kind of the server, in a server's process.
 const SERVE: &str = "LOAD_SERVE";
-/// Set once this process has its core and its open files.
+/// The environment variable that is set once this process has its core and its limit of open files.
 const READY: &str = "LOAD_READY";
 
-/// To be called first: gives this process a core of its own and as many open files as may be, or
-/// makes it the server that another one asked for.
+/// Gives this process a core of its own and the highest limit of open files, or makes it the server that
+/// another process asked for. Must be called first.
 pub(crate) fn begin() {
     if let Ok(kind) = env::var(SERVE) {
         server::serve(&kind);
@@ -37,7 +37,8 @@ pub(crate) fn begin() {
     }
 }
 
-/// With two or more cores the server runs on core 0 and the load on core 1.
+/// Returns a command that runs on this core. With two or more cores, the server runs on core 0 and the
+/// load on core 1.
 fn on_core(core: usize, program: &std::path::Path) -> Command {
     let mut command = Command::new("sh");
     let script = r#"ulimit -n "$(ulimit -Hn)"; core=$1; shift
@@ -49,7 +50,7 @@ fn on_core(core: usize, program: &std::path::Path) -> Command {
     command
 }
 
-/// A running server; killed when it is dropped.
+/// A running server, which is killed when it is dropped.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -68,18 +69,18 @@ impl Server {
         Self { child, address }
     }
 
-    /// Has it close all rooms, as a host that deploys does.
+    /// Makes the server close all rooms, like a host that deploys.
     pub(crate) fn close_rooms(&mut self) {
         let input = self.child.stdin.as_mut().expect("piped");
         input.write_all(b"close\n").expect("it reads");
     }
 
-    /// The processor time that it has used.
+    /// Returns the processor time that the server has used.
     pub(crate) fn cpu(&self) -> Duration {
         processor::processor(&self.child.id().to_string())
     }
 
-    /// Kilobytes of memory, now and at most.
+    /// Returns the memory in kilobytes, now and at its peak.
     pub(crate) fn memory(&self) -> (u64, u64) {
         let status = self.proc("status");
         let field = |name: &str| {
@@ -101,7 +102,7 @@ impl Drop for Server {
     }
 }
 
-/// The value below which this share of the sorted values lies.
+/// Returns the value below which this share of the sorted values lies.
 pub(crate) fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let at = (values.len() as f64 * share) as usize;

@@ -1,4 +1,4 @@
-//! A client with nothing but what loading a server needs: it sends sets and counts those that come.
+//! A minimal client to load a server: it sends sets and counts those that come.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,22 +20,22 @@ use tokio::{
     time::sleep,
 };
 
-/// What all players of a load have seen.
+/// The sets that all players of a load have received.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// Sets that came.
+    /// The number of sets that came.
     pub(crate) sets: Cell<u64>,
     /// Bytes of all frames.
     pub(crate) bytes: Cell<u64>,
-    /// Milliseconds from a set to its arrival, one a frame.
+    /// Milliseconds from a set to its arrival, one per frame.
     pub(crate) latencies: RefCell<Vec<f64>>,
 }
 
-/// How a player reads.
+/// The pace at which a player reads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {
     AtOnce,
-    /// So many bytes a second, and its latencies do not count.
+    /// It reads this many bytes a second, and its latencies do not count.
     Slow(usize),
 }
 
@@ -51,15 +51,15 @@ pub(crate) struct Reading<'a> {
 
 pub(crate) struct Player {
     write: OwnedWriteHalf,
-    /// Sets of others that this player saw.
+    /// The number of sets of others that this player received.
     pub(crate) own: Rc<Cell<u64>>,
     pub(crate) progress: Rc<Notify>,
-    /// Ends with its connection.
+    /// The task that reads, which ends with the connection.
     pub(crate) reading: tokio::task::JoinHandle<()>,
 }
 
 impl Player {
-    /// Joins a room of variables `v0`, `v1` and so on.
+    /// Joins a room with the variables `v0`, `v1` and so on.
     pub(crate) async fn join(
         server: SocketAddr,
         (room, name): (&str, &str),
@@ -134,7 +134,7 @@ async fn send(write: &mut OwnedWriteHalf, text: &str) -> io::Result<()> {
             frame.extend((len as u64).to_be_bytes());
         }
     }
-    // A mask of zeros leaves the text as it is.
+    // A mask of zeros leaves the text unchanged.
     frame.extend([0; 4]);
     frame.extend(text.as_bytes());
     write.write_all(&frame).await
@@ -175,7 +175,7 @@ impl Reader {
                         self.count(&self.text);
                     }
                     0x88 => return told_off(&self.buffer[start..end]),
-                    // Pings are not answered: no load lasts until that is held against anyone.
+                    // Pings are not answered, because no load lasts until the idle timeout.
                     _ => {}
                 }
                 at = end;
@@ -201,8 +201,8 @@ impl Reader {
         self.seen.sets.set(self.seen.sets.get() + sets);
         self.own.set(self.own.get() + sets);
         self.progress.notify_one();
-        // One set of each frame, now an early one, now a late one.
-        // Of a long one the first: this process has other things to do than to look through it.
+        // One set of each frame is timed, now an early one, now a late one. Of a long frame it is the
+        // first, because searching the frame would take too long.
         let nth = if text.len() < 4_096 { (self.own.get() % sets) as usize } else { 0 };
         let line = text.split(|byte| *byte == b'\n').nth(nth).unwrap_or_default();
         let value = line.windows(VALUE.len()).position(|window| window == VALUE);
@@ -210,7 +210,7 @@ impl Reader {
             let digits =
                 line[value + VALUE.len()..].iter().take_while(|byte| byte.is_ascii_digit());
             let time = digits.fold(0.0, |time, digit| time * 10.0 + f64::from(digit - b'0'));
-            // What was there before anyone wrote is no time.
+            // The value from before the first write is not a time.
             if time > 0.0 {
                 let now = self.epoch.elapsed().as_nanos() as f64;
                 self.seen.latencies.borrow_mut().push((now - time) / 1e6);
@@ -221,7 +221,7 @@ impl Reader {
 
 const VALUE: &[u8] = br#""value":""#;
 
-/// A load that is refused measures nothing: says why.
+/// Prints why a load was refused, because it measures nothing then.
 fn told_off(close: &[u8]) {
     let (code, reason) = close.split_at_checked(2).unwrap_or_default();
     if code != 1001_u16.to_be_bytes() {
@@ -229,7 +229,8 @@ fn told_off(close: &[u8]) {
     }
 }
 
-/// First byte, start and end of the payload of the frame that begins here, if it is all there.
+/// Returns the first byte, and the start and end of the payload, of the frame that begins here, if it is
+/// complete.
 fn frame(buffer: &[u8], at: usize) -> Option<(u8, usize, usize)> {
     let (first, length) = (*buffer.get(at)?, *buffer.get(at + 1)?);
     let (header, length) = match length {

@@ -1,4 +1,4 @@
-//! A broker of one's own.
+//! A broker for one run.
 
 use std::{
     net::{TcpListener, TcpStream},
@@ -9,7 +9,7 @@ use std::{
 
 use super::processor::processor;
 
-/// A running `redis-server`, which keeps nothing; killed when it is dropped.
+/// A running `redis-server` without persistence, which is killed when it is dropped.
 pub(crate) struct Redis {
     child: Child,
     pub(crate) port: u16,
@@ -31,7 +31,7 @@ impl Redis {
         Self { child, port }
     }
 
-    /// Scripts that it ran since it began.
+    /// Returns the number of scripts that it has run since its start.
     pub(crate) async fn scripts(&self) -> u64 {
         let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port)).expect("one");
         let mut connection = client.get_multiplexed_async_connection().await.expect("one");

@@ -1,4 +1,4 @@
-//! The servers: this crate's, and the fifty lines that one would write instead.
+//! The servers: this crate's, and fifty lines written by hand instead.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ use axum_cloud_variables::{
 use futures_util::{SinkExt, StreamExt};
 use tokio::{net::TcpListener, sync::broadcast};
 
-/// Serves until the process that asked for it is gone.
+/// Serves until the process that asked for the server is gone.
 pub(crate) fn serve(kind: &str) -> ! {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().build().expect("a runtime");
@@ -49,7 +49,8 @@ pub(crate) fn serve(kind: &str) -> ! {
     exit(0);
 }
 
-/// `naive`, `nodes:COUNT:PORT` with a broker at that port, `ours`, `ours:tick0`, `ours:policy`, `ours:limited`, `ours:tick50`, `ours:deflate`, or `ours:rooms:COUNT:VARIABLES:BYTES`.
+/// Returns the app of a kind: `naive`, `nodes:COUNT:PORT` with a broker at that port, `ours`,
+/// `ours:tick0`, `ours:policy`, `ours:limited`, `ours:tick50`, `ours:deflate`, or `ours:rooms:COUNT:VARIABLES:BYTES`.
 async fn app(kind: &str) -> (Router, RoomRegistry) {
     let words: Vec<_> = kind.split(':').collect();
     let limits = Limits::default().members_per_room(2_000).state_bytes(1 << 30);
@@ -93,7 +94,7 @@ async fn app(kind: &str) -> (Router, RoomRegistry) {
     (app, rooms)
 }
 
-/// As a load balancer does: each connection goes to the next node.
+/// Sends each connection to the next node, as a load balancer does.
 #[cfg(feature = "redis")]
 fn balanced(nodes: &[RoomRegistry]) -> Router {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -113,7 +114,7 @@ fn build(builder: RoomRegistryBuilder) -> RoomRegistry {
     builder.build().expect("valid limits")
 }
 
-/// Looks at each write as a host with a rule would.
+/// A policy that looks at each write, as a host with a rule would.
 struct Rule;
 
 impl Policy for Rule {
@@ -134,8 +135,8 @@ async fn upgrade(
     upgrade.on_upgrade(|socket| async move { _ = play(socket, rooms).await })
 }
 
-/// A room is a broadcast channel, a set is passed on as it came, and that is all. Reading and writing
-/// are tasks of their own, which costs a third of what one task for both does.
+/// Passes each set on as it came, through a broadcast channel per room. Reading and writing are separate
+/// tasks, which costs a third of one task for both.
 async fn play(mut socket: WebSocket, rooms: Naive) -> Option<()> {
     let Message::Text(handshake) = socket.recv().await?.ok()? else { return None };
     let handshake: serde_json::Value = serde_json::from_str(&handshake).ok()?;
@@ -150,7 +151,7 @@ async fn play(mut socket: WebSocket, rooms: Naive) -> Option<()> {
             match receiver.recv().await {
                 Ok((from, _)) if from == me => {}
                 Ok((_, set)) => sink.send(Message::Text(set)).await.ok()?,
-                // They are lost.
+                // The missed messages are lost.
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return Some(()),
             }

@@ -1,4 +1,4 @@
-//! Rooms full of players who write, and what that costs the server.
+//! Rooms full of players that write, and the server's cost for them.
 
 use std::{
     rc::Rc,
@@ -20,14 +20,14 @@ use super::{
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Work {
     pub(crate) rooms: usize,
-    /// In each room.
+    /// The number of players of each room.
     pub(crate) players: usize,
     pub(crate) writers: usize,
-    /// Players of each room that read so many bytes a second only.
+    /// The number of players of each room that read slowly, and their bytes per second.
     pub(crate) slow: (usize, usize),
-    /// Sets a second of each writer; without it, each has a few under way at any time.
+    /// Sets per second of each writer. Without it, each has a few sets in flight at any time.
     pub(crate) rate: Option<f64>,
-    /// Bytes of a value.
+    /// The size of a value in bytes.
     pub(crate) bytes: usize,
     pub(crate) time: Duration,
     /// Whether the players offer compression.
@@ -50,37 +50,37 @@ impl Default for Work {
     }
 }
 
-/// What came of it.
+/// The results of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record {
     pub(crate) deliveries_per_second: f64,
-    /// Seconds of processor time a million deliveries.
+    /// Seconds of processor time per million deliveries.
     pub(crate) cpu: f64,
     /// Milliseconds from the set to its arrival.
     pub(crate) p50: f64,
     pub(crate) p99: f64,
-    /// Share of a core.
+    /// The share of a core that the server used.
     pub(crate) cores: f64,
     /// Bytes that a player costs before anybody writes.
     pub(crate) memory: f64,
     /// Bytes of the frames that players read, for each delivery.
     pub(crate) frame_bytes: f64,
-    /// Megabytes, at most.
+    /// The peak of memory in megabytes.
     pub(crate) peak: f64,
 }
 
-/// How many variables a room has.
+/// The number of variables of a room.
 const VARIABLES: usize = 10;
 
-/// How many sets of a writer are under way where it has no rate.
+/// The number of sets of a writer that are in flight if it has no rate.
 const WINDOW: u64 = 32;
 
-/// Runs this work on a server of that kind.
+/// Runs the work on a server of this kind.
 pub(crate) fn run(kind: &str, work: Work) -> Record {
     run_beside(kind, work, async || ()).0
 }
 
-/// Also asks this before and after the time that counts.
+/// Runs the work, and also calls `ask` before and after the measured time.
 pub(crate) fn run_beside<P>(kind: &str, work: Work, ask: impl AsyncFn() -> P) -> (Record, [P; 2]) {
     let server = Server::start(kind);
     let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -93,7 +93,7 @@ async fn load<P>(server: &Server, work: Work, ask: impl AsyncFn() -> P) -> (Reco
     let mut players = Vec::new();
     for room in 0..work.rooms {
         for player in 0..work.players {
-            // The slow ones come last, so that none of them writes.
+            // The slow players come last, so that none of them writes.
             let is_slow = player + work.slow.0 >= work.players;
             let pace = if is_slow { Pace::Slow(work.slow.1) } else { Pace::AtOnce };
             let id = (&*format!("room{room}"), &*format!("player{player}"));
@@ -131,7 +131,7 @@ async fn load<P>(server: &Server, work: Work, ask: impl AsyncFn() -> P) -> (Reco
     (record, [before, after])
 }
 
-/// Some of the players write from now on; gives the others.
+/// Starts the writers among the players, and returns the others.
 fn start_writers(players: Vec<Player>, work: Work, epoch: Instant) -> Vec<Player> {
     let mut readers = Vec::new();
     let mut players = players.into_iter();
@@ -144,7 +144,7 @@ fn start_writers(players: Vec<Player>, work: Work, epoch: Instant) -> Vec<Player
             .map(|player| (room, player))
             .collect();
         let rest = room.split_off(work.writers);
-        // Whose view tells a writer without a rate to go on.
+        // The progress of this player tells a writer without a rate when to continue.
         let witness = rest.first().map(|(_, player)| (player.own.clone(), player.progress.clone()));
         for (nth, (room, mut player)) in room.into_iter().enumerate() {
             let witness = witness.clone();

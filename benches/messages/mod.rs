@@ -2,7 +2,7 @@
 
 use axum_cloud_variables::Dialect;
 
-/// Name, dialect and text.
+/// Returns the name, dialect and text of each message.
 pub(crate) fn all() -> Vec<(&'static str, Dialect, String)> {
     let variables: Vec<_> = (0..10).map(|i| format!(r#""☁ {i}":"0""#)).collect();
     let variables = variables.join(",");

@@ -1,5 +1,5 @@
-//! Whatever a client sends is read as a reader of another make reads it, and what is passed on is
-//! read as what it was. The first byte of the input chooses the dialect.
+//! Any message of a client is read as an independent reader reads it, and a message that is passed on is
+//! read as the same. The first byte of the input chooses the dialect.
 
 #![no_main]
 
@@ -37,13 +37,14 @@ fuzz_target!(|input: &[u8]| {
     if let Some(Decoded::Set { name, value: Some(value) }) = read {
         let line = encoded(dialect, &name, &value);
         assert!(!line.contains(['\n', '\r']), "{line}");
-        // A number has become a string, as the room keeps it.
+        // A number has become a string, because the room keeps strings.
         let again = decoded(dialect, ScratchValues::Strings, &line);
         assert_eq!(again, Some(Decoded::Set { name, value: Some(value) }), "{line}");
     }
 });
 
-/// What the model's JSON reader has no room for: lone surrogates, deep nesting, numbers beyond f64.
+/// Returns whether a text may be beyond the model's JSON reader: lone surrogates, deep nesting, numbers
+/// beyond f64.
 fn is_beyond_the_model(text: &str) -> bool {
     text.contains("\\u")
         || text.contains(['e', 'E'])
@@ -51,7 +52,7 @@ fn is_beyond_the_model(text: &str) -> bool {
         || text.matches(['[', '{']).count() > 100
 }
 
-/// The members of an object, in order, twice if they are there twice.
+/// The members of an object, in order and with duplicates.
 struct Object(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Object {
@@ -77,7 +78,7 @@ impl<'de> Deserialize<'de> for Object {
 }
 
 impl Object {
-    /// Of those that are there twice, the last. Not there, and null, are the same.
+    /// Returns the last member of this name. Treats null like a missing member.
     fn get(&self, name: &str) -> Option<&Value> {
         let last = self.0.iter().rev().find(|(n, _)| n == name);
         last.map(|(_, value)| value).filter(|value| !value.is_null())
@@ -88,7 +89,7 @@ impl Object {
     }
 }
 
-/// What the model reads, in plain text.
+/// A message as the model reads it, in plain text.
 #[derive(Debug)]
 enum Expected {
     Handshake { room: Said, username: String, variables: Option<Vec<(String, String)>> },
@@ -181,12 +182,12 @@ fn agree(read: Option<&Decoded>, expected: Option<&Expected>, text: &str) {
     assert!(same, "{text}\nread as {read:?}\nis {expected:?}");
 }
 
-/// The string of a JSON text without its quotes.
+/// Returns the string of a JSON text without its quotes.
 fn plain(json: &str) -> String {
     serde_json::from_str(&format!("\"{json}\"")).expect("JSON")
 }
 
-/// The model's reader of numbers may be off by the last bit.
+/// Compares two values. The model's reader of numbers may be off by the last bit.
 fn says(json: &str, said: &Said) -> bool {
     match said {
         Said::Text(text) => plain(json) == *text,

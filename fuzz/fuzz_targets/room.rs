@@ -1,5 +1,5 @@
-//! Whatever members and a host do in a room, in whatever order: its values are those of a model, who
-//! is in it ends up seeing them, and its bytes come back.
+//! Members and a host act in a room in any order: its values are those of a model, its members end up
+//! with them, and its bytes are freed.
 
 #![no_main]
 
@@ -21,7 +21,7 @@ const NAMES: [&str; 8] = ["☁ a", "☁ b", "☁ c", "☁ d", "☁ e", "☁ too 
 const VALUES: [&str; 8] = ["", "1", "12", "no", "re", "\"\\\n", "☁☁☁", "longer than it may be"];
 const MEMBERS: usize = 5;
 
-/// Ignores `no`, and makes `1` of `re`.
+/// A policy that ignores `no`, and replaces `re` by `1`.
 struct Host;
 
 impl Policy for Host {
@@ -38,14 +38,14 @@ struct World {
     play: Play,
     limits: Limits,
     grows: bool,
-    /// What a member applied last, by its own sets and the server's in order of arrival.
+    /// The last values that each member applied: its own sets and the server's, in order of arrival.
     views: Vec<(Dialect, View)>,
-    /// `None` where the bytes are short, so that anything may be refused.
+    /// The model's values; `None` if bytes are scarce, so that anything may be refused.
     truth: Option<View>,
 }
 
 impl World {
-    /// A variable is set as the rules and the limits allow.
+    /// Sets a variable in the model if the rules and the limits allow it, and returns whether they do.
     fn accept(&mut self, name: &str, value: &str) -> bool {
         let Some(truth) = &mut self.truth else { return true };
         let has_place =
@@ -65,7 +65,7 @@ impl World {
         let exists = self.grows || self.play.values().contains_key(name);
         assert_eq!(self.play.write(member, name, value), exists);
         if !exists {
-            // Its session ends.
+            // The member's session ends.
             self.play.leave(member);
             return;
         }
@@ -84,13 +84,13 @@ impl World {
         let Some(truth) = self.truth.clone() else { return };
         let all = values.iter().all(|(name, value)| self.accept(name, value));
         if !all {
-            // All or nothing.
+            // The model sets all or nothing.
             self.truth = Some(truth);
         }
         assert_eq!(is_set, all, "{values:?}");
     }
 
-    /// Whether nothing is missing.
+    /// Reads a member's frames, and returns whether none is missing.
     fn read(&mut self, member: usize) -> bool {
         let (frames, is_all) = self.play.read(member);
         let (dialect, view) = &mut self.views[member];
@@ -155,7 +155,7 @@ impl World {
         }
     }
 
-    /// Everyone reads until the room is quiet.
+    /// Lets everyone read until the room is quiet, and checks that all agree.
     fn agree(&mut self) {
         // A correction comes after 10 s at the latest, and its reader may have to ask for a snapshot.
         for _ in 0..4 {
@@ -168,7 +168,7 @@ impl World {
         for member in 0..self.views.len() {
             if self.play.is_member(member) && self.read(member) {
                 let mut view = self.views[member].1.clone();
-                // What it wrote and the room had no place for, nobody knows.
+                // Nobody else knows the variables that it wrote and the room had no place for.
                 view.retain(|name, _| truth.contains_key(name));
                 assert_eq!(view, truth, "member {member}");
             }
@@ -176,7 +176,7 @@ impl World {
     }
 }
 
-/// The string of a JSON text without its quotes.
+/// Returns the string of a JSON text without its quotes.
 fn plain(json: &str) -> String {
     serde_json::from_str(&format!("\"{json}\"")).expect("JSON")
 }

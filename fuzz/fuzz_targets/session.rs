@@ -1,5 +1,5 @@
-//! Whatever connections do (frames of every kind, pauses, cuts), in any order: each has the close, and
-//! each room the members and values, that a model of the specification says.
+//! Connections send frames of every kind, pause and break, in any order: each gets the close, and each
+//! room has the members and values, of a model of the specification.
 
 #![no_main]
 
@@ -27,7 +27,7 @@ use tokio_tungstenite::{
 use tower::ServiceExt;
 
 thread_local! {
-    /// Time stands still but when all wait for it.
+    /// A runtime whose time stands still, except when all tasks wait for it.
     static RUNTIME: RefCell<Runtime> = RefCell::new(
         Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime"),
     );
@@ -39,29 +39,29 @@ const NAMES: [&str; 3] = ["x", "y", "z"];
 const CONNECTIONS: usize = 3;
 const MESSAGE_BYTES: usize = 400;
 
-/// A frame without its end.
+/// The beginning of a frame.
 const HALF: [u8; 8] = [0x81, 0xfe, 1, 0, 0, 0, 0, 0];
 
 type Values = BTreeMap<&'static str, String>;
 
-/// A client, and what the model says of it.
+/// A client, and its state in the model.
 struct Client {
     socket: WebSocketStream<DuplexStream>,
     since: Instant,
-    /// Its room, its name, and what it sees.
+    /// Its room, its name, and its view.
     joined: Option<(&'static str, &'static str, Values)>,
 }
 
 #[derive(Default)]
 struct World {
     rooms: BTreeMap<&'static str, Values>,
-    /// Those that somebody came to who had not made them.
+    /// The rooms that somebody other than their creator has joined.
     of_players: BTreeSet<&'static str>,
     clients: [Option<Client>; CONNECTIONS],
 }
 
 impl World {
-    /// The code of the close that the message is answered by.
+    /// Returns a handshake, and the code of the close that answers it, if any.
     fn handshake(&mut self, who: usize, bits: usize) -> (String, Option<u16>) {
         let (room, user) = (ROOMS[bits % 3], USERS[bits / 3 % 5]);
         let names = &NAMES[..1 + bits / 15 % 3];
@@ -96,7 +96,7 @@ impl World {
         {
             let is_next_version = values.keys().all(|name| brought.contains_key(name));
             match self.of_players.contains(room) {
-                // Nobody but its creator ever used it.
+                // Only its creator ever used it.
                 false if is_vacant => *values = brought.clone(),
                 true if is_vacant && is_next_version => {
                     for (name, value) in &brought {
@@ -127,21 +127,21 @@ impl World {
         let Some(held) = self.rooms.get_mut(room).and_then(|values| values.get_mut(name)) else {
             return Some(4000);
         };
-        // A longer one is ignored and healed.
+        // A longer value is ignored and healed.
         if value.len() <= 100 {
             *held = value.into();
         }
         None
     }
 
-    /// Everything that is on its way arrives; whoever is told to go is told why.
+    /// Lets everything in flight arrive, and checks the closes.
     async fn settle(&mut self, closing: Option<(usize, u16)>) {
         self.pass(Duration::from_millis(600), closing).await;
     }
 
     async fn pass(&mut self, time: Duration, closing: Option<(usize, u16)>) {
         let mut closed = [None; CONNECTIONS];
-        // The answer to a ping that asks for a name may bring a close.
+        // The answer to a ping, which is sent when a name is claimed, may cause a close.
         for _ in 0..2 {
             sleep(time).await;
             for (client, closed) in self.clients.iter_mut().zip(&mut closed) {
@@ -153,7 +153,7 @@ impl World {
         for (who, closed) in closed.into_iter().enumerate() {
             let Some(client) = &self.clients[who] else { continue };
             let told = closing.filter(|(other, _)| *other == who).map(|(_, code)| code);
-            // As is whoever takes too long for a handshake.
+            // A client that takes too long for its handshake is closed, too.
             let is_late = client.joined.is_none() && client.since.elapsed().as_secs() >= 10;
             let expected = told.or(is_late.then_some(4000));
             assert_eq!(closed, expected, "connection {who}");
@@ -163,7 +163,7 @@ impl World {
         }
     }
 
-    /// Nobody writes for longer than the room waits for a steady writer.
+    /// Pauses for longer than the room waits for a steady writer, and checks that all agree.
     async fn agree(&mut self) {
         self.pass(Duration::from_secs(6), None).await;
         for client in self.clients.iter().flatten() {
@@ -208,7 +208,7 @@ impl World {
                 12 => (Message::text("x".repeat(MESSAGE_BYTES + 1 + bits)), Some(1009)),
                 13 => (Message::Close(None), Some(1005)),
                 14 => {
-                    // The connection is gone, perhaps in the midst of a frame.
+                    // The connection is gone, perhaps in the middle of a frame.
                     let client = self.clients[who].take()?;
                     client.ends_in(&HALF[..bits % HALF.len()]).await;
                     self.settle(None).await;
@@ -262,7 +262,7 @@ impl Client {
         _ = self.socket.get_mut().write_all(half).await;
     }
 
-    /// Takes what is there; the code of a close.
+    /// Reads the messages that have come, and returns the code of a close.
     async fn read(&mut self) -> Option<u16> {
         while let Ok(Some(Ok(message))) = timeout(Duration::ZERO, self.socket.next()).await {
             match message {

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_servers_send_is_read() {
+    fn messages_of_servers_are_read() {
         let set = ServerMessage::Set(Changed { name: text("☁ \"x\""), value: text("1\n") });
         for (line, message) in [
             (r#"{"kind":"set","variable":"☁ \"x\"","value":"1\n","more":[]}"#, Some(set)),
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_is_json() {
+    fn sent_messages_are_json() {
         let variables = [(text("a \"\\"), text("\u{2028}")), (text("b"), text(""))];
         let variables = variables.iter().map(|(name, value)| (name, value));
         let sent = handshake("r \"", "ann", "secret", variables);

@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_is_known() {
+    fn a_taken_set_is_known() {
         let mut values = values();
         values.join(true, true);
         values.set(text("x"), text("1"));

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_hosts_and_what_is_a_players() {
+    fn the_host_and_each_player_own_their_variables() {
         let rights =
             Rights::new().host_only("ball_*").owner_only("p_{name}").owner_only("{name}:*");
         assert!(!rights.allows("ann:x", "ann:x:y"), "it is ann's");

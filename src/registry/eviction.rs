@@ -162,7 +162,7 @@ mod tests {
     use crate::RoomRegistry;
 
     #[tokio::test]
-    async fn what_is_gone_does_not_wait_to_be_forgotten() {
+    async fn a_removed_room_does_not_wait_to_be_forgotten() {
         let rooms = RoomRegistry::new();
         for n in 0..1_000 {
             let room = rooms.open(format!("match {n}")).variables([("x", "0")]).await.unwrap();

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_gets_what_others_wrote_and_what_is_for_it_alone() {
+    fn a_member_gets_the_writes_of_others_and_those_for_it_alone() {
         let parts = vec![
             part(5, "a", Some(1), None),
             part(6, "b", Some(2), None),

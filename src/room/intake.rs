@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_writes_most_waits_and_others_do_not() {
+    fn the_heaviest_writer_waits_and_others_do_not() {
         let now = Instant::now();
         let limits = Limits::default().room_bytes_per_second(100_000);
         let mut intake = Intake::new(&limits, now);

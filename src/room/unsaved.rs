@@ -161,7 +161,7 @@ mod tests {
     };
 
     #[test]
-    fn what_is_under_way_is_not_saved_yet() {
+    fn a_change_in_flight_is_not_saved_yet() {
         let now = Instant::now();
         let rules = Arc::new(Rules { is_stored: true, ..Rules::new(now) });
         let (id, budget) = ("room".into(), Budget::new(usize::MAX));

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_room_defers_waits_also_under_the_rate() {
+    fn a_write_that_the_room_defers_waits_also_under_the_rate() {
         let (now, budget) = (Instant::now(), Budget::new(usize::MAX));
         let mut conflation = conflation(9, &budget, now);
         let until = now + Duration::from_secs(2);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_memory_is_not_held() {
+    fn a_write_without_memory_is_not_held() {
         let (now, budget) = (Instant::now(), Budget::new(300));
         let mut conflation = conflation(1, &budget, now);
         assert!(conflation.hold(&write("x", Some("1"), 0), Outlook::New));

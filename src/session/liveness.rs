@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_base_is_what_was_proven_long_before_an_answered_ping() {
+    fn a_base_is_the_position_proven_long_before_an_answered_ping() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut liveness = Liveness::default();

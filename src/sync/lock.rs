@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dropped_under_locks_is_dropped_behind_the_last() {
+    fn a_value_dropped_under_locks_is_dropped_after_the_last_lock() {
         let (inner, outer) = (Arc::new(RwLock::new(0)), RwLock::new(()));
         {
             let _outer = outer.write();

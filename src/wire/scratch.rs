@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn any_name_is_taken_and_what_has_none_is_ignored() {
+    fn any_name_is_taken_and_a_message_without_one_is_ignored() {
         for name in [r#""☁ x""#, r#""\u2601 x""#, r#"":cloud: x""#, r#""x""#, r#""""#] {
             for method in ["set", "create"] {
                 let text = format!(r#"{{"method":"{method}","name":{name},"value":"1"}}"#);

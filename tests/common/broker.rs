@@ -10,30 +10,30 @@ use std::{
 
 include!("../../src/relay/memory.rs");
 
-/// A broker that is away, silent and deaf on request.
+/// A broker that is unreachable, silent or deaf on request.
 #[derive(Debug, Default)]
 pub struct ShakyBroker {
     relay: Arc<MemoryRelay>,
-    /// It cannot be reached.
+    /// Whether the broker is unreachable.
     pub is_away: AtomicBool,
-    /// Requests are never answered.
+    /// Whether requests are never answered.
     pub is_silent: AtomicBool,
-    /// Messages are lost.
+    /// Whether messages are lost.
     pub is_deaf: Arc<AtomicBool>,
-    /// Messages come later by so many milliseconds.
+    /// The delay of messages in milliseconds.
     pub delay: Arc<AtomicU64>,
-    /// Joins are answered by nobody, and come later by so many milliseconds; 0 for none.
+    /// The delay of joins in milliseconds, which are then never answered; 0 for none.
     pub late_joins: AtomicU64,
-    /// Joins are done at once, and answered by so many milliseconds later.
+    /// The delay of answers to joins in milliseconds; the joins themselves are done at once.
     pub late_answers: AtomicU64,
-    /// How many sessions were said to be over in one request, at most.
+    /// The highest number of ended sessions in one request.
     pub most_left: AtomicUsize,
-    /// The write that came last, and whose it was.
+    /// The last write, and the name of its node.
     last: Mutex<Option<(String, RelayRequest)>>,
 }
 
 impl ShakyBroker {
-    /// What comes instead of an answer.
+    /// Returns the result that replaces an answer, if there is a fault.
     fn fault<'a, T: Send + 'a>(&self) -> Option<BoxFuture<'a, Result<T, RelayError>>> {
         if self.is_silent.load(SeqCst) {
             return Some(pending().boxed());
@@ -45,12 +45,12 @@ impl ShakyBroker {
         self.relay.with(room, |room| room.room.as_ref().map_or(0, |room| room.sessions.len()))
     }
 
-    /// The number of its revision; `None` where there is no such room.
+    /// Returns the number of the room's revision, or `None` if there is no such room.
     pub fn revision(&self, room: &str) -> Option<u64> {
         self.relay.with(room, |room| Some(room.room.as_ref()?.revision.number))
     }
 
-    /// The names of a room's variables, in the order of their creation.
+    /// Returns the names of a room's variables, in the order of their creation.
     pub fn variables(&self, room: &str) -> Vec<String> {
         self.relay.with(room, |room| {
             let variables = &room.room.as_ref().unwrap().variables;
@@ -58,7 +58,7 @@ impl ShakyBroker {
         })
     }
 
-    /// What was written last comes again, late, by another way. The answer.
+    /// Repeats the last write, as if a copy of it arrived late by another way, and returns the answer.
     pub async fn repeat(&self, room: &str) -> RelayAnswer {
         let (node, request) = self.last.lock().unwrap().clone().unwrap();
         self.relay
@@ -67,14 +67,14 @@ impl ShakyBroker {
             .unwrap()
     }
 
-    /// What it has on its disk, to come back with later.
+    /// Saves a room as on a disk, and returns a function that restores it.
     pub fn save(&self, room: &str) -> impl FnOnce(&Self) + use<> {
         let saved = self.relay.with(room, |kept| kept.room.clone());
         let room = room.to_owned();
         move |broker| {
             broker.relay.with(&room, |kept| {
                 kept.room = saved;
-                // Its connections end with it.
+                // The connections end with the broker.
                 kept.messages = broadcast::channel(64).0;
             });
         }
@@ -85,7 +85,7 @@ impl ShakyBroker {
         self.relay.with(room, |room| room.room = None);
     }
 
-    /// As if the lease of the node had ended where the member of this name is.
+    /// Ends the lease of the node that has the member of this name.
     pub fn end_lease_of(&self, room: &str, name: &str) {
         self.relay.with(room, |room| {
             let room = room.room.as_mut().unwrap();

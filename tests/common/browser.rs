@@ -18,7 +18,7 @@ use url::{ParseError, Url};
 
 use super::within;
 
-/// Chromium's driver; each session of it is a browser with a profile of its own.
+/// Chromium's driver. Each of its sessions is a browser with a profile of its own.
 pub struct Driver {
     child: Child,
     url: String,
@@ -48,7 +48,7 @@ impl Driver {
                 "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
                 "--disable-background-networking", "--disable-component-update", "--disable-sync",
                 "--disable-dev-shm-usage",
-                // Two tabs are two players: neither is to sleep.
+                // Two tabs are two players, and neither may sleep.
                 "--disable-background-timer-throttling", "--disable-renderer-backgrounding",
                 "--disable-backgrounding-occluded-windows",
             ],
@@ -89,18 +89,18 @@ impl Browser {
         within(expression, wait).await;
     }
 
-    /// What the console says of the page, since it was asked last.
+    /// Returns the page's new entries in the console since the last call.
     pub async fn console(&self) -> Vec<Value> {
         let entries = self.0.issue_cmd(Console).await.unwrap();
         entries.as_array().unwrap().clone()
     }
 
-    /// Has the browser do what WebDriver has no command for, by Chromium's own protocol.
+    /// Runs a command of Chromium's own protocol, for features that WebDriver lacks.
     pub async fn chromium(&self, command: &'static str, parameters: Value) {
         self.0.issue_cmd(DevTools(command, parameters)).await.unwrap();
     }
 
-    /// Presses keys one after another, on whatever has the focus.
+    /// Presses keys one after another, on the element that has the focus.
     pub async fn press(&self, keys: &str) {
         let mut actions = KeyActions::new("keyboard".into());
         for value in keys.chars() {
@@ -109,7 +109,7 @@ impl Browser {
         self.0.perform_actions(actions).await.unwrap();
     }
 
-    /// A picture of the page, in the folder that `CLOUD_VARIABLES_PICTURES` names, if it names one.
+    /// Saves a picture of the page in the folder that `CLOUD_VARIABLES_PICTURES` names, if it is set.
     pub async fn picture(&self, name: &str) {
         if let Some(folder) = std::env::var_os("CLOUD_VARIABLES_PICTURES") {
             let picture = self.0.screenshot().await.unwrap();
@@ -145,7 +145,7 @@ impl WebDriverCompatibleCommand for DevTools {
     }
 }
 
-/// Chromium's own, as WebDriver has none.
+/// Chromium's own command for the console, because WebDriver has none.
 #[derive(Debug)]
 struct Console;
 

@@ -18,9 +18,9 @@ pub type Frame = Vec<(String, String)>;
 
 pub struct Client {
     pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    /// Frames that came while something else was waited for.
+    /// Frames that came while the client waited for something else.
     waiting: VecDeque<Frame>,
-    /// What a known client shows: its own sets at once, the server's in order of arrival.
+    /// The values that a known client shows: its own sets at once, the server's in order of arrival.
     pub view: HashMap<String, String>,
     pings: u8,
     /// Set by the handshake.
@@ -32,7 +32,7 @@ impl Client {
         Self::request(url).await.expect("an upgrade")
     }
 
-    /// The status, where the request is not upgraded.
+    /// Connects with this request. Returns the status if it is not upgraded.
     pub async fn request(
         request: impl IntoClientRequest + Unpin,
     ) -> Result<Self, axum::http::StatusCode> {
@@ -63,7 +63,8 @@ impl Client {
         self.handshake_in(Dialect::Spec, room, name, variables).await;
     }
 
-    /// A handshake of another dialect; Scratch's brings no variables, but has their values.
+    /// Sends a handshake of another dialect. Scratch's brings no variables, but the client knows their
+    /// values.
     pub async fn handshake_in(
         &mut self,
         dialect: Dialect,
@@ -88,7 +89,7 @@ impl Client {
         self.send(&message.to_string()).await;
     }
 
-    /// The socket below, for what no client sends.
+    /// Returns the socket below, for bytes that no client sends.
     pub fn into_socket(self) -> TcpStream {
         match self.socket.into_inner() {
             MaybeTlsStream::Plain(stream) => stream,
@@ -110,7 +111,7 @@ impl Client {
         self.send(&message.to_string()).await;
     }
 
-    /// Sets, and reads what has come; the code, where that was a close.
+    /// Sets a variable and reads the messages that have come. Returns the code if there was a close.
     pub async fn set_or_closed(&mut self, name: &str, value: &str) -> Option<u16> {
         let message = json!({ "kind": "set", "variable": name, "value": value }).to_string();
         let sent = self.socket.send(Message::text(message)).await;
@@ -127,7 +128,8 @@ impl Client {
         None
     }
 
-    /// Sets, and applies what has come; true where a close did, and then nothing more is to come.
+    /// Sets a variable and applies the messages that have come. Returns whether there was a close, after
+    /// which nothing more may come.
     pub async fn set_and_apply_until_close(&mut self, name: &str, value: &str) -> bool {
         let sent = self.socket.send(Message::text(set(name, value))).await;
         if sent.is_ok() {
@@ -147,7 +149,7 @@ impl Client {
         false
     }
 
-    /// Waits until the server has processed all that was sent: it answers in order.
+    /// Waits until the server has processed everything that was sent: it answers in order.
     pub async fn sync(&mut self) {
         self.pings = self.pings.wrapping_add(1);
         let payload = vec![self.pings];
@@ -162,7 +164,7 @@ impl Client {
         }
     }
 
-    /// The next frame, applied to the view.
+    /// Returns the next frame, and applies it to the view.
     pub async fn frame(&mut self) -> Frame {
         let frame = loop {
             if let Some(frame) = self.waiting.pop_front() {
@@ -178,7 +180,7 @@ impl Client {
         frame
     }
 
-    /// The next text as it came.
+    /// Returns the next text as it came.
     pub async fn text(&mut self) -> String {
         loop {
             match self.message("text").await {
@@ -193,7 +195,7 @@ impl Client {
         self.socket.send(Message::Ping(vec![0].into())).await.unwrap();
     }
 
-    /// The frames that came before the answer to a ping, if any did.
+    /// Returns the first frame that has come before the answer to a ping, if any has.
     pub async fn next_frame_or_none(&mut self) -> Option<Frame> {
         self.sync().await;
         match self.waiting.is_empty() {
@@ -202,7 +204,8 @@ impl Client {
         }
     }
 
-    /// As [`frame`](Self::frame), but waits for ever; may be dropped and called again.
+    /// Waits for a frame like [`frame`](Self::frame), but forever. The future may be dropped and called
+    /// again.
     pub async fn any_frame(&mut self) {
         while self.waiting.is_empty() {
             match self.socket.next().await {
@@ -215,12 +218,12 @@ impl Client {
         self.apply_waiting();
     }
 
-    /// Applies the frames that came while something else was waited for.
+    /// Applies the frames that came while the client waited for something else.
     pub fn apply_waiting(&mut self) {
         self.view.extend(self.waiting.drain(..).flatten());
     }
 
-    /// All sets up to one of this value, it included.
+    /// Returns all sets up to and including one of this value.
     pub async fn until(&mut self, name: &str, value: &str) -> Frame {
         let mut all = Frame::new();
         while !all.iter().any(|(n, v)| n == name && v == value) {
@@ -229,12 +232,12 @@ impl Client {
         all
     }
 
-    /// Reads on until a set of this variable.
+    /// Reads until a set of this variable.
     pub async fn until_set(&mut self, name: &str) {
         while !self.frame().await.iter().any(|(n, _)| n == name) {}
     }
 
-    /// Waits for the close that the server sends, and what it says.
+    /// Waits for the server's close, and returns its code and reason.
     pub async fn closed(&mut self) -> (u16, String) {
         loop {
             match self.message("close").await {
@@ -249,7 +252,7 @@ impl Client {
         }
     }
 
-    /// Answers pings, as every client does that looks at its socket, until something else is done.
+    /// Answers pings, like every client that reads its socket, until `done` completes.
     pub async fn reading_until<T>(&mut self, done: impl Future<Output = T>) -> T {
         let mut done = std::pin::pin!(done);
         loop {
@@ -264,7 +267,8 @@ impl Client {
         }
     }
 
-    /// Whether a close comes before the answer to a ping, and its code.
+    /// Returns the code of a close that comes before the answer to a ping, or `None` if the answer comes
+    /// first.
     pub async fn next_is_close(&mut self) -> Option<u16> {
         loop {
             match self.message("close or pong").await {
@@ -276,7 +280,7 @@ impl Client {
         }
     }
 
-    /// The close, if it has come; looks at no more than one message.
+    /// Returns the close if it has come. Looks at no more than one message.
     pub async fn close_if_there(&mut self) -> Option<(u16, String)> {
         tokio::task::yield_now().await;
         match self.socket.next().now_or_never() {
@@ -314,7 +318,8 @@ pub fn set(name: &str, value: &str) -> String {
     json!({ "kind": "set", "variable": name, "value": value }).to_string()
 }
 
-/// Every frame is one or more whole objects, one a line, in the client's own fields and no other.
+/// Parses a frame, and checks that it is one or more whole objects, one per line, with the fields of the
+/// client's dialect and no others.
 fn parse(dialect: Dialect, text: &str) -> Frame {
     if dialect == Dialect::Forkphorus2020 {
         assert!(!text.contains('\n'), "more than such a client reads: {text:?}");
@@ -330,7 +335,7 @@ fn parse(dialect: Dialect, text: &str) -> Frame {
                 .unwrap_or_else(|error| panic!("{error} in a line of {text:?}"));
             assert_eq!(message[tag], "set", "{text}");
             assert_eq!(message.as_object().unwrap().len(), 3);
-            // Scratch clients send and get numbers too.
+            // Scratch clients also send and receive numbers.
             let field = |name: &str| match &message[name] {
                 Value::Number(number) if dialect == Dialect::Scratch => number.to_string(),
                 field => field.as_str().unwrap().to_owned(),

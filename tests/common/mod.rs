@@ -1,4 +1,4 @@
-//! A host's app to test against, and a client that checks every frame it gets.
+//! A host's app to test against, and a client that checks every frame it receives.
 
 #![allow(
     dead_code,
@@ -38,7 +38,7 @@ pub use redis::{Redis, certify};
 pub use seeds::play_seeds;
 pub use store::ShakyStore;
 
-/// Longer than anything here takes on a busy machine.
+/// A time longer than anything here takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A host's app with one registry, mounted at `/cloud`.
@@ -48,7 +48,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// With no rate limit: tests send as fast as they can.
+    /// Starts a server without a rate limit, because tests send as fast as they can.
     pub async fn start() -> Self {
         Self::with(RoomRegistry::builder().limits(unlimited_rate())).await
     }
@@ -63,17 +63,17 @@ impl Server {
         format!("ws://{}/cloud", self.addr)
     }
 
-    /// A connection without a handshake.
+    /// Connects without a handshake.
     pub async fn connect(&self) -> Client {
         Client::connect(&self.url()).await
     }
 
-    /// A member: its handshake has been processed.
+    /// Joins as a member, whose handshake has been processed.
     pub async fn join(&self, room: &str, name: &str, variables: &[(&str, &str)]) -> Client {
         Client::join(&self.url(), room, name, variables).await
     }
 
-    /// A member that speaks another dialect.
+    /// Joins as a member that speaks another dialect.
     pub async fn join_in(
         &self,
         dialect: Dialect,
@@ -87,7 +87,7 @@ impl Server {
         client
     }
 
-    /// How a handshake is refused.
+    /// Returns the code and the reason of a refused handshake.
     pub async fn refusal(
         &self,
         room: &str,
@@ -99,7 +99,7 @@ impl Server {
         client.closed().await
     }
 
-    /// As [`refusal`](Self::refusal); `None` where the client is let in.
+    /// Returns the code of a refusal like [`refusal`](Self::refusal), or `None` if the client is let in.
     pub async fn refusal_or_join(
         &self,
         room: &str,
@@ -112,7 +112,7 @@ impl Server {
         client.next_is_close().await
     }
 
-    /// Waits until the registry has so many members.
+    /// Waits until the registry has `count` members.
     pub async fn members(&self, count: usize) {
         eventually("member count", || self.rooms.stats().members == count).await;
     }

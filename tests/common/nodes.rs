@@ -1,4 +1,4 @@
-//! What holds for a room on several nodes, whatever their broker is.
+//! Properties of a room on several nodes, with any broker.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{Server, within};
 
 const X: &[(&str, &str)] = &[("x", "0")];
 
-/// One by the Redis of this address.
+/// Starts a node that uses the Redis at this address.
 #[cfg(feature = "redis")]
 pub async fn redis_node(url: &str) -> Server {
     let relay = RedisRelay::new(url).unwrap();
@@ -27,7 +27,8 @@ pub async fn redis_nodes(redis: &Redis, count: usize) -> Vec<Server> {
     nodes
 }
 
-/// All write one variable at the same moments, and agree afterwards, so many times.
+/// Lets all members write one variable at the same moments, `rounds` times, and checks that they agree
+/// after each.
 pub async fn contested(nodes: &[Server], members: usize, rounds: usize) {
     let mut players = Vec::new();
     for n in 0..members {
@@ -58,7 +59,7 @@ pub async fn contested(nodes: &[Server], members: usize, rounds: usize) {
         };
         within("all see the same", agree).await;
         if round % 10 == 9 {
-            // And still do, when all that was under way has come.
+            // They still agree when everything in flight has arrived.
             tokio::time::sleep(Duration::from_millis(80)).await;
             let value = nodes[0].rooms.room("arena").unwrap().get("x");
             for player in &mut players {
@@ -70,7 +71,8 @@ pub async fn contested(nodes: &[Server], members: usize, rounds: usize) {
     }
 }
 
-/// Of two that create a room with different variables, and of two that want one name, one gets it.
+/// Checks that exactly one client wins if two create a room with different variables, or want the same
+/// name.
 pub async fn one_of_two_wins(nodes: &[Server], rounds: usize) {
     for n in 0..rounds {
         let room = format!("room {n}");
@@ -85,7 +87,7 @@ pub async fn one_of_two_wins(nodes: &[Server], rounds: usize) {
         let room = format!("names {n}");
         let (mut a, mut b) = (nodes[0].connect().await, nodes[1].connect().await);
         tokio::join!(a.handshake(&room, "ann", X), b.handshake(&room, "ann", X));
-        // Each answers the server's pings until one is closed.
+        // Both answer the server's pings until one is closed.
         let (loser, mut winner) = tokio::select! {
             (code, _) = a.closed() => (code, b),
             (code, _) = b.closed() => (code, a),

@@ -1,4 +1,4 @@
-//! `standalone` as a process of its own, whose memory can be looked at.
+//! `standalone` as a process of its own, whose memory can be measured.
 
 use std::{
     fs,
@@ -17,15 +17,15 @@ impl Process {
         Self::example("standalone", args)
     }
 
-    /// Runs one that ends by itself: whether it ended well, and what it said.
+    /// Runs a process that ends by itself. Returns whether it succeeded, and its output.
     pub fn run(args: &[&str]) -> (bool, String) {
         let output = Command::new(example_path("standalone")).args(args).output().unwrap();
         let text = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8(text).unwrap())
     }
 
-    /// With an allocator that gives freed memory back to the system: glibc keeps most of it, which
-    /// would hide what the server itself keeps.
+    /// Starts a server with an allocator that returns freed memory to the system. glibc keeps most of it,
+    /// which would hide how much the server itself keeps.
     pub fn giving_memory_back(args: &[&str]) -> Self {
         let mut command = Command::new(example_path("standalone"));
         command
@@ -37,7 +37,7 @@ impl Process {
         process
     }
 
-    /// Which trusts these certificates and no others.
+    /// Starts a server that trusts these certificates and no others.
     pub fn trusting(certificates: &str, args: &[&str]) -> Self {
         let mut command = Command::new(example_path("standalone"));
         command.env("SSL_CERT_FILE", certificates);
@@ -64,7 +64,7 @@ impl Process {
         format!("ws://{}/", self.addr)
     }
 
-    /// Resident memory in KiB: now, and at its highest since `reset_peak`.
+    /// Returns the resident memory in KiB: now, and the highest since `reset_peak`.
     pub fn memory(&self) -> (u64, u64) {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let field = |name: &str| {
@@ -74,16 +74,16 @@ impl Process {
         (field("VmRSS:"), field("VmHWM:"))
     }
 
-    /// Seconds of a processor that it has used.
+    /// Returns the processor time that the process has used, in seconds.
     pub fn processor(&self) -> f64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // Behind the name, which may hold spaces: user and system time, a hundred to a second.
+        // After the name, which may contain spaces: user and system time, in hundredths of a second.
         let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
         let ticks = |field: usize| fields[field].parse::<f64>().unwrap();
         (ticks(11) + ticks(12)) / 100.0
     }
 
-    /// Open files, sockets included.
+    /// Returns the number of open files, including sockets.
     pub fn files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
@@ -92,25 +92,25 @@ impl Process {
         fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
     }
 
-    /// Asks it to end, as a host would.
+    /// Asks the process to end, as a host would.
     pub fn ask_to_end(&self) {
         let pid = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().unwrap();
     }
 
-    /// Ends it at once, as a crash would.
+    /// Kills the process, as a crash would.
     pub fn crash(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// It stands still, as by SIGSTOP, or goes on.
+    /// Suspends the process by SIGSTOP, or resumes it.
     pub fn stand_still(&self, is_still: bool) {
         let signal = if is_still { "-STOP" } else { "-CONT" };
         Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
     }
 
-    /// Waits for its end; whether it ended well.
+    /// Waits for the end of the process, and returns whether it succeeded.
     pub fn ended_well(mut self) -> bool {
         self.child.wait().unwrap().success()
     }
@@ -123,7 +123,7 @@ impl Drop for Process {
     }
 }
 
-/// What is measured, or played in a browser, is used as people use it: `tests/run` builds it.
+/// Returns the path of an example, as `tests/run` builds it for measurements and browsers.
 pub fn example_path(name: &str) -> PathBuf {
     let profile = if ["game", "standalone"].contains(&name) { "release" } else { "debug" };
     let mut path = std::env::current_exe().unwrap();

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Stands before `target` and delays what passes by 0 to `most`.
+/// Runs a proxy in front of `target`, which delays bytes by 0 to `most`.
 pub async fn delayed(target: String, most: Duration) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -55,10 +55,10 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, most: Duration) 
     }
 }
 
-/// Stands before `target`; what is sent while it is cut arrives when it is whole again.
+/// A proxy in front of `target`. Bytes that are sent while it is cut arrive when it is whole again.
 pub struct Cable {
     pub addr: SocketAddr,
-    /// Where it leads to, and whether it is cut, for those who come.
+    /// The target of new connections, and whether they are cut.
     end: Arc<Mutex<(String, watch::Sender<bool>)>>,
     forsaken: Mutex<Vec<watch::Sender<bool>>>,
 }
@@ -94,12 +94,12 @@ impl Cable {
         self.end.lock().unwrap().1.send_replace(is_cut);
     }
 
-    /// Where those connections lead to that come.
+    /// Sets the target of new connections.
     pub fn lead_to(&self, target: String) {
         self.end.lock().unwrap().0 = target;
     }
 
-    /// The connections that there are stay open, and nothing goes through them any more.
+    /// Leaves the present connections open, but passes nothing through them any more.
     pub fn forsake(&self) {
         let old = std::mem::replace(&mut self.end.lock().unwrap().1, watch::Sender::new(false));
         old.send_replace(true);
@@ -107,8 +107,8 @@ impl Cable {
     }
 }
 
-/// Stands before `target`. When Wi-Fi goes, the side of the clients breaks, and the server hears nothing
-/// of it.
+/// A proxy in front of `target`. When the Wi-Fi goes, the clients' side breaks, and the server does not
+/// notice.
 pub struct WiFi {
     pub addr: SocketAddr,
     gone: Arc<Notify>,

@@ -1,4 +1,4 @@
-//! A `redis-server` of one's own.
+//! A `redis-server` for one test.
 
 use std::{
     net::{TcpListener, TcpStream},
@@ -13,9 +13,9 @@ use super::{Folder, PATIENCE};
 pub struct Redis {
     child: Child,
     port: u16,
-    /// Where it does not listen in plain text, its port for TLS.
+    /// Whether it listens for TLS alone.
     is_secret: bool,
-    /// Its append-only file.
+    /// The folder of its append-only file.
     folder: Folder,
 }
 
@@ -24,7 +24,7 @@ impl Redis {
         Self::start_as(name, false)
     }
 
-    /// By TLS alone, for `localhost`, with the password `secret`.
+    /// Starts a server for TLS alone, for `localhost`, with the password `secret`.
     pub fn secret(name: &str) -> Self {
         Self::start_as(name, true)
     }
@@ -42,7 +42,7 @@ impl Redis {
         }
     }
 
-    /// The certificate of one with TLS.
+    /// Returns the path of the certificate of a server with TLS.
     pub fn certificate(&self) -> String {
         self.folder.file("cert.pem")
     }
@@ -51,31 +51,32 @@ impl Redis {
         self.port
     }
 
-    /// As `kill -9` does.
+    /// Kills the server, as `kill -9` does.
     pub fn crash(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// After a crash, with what it had.
+    /// Restarts the server after a crash, with its data.
     pub fn restart(&mut self) {
         self.child = run(self.port, self.is_secret, &self.folder);
     }
 
-    /// After a crash, with nothing.
+    /// Restarts the server after a crash, without its data.
     pub fn restart_empty(&mut self) {
         std::fs::remove_dir_all(self.folder.file("appendonlydir")).unwrap();
         self.restart();
     }
 
-    /// It stands still, as by SIGSTOP, or goes on.
+    /// Suspends the server by SIGSTOP, or resumes it.
     pub fn stand_still(&self, is_still: bool) {
         let signal = if is_still { "-STOP" } else { "-CONT" };
         Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
     }
 }
 
-/// None that the system gives to others, as it would while this one is down.
+/// Returns a free port outside the system's ephemeral range, so that nobody else gets it while the server
+/// is down.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 20_000 + (std::process::id() % 100) as u16 * 100;
@@ -113,7 +114,7 @@ fn run(port: u16, is_secret: bool, folder: &Folder) -> Child {
     child
 }
 
-/// A certificate for `localhost` that signs itself.
+/// Writes a self-signed certificate for `localhost`.
 pub fn certify(certificate: &str, key: &str) {
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])

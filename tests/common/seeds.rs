@@ -1,4 +1,4 @@
-//! Models that play many seeds, each in simulated time.
+//! Runs of a model with many seeds, each in simulated time.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -9,8 +9,8 @@ use tokio::runtime::Builder;
 
 use super::count;
 
-/// Plays each seed from 0 on, so many of them or with `tests/run --long` so many, or the one that
-/// `CLOUD_VARIABLES_SEED` has. One that fails is printed.
+/// Plays the first `small` seeds, or `long` with `tests/run --long`, or only the one in
+/// `CLOUD_VARIABLES_SEED`. Prints each seed that fails.
 pub fn play_seeds(small: usize, long: usize, play: impl AsyncFn(u64) + Sync) {
     if let Ok(seed) = std::env::var("CLOUD_VARIABLES_SEED") {
         assert!(passes(&play, seed.parse().expect("a number")));

@@ -1,4 +1,4 @@
-//! Strangers with raw sockets beside a game that plays on, at a server in a process of its own.
+//! Strangers with raw sockets beside a game that continues, at a server in a process of its own.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -29,21 +29,21 @@ use super::{Process, eventually};
 
 const PLAYERS: usize = 20;
 
-/// The names of the game's variables: one for each player, and one that nobody of them sets.
+/// Returns the names of the game's variables: one for each player, and one that none of them sets.
 pub fn names() -> impl Iterator<Item = String> {
     (0..PLAYERS).map(|i| format!("p{i}")).chain(["other".into()])
 }
 
-/// A set of another that a player was sent.
+/// A set by another player that a player received.
 #[derive(Debug, Clone)]
 pub struct Seen {
     at: Instant,
     took: Duration,
-    /// How many of the same player it was not sent before this, because it lagged.
+    /// The number of sets of the same player that it missed before this one, because it lagged.
     skipped: u64,
 }
 
-/// Twenty players, eight sets a second each, on a thread of their own.
+/// Twenty players on a thread of their own, each with eight sets a second.
 pub struct Game {
     over: Arc<AtomicBool>,
     thread: thread::JoinHandle<Vec<Seen>>,
@@ -66,14 +66,14 @@ impl Game {
         Self { over, thread }
     }
 
-    /// When sets arrived, and how long after they left.
+    /// Ends the game. Returns when sets arrived, and how long they took.
     pub fn end(self) -> Vec<Seen> {
         self.over.store(true, Ordering::Relaxed);
         self.thread.join().expect("no player was thrown out")
     }
 }
 
-/// Plays until the game is over. No value goes back; one may come again in a snapshot.
+/// Plays until the game is over. No value may go back, but one may come again in a snapshot.
 async fn play(url: String, me: usize, epoch: Instant, over: Arc<AtomicBool>) -> Vec<Seen> {
     let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
     let variables: serde_json::Map<_, _> = names().map(|name| (name, "".into())).collect();
@@ -123,12 +123,12 @@ pub fn p99(seen: &[Seen], during: Range<Instant>) -> Duration {
     times[times.len() * 99 / 100]
 }
 
-/// An upgraded connection without a WebSocket layer; `None` where there is no place.
+/// Connects and upgrades, without a WebSocket layer. Returns `None` if there is no place.
 pub async fn upgraded(addr: &str) -> Option<TcpStream> {
     upgraded_from(Ipv4Addr::LOCALHOST, addr).await
 }
 
-/// As [`upgraded`], from this address.
+/// Connects like [`upgraded`], from this address.
 pub async fn upgraded_from(from: Ipv4Addr, addr: &str) -> Option<TcpStream> {
     let socket = TcpSocket::new_v4().ok()?;
     socket.bind(SocketAddr::from((from, 0))).ok()?;
@@ -145,7 +145,7 @@ pub async fn upgraded_from(from: Ipv4Addr, addr: &str) -> Option<TcpStream> {
     head.starts_with(b"HTTP/1.1 101").then_some(socket)
 }
 
-/// The head of a text frame of so many bytes, masked with zeros, which change nothing.
+/// Returns the head of a text frame of `len` bytes, with a mask of zeros, which changes nothing.
 pub fn head(len: usize) -> Vec<u8> {
     let mut head = vec![0x81, 0xff];
     head.extend((len as u64).to_be_bytes());
@@ -163,21 +163,22 @@ pub fn handshake(room: &str, name: &str) -> Vec<u8> {
     frame(&hello.to_string())
 }
 
-/// Reads and forgets until the other side closes.
+/// Reads and discards everything until the other side closes.
 pub async fn read_to_end(socket: &mut (impl AsyncReadExt + Unpin)) {
     let mut buffer = [0; 4096];
     while matches!(socket.read(&mut buffer).await, Ok(1..)) {}
 }
 
-/// By which HTTP a connection is made.
+/// The version of HTTP of a connection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Http {
     One,
     Two,
 }
 
-/// Bytes that so many connections hold at most, whatever they send and do not read, beside their rooms: half a
-/// message, its buffers, and two frames that were being sent; over HTTP/2 what is not read and not sent yet.
+/// Returns how many bytes so many connections may hold, beside their rooms, whatever they send and do not
+/// read: half a message, its buffers, and two frames that were being sent; over HTTP/2 also the bytes that
+/// are not read and not sent yet.
 pub fn worst_case(connections: usize, http: Http) -> usize {
     let half = Limits::default().message_bytes + (12 << 10);
     let unsent = 2 * (64 << 10);
@@ -185,22 +186,24 @@ pub fn worst_case(connections: usize, http: Http) -> usize {
     connections * (half + unsent + http)
 }
 
-/// What strangers cost.
+/// The cost of the strangers.
 pub struct Siege {
-    /// How long 99 of 100 sets of the game took at most: before, in the first second, after it, at the end.
+    /// The 99th percentile of the time that sets of the game took: before, in the first second, after it,
+    /// at the end.
     pub p99: [Duration; 4],
-    /// How long after the end memory was what it was before.
+    /// The time from the end until memory was back at its size from before.
     pub restored: Duration,
-    /// How many values of others players were not sent, because they lagged; without the first second.
+    /// The number of other players' values that players missed because they lagged, without the first
+    /// second.
     pub skipped: u64,
-    /// Memory at its highest, less that before, in KiB.
+    /// The peak of memory, less the memory before, in KiB.
     pub cost: u64,
 }
 
-/// One siege at a time: each is to have the machine for itself.
+/// Allows one siege at a time, because each needs the machine for itself.
 static ONE: Mutex<()> = Mutex::const_new(());
 
-/// Lets strangers loose beside a game.
+/// Runs an attack by strangers beside a game.
 pub async fn siege(
     what: &str,
     args: &[&str],
@@ -221,15 +224,15 @@ pub async fn siege(
     let gone = Instant::now();
     strangers.shutdown().await;
     let (_, peak) = server.memory();
-    // Beside 20 members it is not little what a server needs whatever happens to it, and what its
-    // allocator needs to know of the gigabytes that it once had.
+    // Compared to 20 members, a server's fixed needs are not small, nor is the allocator's bookkeeping
+    // for the gigabytes that it once had.
     let back = || server.memory().0 <= (before * 12 / 10).max(before + 16 * 1024);
     eventually("memory to come back", back).await;
     let (after, restored) = (server.memory().0, gone.elapsed());
     sleep(Duration::from_secs(1)).await;
     let end = Instant::now();
     let seen = game.end();
-    // A hundred that join at once are a second's work for clients and server alike.
+    // A hundred joins at once are a second's work for both clients and server.
     let joined = attacked + Duration::from_secs(1);
     let last = end - Duration::from_secs(1);
     let p99 = [quiet..attacked, attacked..joined, joined..gone, last..end]

@@ -8,26 +8,26 @@ use std::{
 
 include!("../../src/store/memory.rs");
 
-/// A store that fails and is slow on request.
+/// A store that fails or is slow on request.
 #[derive(Debug, Default)]
 pub struct ShakyStore {
     store: MemoryStore,
-    /// Nothing works.
+    /// Whether every call fails.
     pub is_broken: AtomicBool,
-    /// What was kept can be read, and nothing written.
+    /// Whether rooms can be read, but nothing can be written.
     pub is_read_only: AtomicBool,
-    /// Milliseconds that each commit takes.
+    /// The time that each commit takes, in milliseconds.
     pub delay: AtomicU64,
     pub panics: AtomicBool,
-    /// No call returns.
+    /// Whether no call returns.
     pub is_stuck: AtomicBool,
-    /// Threads that load, and the most that did at once.
+    /// The threads that load at present; `most_loading` has the highest number.
     loading: AtomicUsize,
     pub most_loading: AtomicUsize,
 }
 
 impl ShakyStore {
-    /// As it is without faults.
+    /// Returns the store without the faults.
     pub fn inner(&self) -> &dyn RoomStore {
         &self.store
     }

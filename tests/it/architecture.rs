@@ -1,10 +1,10 @@
-//! The picture in `ARCHITECTURE.md`: which module knows which.
+//! The picture in `ARCHITECTURE.md`, which shows which module may know which.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{fs, path::Path};
 
-/// What a module and those below it must not name.
+/// The modules that a module, and those below it, must not name.
 const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
     ("room", &["registry", "session", "mount"]),
     ("wire", &["registry", "session", "mount", "room", "relay", "store"]),
@@ -25,7 +25,7 @@ fn sources(path: &Path, found: &mut Vec<(String, String)>) {
     }
 }
 
-/// The names of this crate's modules that a source imports or names.
+/// Returns the names of this crate's modules that a source imports or names.
 fn known(source: &str) -> Vec<String> {
     let code: String = source.lines().map(|line| line.split("//").next().unwrap_or("")).collect();
     let paths = code.match_indices("crate::").map(|(at, start)| &code[at + start.len()..]);
@@ -36,7 +36,7 @@ fn known(source: &str) -> Vec<String> {
     names.collect()
 }
 
-/// The first name of each path in a group of imports.
+/// Returns the first name of each path in a group of imports.
 fn members(group: &str) -> Vec<String> {
     let (mut names, mut depth, mut is_first) = (Vec::new(), 0, true);
     for (at, letter) in group.char_indices() {
@@ -59,13 +59,13 @@ fn first_name(path: &str) -> String {
     path.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect()
 }
 
-/// Tests may know more.
+/// Returns whether a source is a test, which may know more modules.
 fn is_test(path: &str) -> bool {
     ["model", "racing"].iter().any(|test| path.contains(test))
 }
 
 #[test]
-fn modules_know_what_the_picture_says() {
+fn modules_know_each_other_as_in_the_picture() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut wrong = Vec::new();
     for (module, others) in MUST_NOT_KNOW {
@@ -90,19 +90,19 @@ fn modules_know_what_the_picture_says() {
 }
 
 #[test]
-fn what_a_source_knows_is_found() {
+fn the_modules_that_a_source_knows_are_found() {
     let source = "use crate::{\n    close::Close, // registry::no\n    room::{self, Shared},\n    wire,\n};\nfn f() { crate::relay::x() }";
     assert_eq!(known(source), ["close", "room", "wire", "relay"]);
 }
 
-/// The paths that a span names: `a/{b,c}.rs` are two.
+/// Returns the paths that a span names: `a/{b,c}.rs` names two.
 fn paths(span: &str) -> Vec<String> {
     let Some((before, rest)) = span.split_once('{') else { return vec![span.to_owned()] };
     let (choices, after) = rest.split_once('}').unwrap();
     choices.split(',').flat_map(|choice| paths(&format!("{before}{choice}{after}"))).collect()
 }
 
-/// The table in `ARCHITECTURE.md` names each source, and none that is not there.
+/// The table in `ARCHITECTURE.md` names every source file, and no file that does not exist.
 #[test]
 fn the_table_names_every_file() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -111,7 +111,7 @@ fn the_table_names_every_file() {
     let cells = rows.map(|row| row.split('|').nth(1).unwrap());
     let spans = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
     let named: Vec<String> = spans.flat_map(paths).collect();
-    // A star stands for all below a folder.
+    // A star stands for all files below a folder.
     let folders: Vec<_> = named.iter().filter_map(|name| name.strip_suffix("*.rs")).collect();
     let gone: Vec<_> = named
         .iter()

@@ -21,7 +21,7 @@ fn limits_are_read_from_toml_and_yaml() {
     assert_eq!(toml::from_str::<Limits>(toml).unwrap(), expected());
     let yaml = "members_per_room: 32\nidle_timeout: 90s\ntakeover_probe: 1s 500ms\n";
     assert_eq!(serde_yaml_ng::from_str::<Limits>(yaml).unwrap(), expected());
-    // And written so that they can be read again.
+    // They are also written so that they can be read again.
     let written = serde_yaml_ng::to_string(&expected()).unwrap();
     assert!(written.contains("idle_timeout: 1m 30s"), "{written}");
     assert_eq!(serde_yaml_ng::from_str::<Limits>(&written).unwrap(), expected());

@@ -1,5 +1,5 @@
-//! Clients of all dialects in one room, each answered in its own fields; what each of them sends
-//! oddly, and what it is refused.
+//! Clients of all dialects in one room, each answered in its own fields; the oddities that each may send,
+//! and the messages that are refused.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -19,7 +19,8 @@ const VARIABLES: &[(&str, &str)] = &[(X, "0"), (END, "0")];
 
 use Dialect::{Forkphorus2020, Scratch, Spec};
 
-/// A client of each dialect in a room that the first made; Scratch's twice, under one name.
+/// Joins a client of each dialect to a room that the first creates; Scratch's joins twice, under one
+/// name.
 async fn company(server: &Server) -> Vec<Client> {
     let mut clients = Vec::new();
     for (dialect, name) in
@@ -34,7 +35,7 @@ async fn company(server: &Server) -> Vec<Client> {
     clients
 }
 
-/// Reads on until both variables have come.
+/// Reads until both variables have come.
 async fn all_values(client: &mut Client) {
     let mut seen = client.frame().await;
     while seen.len() < 2 {
@@ -52,7 +53,7 @@ async fn all_dialects_share_a_room() {
         clients[writer].sync().await;
         for (reader, client) in clients.iter_mut().enumerate() {
             if reader != writer {
-                // Its fields are checked as it is read.
+                // The fields of the frame are checked when it is read.
                 assert_eq!(client.frame().await, [(X.into(), value.clone())]);
             }
         }
@@ -67,7 +68,7 @@ async fn all_dialects_share_a_room() {
     }
 }
 
-/// What the others see of messages of a Scratch client, up to a set of `END`.
+/// Returns the values that others receive from a Scratch client's messages, up to a set of `END`.
 async fn seen_of(messages: &[&str]) -> (Vec<String>, Client) {
     let server = Server::start().await;
     let mut ann = server.join("1", "ann", VARIABLES).await;
@@ -82,7 +83,7 @@ async fn seen_of(messages: &[&str]) -> (Vec<String>, Client) {
 }
 
 #[tokio::test]
-async fn what_scratch_clients_send_oddly_is_accepted() {
+async fn odd_messages_of_scratch_clients_are_accepted() {
     let (seen, _) = seen_of(&[
         "{\"method\":\"set\",\"name\":\"☁ x\",\"value\":\"1\"}\n",
         r#"{"method":"set","user":"else","project_id":"2","name":"\u2601 x","value":2}"#,
@@ -102,7 +103,7 @@ async fn what_scratch_clients_send_oddly_is_accepted() {
         "\n {\"method\":\"set\",\"name\":\"☁ x\",\"value\":\"2\"} \r\n\n",
         "{\"method\":\"set\",\n\"name\":\"☁ x\",\"value\":\"3\"}\n{\"method\":\"set\",\"name\":\"☁ x\",\n\"value\":\"4\"}",
         r#"{"method":"get","method":"set","name":"y","name":"☁ x","value":"4","value":"5"}"#,
-        // About no variable.
+        // This one concerns no variable.
         r#"{"method":"set","name":7,"value":"6"}"#,
         r#"{"method":"set","value":"6"}"#,
     ])
@@ -165,7 +166,7 @@ async fn sets_may_come_in_one_frame_with_the_handshake() {
 }
 
 #[tokio::test]
-async fn what_is_no_message_of_the_dialect_is_closed() {
+async fn a_message_that_the_dialect_does_not_have_closes_the_connection() {
     let scratch = r#"{"method":"handshake","project_id":"1","user":"cat"}"#;
     let fork = r#"{"kind":"handshake","id":"1","username":"ben","variables":{"☁ x":"0"}}"#;
     for messages in [
@@ -217,7 +218,7 @@ async fn a_scratch_room_grows_and_others_must_match_it() {
     assert_eq!(ann.frame().await, [(X.into(), "5".into())]);
     cat.set(END, "1").await;
     assert_eq!(ann.frame().await, [(END.into(), "1".into())]);
-    // Here it grows for everyone.
+    // The room grows for everyone.
     ann.set("more", "1").await;
     assert_eq!(cat.frame().await, [("more".into(), "1".into())]);
 }
@@ -261,7 +262,7 @@ async fn a_full_scratch_room_has_no_new_names() {
     }
     let names: Vec<_> = seen.iter().map(|(name, _)| &**name).filter(|name| *name != END).collect();
     assert_eq!(names, [X, "☁ y", X]);
-    // Who writes what the room has no place for is told what a new variable has.
+    // The writer of a variable for which the room has no place receives a new variable's value.
     assert_eq!(cow.view[END], "0");
     assert_eq!(cat.until("☁ z", "0").await.len(), 1);
 }
@@ -274,7 +275,7 @@ async fn names_may_be_used_twice_as_each_dialect_has_it() {
     assert_eq!(clients[3].reading_until(refused).await.0, 4002, "one of two answers");
     let refused = server.refusal("60917032", "ben", VARIABLES);
     assert_eq!(clients[1].reading_until(refused).await.0, 4002, "it answers");
-    // Sharing needs the leave of both: nobody plays beside ann under her name.
+    // Both must allow sharing, so nobody can join beside ann under her name.
     let mut other = server.connect().await;
     other.handshake_in(Scratch, "60917032", "ann", VARIABLES).await;
     assert_eq!(clients[0].reading_until(other.closed()).await.0, 4002);
@@ -297,7 +298,7 @@ async fn names_may_be_used_twice_as_each_dialect_has_it() {
 }
 
 #[tokio::test]
-async fn a_newcomer_takes_over_all_who_have_its_name() {
+async fn a_newcomer_takes_over_all_clients_of_its_name() {
     let server =
         Server::with(RoomRegistry::builder().duplicate_names(Spec, DuplicateNames::Replace)).await;
     let mut cats = Vec::new();
@@ -326,7 +327,7 @@ async fn a_full_room_is_told_as_such_in_every_dialect() {
     }
 }
 
-/// Each by the code after which its clients come back.
+/// Each dialect has its own code after which clients come back.
 #[tokio::test]
 async fn a_full_server_is_told_as_such_in_every_dialect() {
     let server = Server::with(RoomRegistry::builder().limits(Limits::default().sessions(1))).await;
@@ -340,7 +341,7 @@ async fn a_full_server_is_told_as_such_in_every_dialect() {
     }
 }
 
-/// Otherwise Scratch clients would come back with the same for ever.
+/// Otherwise Scratch clients would retry with the same handshake forever.
 #[tokio::test]
 async fn a_handshake_that_can_never_be_taken_is_not_tried_again() {
     let server = Server::start().await;
@@ -360,7 +361,7 @@ async fn a_handshake_that_can_never_be_taken_is_not_tried_again() {
         client.send(handshake).await;
         assert_eq!(client.closed().await.0, code, "{handshake}");
     }
-    // An id counts in characters.
+    // The length of an id counts in characters.
     let id = "ゲ".repeat(1_000);
     server.join_in(Scratch, &id, "cat", &[]).await;
 }
@@ -400,7 +401,7 @@ async fn variables_are_listed_in_the_order_of_their_creation() {
     assert_eq!(room.variables().into_iter().map(|(name, _)| name).collect::<Vec<_>>(), names);
 }
 
-/// Programs of its kind read once, and take what they get for all there is.
+/// Programs of this kind read once, and expect the whole state in that frame.
 #[tokio::test]
 async fn a_scratch_client_gets_its_snapshot_at_once() {
     let server = Server::start().await;
@@ -430,12 +431,12 @@ async fn a_mount_may_frame_each_set_as_scratch_does() {
     assert_eq!(snapshot, [line(END, "0"), line(X, "0")]);
     ann.set(X, "1").await;
     assert_eq!(cat.text().await, line(X, "1"));
-    // Others that come in there are answered in their own way.
+    // Clients of other dialects that join there are answered in their own way.
     let ben = Client::join(&format!("ws://{addr}/scratch"), "1", "ben", VARIABLES).await;
     assert_eq!({ ben }.frame().await.len(), 2);
 }
 
-/// Whatever its client still has to send, and without waiting for an answer that cannot be seen.
+/// Even if the client has more to send, and without waiting for an answer that cannot arrive.
 #[tokio::test]
 async fn a_message_that_is_too_long_ends_the_connection_at_once() {
     let server = Server::start().await;
@@ -448,7 +449,7 @@ async fn a_message_that_is_too_long_ends_the_connection_at_once() {
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
-/// No policy of the host's, nor a log, is to see it.
+/// Neither a host's policy nor a log may see it.
 #[tokio::test]
 async fn a_login_of_scratch_is_refused_unread() {
     let server = Server::start().await;
@@ -462,7 +463,7 @@ async fn a_login_of_scratch_is_refused_unread() {
     assert!(Client::request(request).await.is_ok());
 }
 
-/// A frame is one message for TCP, but not for the rate: otherwise it would be the way around it.
+/// A frame with many sets is not one message for the rate: otherwise it would be a way around the limit.
 #[tokio::test]
 async fn the_rate_counts_each_message_of_a_frame() {
     let limits = Limits::default().messages_per_second(100).message_burst(50);
@@ -485,15 +486,15 @@ async fn a_name_is_free_when_none_of_its_holders_answers() {
     for _ in 0..2 {
         cats.push(server.join_in(Scratch, "1", "cat", &[]).await);
     }
-    // They look at nothing any more.
+    // They no longer read their sockets.
     let mut dog = server.connect().await;
     dog.handshake("1", "cat", &[]).await;
     server.members(1).await;
 }
 
-/// Else a message of 40 bytes would buy one of 50,000.
+/// Otherwise a message of 40 bytes would cause an answer of 50,000.
 #[tokio::test]
-async fn what_heals_a_client_is_paid_for_by_its_rate() {
+async fn the_healing_of_a_client_counts_against_its_rate() {
     let limits = Limits::default().bytes_per_second(100_000).byte_burst(100_000);
     let server = Server::with(RoomRegistry::builder().limits(limits)).await;
     let long = "1".repeat(50_000);

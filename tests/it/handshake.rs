@@ -1,4 +1,4 @@
-//! Who may join: names of variables, names of players, and what a room remembers.
+//! Admission: names of variables, names of players, and the state that a room keeps.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -73,7 +73,7 @@ async fn a_name_in_use_is_4002_and_freed_at_once() {
 async fn a_ghost_loses_its_name_and_only_a_ghost() {
     let limits = Limits::default().takeover_probe(Duration::from_millis(200));
     let server = Server::with(RoomRegistry::builder().limits(limits)).await;
-    // Nobody looks at its socket, so it answers no ping.
+    // Nobody reads its socket, so it answers no ping.
     let mut ghost = server.connect().await;
     ghost.handshake("room", "ann", VARIABLES).await;
     server.members(1).await;
@@ -89,7 +89,7 @@ async fn a_ghost_loses_its_name_and_only_a_ghost() {
     assert_eq!(refused.0, 4002, "who answers keeps the name");
 }
 
-/// It keeps a secret of its first handshake, and no rule is asked.
+/// The client resumes by the secret of its first handshake, and no rule for names applies.
 #[tokio::test]
 async fn a_client_gets_its_own_name_back_at_once() {
     let server = Server::start().await;
@@ -104,13 +104,13 @@ async fn a_client_gets_its_own_name_back_at_once() {
     };
     let mut ann = join("0123456789abcdef").await;
     ann.sync().await;
-    // The one before is alive, and answers.
+    // The previous connection is alive and answers.
     let mut again = join("0123456789abcdef").await;
     again.until("x", "0").await;
     assert_eq!(ann.closed().await.0, 4002);
     let mut other = join("fedcba9876543210").await;
     again.reading_until(async { assert_eq!(other.closed().await.0, 4002) }).await;
-    // What can be guessed is no secret.
+    // A text that can be guessed is no secret.
     let mut short = server.join("another", "ann", &[]).await;
     short.sync().await;
     let mut same = server.connect().await;
@@ -120,11 +120,11 @@ async fn a_client_gets_its_own_name_back_at_once() {
     short.reading_until(async { assert_eq!(same.closed().await.0, 4002) }).await;
 }
 
-/// The client of a connection that broke in the middle of its join has come back: the join that is left must not
-/// take the name from it.
+/// The client of a connection that broke in the middle of its join has come back. The old join must not take
+/// the name from it.
 #[tokio::test]
 async fn a_join_that_was_overtaken_takes_no_name() {
-    /// Lets the first one wait until it is told.
+    /// A policy that makes the first join wait until it is notified.
     #[derive(Default)]
     struct Slow {
         count: AtomicUsize,
@@ -178,10 +178,10 @@ async fn a_holder_that_leaves_while_asked_makes_way_at_once() {
         server.members(1).await;
         let mut waiting = server.connect().await;
         waiting.handshake("room", "ann", VARIABLES).await;
-        // So the newcomer waits by now.
+        // The newcomer waits from now on.
         asked(&mut ghost).await;
         if cut {
-            // Dropped before the pong goes out.
+            // The socket is dropped before the pong is sent.
             drop(ghost);
         } else {
             ghost.socket.close(None).await.unwrap();
@@ -193,13 +193,13 @@ async fn a_holder_that_leaves_while_asked_makes_way_at_once() {
     }
 }
 
-/// Looks at the socket until the server asks for a sign of life. The answer leaves with the next look.
+/// Reads the socket until the server sends a ping. The pong is sent with the next read.
 async fn asked(ghost: &mut Client) {
     let ping = async { while !matches!(ghost.socket.next().await, Some(Ok(m)) if m.is_ping()) {} };
     within("a ping", ping).await;
 }
 
-/// A player reloads a page whose first reload still waits for the name.
+/// A player reloads a page while its first reload still waits for the name.
 #[tokio::test]
 async fn newcomers_wait_for_their_turn_and_one_that_has_gone_waits_no_more() {
     let limits = Limits::default().takeover_probe(Duration::from_secs(3600));
@@ -233,7 +233,7 @@ async fn newcomers_wait_for_their_turn_and_one_that_has_gone_waits_no_more() {
 async fn a_newcomer_is_told_to_try_again_if_its_turn_does_not_come() {
     let limits = Limits::default().takeover_probe(Duration::from_millis(300));
     let server = Server::with(RoomRegistry::builder().limits(limits)).await;
-    // It sends all the time, and answers no ping.
+    // The ghost sends all the time, but answers no ping.
     let mut ghost = server.connect().await;
     ghost.handshake("room", "ann", VARIABLES).await;
     server.members(1).await;
@@ -253,7 +253,8 @@ async fn a_newcomer_is_told_to_try_again_if_its_turn_does_not_come() {
     assert_eq!(server.rooms.stats().members, 1);
 }
 
-/// Frames that were on their way when the connection was lost are no sign of life for longer than they come.
+/// Frames that were in flight when the connection was lost count as a sign of life only while they
+/// arrive.
 #[tokio::test]
 async fn a_ghost_whose_last_frames_are_still_coming_gives_way() {
     let limits = Limits::default().takeover_probe(Duration::from_millis(400));
@@ -272,9 +273,9 @@ async fn a_ghost_whose_last_frames_are_still_coming_gives_way() {
     assert_eq!(server.rooms.stats().members, 1);
 }
 
-/// It has written before it went, and that counts, though nobody can be told.
+/// The newcomer wrote before it left, and its writes count, although it cannot be notified.
 #[tokio::test]
-async fn what_a_newcomer_sent_before_it_left_arrives() {
+async fn a_set_of_a_newcomer_that_left_arrives() {
     let limits = Limits::default().takeover_probe(Duration::from_millis(200));
     let server = Server::with(RoomRegistry::builder().limits(limits)).await;
     let mut bob = server.join("room", "bob", VARIABLES).await;
@@ -367,7 +368,7 @@ async fn a_close_is_answered_and_the_connection_ends() {
     eventually("no session", || server.rooms.stats().sessions == 0).await;
 }
 
-/// The lines of the next text, as they came.
+/// Returns the lines of the next text as they came.
 async fn lines(client: &mut Client) -> Vec<String> {
     client.text().await.split('\n').map(str::to_owned).collect()
 }
@@ -396,13 +397,14 @@ async fn a_client_that_asks_is_told_of_its_join_and_its_sets() {
     assert_eq!(lines(&mut ben).await, [r#"{"kind":"joining"}"#]);
     assert_eq!(lines(&mut ben).await, [r#"{"kind":"set","variable":"x","value":"2"}"#]);
     assert_eq!(lines(&mut ben).await, [r#"{"kind":"joined","created":false}"#]);
-    // Nobody else is told anything: every frame of these is checked to be sets.
+    // Other clients receive no acknowledgments: each of their frames is checked to consist of sets.
     let mut cem = server.join("room", "cem", &[("x", "0")]).await;
     cem.set("x", "3").await;
     cem.sync().await;
     assert_eq!(cem.next_frame_or_none().await.map(|frame| frame.len()), Some(1));
     assert_eq!(lines(&mut ann).await, [r#"{"kind":"set","variable":"x","value":"3"}"#]);
-    // Told before anything that was ordered behind it, or she could not know which is the later.
+    // The acknowledgment comes before anything that was ordered later. Otherwise she could not know which
+    // value is the latest.
     let room = server.rooms.room("room").unwrap();
     for n in 3..20 {
         ann.set("x", "mine").await;
@@ -414,9 +416,9 @@ async fn a_client_that_asks_is_told_of_its_join_and_its_sets() {
     }
 }
 
-/// The room does not know what waits for the rate.
+/// The room does not know the sets that wait for the rate.
 #[tokio::test]
-async fn what_waits_for_the_rate_is_not_taken_yet() {
+async fn a_set_that_waits_for_the_rate_is_not_taken_yet() {
     let limits = unlimited_rate().messages_per_second(2).message_burst(1);
     let server = Server::with(RoomRegistry::builder().limits(limits)).await;
     let mut ann = server.connect().await;

@@ -1,4 +1,4 @@
-//! The host in its rooms: opening, reading, writing, watching, putting out.
+//! The host in its rooms: it opens, reads, writes, observes and kicks.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -50,7 +50,7 @@ async fn the_host_reads_and_writes() {
     arena.set("x", 4.5).unwrap();
     assert_eq!(ann.frame().await, frame(&[("x", "4.5")]));
     assert_eq!(cat.frame().await, frame(&[("x", "4.5")]));
-    // Nobody sees half of it, though the room was quiet.
+    // Nobody sees half of it, although the room was quiet.
     tokio::time::sleep(Duration::from_millis(50)).await;
     arena.set_all([("x", "7"), ("end", "8")]).unwrap();
     assert_eq!(ann.frame().await, frame(&[("x", "7"), ("end", "8")]));
@@ -63,7 +63,7 @@ async fn the_host_reads_and_writes() {
 }
 
 #[tokio::test]
-async fn what_is_not_possible_is_an_error_and_changes_nothing() {
+async fn an_impossible_call_is_an_error_and_changes_nothing() {
     let limits = unlimited_rate().value_bytes(10).variables_per_room(3);
     let server = Server::with(RoomRegistry::builder().limits(limits)).await;
     let arena = opened(&server).await;
@@ -82,7 +82,7 @@ async fn what_is_not_possible_is_an_error_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn events_tell_who_did_what() {
+async fn events_name_each_member_and_its_action() {
     let server = Server::start().await;
     let mut all = server.rooms.events();
     let arena = opened(&server).await;
@@ -121,7 +121,7 @@ async fn events_tell_who_did_what() {
 }
 
 #[tokio::test]
-async fn a_slow_observer_is_told_what_it_missed_and_slows_nobody() {
+async fn a_slow_observer_learns_how_much_it_missed_and_slows_nobody() {
     let server = Server::start().await;
     let arena = opened(&server).await;
     let mut events = arena.subscribe();
@@ -135,7 +135,7 @@ async fn a_slow_observer_is_told_what_it_missed_and_slows_nobody() {
 }
 
 #[tokio::test]
-async fn who_is_kicked_is_told_why_and_its_name_is_free() {
+async fn a_kicked_member_receives_the_reason_and_its_name_is_free() {
     let server = Server::start().await;
     let arena = opened(&server).await;
     let mut ann = server.join("arena", "ann", VARIABLES).await;
@@ -217,7 +217,7 @@ async fn a_closed_room_keeps_its_variables_and_a_removed_one_nothing() {
 }
 
 #[tokio::test]
-async fn what_the_host_opened_stays_until_it_is_closed() {
+async fn a_room_of_the_host_stays_until_it_is_closed() {
     let limits = unlimited_rate().rooms(2).empty_room_ttl(Duration::from_millis(1));
     let server = Server::with(RoomRegistry::builder().limits(limits)).await;
     let arena = opened(&server).await;
@@ -235,7 +235,7 @@ async fn what_the_host_opened_stays_until_it_is_closed() {
 }
 
 #[tokio::test]
-async fn clients_join_only_what_the_host_opened() {
+async fn clients_join_only_rooms_of_the_host() {
     let server = Server::with(RoomRegistry::builder().creators(Creators::Host)).await;
     let _arena = opened(&server).await;
     server.join("arena", "ann", VARIABLES).await;
@@ -301,7 +301,7 @@ async fn a_room_has_settings_of_its_own() {
     assert_eq!(ids("c", 3), ["duel"]);
 }
 
-/// The host may write from a thread that knows no runtime.
+/// The host may write from a thread without a runtime.
 #[tokio::test]
 async fn any_thread_may_write() {
     let server = Server::start().await;
@@ -366,7 +366,7 @@ async fn a_host_learns_why_somebody_left() {
 }
 
 #[tokio::test]
-async fn who_is_not_there_can_be_banned_and_let_in_again() {
+async fn an_absent_player_can_be_banned_and_let_in_again() {
     let rooms = RoomRegistry::builder().limits(unlimited_rate()).build().unwrap();
     let auth = middleware::from_fn(async |mut request: Request, next: middleware::Next| {
         if let Some(account) = request.uri().query().map(str::to_owned) {
@@ -411,7 +411,7 @@ async fn values_that_are_set_together_have_place_together() {
     assert_eq!(room.set_all([("b", "1")]), Err(SetError::RoomFull));
 }
 
-/// For a log, or a page of the host's own. What the host knows of a person is not written.
+/// For a log or a page of the host's own. The host's data about a person is not included.
 #[tokio::test]
 async fn events_and_stats_can_be_written_as_json() {
     let server = Server::with(RoomRegistry::builder().limits(unlimited_rate()).history(10)).await;
@@ -463,7 +463,7 @@ async fn a_room_ends_with_the_hosts_words() {
     assert_eq!(causes.collect::<Vec<_>>().await, [LeaveCause::RoomClosed; 2]);
 }
 
-/// What a member may do, and what the host knows of it, can change while it plays.
+/// A member's rights, and the host's data about it, can change while it plays.
 #[tokio::test]
 async fn a_member_gets_another_identity_while_it_plays() {
     #[derive(Clone)]

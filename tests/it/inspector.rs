@@ -1,4 +1,4 @@
-//! The inspector: by its JSON, and in a real browser.
+//! The inspector, through its JSON and in a real browser.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -94,7 +94,7 @@ async fn pages_of_rooms_are_found_and_sorted() {
     assert_eq!(get(&app, "/api/room?id=none").await.status, StatusCode::NOT_FOUND);
 }
 
-/// It could not read them, but would hold places of those who may.
+/// Another site's page could not read the answers, but would occupy places of pages that can.
 #[tokio::test]
 async fn a_page_of_another_site_gets_nothing() {
     let rooms = RoomRegistry::new();
@@ -147,7 +147,7 @@ async fn nothing_is_changed_without_leave_and_token() {
         }
         let answer = ask(&acts, Method::GET, &path, token, body).await;
         assert!(answer.status.is_client_error(), "{action} by GET");
-        // Before anything else is looked at.
+        // The size is checked before anything else.
         let (path, long) = (format!("/api/room/{action}"), json!("x".repeat(3 << 20)));
         for app in [&shows, &acts] {
             let answer = ask(app, Method::POST, &path, "", &long).await;
@@ -179,7 +179,7 @@ async fn nothing_is_changed_without_leave_and_token() {
     assert_eq!(room.variables(), [("y".into(), "0".into())]);
 }
 
-/// With a slash behind it or without, and below a host's own paths.
+/// With a trailing slash or without, and below a host's own paths.
 #[tokio::test]
 async fn the_page_is_where_it_is_nested() {
     let rooms = RoomRegistry::new();
@@ -221,7 +221,7 @@ async fn it_shows_how_the_broker_does() {
 }
 
 #[tokio::test]
-async fn who_wrote_last_is_known() {
+async fn the_last_writer_is_known() {
     let server = Server::with(RoomRegistry::builder()).await;
     let app = app(&server.rooms, false);
     let variables = &[("a", "0"), ("b", "0"), ("c", "0"), ("d", "0")];
@@ -244,7 +244,7 @@ async fn who_wrote_last_is_known() {
     assert_eq!(shown["variables"][3]["written_at"], Value::Null);
 }
 
-/// An open page would else keep a host from ending.
+/// Otherwise an open page would keep a host from stopping.
 #[tokio::test]
 async fn streams_end_with_the_registry() {
     let rooms = RoomRegistry::new();
@@ -258,7 +258,7 @@ async fn streams_end_with_the_registry() {
 
 const GAME_ROOM: &str = "lobby";
 
-/// Twenty players who wander over the field.
+/// Starts twenty players that wander over the field.
 fn start_bots(url: &str) {
     for n in 0..20 {
         let url = url.to_owned();
@@ -288,7 +288,7 @@ async fn assert_no_complaints(browser: &Browser) {
     assert!(complaints.is_empty(), "{complaints:?}");
 }
 
-/// What a screen reader says of each control, and whether the keyboard reaches it.
+/// A script that returns the controls that a screen reader cannot name or the keyboard cannot reach.
 const NAMELESS: &str = "return [...document.querySelectorAll('button, input, a')].filter(control => \
     control.checkVisibility() && !(control.labels?.[0] ?? control).textContent.trim() \
     && !control.ariaLabel || control.tabIndex < 0).map(control => control.outerHTML)";
@@ -307,7 +307,7 @@ async fn a_game_is_looked_at_and_a_player_kicked() {
     browser.until("document.body.dataset.state === 'connected'").await;
     browser.until("game.players.size >= 20").await;
     browser.picture("game.png").await;
-    // Who is kicked comes back, so what it is told stands there for a moment only.
+    // A kicked client comes back, so the reason is visible only for a moment.
     browser
         .run(
             "new MutationObserver(() => window.told ||= document.body.textContent.includes('too good'))
@@ -377,7 +377,7 @@ async fn a_game_is_looked_at_and_a_player_kicked() {
     browser.0.close().await.unwrap();
 }
 
-/// Texts whose contrast with what is behind them is less than people need (WCAG: 4.5).
+/// A script that returns the texts with less contrast to their background than WCAG asks for (4.5).
 const FAINT: &str = "
     const channels = (color) => color.match(/[\\d.]+/g).map(Number);
     const light = (color) => channels(color).slice(0, 3).map((value) => value / 255)
@@ -400,7 +400,7 @@ const FAINT: &str = "
 const TAB: &str = "\u{e004}";
 const ENTER: &str = "\u{e007}";
 
-/// Presses Tab until this has the focus, which must show.
+/// Presses Tab until this element has the focus, which must be visible.
 async fn tab_to(browser: &Browser, css: &str) {
     for _ in 0..30 {
         browser.press(TAB).await;
@@ -492,7 +492,7 @@ async fn hostile_names_and_values_are_only_text() {
         browser.run("location.hash = ''").await;
     }
 
-    // Names that differ, and look alike as text.
+    // The names differ, but look alike as text.
     let mut ann = Client::connect(&format!("ws://{addr}/cloud")).await;
     ann.send(
         r#"{"kind":"handshake","room":"halves","username":"ann","variables":{"\ud800":"0","\ud801":"0"}}"#,

@@ -1,4 +1,4 @@
-//! What the project's texts link to is there; and the dashboard asks for what is recorded.
+//! The targets of links in the project's texts exist, and the dashboard asks only for recorded metrics.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -14,7 +14,7 @@ const TEXTS: [&str; 6] = [
     "benches/README.md",
 ];
 
-/// As GitHub makes them of headings.
+/// Returns the anchors that GitHub makes of headings.
 fn anchors(text: &str) -> Vec<String> {
     let headings = text.lines().filter_map(|line| line.strip_prefix('#'));
     let anchor = |heading: &str| {

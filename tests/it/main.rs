@@ -1,5 +1,5 @@
-//! Tests that share a process: behaviour over real sockets, a file for each promise or part. Those that measure a
-//! process, or need one of their own, are beside this folder.
+//! Tests that share a process: behaviour over real sockets, with a file for each promise or part. Tests that
+//! measure a process, or need one of their own, are beside this folder.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 

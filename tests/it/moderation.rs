@@ -1,4 +1,4 @@
-//! Bans and kicks hold whatever the store, the broker or a race does meanwhile.
+//! Bans and kicks hold despite failures of the store or the broker, and despite races.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -29,7 +29,7 @@ fn stored(store: &Arc<ShakyStore>) -> RoomRegistryBuilder {
     builder.flush_interval(Duration::from_millis(20))
 }
 
-/// The names that the store has as banned from the arena.
+/// Returns the names that are banned from the arena according to the store.
 fn kept(store: &ShakyStore) -> Vec<String> {
     store.inner().bans("arena").unwrap().into_iter().map(|ban| ban.name).collect()
 }
@@ -109,7 +109,7 @@ async fn node(broker: &Arc<ShakyBroker>) -> Server {
     Server::with(builder.relay(broker.clone())).await
 }
 
-/// Everybody's account is the name.
+/// A policy by which everybody's account is their name.
 struct ByName;
 
 impl Policy for ByName {
@@ -118,7 +118,7 @@ impl Policy for ByName {
     }
 }
 
-/// The broker has let eve in, and has banned her before her node knows.
+/// The broker has admitted eve, and bans her before her node knows.
 #[tokio::test]
 async fn a_ban_between_a_place_and_its_answer_holds() {
     let broker = Arc::default();
@@ -132,7 +132,7 @@ async fn a_ban_between_a_place_and_its_answer_holds() {
     room.ban_person("eve", MINUTE).await.unwrap();
     assert_eq!(eve.closed().await, (4002, BANNED.into()));
     eventually("the place is given back", || broker.sessions("arena") == 2).await;
-    // A node that does not know yet that a ban is over lets in whom the broker lets in.
+    // A node that does not know yet that a ban is over admits a client that the broker admits.
     broker.late_answers.store(0, SeqCst);
     broker.delay.store(300, SeqCst);
     let unbanned = tokio::spawn(async move { room.unban_person("eve").await });
@@ -176,7 +176,7 @@ async fn kicks_in_quick_succession_all_arrive() {
     }
 }
 
-/// A kick waits until what was set before is in the room's order.
+/// A kick waits until earlier sets are in the room's order.
 #[tokio::test(start_paused = true)]
 async fn a_kick_from_a_slow_room_delays_no_other() {
     let broker = Arc::<ShakyBroker>::default();
@@ -218,7 +218,7 @@ async fn a_kick_soon_after_a_lost_subscription_arrives() {
     assert!(!eve.is_joined());
 }
 
-/// A host may open its first room on a runtime that ends before the one that serves.
+/// A host may open its first room on a runtime that ends before the serving one.
 #[test]
 fn kicks_arrive_after_the_runtime_of_the_first_room_has_ended() {
     let (first, second) = (Runtime::new().unwrap(), Runtime::new().unwrap());

@@ -1,4 +1,4 @@
-//! The host's app: where a mount answers, whom it lets in, and what it leaves to the host.
+//! The host's app: where a mount answers, which requests it admits, and which it leaves to the host.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -21,7 +21,7 @@ use tokio_tungstenite::{
 };
 use tower_http::services::ServeDir;
 
-/// The status of an upgrade at a path; 101 where it went through.
+/// Returns the status of an upgrade at a path, which is 101 if it succeeds.
 async fn upgrade(addr: SocketAddr, path: &str, headers: &[(&'static str, &str)]) -> u16 {
     let mut request = format!("ws://{addr}{path}").into_client_request().unwrap();
     for (name, value) in headers {
@@ -35,7 +35,7 @@ async fn upgrade(addr: SocketAddr, path: &str, headers: &[(&'static str, &str)])
     }
 }
 
-/// A plain request's answer: status, headers and body.
+/// Returns the answer to a plain request: status, headers and body.
 async fn fetch(addr: SocketAddr, path: &str, headers: &str) -> (u16, String) {
     let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
     let request =
@@ -49,7 +49,7 @@ async fn fetch(addr: SocketAddr, path: &str, headers: &str) -> (u16, String) {
 #[derive(Clone)]
 struct HostState(&'static str);
 
-/// A host with a state, a page at `/`, and static files for every other path.
+/// Returns a host with a state, a page at `/`, and static files for every other path.
 fn host() -> Router<HostState> {
     Router::new()
         .route("/", get(async |State(HostState(page)): State<HostState>| Html(page)))
@@ -80,7 +80,7 @@ async fn mounts_answer_their_path_and_leave_the_rest_to_the_host() {
         assert!(answer.contains("text/javascript") && answer.contains("export function connect"));
         assert_eq!(fetch(addr, &format!("{mount}/other.js"), "").await.0, 404);
     }
-    // Every other path is the static folder's.
+    // Every other path belongs to the static folder.
     assert!(
         fetch(addr, "/wire/spec.rs", "").await.1.contains("the specification's, and that of 2020")
     );
@@ -174,8 +174,8 @@ fn a_mount_without_a_slash_is_a_mistake_of_the_host() {
     _ = RoomRegistry::new().mount("cloud");
 }
 
-/// A page of the host's and the rooms cannot have one path: merged in silence, the page would take the
-/// upgrades, or the rooms the page.
+/// A page of the host's and the rooms cannot share a path: if they were merged silently, the page would
+/// take the upgrades, or the rooms would hide the page.
 #[test]
 fn a_route_that_the_app_has_already_is_a_mistake_of_the_host() {
     let routes = [
@@ -201,7 +201,7 @@ fn a_layer_with_captures_is_a_mistake_of_the_host() {
     _ = RoomRegistry::new().mount("/x/{room}/cloud").layer();
 }
 
-/// As a route it may have captures, and stand in a nested router.
+/// A mount as a route may have captures, and may be in a nested router.
 #[tokio::test]
 async fn a_mount_with_captures_and_in_a_nested_router() {
     let rooms = RoomRegistry::new();

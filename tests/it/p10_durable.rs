@@ -1,4 +1,4 @@
-//! P10: rooms survive, whatever the store does meanwhile.
+//! P10: rooms survive, even if the store fails or is slow.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -30,7 +30,7 @@ async fn server(store: &Arc<ShakyStore>) -> Server {
     Server::with(with(store)).await
 }
 
-/// As a restart: the next registry of the store has nothing in memory.
+/// Shuts a server down, as before a restart: the store's next registry has nothing in memory.
 async fn end(server: Server) {
     assert!(server.rooms.shutdown(Duration::from_secs(10)).await);
 }
@@ -70,7 +70,7 @@ async fn rooms_of_every_kind_come_back_as_they_were() {
     fixed.await.unwrap();
     end(before).await;
 
-    // Each is what it was, whatever new ones are.
+    // Each room keeps its schema, whichever schema new rooms have.
     let after = Server::with(with(&store).schema(Schema::Growing)).await;
     assert_eq!(after.refusal("fixed", "ann", Y).await.0, 4001);
     let mut scratch = after.join_in(Dialect::Scratch, "1", "player", &[]).await;
@@ -80,7 +80,7 @@ async fn rooms_of_every_kind_come_back_as_they_were() {
     assert_eq!(scratch.next_is_close().await, None, "it grows still");
     let mut open = after.join("open", "ann", &[("b", "2")]).await;
     open.until("a", "1").await;
-    // Those that the host opened are empty rooms to a joiner, and the host's again when it opens them.
+    // The host's rooms come back as emptied rooms, and are the host's again when it opens them.
     let renamed = after.rooms.open("renamed").await.unwrap();
     let mut variables = renamed.variables();
     variables.sort();
@@ -135,7 +135,7 @@ async fn a_host_looks_at_stored_rooms_without_loading_them() {
 }
 
 #[tokio::test]
-async fn what_is_not_saved_is_not_unloaded_for_another_room() {
+async fn an_unsaved_room_is_not_unloaded_for_another_room() {
     let store: Arc<ShakyStore> = Arc::default();
     let limits = unlimited_rate().rooms(1);
     let server = Server::with(with(&store).limits(limits)).await;
@@ -171,7 +171,7 @@ async fn a_removed_room_does_not_come_back() {
     assert_eq!(server.refusal("arena", "ann", X).await.0, 4001, "it is there again");
 }
 
-/// A host keeps its handle on a room that is let go because it was empty.
+/// A host keeps its handle on a room that was unloaded because it was empty.
 #[tokio::test]
 async fn a_room_that_has_left_the_memory_is_removed_from_the_store() {
     let store = Arc::default();
@@ -185,13 +185,13 @@ async fn a_room_that_has_left_the_memory_is_removed_from_the_store() {
     room.remove().await.unwrap();
     assert_eq!(store.value("arena", "x"), None);
     assert_eq!(room.remove().await, Err(RoomError::Gone));
-    // The next of its id is another.
+    // The next room of this id is another one.
     let next = rooms.open("arena").variables(X.iter().copied()).await.unwrap();
     assert_eq!(room.remove().await, Err(RoomError::Gone));
     assert_eq!(next.variables().len(), 1);
 }
 
-/// The store works in real time, whatever the runtime's clock does.
+/// The store works in real time, even if the runtime's clock is paused.
 #[tokio::test(start_paused = true)]
 async fn a_store_works_in_a_test_whose_time_is_paused() {
     let folder = Folder::new("paused");
@@ -211,7 +211,7 @@ async fn players_play_on_while_the_store_fails() {
     let mut ann = server.join("arena", "ann", X).await;
     let _kept = server.join("kept", "ann", X).await;
     store.is_broken.store(true, SeqCst);
-    // Who needs nothing of the store joins as ever.
+    // A client that needs nothing from the store joins as usual.
     let mut bob = server.join("arena", "bob", X).await;
     for n in 0..50 {
         ann.set("x", &n.to_string()).await;
@@ -268,7 +268,7 @@ async fn a_store_that_panics_is_one_that_fails() {
     eventually("it is saved", || store.value("arena", "x").as_deref() == Some("1")).await;
 }
 
-/// A commit of two seconds, as with a disk that is slow to sync.
+/// A commit takes two seconds, as with a disk that is slow to sync.
 #[tokio::test]
 async fn a_slow_store_slows_no_player() {
     let store: Arc<ShakyStore> = Arc::default();
@@ -294,7 +294,7 @@ async fn a_slow_store_slows_no_player() {
     assert!(began.elapsed() >= Duration::from_secs(2), "it is created when it is kept");
     let played: u32 = bob.view["x"].parse().unwrap();
     println!("{played} sets were delivered while the store took {:?}", began.elapsed());
-    // One at a time, with nothing else to wait for than the store: it would have been two.
+    // Each set waits for the one before. If sets waited for the store, there would be two.
     assert!(played > 50, "{played}");
     store.delay.store(0, SeqCst);
     eventually("saved", || store.value("arena", "x").is_some_and(|x| x != "0")).await;
@@ -310,7 +310,7 @@ async fn one_of_two_creators_wins_also_when_the_store_is_slow() {
         let (mut a, mut b) = (server.connect().await, server.connect().await);
         a.handshake(&room, "ann", X).await;
         b.handshake(&room, "bob", Y).await;
-        // One has gone before it is answered, now and then.
+        // Sometimes one of them leaves before it is answered.
         if n % 4 == 3 {
             drop(a);
             b.ping().await;
@@ -340,7 +340,7 @@ async fn a_room_that_nobody_uses_leaves_the_store() {
     let old: Vec<_> = (0..600).map(|n| put(&format!("old {n}"), now - 100)).collect();
     store.inner().commit(&old).unwrap();
     store.inner().commit(&[put("recent", now), put("live", now - 100)]).unwrap();
-    // Loaded before it is looked at: the first look comes after a second.
+    // The room is loaded before the first check for old rooms, which comes after a second.
     let ttl = Duration::from_secs(10);
     let server = Server::with(with(&store).stored_room_ttl(Some(ttl))).await;
     let _ann = server.join("live", "ann", X).await;
@@ -350,7 +350,7 @@ async fn a_room_that_nobody_uses_leaves_the_store() {
     assert!(store.inner().rooms("", 1).unwrap()[0].1 >= now, "it is used again");
 }
 
-/// Tells what it is told.
+/// A policy that records whether the room exists.
 struct Asked(Arc<AtomicBool>);
 
 impl Policy for Asked {
@@ -391,7 +391,7 @@ async fn a_full_store_takes_no_new_room_and_keeps_the_others() {
     assert!(!server.rooms.store_stats().unwrap().is_failing, "a full store is no broken one");
 }
 
-/// Also of a room that is no more, and for as long as the ban was to hold.
+/// Also if the room is removed, and only for the time of the ban.
 #[tokio::test]
 async fn bans_survive_the_process() {
     let store = Arc::default();
@@ -416,7 +416,7 @@ async fn bans_survive_the_process() {
     assert_eq!(bans[0].target, BanTarget::Name("Eve".into()));
     assert!(bans[0].left <= Duration::from_secs(60));
 
-    // What the store cannot keep still holds, and the host knows.
+    // A ban that the store cannot save still holds, and the host is informed.
     store.is_broken.store(true, SeqCst);
     let banned = room.ban_name("sue", Duration::from_secs(60)).await;
     assert_eq!(banned, Err(RoomError::NotSaved));

@@ -1,4 +1,4 @@
-//! P11 where brokers and connections fail in part: what is lost, refused or too much.
+//! P11 when brokers and connections fail in part: messages are lost, refused or too many.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -22,7 +22,7 @@ async fn nodes<const COUNT: usize>(broker: &Arc<ShakyBroker>, limits: Limits) ->
 }
 
 #[tokio::test]
-async fn who_leaves_during_an_outage_is_forgotten_after_it() {
+async fn a_member_that_leaves_during_an_outage_is_forgotten_after_it() {
     let broker: Arc<ShakyBroker> = Arc::default();
     let [node] = nodes(&broker, unlimited_rate()).await;
     let ann = node.join("arena", "ann", X).await;
@@ -43,12 +43,12 @@ async fn who_leaves_during_an_outage_is_forgotten_after_it() {
 }
 
 #[tokio::test]
-async fn who_is_refused_by_the_broker_creates_nothing() {
+async fn a_client_that_the_broker_refuses_creates_nothing() {
     let broker: Arc<ShakyBroker> = Arc::default();
     let [a, b] = nodes(&broker, unlimited_rate().members_per_room(1)).await;
     let mut ann = a.join("arena", "ann", X).await;
     assert_eq!(b.refusal("arena", "eve", &[("x", "0"), ("junk", "1")]).await.0, 4003);
-    // What eve brought would be in the order before this.
+    // Eve's variables would come before this in the order.
     ann.set("x", "1").await;
     let room = a.rooms.room("arena").unwrap();
     eventually("it came back", || room.get("x").as_deref() == Some("1")).await;
@@ -115,11 +115,11 @@ async fn a_room_whose_unlocking_was_not_heard_is_open() {
 }
 
 #[tokio::test]
-async fn whoever_comes_while_the_broker_is_silent_is_refused_in_time() {
+async fn a_newcomer_is_refused_in_time_while_the_broker_is_silent() {
     let broker: Arc<ShakyBroker> = Arc::default();
     let [node] = nodes(&broker, unlimited_rate()).await;
     broker.is_silent.store(true, SeqCst);
-    // One after another they would wait for longer than anything here.
+    // If they waited one after another, it would take longer than any timeout here.
     let names: Vec<_> = (0..30).map(|n| format!("p{n}")).collect();
     let all = names.iter().map(|name| node.refusal("arena", name, X));
     let refusals = within("all", futures_util::future::join_all(all)).await;
@@ -127,7 +127,7 @@ async fn whoever_comes_while_the_broker_is_silent_is_refused_in_time() {
 }
 
 #[tokio::test]
-async fn what_the_broker_lost_is_told_again() {
+async fn a_write_that_the_broker_lost_is_sent_again() {
     let broker: Arc<ShakyBroker> = Arc::default();
     let [a, b] = nodes(&broker, unlimited_rate()).await;
     let mut ann = a.join("arena", "ann", X).await;
@@ -140,7 +140,7 @@ async fn what_the_broker_lost_is_told_again() {
     bob.until("x", "1").await;
 }
 
-/// What a node sent before its lease was over may reach the broker when the node is back.
+/// A node's write from before the end of its lease may reach the broker when the node is back.
 #[tokio::test]
 async fn a_write_of_before_that_comes_late_changes_nothing() {
     let broker: Arc<ShakyBroker> = Arc::default();
@@ -161,9 +161,9 @@ async fn a_write_of_before_that_comes_late_changes_nothing() {
     assert_eq!(seen, [("x".to_owned(), "after".to_owned())]);
 }
 
-/// Variables that the host dropped stay away, also where somebody sets them who has not heard of it.
+/// Variables that the host dropped stay away, even if a client that does not know of it sets them.
 #[tokio::test]
-async fn what_is_set_while_it_is_dropped_does_not_come_back() {
+async fn a_variable_that_is_set_while_it_is_dropped_does_not_come_back() {
     let broker: Arc<ShakyBroker> = Arc::default();
     let node = async || {
         Server::with(RoomRegistry::builder().limits(unlimited_rate()).relay(broker.clone())).await
@@ -179,7 +179,7 @@ async fn what_is_set_while_it_is_dropped_does_not_come_back() {
     bob.set("old", "late").await;
     eventually("the broker hears of it", || broker.revision("arena") > revision).await;
     assert_eq!(broker.variables("arena"), ["stays", "new"]);
-    // Whoever hears again is told.
+    // When the node receives messages again, its member is notified.
     broker.is_deaf.store(false, SeqCst);
     a.rooms.room("arena").unwrap().set("stays", "1").unwrap();
     assert_eq!(bob.closed().await.0, 4001);
@@ -187,7 +187,7 @@ async fn what_is_set_while_it_is_dropped_does_not_come_back() {
     eve.until("stays", "1").await;
 }
 
-/// Each node counts what it creates, and the broker what all do.
+/// Each node counts the variables that it creates, and the broker those of all nodes.
 #[tokio::test]
 async fn nodes_together_create_no_more_variables_than_a_room_may_have() {
     let broker: Arc<ShakyBroker> = Arc::default();
@@ -210,21 +210,21 @@ async fn nodes_together_create_no_more_variables_than_a_room_may_have() {
     }
 }
 
-/// The node that has the name is gone, and its lease is not over.
+/// The node that has the name is gone, but its lease is not over.
 #[tokio::test]
-async fn who_comes_back_to_another_node_is_told_to_try_again() {
+async fn a_returning_client_at_another_node_is_asked_to_try_again() {
     let broker: Arc<ShakyBroker> = Arc::default();
     let limits = unlimited_rate().takeover_probe(Duration::from_millis(100));
     let [a, b] = nodes(&broker, limits).await;
     let _ann = a.join("arena", "ann", X).await;
     let mut bob = b.join("arena", "bob", X).await;
-    // As if it were killed: it hears nothing, and says nothing.
+    // The node receives nothing and sends nothing, as if it were killed.
     broker.is_deaf.store(true, SeqCst);
     let refused = b.refusal("arena", "ann", X);
     assert_eq!(bob.reading_until(refused).await.0, 4003, "4002 would keep it away for ever");
 }
 
-/// A host opens its rooms before the runtime is there that serves them.
+/// A host opens its rooms before the runtime that serves them exists.
 #[tokio::test]
 async fn a_room_outlives_the_runtime_that_opened_it() {
     let broker: Arc<ShakyBroker> = Arc::default();
@@ -243,7 +243,7 @@ async fn a_room_outlives_the_runtime_that_opened_it() {
     ann.until("x", "2").await;
 }
 
-/// The host has second thoughts before the broker has heard the first.
+/// The host changes its mind before the broker has received the first change.
 #[tokio::test]
 async fn a_variable_that_is_opened_again_while_its_drop_waits_is_there() {
     let broker: Arc<ShakyBroker> = Arc::default();
@@ -268,7 +268,7 @@ async fn a_variable_that_is_opened_again_while_its_drop_waits_is_there() {
     assert_eq!(names.len(), 2, "{names:?}");
 }
 
-/// Also where nobody is in a room yet.
+/// Also if nobody is in a room yet.
 #[tokio::test]
 async fn it_shows_that_the_broker_is_away() {
     let broker: Arc<ShakyBroker> = Arc::default();

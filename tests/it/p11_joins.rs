@@ -1,5 +1,5 @@
-//! P11 for those who join: a place is reserved at the broker before anybody is put out for it, and what
-//! ends a join on the way gives it back.
+//! P11 for joins: a place is reserved at the broker before the newcomer replaces anybody, and a join that
+//! fails on the way gives it back.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -20,7 +20,7 @@ fn builder(broker: &Arc<ShakyBroker>) -> RoomRegistryBuilder {
     RoomRegistry::builder().limits(unlimited_rate().members_per_room(3)).relay(broker.clone())
 }
 
-/// All are one person.
+/// A policy by which all clients are one person.
 struct OnePerson;
 
 impl Policy for OnePerson {
@@ -43,14 +43,14 @@ async fn a_newcomer_that_is_refused_puts_nobody_out() {
     broker.is_away.store(false, SeqCst);
     first.sync().await;
     assert_eq!(room.len(), 1);
-    // Let in, the newcomer takes the place.
+    // When the newcomer is let in, it takes the place.
     room.unlock().await.unwrap();
     let _second = server.join("arena", "ann", X).await;
     assert_eq!(first.closed().await, (4002, "you joined from another tab: go on there".into()));
     assert_eq!((room.len(), broker.sessions("arena")), (1, 1));
 }
 
-/// A connection stalls and is left for another one; its requests arrive when it goes on.
+/// A connection stalls and is replaced by another; its requests arrive when it continues.
 #[tokio::test]
 async fn a_join_that_comes_late_takes_no_place() {
     let broker: Arc<ShakyBroker> = Arc::default();
@@ -100,7 +100,7 @@ async fn a_room_has_as_many_members_as_its_host_says_on_all_nodes() {
         let refused = node.refusal_or_join("duel", "p3", X);
         assert_eq!(p2.reading_until(refused).await, Some(4003));
     }
-    // Whoever opens it again says so for all.
+    // The node that opens the room again decides for all nodes.
     b.rooms.open("duel").max_members(3).await.unwrap();
     eventually("all know", || a.rooms.rooms("", 1)[0].max_members == 3).await;
     let _p3 = a.join("duel", "p3", X).await;

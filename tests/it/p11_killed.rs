@@ -1,4 +1,4 @@
-//! P11 where a node is killed, or stands still.
+//! P11 when a node is killed, or stands still.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -8,7 +8,7 @@ use crate::common::{Client, Process, Redis, count, within};
 
 const X: &[(&str, &str)] = &[("x", "0")];
 
-/// A member, or the code by which it is refused.
+/// Joins as a member, or returns the code of the refusal.
 async fn try_to_join(server: &Process, name: &str) -> Result<Client, u16> {
     let mut client = Client::connect(&server.url()).await;
     client.handshake("arena", name, X).await;
@@ -16,7 +16,7 @@ async fn try_to_join(server: &Process, name: &str) -> Result<Client, u16> {
     client.next_is_close().await.map_or(Ok(client), Err)
 }
 
-/// A game that the server runs goes on when the server that leads is killed.
+/// A game that the server runs continues when the leading server is killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_server_moves_the_ball() {
     let redis = Redis::start("ball");
@@ -33,7 +33,7 @@ async fn another_server_moves_the_ball() {
     };
     bounces().await;
     leads.crash();
-    // What had been sent by then.
+    // The sets that had been sent by then still arrive.
     for _ in 0..60 {
         bounces().await;
     }
@@ -60,12 +60,12 @@ async fn when_a_node_is_killed_the_others_go_on() {
         killed.crash();
         bob.set("x", &format!("bob {round}")).await;
         bob.sync().await;
-        // What was delivered is there for whoever comes.
+        // A newcomer receives the values that were delivered.
         let mut eve = Client::join(&stays.url(), "arena", &format!("eve{round}"), X).await;
         let delivered = [format!("bob {round}"), value(19), value(20)];
         let seen = eve.frame().await;
         assert!(delivered.contains(&seen[0].1), "{seen:?} in {round}");
-        // What bob set may still be on its way to its place.
+        // Bob's last set may still be on its way into the order.
         while eve.view["x"] == value(19) {
             eve.frame().await;
         }
@@ -74,7 +74,7 @@ async fn when_a_node_is_killed_the_others_go_on() {
         if round == 0 {
             let free = async {
                 while let Err(code) = try_to_join(&stays, &name).await {
-                    // Another code would keep a player away for ever who only comes back.
+                    // Another code would keep a returning player away forever.
                     assert_eq!(code, 4003);
                     bob.sync().await;
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -85,7 +85,7 @@ async fn when_a_node_is_killed_the_others_go_on() {
     }
 }
 
-/// A node that stood still for longer than its lease.
+/// A node stands still for longer than its lease.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_stood_still_is_fenced() {
     let redis = Redis::start("fenced");
@@ -113,7 +113,7 @@ async fn a_node_that_stood_still_is_fenced() {
     other.set("x", "2").await;
     let seen = bob.until("x", "2").await;
     assert!(!seen.iter().any(|(_, value)| value == "late"), "{seen:?}");
-    // Her name is taken by now; under another she plays on at the same server.
+    // Her name is taken by now, but she can continue at the same server under another.
     let mut sue = Client::join(&stops.url(), "arena", "sue", X).await;
     sue.until("x", "2").await;
     sue.set("x", "3").await;

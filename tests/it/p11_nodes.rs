@@ -1,5 +1,4 @@
-//! P11: one room on many nodes, by way of the broker of the docs, which is reached, lost and slow on
-//! request.
+//! P11: one room on many nodes through the broker of the docs, which is lost or slow on request.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -47,7 +46,7 @@ async fn a_set_reaches_the_members_on_every_node() {
     eve.set("x", "2").await;
     ann.until("x", "2").await;
     bob.until("x", "2").await;
-    // Who comes later gets the values, on any node.
+    // A client that joins later receives the values, on any node.
     let mut sue = nodes[1].join("arena", "sue", X).await;
     sue.until("x", "2").await;
     assert_eq!(nodes[0].refusal("arena", "tom", &[("y", "0")]).await.0, 4001);
@@ -68,28 +67,28 @@ async fn a_name_is_one_members_on_all_nodes() {
     assert_eq!(ann.reading_until(refused).await.0, 4002);
     let refused = nodes[0].refusal("arena", "bob", X);
     assert_eq!(bob.reading_until(refused).await.0, 4002);
-    // Another room is another matter.
+    // The name is still free in another room.
     let _other = nodes[1].join("other", "ann", X).await;
     ann.close().await;
     let free = async { while nodes[1].refusal_or_join("arena", "ann", X).await.is_some() {} };
     within("the name is free", free).await;
 }
 
-/// Whoever gives no sign of life loses its name, on whatever node it is.
+/// A member that gives no sign of life loses its name, on any node.
 #[tokio::test]
 async fn the_name_of_a_ghost_is_free() {
     let broker: Arc<ShakyBroker> = Arc::default();
     let limits = unlimited_rate().takeover_probe(Duration::from_millis(200));
     let builder = || RoomRegistry::builder().limits(limits.clone()).relay(broker.clone());
     let (a, b) = (Server::with(builder()).await, Server::with(builder()).await);
-    // It looks at its socket no more.
+    // The ghost no longer reads its socket.
     let mut ghost = a.join("arena", "ann", X).await;
     let _bob = b.join("arena", "bob", X).await;
     b.join("arena", "ann", X).await;
     assert_eq!(ghost.closed().await.0, 4000);
 }
 
-/// The same person, in a tab that another node has.
+/// The same person joins in a second tab, through another node.
 #[tokio::test]
 async fn a_second_tab_takes_the_name_along() {
     let broker: Arc<ShakyBroker> = Arc::default();
@@ -185,7 +184,7 @@ async fn a_room_has_the_bytes_and_variables_that_its_host_says_on_all_nodes() {
     eventually("all know", || a.set("y", 1).is_ok()).await;
 }
 
-/// Before the broker lets another node lead.
+/// The lead is lost before the broker lets another node lead.
 #[tokio::test]
 async fn a_lead_is_lost_when_its_broker_is_away_for_a_lease() {
     let (broker, nodes) = nodes(1).await;
@@ -209,7 +208,7 @@ async fn one_node_leads_a_room() {
     drop(lead);
     let (b, lead) = within("the other leads", other).await.unwrap().unwrap();
     assert!(!lead.is_lost());
-    // Its room is gone: so is the lead.
+    // The lead ends with its room.
     b.remove().await.unwrap();
     within("it is lost", lead.lost()).await;
     nodes.clear();
@@ -232,9 +231,9 @@ async fn names_may_be_shared_where_the_host_says_so() {
     let _b = b.join("arena", "ann", X).await;
 }
 
-/// A name is taken also by who shares it: whether a newcomer minds is its own dialect's rule.
+/// A shared name is taken too: the newcomer's own dialect decides whether it may share it.
 #[tokio::test]
-async fn who_wants_a_name_for_itself_does_not_get_a_shared_one() {
+async fn a_newcomer_that_wants_a_name_alone_does_not_get_a_shared_one() {
     let (_, nodes) = nodes(2).await;
     let variables = &[("☁ x", "0")];
     let mut scratch = nodes[0].join_in(Dialect::Scratch, "arena", "ann", &[]).await;
@@ -249,7 +248,7 @@ async fn who_wants_a_name_for_itself_does_not_get_a_shared_one() {
 }
 
 #[tokio::test]
-async fn what_a_host_sets_together_is_seen_together() {
+async fn values_that_a_host_sets_together_are_seen_together() {
     let (_, nodes) = nodes(2).await;
     let variables = &[("x", "0"), ("y", "0"), ("z", "0")];
     let room = nodes[0].rooms.open("arena").variables(variables.iter().copied()).await.unwrap();
@@ -268,7 +267,7 @@ async fn what_a_host_sets_together_is_seen_together() {
     }
 }
 
-/// A host's schema counts on all nodes.
+/// A host's schema applies on all nodes.
 #[tokio::test]
 async fn a_room_that_the_host_lets_grow_grows_everywhere() {
     let (broker, nodes) = nodes(2).await;
@@ -311,7 +310,7 @@ async fn members_on_many_nodes_end_up_seeing_the_same() {
 }
 
 #[tokio::test]
-async fn while_the_broker_is_away_members_stay_and_what_they_write_waits() {
+async fn while_the_broker_is_away_members_stay_and_their_writes_wait() {
     let (broker, nodes) = nodes(2).await;
     let mut ann = nodes[0].join("arena", "ann", &[("x", "0"), ("y", "0")]).await;
     let mut bob = nodes[1].join("arena", "bob", &[("x", "0"), ("y", "0")]).await;
@@ -335,9 +334,9 @@ async fn while_the_broker_is_away_members_stay_and_what_they_write_waits() {
     nodes[1].join("other", "eve", X).await;
 }
 
-/// The broker comes back with nothing: the nodes agree on one state again.
+/// The broker comes back without data, and the nodes agree on one state again.
 #[tokio::test]
-async fn a_broker_that_lost_all_gets_what_members_saw() {
+async fn a_broker_that_lost_all_gets_the_members_values() {
     let (broker, nodes) = nodes(2).await;
     let mut ann = nodes[0].join("arena", "ann", X).await;
     let mut bob = nodes[1].join("arena", "bob", X).await;
@@ -354,7 +353,7 @@ async fn a_broker_that_lost_all_gets_what_members_saw() {
     eve.until("x", "3").await;
 }
 
-/// A node that was away for longer than its lease.
+/// A node is away for longer than its lease.
 #[tokio::test]
 async fn a_node_that_is_out_changes_nothing_and_its_members_come_back() {
     let (broker, nodes) = nodes(2).await;
@@ -386,7 +385,7 @@ async fn a_shutdown_frees_its_names_and_loses_nothing() {
     drop(broker);
 }
 
-/// A room that nobody is in any more here is let go, and comes back from the broker.
+/// A room without members on this node is unloaded, and comes back from the broker.
 #[tokio::test(start_paused = true)]
 async fn an_emptied_room_is_the_brokers() {
     let (_, nodes) = nodes(2).await;
@@ -398,7 +397,7 @@ async fn an_emptied_room_is_the_brokers() {
     bob.until("x", "1").await;
 }
 
-/// What a host sets before it puts members out comes first, on all nodes.
+/// A value that the host sets before it removes members arrives first, on all nodes.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hosts_last_word_comes_before_the_close() {
     for how in ["kick", "ban", "close", "remove", "shutdown"] {
@@ -426,7 +425,8 @@ async fn the_hosts_last_word_comes_before_the_close() {
     }
 }
 
-/// A match is over: players on all nodes are told so, do not come back, and the next one begins anew.
+/// A match is over: players on all nodes receive the reason and do not come back, and the next match
+/// begins anew.
 #[tokio::test]
 async fn a_room_ends_on_all_nodes_with_the_hosts_words() {
     let (_, nodes) = nodes(2).await;
@@ -447,9 +447,9 @@ async fn a_room_ends_on_all_nodes_with_the_hosts_words() {
     assert_eq!(nodes[0].rooms.room("arena").unwrap().get("x").as_deref(), Some("0"), "a new one");
 }
 
-/// A host learns who wrote a value, on whichever node.
+/// A host learns which member wrote a value, on any node.
 #[tokio::test]
-async fn a_host_learns_who_wrote_on_another_node() {
+async fn a_host_learns_the_writer_on_another_node() {
     let (_, nodes) = nodes(2).await;
     let mut ann = nodes[0].join("arena", "ann", X).await;
     let mut bob = nodes[1].join("arena", "bob", X).await;
@@ -480,7 +480,8 @@ async fn a_host_learns_who_wrote_on_another_node() {
     assert_eq!(seen[1], ["ann elsewhere", "bob here", "the host"]);
 }
 
-/// A ban need not wait until somebody is there, holds on all nodes, puts out whom it finds on any, and ends.
+/// A ban does not need a present member, holds on all nodes, removes matching members of any node, and
+/// can be lifted.
 #[tokio::test]
 async fn bans_by_name_and_person_hold_on_all_nodes_until_they_are_lifted() {
     let (_, nodes) = nodes(2).await;
@@ -514,7 +515,7 @@ async fn bans_by_name_and_person_hold_on_all_nodes_until_they_are_lifted() {
     assert_eq!(nodes[0].refusal("arena", "bob", X).await.1, "you are banned from this room");
 }
 
-/// A node that has missed a ban puts its members out when it reads the room.
+/// A node that has missed a ban removes the banned members when it reads the room.
 #[tokio::test]
 async fn a_ban_that_a_node_has_missed_holds_for_its_members() {
     let (broker, nodes) = nodes(2).await;
@@ -558,7 +559,7 @@ async fn a_variable_that_was_removed_unheard_stays_removed() {
     assert_eq!(broker.variables("arena"), ["x"]);
 }
 
-/// A person is put out of every room, wherever it is, and told why; others stay.
+/// A person is removed from every room on every node, and receives the reason; others stay.
 #[tokio::test]
 async fn a_person_is_kicked_from_all_rooms_of_all_nodes() {
     let broker: Arc<ShakyBroker> = Arc::default();
@@ -587,7 +588,7 @@ async fn a_person_is_kicked_from_all_rooms_of_all_nodes() {
     }
     ann.until("x", "last").await;
     ann.sync().await;
-    // Whoever cannot be reached is not kicked, and the host is told so.
+    // If the broker is unreachable, the call returns an error.
     broker.is_away.store(true, SeqCst);
     let kicked = nodes[0].0.kick_person("ann", CloseCode::Kicked, "").await;
     assert_eq!(kicked, Err(RoomError::Unreachable));

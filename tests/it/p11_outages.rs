@@ -1,4 +1,4 @@
-//! P11 where the broker is away, stops, loses what it had, or cannot be reached.
+//! P11 when the broker is away, stops, loses its data, or cannot be reached.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -46,7 +46,7 @@ async fn members_stay_while_the_broker_is_away() {
     }
 }
 
-/// The other side is gone without a word, as after a power cut: no connection tells.
+/// The other side is gone without notice, as after a power cut: no connection reports it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_has_fallen_silent_is_left() {
     let redis = Redis::start("silent");
@@ -64,7 +64,7 @@ async fn a_connection_that_has_fallen_silent_is_left() {
     ann.reading_until(within("eve is let in", join)).await;
 }
 
-/// A failover: what the address leads to is a replica now, and then another server.
+/// A failover: the address leads to a replica, and then to another server.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_became_a_replica_is_left() {
     let (old, new) = (Redis::start("old"), Redis::start("new"));
@@ -112,7 +112,7 @@ async fn a_node_that_is_cut_off_catches_up() {
 
 /// The broker is restarted with nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_lost_all_gets_what_members_saw() {
+async fn a_broker_that_lost_all_gets_the_members_values() {
     let mut redis = Redis::start("empty");
     let nodes = redis_nodes(&redis, 2).await;
     let mut ann = nodes[0].join("arena", "ann", X).await;
@@ -129,7 +129,8 @@ async fn a_broker_that_lost_all_gets_what_members_saw() {
     assert_eq!(ann.reading_until(refused).await.0, 4002);
 }
 
-/// Nobody plays there, and still the room is what its members saw, also for who comes to another node.
+/// Nobody writes, and still the room keeps the values that its members saw, also for a client that joins
+/// at another node.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_room_is_given_back_to_a_broker_that_lost_it() {
     let mut redis = Redis::start("quiet");
@@ -156,7 +157,7 @@ async fn a_quiet_room_is_given_back_to_a_broker_that_lost_it() {
     bob.until("x", "2").await;
 }
 
-/// Longer than its lease: what it sent meanwhile arrives, and changes nothing.
+/// The node is cut off for longer than its lease: its writes from that time arrive, but change nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_cut_off_for_too_long_is_fenced() {
     let redis = Redis::start("fence");
@@ -194,7 +195,7 @@ async fn a_node_that_was_cut_off_for_too_long_is_fenced() {
     assert_eq!(bob.view["x"], "last");
 }
 
-/// A password that the broker learns later than the node that knows it.
+/// The broker gets its password later than the node.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_refuses_a_node_at_first_is_tried_again() {
     let redis = Redis::start("password");

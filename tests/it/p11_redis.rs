@@ -1,4 +1,4 @@
-//! P11 by Redis: one room on many nodes.
+//! P11 with Redis: one room on many nodes.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -12,7 +12,7 @@ use axum_cloud_variables::{BuildError, RoomRegistry, events::RoomEvent, relay::R
 
 const X: &[(&str, &str)] = &[("x", "0")];
 
-/// All see one order.
+/// All hosts and members see one order.
 #[tokio::test(flavor = "multi_thread")]
 async fn members_and_hosts_on_three_nodes_see_one_order() {
     const MEMBERS: usize = 30;
@@ -46,7 +46,7 @@ async fn members_and_hosts_on_three_nodes_see_one_order() {
         .map(|(n, mut player)| {
             tokio::spawn(async move {
                 let mut seen = Vec::new();
-                // All but the creator are sent a snapshot.
+                // All except the creator receive a snapshot.
                 if n > 0 {
                     assert_eq!(player.frame().await, [("x".into(), "0".into())]);
                 }
@@ -72,13 +72,13 @@ async fn members_and_hosts_on_three_nodes_see_one_order() {
     for (n, member) in members.into_iter().enumerate() {
         let seen = within("the members", member).await.unwrap();
         let own = format!("{n}.");
-        // But for corrections, which are sent when all is at rest.
+        // This leaves out corrections, which are sent when all is at rest.
         let others: Vec<_> = orders[0].iter().filter(|value| !value.starts_with(&own)).collect();
         assert!(seen.iter().take(others.len()).eq(others), "{n} saw another order");
     }
 }
 
-/// 10,000 rounds, each of which is over sooner than with the defaults.
+/// The rounds are shorter than with the defaults, so that 10,000 of them are possible.
 #[tokio::test(flavor = "multi_thread")]
 async fn members_on_three_nodes_end_up_seeing_the_same() {
     let redis = Redis::start("contested");
@@ -99,9 +99,9 @@ async fn of_two_creators_and_of_two_of_a_name_one_wins() {
     nodes::one_of_two_wins(&redis_nodes(&redis, 2).await, count(50, 1_000)).await;
 }
 
-/// There is always more to tell, and still the node says that it is there.
+/// There is always another write to send, and still the node renews its lease.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_writes_all_the_time_keeps_its_lease() {
+async fn a_node_that_writes_all_the_time_keeps_its_lease() {
     let redis = Redis::start("busy");
     let node = async || {
         let relay = RedisRelay::new(redis.url()).unwrap().lease(Duration::from_millis(900));
@@ -123,7 +123,7 @@ async fn who_writes_all_the_time_keeps_its_lease() {
     bob.until("x", &n.to_string()).await;
 }
 
-/// A node lets go of what it does not need any more, and what it makes does not stay for ever.
+/// A node unsubscribes from channels that it no longer needs, and no key stays forever.
 #[tokio::test(flavor = "multi_thread")]
 async fn channels_and_keys_do_not_outlive_their_rooms() {
     let redis = Redis::start("channels");
@@ -153,7 +153,7 @@ async fn channels_and_keys_do_not_outlive_their_rooms() {
     assert!(keys.len() > 10, "{keys:?}");
     for key in keys {
         let left: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.unwrap();
-        // -2 is of one that is gone by now: a ban empties some.
+        // A value of -2 means that the key is gone by now: a ban empties some.
         assert_ne!(left, -1, "{key} stays for ever");
     }
 }
@@ -166,8 +166,8 @@ async fn command<T: redis::FromRedisValue>(redis: &Redis, words: &[&str]) -> T {
     command.query_async(&mut connection).await.unwrap()
 }
 
-/// Players who create rooms and leave them take no more of the broker than a node may leave there, and
-/// they take it from each other before they take it from rooms that were used.
+/// Players that create and leave rooms occupy no more of the broker than a node may leave there, and
+/// these rooms go before rooms that were used.
 #[tokio::test(flavor = "multi_thread")]
 async fn rooms_that_are_left_do_not_fill_the_broker() {
     let redis = Redis::start("left");
@@ -197,7 +197,8 @@ async fn rooms_that_are_left_do_not_fill_the_broker() {
     assert_eq!(cat.frame().await, [("x".into(), "bob".into())]);
 }
 
-/// Rooms that are there go on when the broker's memory is full; none is created until it is not.
+/// Existing rooms continue when the broker's memory is full, but no room is created until there is memory
+/// again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_without_memory_keeps_its_rooms_going() {
     let redis = Redis::start("memory");
@@ -216,7 +217,8 @@ async fn a_broker_without_memory_keeps_its_rooms_going() {
     _ = nodes[0].join("other", "cat", X).await;
 }
 
-/// `rediss://`, with a password and the number of a database; who does not trust it does not talk to it.
+/// `rediss://`, with a password and the number of a database. A node that does not trust the certificate
+/// does not connect.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_by_tls_and_with_a_password() {
     let redis = Redis::secret("tls");
@@ -234,7 +236,7 @@ async fn a_broker_by_tls_and_with_a_password() {
     assert_eq!(eve.closed().await.0, 4003);
 }
 
-/// Names, passwords and numbers of databases, as addresses have them.
+/// Addresses contain names, passwords and numbers of databases.
 #[tokio::test]
 async fn addresses_are_understood_before_anything_connects() {
     for url in ["redis://:secret@127.0.0.1:1/3", "rediss://name:secret@example.org/"] {
@@ -258,12 +260,12 @@ async fn addresses_are_understood_before_anything_connects() {
     let (a, b) = (redis_node(&a).await, redis_node(&b).await);
     let mut ann = a.join("arena", "ann", X).await;
     let mut other = b.join("arena", "ann", &[("y", "0")]).await;
-    // Channels are of no database, and still nobody hears the others.
+    // Channels do not belong to a database, and still no node receives messages of another database.
     let redis = redis::Client::open(redis.url()).unwrap();
     let mut redis = redis.get_multiplexed_async_connection().await.unwrap();
     let mut heard: Vec<String> =
         redis::cmd("PUBSUB").arg("CHANNELS").query_async(&mut redis).await.unwrap();
-    // Each node hears what is of no room too, by and by.
+    // Each node eventually also subscribes to a channel that belongs to no room.
     heard.retain(|channel| channel.contains("arena"));
     heard.sort();
     assert_eq!(heard, ["cv:{arena}:c1", "cv:{arena}:c2"]);
@@ -273,14 +275,14 @@ async fn addresses_are_understood_before_anything_connects() {
     other.sync().await;
 }
 
-/// All rooms subscribe again when a connection is lost: none waits for the others' answers.
+/// All rooms subscribe again when a connection is lost, and none waits for the answers to others.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_rooms_over_a_slow_line_are_there_at_once() {
     let redis = Redis::start("storm");
     let slow = delayed(format!("127.0.0.1:{}", redis.port()), Duration::from_millis(20)).await;
     let (far, near) =
         (redis_node(&format!("redis://{slow}/")).await, redis_node(&redis.url()).await);
-    // One after another they would take twenty seconds.
+    // If they were opened one after another, it would take twenty seconds.
     let ids: Vec<_> = (0..1_000).map(|n| format!("room {n}")).collect();
     let open = |id: &String| far.rooms.open(id.clone()).variables([("x", "0")]).into_future();
     let opened = futures_util::future::join_all(ids.iter().map(open));

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use crate::common::{Client, Frame, Server, within};
 
-/// The numbers written to a variable, in the order in which they came.
+/// Returns the numbers written to a variable, in the order in which they came.
 fn numbers(sets: &Frame, name: &str) -> Vec<u64> {
     let values = sets.iter().filter(|(n, _)| n == name);
     values.filter_map(|(_, value)| value.parse().ok()).collect()
@@ -63,7 +63,7 @@ async fn three_writers_at_once_keep_their_order_and_agree() {
     for writer in writers.collect::<Vec<_>>() {
         members.push(within("writers", writer).await.unwrap());
     }
-    // A fourth sees what the room has; the others come to see the same (P3).
+    // A fourth client receives the room's values, and the others end up with the same (P3).
     let mut fresh = server.join("room", "dan", &variables).await;
     fresh.frame().await;
     for mut member in members {
@@ -102,7 +102,7 @@ async fn a_joiner_gets_all_values_in_one_frame_and_never_goes_back() {
     }
 }
 
-/// Each number that comes is the next one.
+/// Checks that each number that comes is the next one.
 async fn follow(mut joiner: Client, mut last: Option<u64>) {
     while last != Some(1999) {
         for number in numbers(&joiner.frame().await, "v0") {

@@ -26,7 +26,7 @@ async fn a_set_reaches_every_other_member_and_not_its_sender() {
     assert_eq!(ann.frame().await, [("end".into(), "ben".into())], "nothing before it");
 }
 
-/// The room's task pushes its members some at a time.
+/// The room's task sends to some of its members at a time.
 #[tokio::test]
 async fn a_set_reaches_a_hundred_members() {
     let server = Server::start().await;
@@ -43,16 +43,16 @@ async fn a_set_reaches_a_hundred_members() {
     }
 }
 
-/// Its task waits for something later then: a correction.
+/// Meanwhile the room's task waits for something later: a correction.
 #[tokio::test]
-async fn a_set_in_a_quiet_room_leaves_at_once_whatever_else_is_due() {
+async fn a_set_in_a_quiet_room_leaves_at_once_even_if_a_correction_is_due() {
     let settle = Duration::from_secs(60);
     let server = Server::with(RoomRegistry::builder().settle(Some(settle))).await;
     let mut ann = server.join("room", "ann", &[("x", "0")]).await;
     let mut ben = server.join("room", "ben", &[("x", "0")]).await;
     ben.frame().await;
     for round in 0..20 {
-        // Both write, neither has seen the other's value.
+        // Both write before either has seen the other's value.
         ann.set("x", &format!("a{round}")).await;
         ben.set("x", &format!("b{round}")).await;
         ann.until("x", &format!("b{round}")).await;
@@ -108,7 +108,7 @@ async fn a_coalescing_room_sends_the_last_write_of_a_tick() {
     }
     ann.set("end", "1").await;
     let seen = ben.until("end", "1").await;
-    // One leaves at once, the last with the tick.
+    // One write is sent at once, the last one with the tick.
     let writes = seen.iter().filter(|(name, _)| name == "x").count();
     assert_eq!((writes, &ben.view["x"]), (2, &format!("999{long}")));
 }
@@ -122,8 +122,8 @@ async fn a_room_without_variables_is_a_room() {
     assert_eq!(server.refusal("room", "cem", &[("x", "")]).await.0, 4001);
 }
 
-/// A program of one connection that reacts to what it hears: it answers a request by resetting the
-/// variable. Its answer comes back once, because the server cannot know that it had heard the request.
+/// A program with one connection answers a request by resetting the variable. Its answer comes back once,
+/// because the server cannot know that it had already received the request.
 #[tokio::test]
 async fn a_bot_hears_its_answer_once_at_most() {
     for dialect in [Dialect::Spec, Dialect::Scratch] {
@@ -132,7 +132,7 @@ async fn a_bot_hears_its_answer_once_at_most() {
         let mut ann = server.join_in(dialect, "room", "ann", &[("☁ queue", "")]).await;
         ann.set("☁ queue", "1234").await;
         let mut heard = Vec::new();
-        // Without an end, there would be the fourth after seven times `settle`.
+        // If it did not end, the fourth would come after seven times `settle`.
         while let Ok(frame) = timeout(Duration::from_secs(5), bot.frame()).await {
             for (name, value) in frame {
                 heard.push(value);
@@ -144,7 +144,7 @@ async fn a_bot_hears_its_answer_once_at_most() {
     }
 }
 
-/// Its snapshot did not hold the variable, so it cannot have been shown another value.
+/// Its snapshot did not contain the variable, so it cannot have seen another value.
 #[tokio::test]
 async fn a_variable_that_one_member_alone_ever_wrote_does_not_come_back() {
     let server = Server::start().await;

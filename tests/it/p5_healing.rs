@@ -1,4 +1,4 @@
-//! P5: who writes what is ignored is sent the room's value, so that its view is true again.
+//! P5: the writer of an ignored value receives the room's value, so that its view is correct again.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -44,7 +44,7 @@ async fn a_flood_of_refused_writes_gets_one_correction_a_tick() {
     ann.sync().await;
     ben.set("end", "1").await;
     let seen = ann.until("end", "1").await;
-    // The first leaves at once, then at most one of each variable with each tick.
+    // The first value is sent at once, then no more than one of each variable with each tick.
     let ticks = began.elapsed().as_millis() / tick.as_millis() + 1;
     let healed = seen.len() as u128 - 1;
     assert!((1..=2 * (ticks + 1)).contains(&healed), "{healed} corrections in {ticks} ticks");
@@ -55,7 +55,7 @@ async fn a_flood_of_refused_writes_gets_one_correction_a_tick() {
 }
 
 #[tokio::test]
-async fn a_write_between_two_refused_ones_is_what_its_writer_sees() {
+async fn a_writer_sees_its_write_between_two_refused_ones() {
     let builder = RoomRegistry::builder()
         .limits(unlimited_rate().value_bytes(10))
         .tick(Duration::from_millis(200))
@@ -65,7 +65,7 @@ async fn a_write_between_two_refused_ones_is_what_its_writer_sees() {
     let mut ann = server.join("room", "ann", variables).await;
     let mut ben = server.join("room", "ben", variables).await;
     ben.frame().await;
-    // The first write leaves at once; the rest waits for the tick, together.
+    // The first write is sent at once; the others wait for the tick, together.
     ann.set("end", "0").await;
     for value in ["far too long a value", "good", "far too long a value"] {
         ann.set("x", value).await;

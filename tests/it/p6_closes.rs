@@ -1,5 +1,5 @@
-//! P6: each close carries a code of the specification and a reason, whatever a client sends, before
-//! its handshake and after it; the room and its other members are untouched.
+//! P6: each close carries a code of the specification and a reason, whatever a client sends before or
+//! after its handshake. The room and its other members are not affected.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -26,7 +26,7 @@ use tokio_tungstenite::{
 
 const VARIABLES: &[(&str, &str)] = &[("x", "0")];
 
-/// What is malformed at any time.
+/// Returns messages that are malformed at any time.
 fn malformed() -> Vec<(Message, u16)> {
     let texts = [
         "",
@@ -66,7 +66,7 @@ fn malformed() -> Vec<(Message, u16)> {
     cases.push((Message::binary(&b"{}"[..]), 1003));
     cases.push((Message::text(too_large), 1009));
     cases.push((Message::Frame(data(OpCode::Data(Data::Text), b"{\"\xff\":1}", true)), 1007));
-    // A continuation of nothing, and an opcode that does not exist.
+    // A continuation without a beginning, and an opcode that does not exist.
     cases.push((Message::Frame(data(OpCode::Data(Data::Continue), b"{}", true)), 1002));
     cases.push((Message::Frame(data(OpCode::Data(Data::Reserved(5)), b"{}", true)), 1002));
     cases
@@ -92,7 +92,7 @@ async fn every_malformed_message_has_its_code_before_and_after_the_handshake() {
         member.frame().await;
         _ = member.socket.send(message).await;
         assert_reason(member.closed().await, code, &what);
-        // The name is free at once, and nobody noticed.
+        // The name is free at once, and nobody else is affected.
         let value = i.to_string();
         ann.set("x", &value).await;
         assert_eq!(ben.frame().await, [("x".to_owned(), value)], "{what}");
@@ -175,7 +175,7 @@ async fn no_sign_of_life_is_4000() {
     let mut silent = server.connect().await;
     silent.handshake("room", "ann", VARIABLES).await;
     server.members(1).await;
-    // Nothing looks at its socket, so no ping is answered.
+    // Nothing reads its socket, so no ping is answered.
     server.members(0).await;
     assert_reason(silent.closed().await, 4000, "silence");
 }
@@ -276,7 +276,7 @@ async fn an_identity_takes_its_name_over_from_its_other_tab() {
     let mut old = Client::join(&url("7"), "room", "ann", VARIABLES).await;
     let mut other = Client::connect(&url("8")).await;
     other.handshake("room", "ann", VARIABLES).await;
-    // The holder answers the ping that its name being claimed causes.
+    // The holder answers the ping, which is sent because its name is claimed.
     let refused = old.reading_until(other.closed()).await;
     assert_reason(refused, 4002, "another account");
     let mut new = Client::join(&url("7"), "room", "ann", VARIABLES).await;
@@ -287,7 +287,7 @@ async fn an_identity_takes_its_name_over_from_its_other_tab() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_replaced_while_writing_is_told_so() {
+async fn a_client_that_is_replaced_while_writing_is_notified() {
     let builder = RoomRegistry::builder()
         .limits(unlimited_rate())
         .duplicate_names(Dialect::Spec, DuplicateNames::Replace);
@@ -347,16 +347,16 @@ async fn junk_instead_of_frames_is_1002() {
     assert_reason(client.closed().await, 1002, "junk");
 }
 
-/// A deploy costs nobody the input that was under way.
+/// A deploy loses no input that was in flight.
 #[tokio::test]
-async fn what_is_under_way_when_the_server_shuts_down_is_taken() {
+async fn a_set_in_flight_when_the_server_shuts_down_is_taken() {
     let server = Server::start().await;
     let mut ann = server.join("room", "ann", VARIABLES).await;
     let room = server.rooms.room("room").unwrap();
     let mut events = room.subscribe();
     let rooms = server.rooms.clone();
     let shutdown = tokio::spawn(async move { rooms.shutdown(crate::common::PATIENCE).await });
-    // The close is on its way to her, and she writes.
+    // The close is on its way to her when she writes.
     eventually("draining", || server.rooms.is_draining()).await;
     ann.set("x", "late").await;
     within("the write", async {
@@ -373,7 +373,7 @@ async fn what_is_under_way_when_the_server_shuts_down_is_taken() {
     assert!(shutdown.await.unwrap());
 }
 
-/// Members see what the host set before it put them out, however it does that.
+/// Members receive the values that the host set before it removed them, in every way to do so.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hosts_last_word_comes_before_the_close() {
     for how in ["kick", "ban", "close", "remove", "shutdown"] {
@@ -413,8 +413,8 @@ async fn the_hosts_last_word_comes_before_the_close() {
     }
 }
 
-/// A client that reads slowly learns why it is out, so that it does not come back as if its line had
-/// failed.
+/// A client that reads slowly receives the reason of its close, so that it does not come back as if its
+/// line had failed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_hears_its_close() {
     let mut limits = unlimited_rate();
@@ -422,14 +422,14 @@ async fn a_slow_reader_hears_its_close() {
     let server = Server::with(RoomRegistry::builder().limits(limits).tick(Duration::ZERO)).await;
     let mut slow = server.join("room", "slow", VARIABLES).await;
     let room = server.rooms.room("room").unwrap();
-    // More than the kernel holds for it.
+    // This is more than the kernel buffers for it.
     for n in 0..200 {
         room.set("x", format!("{n}{}", "v".repeat(100_000 - 3))).unwrap();
     }
     room.set("x", "last").unwrap();
     let member = room.members()[0].id;
     room.kick(member, CloseCode::Kicked, "enough").await.unwrap();
-    // Longer than a client that reads has time to answer.
+    // This is longer than a client that reads has time to answer.
     tokio::time::sleep(Duration::from_millis(900)).await;
     assert_eq!(within("its close", slow.closed()).await, (4004, "enough".into()));
 }

@@ -19,7 +19,7 @@ async fn a_registry_knows_nothing_of_another() {
     };
     let mut ann = join("/cloud", "ann", "x").await;
     let mut ben = join("/second/door", "ben", "x").await;
-    // Same room and name, other variables: another room.
+    // The same room id and name with other variables is another room.
     let mut other = join("/other", "ann", "y").await;
     let mut friend = join("/other", "cem", "y").await;
     assert_eq!((ben.frame().await.len(), friend.frame().await.len()), (1, 1));
@@ -43,26 +43,26 @@ async fn rooms_of_one_registry_know_nothing_of_another() {
     assert_eq!(cem.frame().await, [("x".into(), "4".into())], "nothing of ann's");
 }
 
-/// A room that nobody but its creator ever used, and that is empty, keeps no other game out.
+/// An empty room that only its creator ever used does not keep another game out.
 #[tokio::test]
-async fn a_room_of_nobodys_becomes_what_the_next_brings() {
+async fn an_unused_room_takes_the_variables_of_the_next_client() {
     let server = Server::start().await;
     server.join("lobby", "eve", &[("junk", "1")]).await.close().await;
     server.join_in(Dialect::Spec, "60917032", "eve", &[]).await.close().await;
     server.members(0).await;
     let mut ann = server.join("lobby", "ann", &[("x", "0")]).await;
     ann.until("x", "0").await;
-    // It is ann's now, and those who come to her are asked for the same.
+    // The room is ann's now, and clients that join her must have the same variables.
     let (code, _) = server.refusal("lobby", "eve", &[("junk", "1")]).await;
     assert_eq!(code, 4001);
     let mut ben = server.join("lobby", "ben", &[("x", "0")]).await;
     ben.frame().await;
-    // A Scratch project's players bring no names, and set what they like.
+    // A Scratch project's players bring no names, and set any variable.
     let mut cat = server.join_in(Dialect::Scratch, "60917032", "cat", &[]).await;
     cat.set("☁ score", "5").await;
     cat.sync().await;
     assert_eq!(server.rooms.room("60917032").unwrap().get("☁ score").as_deref(), Some("5"));
-    // Nor does one that is full of junk.
+    // A room that is full of junk does not keep them out either.
     let mut eve = server.join_in(Dialect::Scratch, "full", "eve", &[]).await;
     for n in 0..128 {
         eve.set(&format!("☁ junk {n}"), "1").await;
@@ -75,7 +75,7 @@ async fn a_room_of_nobodys_becomes_what_the_next_brings() {
     dog.sync().await;
     assert_eq!(server.rooms.room("full").unwrap().get("☁ score").as_deref(), Some("5"));
     dog.close().await;
-    // Whose room it is stays, also when it is empty.
+    // The room stays theirs, also when it is empty.
     ann.close().await;
     ben.close().await;
     cat.close().await;
@@ -83,7 +83,7 @@ async fn a_room_of_nobodys_becomes_what_the_next_brings() {
     assert_eq!(server.refusal("lobby", "eve", &[("junk", "1")]).await.0, 4001);
 }
 
-/// One that has a variable more gets in once nobody of the old one plays.
+/// A version with one more variable gets in once nobody plays the old one.
 #[tokio::test]
 async fn the_next_version_of_a_game_gets_its_variables() {
     let server = Server::start().await;
@@ -102,7 +102,7 @@ async fn the_next_version_of_a_game_gets_its_variables() {
     assert_eq!(server.refusal("lobby", "ann", old).await.0, 4001);
 }
 
-/// However many a stranger makes: they go first if there is no place.
+/// A stranger's rooms go first if there is no place, however many there are.
 #[tokio::test]
 async fn rooms_that_nobody_came_back_to_go_first() {
     let limits = unlimited_rate().rooms(10);
@@ -120,7 +120,7 @@ async fn rooms_that_nobody_came_back_to_go_first() {
     assert_eq!(server.rooms.room("of ours").unwrap().get("x").as_deref(), Some("1"));
 }
 
-/// A room that the host has locked is the host's to change.
+/// Only the host may change a room that it has locked.
 #[tokio::test]
 async fn a_locked_room_of_nobodys_stays_as_it_is() {
     let server = Server::start().await;

@@ -1,4 +1,4 @@
-//! What a host decides: who may join, under which name, and what may be written.
+//! The host's decisions: which clients may join, under which name, and which values may be written.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 const VARIABLES: &[(&str, &str)] = &[("x", "0"), ("end", "")];
 
-/// A host whose auth layer gives everyone this identity.
+/// Starts a host whose auth layer gives everyone this identity.
 async fn server(identity: Identity, builder: RoomRegistryBuilder) -> Server {
     let rooms = builder.build().unwrap();
     let app = Router::new().merge(rooms.mount("/cloud").require_identity(true)).layer(
@@ -41,7 +41,7 @@ async fn with(policy: impl Policy) -> Server {
     Server::with(builder().policy(policy)).await
 }
 
-/// A policy that asks somebody else need not ask for a client that has gone.
+/// A policy that asks another service need not ask for a client that has left.
 #[tokio::test]
 async fn a_client_that_has_gone_is_asked_about_no_more() {
     struct Slow(Arc<()>);
@@ -67,7 +67,7 @@ async fn the_name_of_another_is_refused() {
     let (code, reason) = server.refusal("room", "ben", VARIABLES).await;
     assert_eq!(code, 4002);
     assert!(reason.contains("logged in"), "{reason}");
-    // The host knows it, so no rule judges it.
+    // The host knows this name, so no rule for usernames applies.
     server.join("room", "ann smith", VARIABLES).await;
     server.members(1).await;
 }
@@ -89,7 +89,8 @@ async fn the_name_of_another_is_overruled() {
     assert_eq!(ben.reading_until(refused).await.0, 4002, "the name it got is in use");
 }
 
-/// One project with one id, for many groups: by a door each, or by what the host knows of a player.
+/// One project with one id, for many groups: through a mount for each, or by the host's data about a
+/// player.
 #[tokio::test]
 async fn one_id_is_a_room_for_each_group() {
     let rooms = builder().build().unwrap();
@@ -135,7 +136,7 @@ async fn a_room_that_is_not_ones_own_is_refused() {
 }
 
 #[tokio::test]
-async fn who_only_watches_writes_nothing() {
+async fn a_read_only_member_writes_nothing() {
     let server =
         server(Identity::new().with_read_only(true), builder().schema(Schema::Growing)).await;
     let mut ann = server.join("room", "ann", VARIABLES).await;
@@ -150,7 +151,7 @@ async fn who_only_watches_writes_nothing() {
 }
 
 #[tokio::test]
-async fn admit_sees_the_request_and_says_who_it_is() {
+async fn admit_sees_the_request_and_decides_the_identity() {
     struct Doorman;
     impl Policy for Doorman {
         async fn admit(&self, join: &Join<'_>) -> Result<Identity, Rejection> {
@@ -227,7 +228,7 @@ async fn a_write_that_panics_ends_its_writers_session_alone() {
     server.members(1).await;
     ben.set("x", "1").await;
     ben.sync().await;
-    // One that brings such a value into a room that grows.
+    // A client that brings such a value into a room that grows is refused.
     assert_eq!(server.refusal("room", "cat", &[("new", "13")]).await.0, 1011);
     server.members(1).await;
     let mut ann = server.join("room", "ann", VARIABLES).await;
@@ -340,7 +341,7 @@ async fn only_if_it_is_empty_is_no_race() {
     assert_eq!(winners.len(), 1);
 }
 
-/// A value of the host's that looks at the room when its member leaves, as a session's log might.
+/// A value of the host's that reads the room when its member leaves, as a session's log might.
 #[derive(Clone)]
 struct Watch(#[expect(dead_code, reason = "it is dropped")] Arc<WatchInner>);
 
@@ -367,20 +368,20 @@ impl Policy for &'static Watches {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_host_keeps_with_a_member_may_ask_the_room_when_it_is_dropped() {
+async fn the_hosts_data_of_a_member_may_ask_the_room_when_it_is_dropped() {
     static WATCHES: Watches = Watches(OnceLock::new());
     let server =
         Server::with(RoomRegistry::builder().limits(unlimited_rate()).policy(&WATCHES)).await;
     let (sender, mut dropped) = mpsc::unbounded_channel();
     WATCHES.0.set((server.rooms.clone(), sender)).ok().unwrap();
-    // In the buffers of events it stays for longer.
+    // The buffers of events hold it for longer.
     let _events = server.rooms.events();
     let mut next = async || within("it is dropped", dropped.recv()).await.unwrap();
     let mut members = Vec::new();
     for name in ["ann", "ben", "eve", "sue"] {
         members.push(server.join("arena", name, VARIABLES).await);
     }
-    // By leaving, by being put out, and with the whole room.
+    // Members go by leaving, by a kick, and with the whole room.
     let arena = server.rooms.room("arena").unwrap();
     drop(members.pop());
     server.members(3).await;
@@ -389,7 +390,7 @@ async fn what_the_host_keeps_with_a_member_may_ask_the_room_when_it_is_dropped()
     arena.close().await.unwrap();
     arena.remove().await.unwrap();
     assert_eq!(server.rooms.stats().rooms, 0);
-    // The events that still had them are overwritten by others.
+    // Other events overwrite those that still hold the values.
     for n in 0..5_000 {
         let room = server.rooms.open(format!("room {}", n % 50)).await.unwrap();
         room.remove().await.unwrap();

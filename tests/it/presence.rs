@@ -1,4 +1,4 @@
-//! Variables that go with their player, some time after the player has left; and those that a host removes.
+//! Variables that are removed some time after their player has left, and those that a host removes.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -37,7 +37,7 @@ fn names(server: &Server) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_is_a_players_goes_with_the_player() {
+async fn the_variables_of_a_player_go_with_the_player() {
     let mut limits = unlimited_rate();
     limits.variables_per_room = 5;
     let server = Server::with(builder().limits(limits)).await;
@@ -48,7 +48,7 @@ async fn what_is_a_players_goes_with_the_player() {
     cat.until("bob.hp", "9").await;
     bob.close().await;
     for member in [&mut ann, &mut cat] {
-        // Whoever knows them sees that they are empty.
+        // Clients that know the variables receive empty values.
         within("p_bob", member.until("p_bob", "")).await;
         while !member.view["bob.hp"].is_empty() {
             member.frame().await;
@@ -57,7 +57,7 @@ async fn what_is_a_players_goes_with_the_player() {
     eventually("they go", || names(&server) == ["ann.hp", "p_ann", "score"]).await;
     let mut dan = server.join("room", "dan", &[]).await;
     assert_eq!(dan.frame().await.len(), 3, "who comes later does not see them");
-    // And their places are free.
+    // Their places are free, too.
     dan.set("p_dan", "here").await;
     dan.set("dan.hp", "9").await;
     ann.until("dan.hp", "9").await;
@@ -65,21 +65,21 @@ async fn what_is_a_players_goes_with_the_player() {
 }
 
 #[tokio::test]
-async fn who_comes_back_in_time_keeps_them() {
+async fn a_player_that_comes_back_in_time_keeps_them() {
     let server = Server::with(builder()).await;
     let mut cat = come(&server, "cat").await;
     let ann = come(&server, "ann").await;
     let bob = come(&server, "bob").await;
     ann.close().await;
     let _again = server.join("room", "ann", &[]).await;
-    // Those who leave later go later.
+    // The variables of players that leave later go later.
     bob.close().await;
     within("p_bob", cat.until("p_bob", "")).await;
     eventually("bob's go", || names(&server) == ["ann.hp", "cat.hp", "p_ann", "p_cat", "score"])
         .await;
 }
 
-/// A process that starts again does not know who was there.
+/// A process that starts again does not know which players were there.
 #[tokio::test]
 async fn a_stored_room_loses_those_of_players_who_do_not_come_back() {
     let store = Arc::new(MemoryStore::default());
@@ -103,7 +103,7 @@ async fn on_two_nodes(nodes: [Server; 2]) {
     within("p_bob", cat.until("p_bob", "")).await;
     let left = ["ann.hp", "cat.hp", "p_ann", "p_cat", "score"];
     eventually("bob's go", || names(&nodes[1]) == left).await;
-    // The node that ann has left has looked by then.
+    // The node that ann has left has checked by then.
     let mut dan = nodes[0].join("room", "dan", &[]).await;
     dan.set("score", "dan").await;
     within("order", cat.until("score", "dan")).await;
@@ -112,20 +112,20 @@ async fn on_two_nodes(nodes: [Server; 2]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_goes_on_at_another_node_keeps_them() {
+async fn a_player_that_continues_at_another_node_keeps_them() {
     let broker = Arc::new(MemoryRelay::default());
     let node = || Server::with(builder().relay(broker.clone()));
     on_two_nodes([node().await, node().await]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_goes_on_at_another_node_keeps_them_by_redis() {
+async fn a_player_that_continues_at_another_node_keeps_them_by_redis() {
     let redis = Redis::start("presence");
     let node = || Server::with(builder().relay(RedisRelay::new(redis.url()).unwrap()));
     on_two_nodes([node().await, node().await]).await;
 }
 
-/// A node that dies says nothing of its players: the others find out.
+/// A node that dies does not report that its players have left: the others find out.
 #[tokio::test(flavor = "multi_thread")]
 async fn those_of_players_of_a_node_that_died_go() {
     let redis = Redis::start("presence-dead");
@@ -133,7 +133,7 @@ async fn those_of_players_of_a_node_that_died_go() {
     let relay = || RedisRelay::new(redis.url()).unwrap().lease(lease);
     let live = Server::with(builder().relay(relay())).await;
     let mut cat = come(&live, "cat").await;
-    // Idle, on the node that lives on: it keeps what it has.
+    // An idle player on the surviving node keeps its variables.
     let _dan = come(&live, "dan").await;
     let (dead, is_to_die) = (builder().relay(relay()), tokio::sync::oneshot::channel::<()>());
     let (url, is_there) = tokio::sync::oneshot::channel();
@@ -147,7 +147,7 @@ async fn those_of_players_of_a_node_that_died_go() {
     let mut bob = Client::join(&is_there.await.unwrap(), "room", "bob", &[]).await;
     bob.set("p_bob", "here").await;
     within("bob is here", cat.until("p_bob", "here")).await;
-    // While it is there, its player's stay, for longer than a look takes to come.
+    // While the node is alive, its player's variables stay, for longer than the interval of checks.
     tokio::time::sleep(lease * 5).await;
     cat.sync().await;
     cat.apply_waiting();

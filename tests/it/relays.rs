@@ -1,4 +1,4 @@
-//! What every `Relay` must do, of each that there is: the one in memory, and Redis.
+//! The requirements of `Relay`, checked for each implementation: the one in memory, and Redis.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -29,7 +29,7 @@ async fn redis_keeps_the_contract() {
     relay_contract(&RedisRelay::new(redis.url()).unwrap()).await;
 }
 
-/// Rooms are spread over several brokers, and each loses its own alone.
+/// Rooms are spread over several brokers, and each broker loses only its own.
 #[tokio::test]
 async fn several_brokers_keep_the_contract() {
     for count in [1, 2, 3] {
@@ -50,7 +50,7 @@ async fn several_brokers_keep_the_contract() {
     assert!(Sharded::<RedisRelay>::new([]).is_none());
 }
 
-/// A node that is silent for longer than its lease is out, and its names are free; but not where all
+/// A node that is silent for longer than its lease is out, and its names are free, except if all nodes
 /// were silent.
 #[tokio::test]
 async fn a_lease_ends() {
@@ -79,8 +79,8 @@ async fn a_lease_ends() {
     assert_eq!(ask("a", write(2, &[("x", "1")])).await, Fenced);
 }
 
-/// As long as the broker's clock is set back by an hour, a node that is gone must not stay in the room;
-/// and if it is set forward, two must not lead.
+/// If the broker's clock is set back by an hour, a node that is gone must not stay in the room for that
+/// hour; if it is set forward, two nodes must not lead.
 #[tokio::test]
 async fn a_clock_is_set() {
     let redis = Redis::start("clock");
@@ -96,7 +96,7 @@ async fn a_clock_is_set() {
     let client = redis::Client::open(redis.url()).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
     let mut set_clock = async |millis: i64| {
-        // As if all had been written by a clock that was ahead by so much.
+        // This changes all times as if a clock that was ahead by `millis` had written them.
         let keys = [("ZINCRBY", "n", "dead"), ("ZINCRBY", "n", "live")];
         for (command, key, member) in keys {
             let mut command = redis::cmd(command);
@@ -125,7 +125,7 @@ async fn a_clock_is_set() {
     assert_eq!(ask("live", lead(number + 1)).await, done(0, number + 1));
 }
 
-/// A ban holds for as long as it was made for, also when the room is gone meanwhile.
+/// A ban holds for its full time, even if the room is gone meanwhile.
 #[tokio::test]
 async fn a_ban_outlives_its_room() {
     let redis = Redis::start("ban");

@@ -1,4 +1,4 @@
-//! What the host knows of a room: rights and data of its own for each.
+//! The host's data about a room: each room has rights and data of its own.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -14,7 +14,7 @@ const VARIABLES: &[(&str, &str)] = &[("question", ""), ("answer", "")];
 #[derive(Debug, Clone, PartialEq)]
 struct Class(&'static str);
 
-/// Each room has its own rights, and lets in who names its class.
+/// A policy with rights for each room, which admits clients that name the room's class.
 struct ByRoom;
 
 impl Policy for ByRoom {
@@ -63,7 +63,7 @@ async fn each_room_has_rights_of_its_own() {
 }
 
 #[tokio::test]
-async fn what_is_given_anew_takes_the_place_of_all_that_was_there() {
+async fn new_data_replaces_all_data_of_the_room() {
     let server = server().await;
     let class = server.rooms.open("class").with(Class("a")).with(7_u32).await.unwrap();
     let again = server.rooms.open("class").await.unwrap();
@@ -75,7 +75,7 @@ async fn what_is_given_anew_takes_the_place_of_all_that_was_there() {
     assert_eq!(open(&server, "class").await.data::<Class>(), None, "another room");
 }
 
-/// It asks the room when it is cloned and when it is dropped.
+/// A value that asks the room when it is cloned and when it is dropped.
 struct Curious(Room);
 
 impl Clone for Curious {
@@ -93,7 +93,7 @@ impl Drop for Curious {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_host_put_there_may_ask_the_room() {
+async fn the_hosts_data_of_a_room_may_ask_the_room() {
     let rooms = RoomRegistry::builder().creators(Creators::Host).build().unwrap();
     let asking = async {
         let room = rooms.open("room").variables([("x", "0")]).await.unwrap();

@@ -47,7 +47,7 @@ fn set(name: &str, value: &str) -> ClientEvent {
 }
 
 #[tokio::test]
-async fn clients_see_what_others_and_the_host_set() {
+async fn clients_see_the_values_of_others_and_the_host() {
     let server = Server::start().await;
     let (ann, bob) = (join(&server, "ann").await, join(&server, "bob").await);
     let (mut of_ann, mut of_bob) = (ann.events(), bob.events());
@@ -62,7 +62,7 @@ async fn clients_see_what_others_and_the_host_set() {
         assert_eq!(client.variables().len(), 2);
     }
     assert_eq!(ann.get("z"), None);
-    // All of many sets arrive, in their order.
+    // All of many sets arrive, in order.
     (0..500).for_each(|value| ann.set("x", value));
     for value in 0..500 {
         assert_eq!(next(&mut of_bob).await, set("x", &value.to_string()));
@@ -75,7 +75,7 @@ async fn clients_see_what_others_and_the_host_set() {
 }
 
 #[tokio::test]
-async fn a_client_comes_back_and_brings_what_it_has_set() {
+async fn a_client_comes_back_and_brings_its_values() {
     let server = Server::start().await;
     let ann = join(&server, "ann").await;
     let mut events = ann.events();
@@ -88,10 +88,10 @@ async fn a_client_comes_back_and_brings_what_it_has_set() {
     assert!(returns <= Duration::from_millis(400));
     assert!(!ann.is_joined());
     ann.set("x", "away");
-    // First it is told the room's values.
+    // First the client receives the room's values.
     while next(&mut events).await != ClientEvent::Joined {}
     eventually("the set has arrived", || room.get("x").as_deref() == Some("away")).await;
-    // It has its name back at once, also if the server has not noticed that it was gone.
+    // It gets its name back at once, even if the server has not noticed that it was gone.
     assert_eq!(room.len(), 1);
 }
 
@@ -181,7 +181,7 @@ async fn values_that_the_room_does_not_take_are_given_up() {
     room.set("round", 1).unwrap();
     let updated = within("an answer", ann.update("round", |_| 2)).await;
     assert_eq!(updated, Err(UpdateError::Refused));
-    // Longer than a message may be: the server closes with 1009, and takes the rest.
+    // This message is too long: the server closes with 1009, and takes the rest.
     ann.set("x", "v".repeat(200_000));
     ann.set("later", 1);
     eventually("the rest arrives", || room.get("later").is_some()).await;
@@ -209,7 +209,7 @@ async fn a_client_whose_task_has_died_says_so() {
     assert!(matches!(orphan.update("x", |_| 1).await, Err(UpdateError::Ended(_))));
 }
 
-/// Of updates that many make at once, each counts.
+/// Every one of many concurrent updates counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn updates_of_many_clients_all_count() {
     let rooms = RoomRegistry::builder().limits(unlimited_rate()).schema(Schema::Growing);
@@ -231,7 +231,7 @@ async fn updates_of_many_clients_all_count() {
     drop(clients);
 }
 
-/// A server that knows the protocol and nothing else: it acknowledges nothing, and closes for good.
+/// A server that knows only the protocol: it acknowledges nothing, and closes for good.
 #[tokio::test]
 async fn a_client_plays_with_a_server_that_knows_the_protocol_alone() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -264,7 +264,7 @@ async fn a_client_plays_with_a_server_that_knows_the_protocol_alone() {
     assert_eq!(texts[2], r#"{"kind":"set","variable":"x","value":"9","was":"8","ack":1}"#);
 }
 
-/// A bot plays by TLS, and only with a server that it trusts.
+/// A bot plays over TLS, and only with a server that it trusts.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bot_plays_by_tls() {
     let folder = Folder::new("bot-tls");

@@ -1,4 +1,4 @@
-//! `serve`: what `axum::serve` leaves to its host.
+//! `serve` does the things that `axum::serve` leaves to its host.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -44,7 +44,7 @@ async fn run() -> Running {
     Running { rooms, addr, stop, serving }
 }
 
-/// What comes until the other side ends, and how long that took.
+/// Returns the text that comes until the other side closes, and the time that this took.
 async fn to_the_end(mut stream: TcpStream) -> (String, Duration) {
     let (began, mut answer) = (Instant::now(), Vec::new());
     _ = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer))
@@ -54,7 +54,7 @@ async fn to_the_end(mut stream: TcpStream) -> (String, Duration) {
 }
 
 #[tokio::test]
-async fn who_says_nothing_before_the_upgrade_is_closed() {
+async fn a_client_that_is_silent_before_the_upgrade_is_closed() {
     let server = run().await;
     let whole = "GET /who HTTP/1.1\r\nhost: x\r\n\r\n";
     let beginnings = ["", "P", "PRI * HTTP/2.0\r\n", "GET /who HTTP/1.1\r\nhost: x\r\n", whole];
@@ -67,7 +67,7 @@ async fn who_says_nothing_before_the_upgrade_is_closed() {
     });
     let answers = join_all(closed).await;
     assert!(answers[4].starts_with("HTTP/1.1 200") && answers[4].ends_with("127.0.0.1"));
-    // A head without end is refused before it holds much.
+    // A head without an end is refused before it takes much memory.
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
     let endless = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(100_000));
     _ = stream.write_all(endless.as_bytes()).await;
@@ -85,7 +85,7 @@ async fn the_end_comes_in_order() {
     ann.set("x", "1").await;
     ben.until("x", "1").await;
     server.stop.notify_one();
-    // Nobody gets in any more from the moment when somebody is told.
+    // Nobody can join any more from the moment when the first member is notified.
     assert_eq!(ann.closed().await.0, 1001);
     assert!(TcpStream::connect(server.addr).await.is_err(), "nobody listens");
     assert_eq!(ben.closed().await.0, 1001);
@@ -94,7 +94,7 @@ async fn the_end_comes_in_order() {
     assert_eq!(server.rooms.stats().sessions, 0);
 }
 
-/// As behind HAProxy, which passes on a key that has no meaning there.
+/// As behind HAProxy, which passes on a key that has no meaning over HTTP/2.
 #[tokio::test]
 async fn a_websocket_over_http_2_may_bring_a_key() {
     let server = run().await;

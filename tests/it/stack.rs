@@ -1,4 +1,4 @@
-//! What hosts have around a mount: logins, tokens, layers, HTTP/2.
+//! The surroundings of a mount in hosts: logins, tokens, layers, HTTP/2.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -42,7 +42,7 @@ use tower_http::{
 
 const VARIABLES: &[(&str, &str)] = &[("x", "0")];
 
-/// The head of the answer to a form, or to a plain request where there is none.
+/// Sends a form, or a plain request if there is none, and returns the head of the answer.
 async fn send(addr: &str, path: &str, cookie: &str, form: Option<&str>) -> String {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     let method = if form.is_some() { "POST" } else { "GET" };
@@ -58,7 +58,7 @@ async fn send(addr: &str, path: &str, cookie: &str, form: Option<&str>) -> Strin
     answer
 }
 
-/// Logs in at `custom_auth`; the session's cookie.
+/// Logs in at `custom_auth`, and returns the session's cookie.
 async fn log_in(addr: &str, name: &str) -> String {
     let answer = send(addr, "/login", "", Some(&format!("name={name}&password=quiz"))).await;
     assert!(answer.starts_with("HTTP/1.1 303"), "{answer}");
@@ -76,7 +76,7 @@ async fn connect(addr: &str, headers: &[(HeaderName, &str)]) -> Result<Client, S
 
 /// The example, with axum-login and tower-sessions.
 #[tokio::test]
-async fn roles_of_a_login_say_who_writes_what() {
+async fn roles_of_a_login_decide_the_rights_to_write() {
     let server = Process::example("custom_auth", &[]);
     let addr = &*server.addr;
     let wrong = send(addr, "/login", "", Some("name=ann&password=x")).await;
@@ -91,7 +91,7 @@ async fn roles_of_a_login_say_who_writes_what() {
         client.handshake("quiz", name, variables).await;
         client
     };
-    // Another's name, and a room that is not theirs.
+    // Another user's name, and a room that they may not join.
     assert_eq!(join(&ann, "ben", &[]).await.closed().await.0, 4002);
     let mut astray = connect(addr, &[(header::COOKIE, &ann)]).await.unwrap();
     astray.handshake("staffroom", "ann", &[]).await;
@@ -113,7 +113,7 @@ async fn roles_of_a_login_say_who_writes_what() {
     pupil.until("question", "Are you sure?").await;
     assert_eq!(watcher.until("question", "Are you sure?").await.len(), 2, "and nothing else");
 
-    // Who logs out is out, in the quiz too.
+    // A user that logs out is also removed from the quiz.
     send(addr, "/logout", &ann, Some("")).await;
     assert_eq!(pupil.closed().await, (4002, "you logged out".into()));
     assert_eq!(
@@ -128,7 +128,7 @@ async fn the_host_runs_the_game() {
     let server = Process::example("host_authority", &[]);
     let mut ann = connect(&server.addr, &[]).await.unwrap();
     ann.handshake("court", "ann", &[("p_ann", "400")]).await;
-    // Nobody writes the ball but the host, and a paddle does not leap.
+    // Only the host writes the ball, and a paddle cannot leap.
     ann.set("ball_x", "cheat").await;
     ann.set("p_ann", "700").await;
     while ann.view["ball_x"] == "cheat" || ann.view["p_ann"] == "700" {
@@ -150,7 +150,7 @@ struct Claims {
 
 const SECRET: &[u8] = b"a secret of the test";
 
-/// A token in the query, as pages have that may not set headers on a WebSocket.
+/// Checks a token in the query, which pages use because they cannot set headers on a WebSocket.
 async fn by_token(
     Query(query): Query<HashMap<String, String>>,
     mut request: Request,
@@ -195,7 +195,8 @@ async fn a_token_in_the_query_is_an_identity() {
     assert_eq!(ann.closed().await.0, 4002);
 }
 
-/// Layers as hosts have them. None may cut, buffer or compress what was upgraded.
+/// Returns an app with layers as hosts have them. None may cut, buffer or compress an upgraded
+/// connection.
 fn layered(rooms: &RoomRegistry) -> Router {
     Router::new()
         .merge(rooms.mount("/cloud"))
@@ -229,7 +230,7 @@ async fn layers_around_a_mount_do_no_harm() {
     let mut ben = connect(&addr, &[]).await.unwrap();
     ben.handshake("room", "ben", VARIABLES).await;
     ben.frame().await;
-    // Longer than the timeout of requests.
+    // This is longer than the timeout of requests.
     tokio::time::sleep(Duration::from_millis(500)).await;
     ann.set("x", "1").await;
     assert_eq!(ben.frame().await, [("x".into(), "1".into())]);
@@ -300,7 +301,7 @@ async fn http_2(
         .header(header::ORIGIN, format!("http://{addr}"))
         .body(Body::empty())
         .unwrap();
-    // The server says that it knows extended CONNECT; until then it cannot be sent.
+    // The server must announce extended CONNECT before a client may send it.
     let response = within("CONNECT", async {
         requests.ready().await.unwrap();
         requests.send_request(request).await.unwrap()

@@ -1,5 +1,5 @@
-//! What every `RoomStore` must do, of each that there is: the one in memory, redb, and one that fails
-//! now and then. And what a file of redb's is after all that can happen to a file.
+//! The requirements of `RoomStore`, checked for each implementation: the one in memory, redb, and one
+//! that fails now and then. Also the state of redb's file after accidents.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -22,7 +22,7 @@ use axum_cloud_variables::{
 
 use changes::{pairs, put, variables};
 
-/// Fails every third commit.
+/// A store that fails every third commit.
 #[derive(Debug)]
 struct Faulty<S>(S, AtomicU32);
 
@@ -98,11 +98,11 @@ fn redb_keeps_rooms_beyond_the_process_up_to_its_limit() {
     drop(store);
     let store = RedbStore::open(folder.file("rooms.redb")).unwrap().max_rooms(1);
     assert_eq!(variables(&store, "a"), Some(pairs(&[("x", "1")])));
-    // More than it may keep now, but they are there.
+    // These are more rooms than the store may have now, but they exist already.
     store.commit(&[put("a", &[("x", "2")], &[])]).unwrap();
     assert!(store.bytes().is_some_and(|bytes| bytes > 0));
     drop(store);
-    // So it is with bytes; and the cache is another's choice.
+    // The same holds for bytes. The size of the cache can be chosen, too.
     let store = RedbStore::open(folder.file("rooms.redb")).unwrap().max_bytes(1);
     let store = store.cache_bytes(1 << 20).unwrap();
     store.commit(&[put("a", &[("x", "3")], &[])]).unwrap();

@@ -1,4 +1,4 @@
-//! The kit for a host's tests: what it makes is what a server makes, in no time.
+//! The kit for a host's tests makes the same things as a server, in no time.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -53,7 +53,7 @@ async fn a_client_passes_the_layers_of_the_app() {
     assert_eq!(&*rooms.room("lobby").unwrap().members()[0].username, "ann");
 }
 
-/// Notes what it is asked.
+/// A policy that records its questions.
 #[derive(Default)]
 struct Noting(Mutex<Vec<String>>);
 
@@ -94,7 +94,7 @@ impl Policy for Noting {
 }
 
 #[tokio::test]
-async fn builders_make_what_a_policy_is_asked() {
+async fn builders_make_the_arguments_of_a_policy() {
     let noting = Noting::default();
     let join = JoinBuilder::new("arena", "ann")
         .dialect(Dialect::Scratch)
@@ -119,7 +119,7 @@ async fn builders_make_what_a_policy_is_asked() {
     assert!(format!("{join:?} {write:?}").contains("arena"));
 }
 
-/// Forgets what was dropped, but not the order in which variables were made.
+/// A store that forgets dropped variables, but not the order in which variables were created.
 #[derive(Debug, Default)]
 struct Sloppy(MemoryStore);
 
@@ -151,7 +151,7 @@ fn a_store_that_breaks_the_contract_is_found() {
     store_contract(&Sloppy::default());
 }
 
-/// A client chooses the app for each connection.
+/// The client chooses the app for each connection.
 #[tokio::test(start_paused = true)]
 async fn a_client_comes_back_to_the_server_that_replaces_its_own() {
     let store = Arc::new(MemoryStore::default());

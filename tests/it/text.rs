@@ -6,7 +6,7 @@ use crate::common::Server;
 use futures_util::StreamExt;
 use tokio_tungstenite::tungstenite::Message;
 
-/// JSON strings as a client may write them, and as they may be passed on.
+/// JSON strings as a client may write them, and as the server may pass them on.
 const STRINGS: &[(&str, &str)] = &[
     (r#""line\nbreak\r\n""#, r#""line\nbreak\r\n""#),
     (r#""\"quotes\" and \\ backslashes\\""#, r#""\"quotes\" and \\ backslashes\\""#),
@@ -25,7 +25,7 @@ const STRINGS: &[(&str, &str)] = &[
 #[tokio::test]
 async fn values_and_names_arrive_as_the_same_string() {
     let server = Server::start().await;
-    // An empty name is no name.
+    // An empty name is not allowed.
     let names = || STRINGS.iter().filter(|(sent, _)| *sent != r#""""#);
     let variables: Vec<_> = names().map(|(sent, _)| format!("{sent}:{sent}")).collect();
     let handshake = |name: &str| {
@@ -52,7 +52,7 @@ async fn values_and_names_arrive_as_the_same_string() {
             let set = format!(r#"{{"kind":"set","variable":{passed_name},"value":{passed_on}}}"#);
             ann.sync().await;
             let mut frame = next_text(&mut ben).await;
-            // Batches may join what was sent at once.
+            // Batches may join sets that were sent at once.
             frame = frame.rsplit('\n').next().unwrap().to_owned();
             assert_eq!(frame, set);
         }

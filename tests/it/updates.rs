@@ -1,5 +1,5 @@
-//! Values that build on others: a set that counts only if the room still has what its writer saw, and what its
-//! writer is told of it. Two that add one add two.
+//! Values that build on others: a set counts only if the room still has the value that its writer saw, and
+//! its writer is informed of the outcome. Two writers that each add one add two.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 
 const SCORE: &[(&str, &str)] = &[("score", "0"), ("x", "0")];
 
-/// A set with these terms.
+/// Sends a set with these terms.
 async fn set_if(client: &mut Client, name: &str, value: &str, was: Option<&str>, ack: u64) {
     let set = json!({ "kind": "set", "variable": name, "value": value, "was": was, "ack": ack });
     client.send(&set.to_string()).await;
 }
 
-/// What came up to the answer of this number, it included.
+/// Returns the messages up to and including the answer with this number.
 async fn until_ack(client: &mut Client, ack: u64) -> Vec<Value> {
     let mut all = Vec::new();
     loop {
@@ -32,7 +32,7 @@ async fn until_ack(client: &mut Client, ack: u64) -> Vec<Value> {
     }
 }
 
-/// 20 clients add one to a score, 50 times each, beside hosts that do so 20 times each.
+/// Lets 20 clients add one to a score, 50 times each, beside hosts that do so 20 times each.
 async fn a_thousand(nodes: &[Server]) {
     let mut members = Vec::new();
     for n in 0..20 {
@@ -57,7 +57,8 @@ async fn a_thousand(nodes: &[Server]) {
             }
         }));
     }
-    // A node lets its room go when the last member there leaves, so all of them stay until each node was looked at.
+    // A node unloads its room when the last member there leaves, so all members stay until each node was
+    // checked.
     let mut stay = Vec::new();
     for member in members {
         stay.push(member.await.unwrap());
@@ -88,7 +89,7 @@ async fn no_addition_is_lost_on_three_nodes() {
     a_thousand(&redis_nodes(&redis, 3).await).await;
 }
 
-/// By default settings, with their rate, and beside a game that plays.
+/// With default settings and their rate, beside a running game.
 #[tokio::test(flavor = "multi_thread")]
 async fn additions_over_the_rate_wait_for_their_turn() {
     let limits = Limits::default().messages_per_second(100).message_burst(10);
@@ -107,9 +108,9 @@ async fn additions_over_the_rate_wait_for_their_turn() {
     assert_eq!(room.get("x").as_deref(), Some("40"));
 }
 
-/// The answer comes behind the room's value, so that who is refused knows what to build on.
+/// The answer comes after the room's value, so that a refused writer knows on which value to build.
 #[tokio::test]
-async fn who_is_refused_sees_the_rooms_value_first() {
+async fn a_refused_writer_receives_the_rooms_value_first() {
     let policy = Rights::new().host_only("x");
     let server = Server::with(RoomRegistry::builder().policy(policy)).await;
     let mut ann = server.join("arena", "ann", SCORE).await;
@@ -123,16 +124,16 @@ async fn who_is_refused_sees_the_rooms_value_first() {
     let told = until_ack(&mut bob, 7).await;
     assert_eq!(told.last(), Some(&ack(7, false)));
     assert_eq!(told[told.len() - 2], set("score", "5"), "{told:?}");
-    // Without terms but a number: it counts, and its writer is told.
+    // A set with a number but without terms counts, and its writer is informed.
     set_if(&mut bob, "score", "6", None, 8).await;
     assert_eq!(until_ack(&mut bob, 8).await, [ack(8, true)]);
-    // What a policy or a limit refuses, likewise.
+    // The same holds for a set that a policy or a limit refuses.
     set_if(&mut bob, "x", "1", Some("0"), 9).await;
     assert_eq!(until_ack(&mut bob, 9).await, [set("x", "0"), ack(9, false)]);
     let long = "1".repeat(110_000);
     set_if(&mut bob, "score", &long, Some("6"), 10).await;
     assert_eq!(until_ack(&mut bob, 10).await, [set("score", "6"), ack(10, false)]);
-    // Nobody else hears an answer.
+    // Nobody else receives an answer.
     ann.set("score", "7").await;
     bob.until("score", "7").await;
     while ann.next_frame_or_none().await.is_some() {}
@@ -140,7 +141,7 @@ async fn who_is_refused_sees_the_rooms_value_first() {
 
 /// A variable that is not there has the empty value; numbers of Scratch clients are their texts.
 #[tokio::test]
-async fn what_a_value_is() {
+async fn missing_variables_are_empty_and_numbers_are_texts() {
     let server = Server::with(RoomRegistry::builder().schema(Schema::Growing)).await;
     let mut ann = server.join("arena", "ann", &[]).await;
     let mut cat = server.join_in(Dialect::Scratch, "arena", "cat", &[]).await;
@@ -161,7 +162,7 @@ async fn a_host_that_cannot_set_is_told_why() {
     assert_eq!(room.update("score", |old| old.parse().unwrap_or(0) + 1).await, Ok("42".into()));
     let unknown = Err(UpdateError::Set(SetError::UnknownVariable));
     assert_eq!(room.update("other", |_| 1).await, unknown);
-    // Somebody is always faster.
+    // Somebody else is always faster.
     let (other, mut calls) = (room.clone(), 0);
     let contended = room.update("score", |_| {
         calls += 1;
@@ -173,7 +174,7 @@ async fn a_host_that_cannot_set_is_told_why() {
     assert_eq!(room.update("score", |_| 1).await, Err(UpdateError::Set(SetError::Gone)));
 }
 
-/// While the broker is away nobody knows.
+/// While the broker is away, the outcome is unknown.
 #[tokio::test(start_paused = true)]
 async fn without_the_broker_a_host_is_told_that_nobody_knows() {
     let broker: Arc<ShakyBroker> = Arc::default();

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_coalesced_away_is_not_what_the_member_is_sent() {
+    fn a_coalesced_value_does_not_count_as_sent_to_the_member() {
         let mut room = Room::new(true);
         let (ann, ben) = (room.join(), room.join());
         // A quiet room sends the first at once; the second waits in the open batch.

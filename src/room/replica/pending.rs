@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_value_still_creates_and_costs_what_it_is() {
+    fn the_latest_value_still_creates_and_costs_its_own_size() {
         let budget = Budget::new(usize::MAX);
         let mut pending = Pending::new(budget.share().open());
         assert!(pending.submit(write("a longer one", true), true));

@@ -50,7 +50,7 @@ fn lost(cuts: u64, durability: Durability) -> Vec<u64> {
 }
 
 #[test]
-fn what_was_committed_survives_a_cut_of_the_power() {
+fn a_commit_survives_a_power_cut() {
     let cuts = if std::env::var_os("CLOUD_VARIABLES_LONG").is_some() { 1_000 } else { 100 };
     assert_eq!(lost(cuts, Durability::Immediate), [0; 0]);
 }
