@@ -47,7 +47,7 @@ struct Args {
     scratch_lines: bool,
     /// Compress frames with at least this many bytes of text for clients that offer it, as browsers do; 0
     /// compresses none.
-    #[arg(long, value_name = "BYTES", default_value_t = 128)]
+    #[arg(long, value_name = "BYTES", default_value_t = 64)]
     compress: usize,
     /// Admit only these kinds of clients: scratch, spec, forkphorus2020. By default all of them, in the
     /// same rooms.

@@ -5,6 +5,7 @@
 
 use std::{cell::RefCell, fmt};
 
+use bytes::Bytes;
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 
 /// Whether the frames of a [mount](crate::Mount::compression) are compressed. (The feature `deflate`.)
@@ -15,7 +16,7 @@ pub enum Compression {
     #[default]
     Off,
     /// Frames with at least this many bytes of text are compressed, if the client offers it. A smaller frame
-    /// has little to gain: 128 is a good value.
+    /// has little to gain: 64 is a good value.
     From(usize),
 }
 
@@ -24,6 +25,26 @@ pub enum Compression {
 pub(crate) struct Deflate {
     threshold: usize,
     window_bits: u8,
+    /// Whether a message may refer to the one before it: the client keeps its window.
+    keeps: bool,
+}
+
+/// A message of a room to which the next may refer.
+#[derive(Debug, Clone)]
+pub(crate) struct Message {
+    pub(crate) number: u64,
+    pub(crate) text: Bytes,
+}
+
+/// The last compressed message that a client was sent, and which its window ends with: the number of a room's
+/// message, or `None` for any other.
+#[derive(Debug, Default)]
+pub(crate) struct Window(pub(crate) Option<u64>);
+
+impl Window {
+    pub(crate) fn ends_with(&self, message: &Message, deflate: Deflate) -> bool {
+        deflate.keeps && self.0 == Some(message.number)
+    }
 }
 
 /// The window of a client that asks for no other: 32 KiB.
@@ -44,8 +65,8 @@ thread_local! {
 }
 
 impl Deflate {
-    pub(crate) fn new(threshold: usize, window_bits: u8) -> Self {
-        Self { threshold, window_bits }
+    pub(crate) fn new(threshold: usize, window_bits: u8, keeps: bool) -> Self {
+        Self { threshold, window_bits, keeps }
     }
 
     /// Returns whether a text of this length is worth compressing.
@@ -71,6 +92,16 @@ impl Deflate {
 pub(crate) fn compress(message: &[u8]) -> Vec<u8> {
     COMPRESSOR.with_borrow_mut(|compressor| {
         compressor.reset();
+        compress_with(compressor, message)
+    })
+}
+
+/// Compresses a message, so that it may refer to the message before it.
+pub(crate) fn compress_after(previous: &[u8], message: &[u8]) -> Vec<u8> {
+    COMPRESSOR.with_borrow_mut(|compressor| {
+        compressor.reset();
+        // If it fails, the message refers to no other, which every window allows.
+        _ = compressor.set_dictionary(previous);
         compress_with(compressor, message)
     })
 }
@@ -156,12 +187,32 @@ mod tests {
             let noise: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(len).collect();
             for message in [vec![b'7'; len], noise] {
                 for window_bits in [9, 12, 15] {
-                    let deflate = Deflate { threshold: 0, window_bits };
+                    let deflate = Deflate::new(0, window_bits, false);
                     let compressed = deflate.compress(&message);
                     assert_eq!(inflate(compressed, len), Ok(message.clone()), "{len}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_message_may_refer_to_the_one_before() {
+        let texts = ["where is ann at 120 450".repeat(3), "where is ann at 121 449".repeat(3)];
+        let [first, second] = texts.each_ref().map(String::as_bytes);
+        let (alone, after) = (compress(second), compress_after(first, second));
+        assert!(after.len() < alone.len(), "{} {}", after.len(), alone.len());
+        let mut client = Decompress::new(false);
+        // Whatever the client was sent before.
+        for message in [compress(b"something else"), compress(first), after] {
+            let mut text = Vec::with_capacity(1_000);
+            let message = [&message[..], &TAIL].concat();
+            client.decompress_vec(&message, &mut text, FlushDecompress::Sync).expect("valid");
+            if text.len() == second.len() && text != first {
+                assert_eq!(text, second);
+                return;
+            }
+        }
+        panic!("the last one is the second");
     }
 
     #[test]

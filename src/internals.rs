@@ -124,6 +124,14 @@ fn rules(epoch: Instant, limits: Limits) -> Rules {
     Rules { tick: Duration::from_millis(16), limits, ..Rules::new(epoch) }
 }
 
+/// Inflates the compressed messages in a stream of frames, which comes in pieces of this size. Returns the stream
+/// as the WebSocket layer reads it, and the error that ends it.
+#[cfg(feature = "deflate")]
+#[must_use]
+pub fn inflated(stream: &[u8], piece: usize, limit: usize) -> (Vec<u8>, Option<String>) {
+    session::inflated(stream, piece, limit)
+}
+
 /// Returns a server that echoes every text and binary message. Its WebSockets are upgraded, read, written and
 /// closed like those of sessions.
 pub fn echo(message_bytes: usize) -> Router {

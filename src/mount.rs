@@ -160,7 +160,7 @@ impl Mount {
     /// ```
     /// use axum_cloud_variables::{Compression, RoomRegistry};
     ///
-    /// let mount = RoomRegistry::new().mount("/cloud").compression(Compression::From(128));
+    /// let mount = RoomRegistry::new().mount("/cloud").compression(Compression::From(64));
     /// ```
     #[cfg(feature = "deflate")]
     pub fn compression(mut self, compression: Compression) -> Self {

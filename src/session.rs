@@ -30,6 +30,8 @@ pub(crate) use conflation::{Conflation, Submission};
 #[cfg(feature = "__internals")]
 pub(crate) use echo::echo;
 pub(crate) use handshake::Caller;
+#[cfg(all(feature = "__internals", feature = "deflate"))]
+pub(crate) use inflate::inflated;
 pub(crate) use liveness::Liveness;
 #[cfg(any(test, feature = "__internals"))]
 pub(crate) use outbox::Item;

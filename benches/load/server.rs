@@ -85,7 +85,7 @@ async fn app(kind: &str) -> (Router, RoomRegistry) {
         "naive" => Router::new().route("/cloud", get(upgrade)).with_state(Naive::default()),
         #[cfg(feature = "deflate")]
         _ if words.contains(&"deflate") => {
-            rooms.mount("/cloud").compression(axum_cloud_variables::Compression::From(128)).into()
+            rooms.mount("/cloud").compression(axum_cloud_variables::Compression::From(64)).into()
         }
         _ => rooms.mount("/cloud").into(),
     };

@@ -24,14 +24,16 @@ pub(crate) fn negotiate(
     let Compression::From(threshold) = compression else { return None };
     let offers = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
     let mut offers = offers.filter_map(|offers| offers.to_str().ok());
-    let Offer { window_bits } =
+    let Offer { window_bits, forgets } =
         offers.find_map(|offers| offers.split(',').find_map(Offer::parse))?;
-    let mut answer =
-        String::from("permessage-deflate; server_no_context_takeover; client_no_context_takeover");
+    let mut answer = String::from("permessage-deflate; client_no_context_takeover");
+    if forgets {
+        answer.push_str("; server_no_context_takeover");
+    }
     if let Some(bits) = window_bits {
         answer.push_str(&format!("; server_max_window_bits={bits}"));
     }
-    let deflate = Deflate::new(threshold, window_bits.unwrap_or(WINDOW_BITS));
+    let deflate = Deflate::new(threshold, window_bits.unwrap_or(WINDOW_BITS), !forgets);
     Some((deflate, HeaderValue::try_from(answer).ok()?))
 }
 
@@ -41,6 +43,8 @@ pub(crate) fn negotiate(
 struct Offer {
     /// The window that the client has, if it says so.
     window_bits: Option<u8>,
+    /// Whether the client keeps no window from message to message.
+    forgets: bool,
 }
 
 #[cfg(feature = "deflate")]
@@ -52,7 +56,7 @@ impl Offer {
         if parts.next() != Some("permessage-deflate") {
             return None;
         }
-        let (mut seen, mut window_bits) = (Vec::new(), None);
+        let (mut seen, mut window_bits, mut forgets) = (Vec::new(), None, false);
         for part in parts {
             let (name, value) = match part.split_once('=') {
                 Some((name, value)) => (name.trim_end(), Some(bits(value.trim_start())?)),
@@ -63,13 +67,13 @@ impl Offer {
             }
             seen.push(name);
             match (name, value) {
-                ("server_no_context_takeover" | "client_no_context_takeover", None)
-                | ("client_max_window_bits", _) => {}
+                ("server_no_context_takeover", None) => forgets = true,
+                ("client_no_context_takeover", None) | ("client_max_window_bits", _) => {}
                 ("server_max_window_bits", Some(LEAST_WINDOW_BITS..)) => window_bits = value,
                 _ => return None,
             }
         }
-        Some(Self { window_bits })
+        Some(Self { window_bits, forgets })
     }
 }
 
@@ -98,23 +102,23 @@ mod tests {
 
     #[test]
     fn the_first_offer_that_can_be_met_is_taken() {
-        const ANSWER: &str =
-            "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+        const ANSWER: &str = "permessage-deflate; client_no_context_takeover";
         for offers in [
             &["permessage-deflate"][..],
             &["permessage-deflate; client_max_window_bits"],
-            &["permessage-deflate;client_max_window_bits=8;server_no_context_takeover"],
+            &["permessage-deflate;client_max_window_bits=8;client_no_context_takeover"],
             &["x-webkit-deflate-frame", "foo; bar=1, permessage-deflate"],
             &["permessage-deflate; unknown, permessage-deflate"],
             &["permessage-deflate; server_max_window_bits=8, permessage-deflate"],
         ] {
             let (deflate, text) = answer(offers).unwrap();
-            assert_eq!((deflate, &*text), (Deflate::new(100, 15), ANSWER), "{offers:?}");
+            assert_eq!((deflate, &*text), (Deflate::new(100, 15, true), ANSWER), "{offers:?}");
         }
-        let (deflate, text) =
-            answer(&["permessage-deflate; server_max_window_bits=\"10\""]).unwrap();
-        assert_eq!(deflate, Deflate::new(100, 10));
-        assert_eq!(text, format!("{ANSWER}; server_max_window_bits=10"));
+        let offer = "permessage-deflate; server_max_window_bits=\"10\"; server_no_context_takeover";
+        let (deflate, text) = answer(&[offer]).unwrap();
+        assert_eq!(deflate, Deflate::new(100, 10, false));
+        let more = "; server_no_context_takeover; server_max_window_bits=10";
+        assert_eq!(text, format!("{ANSWER}{more}"));
         for offers in [
             &[][..],
             &["permessage-deflated"],

@@ -58,11 +58,15 @@ impl<T: Emptied> Backlog<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{budget::Budget, room::batch::Batch};
+    use crate::{
+        budget::Budget,
+        room::batch::{Batch, Link},
+    };
 
     #[test]
     fn the_oldest_that_wait_are_emptied_over_the_limit() {
-        let batch = || Arc::new(Batch::new(vec![], 0, Budget::new(0).share().open()));
+        let batch =
+            || Arc::new(Batch::new(vec![], 0, Link::default(), Budget::new(0).share().open()));
         let [read, old, big, new] = [batch(), batch(), batch(), batch()];
         let mut backlog = Backlog::new(100);
         backlog.push(&read, 90);

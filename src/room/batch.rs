@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::{backlog::Emptied, members::MemberId};
 use crate::{
     budget::Charge,
+    deflate::Message,
     sync::RwLock,
     wire::{self, Dialect, Frame, Lines, Text},
 };
@@ -42,12 +43,12 @@ impl Part {
 pub(crate) struct Batch(RwLock<Option<Arc<Content>>>);
 
 impl Batch {
-    pub(super) fn new(parts: Vec<Part>, bytes: usize, charge: Charge) -> Self {
+    pub(super) fn new(parts: Vec<Part>, bytes: usize, link: Link, charge: Charge) -> Self {
         let mut concerned: Vec<_> = parts.iter().flat_map(|p| [p.from, p.to]).flatten().collect();
         concerned.sort_unstable();
         concerned.dedup();
         let frames = Default::default();
-        let content = Content { parts, concerned, frames, bytes, _charge: charge };
+        let content = Content { parts, concerned, frames, bytes, link, _charge: charge };
         Self(RwLock::new(Some(Arc::new(content))))
     }
 
@@ -63,6 +64,15 @@ impl Emptied for Batch {
     }
 }
 
+/// The place of a batch among those of its room, so that its frames may refer to the ones before them.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    /// No other batch of the room has it.
+    pub(super) number: u64,
+    /// The message that went before it, by dialect.
+    pub(super) previous: [Option<Message>; Dialect::COUNT],
+}
+
 /// The parts of a batch and their encodings.
 #[derive(Debug)]
 pub(crate) struct Content {
@@ -71,6 +81,7 @@ pub(crate) struct Content {
     concerned: Vec<MemberId>,
     frames: [OnceLock<Encoded>; Dialect::COUNT],
     bytes: usize,
+    link: Link,
     _charge: Charge,
 }
 
@@ -132,6 +143,11 @@ impl Content {
         Cut { frame: lines.into_frame(), corrects }
     }
 
+    /// Returns the messages to which the next batch may refer.
+    pub(super) fn messages(&self) -> [Option<Message>; Dialect::COUNT] {
+        self.frames.each_ref().map(|encoded| encoded.get()?.frame.as_ref()?.message())
+    }
+
     fn encoded(&self, dialect: Dialect) -> &Encoded {
         self.frames[dialect.index()].get_or_init(|| {
             let mut lines = Lines::with_capacity(self.bytes);
@@ -142,7 +158,10 @@ impl Content {
                 }
                 ends.push(lines.len());
             }
-            Encoded { frame: lines.into_frame().map(Frame::shared), ends }
+            let Link { number, previous } = &self.link;
+            let previous = previous[dialect.index()].clone();
+            let frame = lines.into_frame().map(|frame| frame.numbered(*number, previous));
+            Encoded { frame, ends }
         })
     }
 }
@@ -165,7 +184,7 @@ mod tests {
     }
 
     fn batch(parts: Vec<Part>) -> Batch {
-        Batch::new(parts, 200, Budget::new(0).share().open())
+        Batch::new(parts, 200, Link::default(), Budget::new(0).share().open())
     }
 
     fn cut(batch: &Batch, member: u64, seen: u64) -> (Vec<String>, bool) {

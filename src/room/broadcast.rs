@@ -9,7 +9,7 @@ use tokio::sync::broadcast;
 
 use super::{
     backlog::Backlog,
-    batch::{Batch, Part},
+    batch::{Batch, Content, Link, Part},
     members::MemberId,
     state::Rules,
 };
@@ -21,6 +21,10 @@ use crate::{
 /// The number of beats in a tick. Batches leave on beats, which all rooms have in common, so a machine with
 /// many rooms wakes for several at once. More beats spread the work better; fewer save more.
 const BEATS: u32 = 4;
+
+/// The longest batch, in bytes, to which the next may refer. Longer ones gain little, and a quiet room keeps its
+/// last batch.
+const REFERRED: usize = 1_024;
 
 /// The open batch, which collects the writes of a tick. The first write in a quiet room leaves at once.
 #[derive(Debug)]
@@ -44,6 +48,10 @@ pub(super) struct Broadcast {
     /// The time at which the first batch left for which the members have not been pushed yet.
     left: Option<Instant>,
     sender: broadcast::Sender<Arc<Batch>>,
+    /// The number of batches that were sent.
+    sent: u64,
+    /// The last batch, if the next may refer to it. It keeps its charge.
+    previous: Option<Arc<Content>>,
     backlog: Backlog<Batch>,
 }
 
@@ -62,6 +70,8 @@ impl Broadcast {
             next: now,
             left: None,
             sender: broadcast::Sender::new(rules.limits.backlog_batches),
+            sent: 0,
+            previous: None,
             backlog: Backlog::new(rules.limits.backlog_bytes),
         }
     }
@@ -210,7 +220,13 @@ impl Broadcast {
         let bytes = std::mem::take(&mut self.bytes);
         let mut charge = std::mem::replace(&mut self.charge, self.share.open());
         charge.settle();
-        let batch = Arc::new(Batch::new(parts, bytes, charge));
+        self.sent += 1;
+        let previous = self.previous.take().map(|content| content.messages()).unwrap_or_default();
+        let link = Link { number: self.sent, previous };
+        let batch = Arc::new(Batch::new(parts, bytes, link, charge));
+        if cfg!(feature = "deflate") && bytes <= REFERRED {
+            self.previous = batch.content();
+        }
         self.backlog.push(&batch, (1 + self.dialects) * bytes);
         // Sending fails if the room has no members.
         let _ = self.sender.send(batch);

@@ -16,7 +16,7 @@ use tungstenite::{
 use super::{Reader, Socket, conclude, writer::encoded};
 use crate::{
     budget::Budget,
-    deflate::Deflate,
+    deflate::{Deflate, Window},
     limits::Limits,
     room::{Outlet, SessionHandle},
     wire::{Frame, ScratchValues},
@@ -38,7 +38,7 @@ pub(crate) async fn echo(upgraded: Upgraded, deflate: Option<Deflate>, message_b
         };
         // Otherwise the reply would replace a pong that waits.
         poll_fn(|cx| socket.poll_written(cx)).await;
-        socket.with(|writer| writer.reply(&encoded(&frame, deflate)));
+        socket.with(|writer| writer.reply(&encoded(&frame, deflate, &mut Window::default())));
         socket.push();
     };
     conclude(&socket, &mut reader, end, limits.close_timeout).await;

@@ -22,6 +22,26 @@ pub(super) struct Inflater {
     error: Option<InflateError>,
 }
 
+/// Inflates a stream that comes in pieces, for fuzzers.
+#[cfg(feature = "__internals")]
+pub(crate) fn inflated(stream: &[u8], piece: usize, limit: usize) -> (Vec<u8>, Option<String>) {
+    let (mut inflater, mut read) = (Inflater::new(limit), Vec::new());
+    for piece in stream.chunks(piece) {
+        inflater.push(piece);
+        let mut bytes = [0; 64];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        loop {
+            match inflater.read(&mut buffer) {
+                Ok(true) => read.extend(buffer.filled()),
+                Ok(false) => break,
+                Err(error) => return (read, Some(error.to_string())),
+            }
+            buffer.clear();
+        }
+    }
+    (read, None)
+}
+
 /// The position in a frame.
 #[derive(Debug)]
 enum At {

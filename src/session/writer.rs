@@ -14,7 +14,10 @@ use super::{
     Liveness,
     outbox::{Item, Outbox},
 };
-use crate::{deflate::Deflate, wire::Frame};
+use crate::{
+    deflate::{Deflate, Window},
+    wire::Frame,
+};
 
 /// The outcome of the last attempt to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,6 +49,7 @@ pub(super) struct Writer {
     liveness: Liveness,
     /// The compression that was agreed with the client.
     deflate: Option<Deflate>,
+    window: Window,
     flow: Flow,
     written: u64,
 }
@@ -242,7 +246,7 @@ impl Writer {
         }
         if let Phase::Closing { outbox, close } = &mut self.phase {
             if let Some(Item::Frame(frame)) = outbox.next(false) {
-                return Ok(Some(encoded(&frame, self.deflate)));
+                return Ok(Some(encoded(&frame, self.deflate, &mut self.window)));
             }
             let close = close.clone();
             self.phase = Phase::Closed;
@@ -250,7 +254,7 @@ impl Writer {
         }
         let Phase::Open { outbox, .. } = &mut self.phase else { return Ok(None) };
         match outbox.next(!self.liveness.is_outstanding()) {
-            Some(Item::Frame(frame)) => Ok(Some(encoded(&frame, self.deflate))),
+            Some(Item::Frame(frame)) => Ok(Some(encoded(&frame, self.deflate, &mut self.window))),
             Some(Item::Barrier(position)) => {
                 let ping = self.liveness.ping(position, true, now());
                 Ok(ping.map(|ping| Frame::ping(ping).bytes().clone()))
@@ -262,8 +266,8 @@ impl Writer {
 }
 
 /// Returns the bytes of a frame as this client receives it.
-pub(super) fn encoded(frame: &Frame, deflate: Option<Deflate>) -> Bytes {
-    deflate.map_or_else(|| frame.bytes().clone(), |deflate| frame.compressed(deflate))
+pub(super) fn encoded(frame: &Frame, deflate: Option<Deflate>, window: &mut Window) -> Bytes {
+    deflate.map_or_else(|| frame.bytes().clone(), |deflate| frame.compressed(deflate, window))
 }
 
 /// Writes both frames at once: a snapshot and the ping behind it leave together, and so do batches that

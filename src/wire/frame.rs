@@ -11,18 +11,36 @@ use tungstenite::protocol::frame::{
 };
 
 use super::{Dialect, Text};
-use crate::{budget::Charge, deflate::Deflate};
+#[cfg(feature = "deflate")]
+use crate::deflate;
+use crate::{
+    budget::Charge,
+    deflate::{Deflate, Message, Window},
+};
 
-/// A header's place in front of a text: the longest that an unmasked frame has.
+/// The space for a header in front of a text: the longest header of an unmasked frame.
 const PLACE: usize = 10;
 
-/// A whole frame. Servers do not mask theirs, so the very same bytes are written to every member.
+/// A whole frame. Servers do not mask their frames, so the very same bytes are written to every member.
 #[derive(Clone)]
 pub(crate) struct Frame {
     bytes: Bytes,
-    /// The compressed frame, if this one goes to many members. Made for the first that needs it.
+    /// Its compressed forms, if it goes to many members.
     #[cfg(feature = "deflate")]
-    compressed: Option<Arc<OnceLock<Bytes>>>,
+    compressed: Option<Arc<Compressed>>,
+}
+
+/// The compressed forms of a frame, each made for the first member that needs it.
+#[cfg(feature = "deflate")]
+#[derive(Debug, Default)]
+struct Compressed {
+    /// The frame that refers to no other; `None` if it is not smaller.
+    alone: OnceLock<Option<Bytes>>,
+    /// The frame's number among those to which others may refer.
+    number: Option<u64>,
+    /// The message before it, and the frame that refers to that message.
+    previous: Option<Message>,
+    after: OnceLock<Option<Bytes>>,
 }
 
 impl PartialEq for Frame {
@@ -83,35 +101,78 @@ impl Frame {
         Self { compressed: Some(Arc::default()), ..self }
     }
 
+    /// The same for a frame that may refer to the message before it, and to which the next may refer.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn numbered(self, number: u64, previous: Option<Message>) -> Self {
+        let compressed = Compressed { number: Some(number), previous, ..Compressed::default() };
+        Self { compressed: Some(Arc::new(compressed)), ..self }
+    }
+
+    /// Returns the message to which the next frame may refer, if a member may have it in its window.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn message(&self) -> Option<Message> {
+        let compressed = self.compressed.as_ref()?;
+        let is_used = compressed.alone.get().is_some() || compressed.after.get().is_some();
+        let text = self.bytes.slice_ref(self.payload());
+        Some(Message { number: compressed.number.filter(|_| is_used)?, text })
+    }
+
     /// Returns the frame as it is, because nothing is compressed.
     #[cfg(not(feature = "deflate"))]
     pub(crate) fn shared(self) -> Self {
         self
     }
 
+    /// Returns the frame as it is, because nothing is compressed.
+    #[cfg(not(feature = "deflate"))]
+    pub(crate) fn numbered(self, _: u64, _: Option<Message>) -> Self {
+        self
+    }
+
+    /// Returns nothing, because nothing is compressed.
+    #[cfg(not(feature = "deflate"))]
+    #[expect(clippy::unused_self, reason = "with the feature it is used")]
+    pub(crate) fn message(&self) -> Option<Message> {
+        None
+    }
+
     /// Returns the bytes for a client with which no compression can have been agreed.
     #[cfg(not(feature = "deflate"))]
-    pub(crate) fn compressed(&self, deflate: Deflate) -> Bytes {
+    pub(crate) fn compressed(&self, deflate: Deflate, _: &mut Window) -> Bytes {
         match deflate {}
     }
 
     /// Returns the bytes for a client with which compression was agreed: compressed, if that makes them fewer.
     #[cfg(feature = "deflate")]
-    pub(crate) fn compressed(&self, deflate: Deflate) -> Bytes {
+    pub(crate) fn compressed(&self, deflate: Deflate, window: &mut Window) -> Bytes {
         let text = self.payload();
         if !deflate.is_worth(text.len()) {
+            // The client's window stays, because only compressed messages get into it.
             return self.bytes.clone();
         }
-        let smaller = |compressed: Vec<u8>| {
-            let compressed = self.with_payload(&compressed);
-            if compressed.len() < self.bytes.len() { compressed } else { self.bytes.clone() }
-        };
-        match &self.compressed {
-            Some(once) if deflate.shares() => {
-                once.get_or_init(|| smaller(deflate.compress(text))).clone()
+        let (bytes, number) = match &self.compressed {
+            Some(shared) if deflate.shares() => {
+                let previous = shared.previous.as_ref();
+                let previous = previous.filter(|previous| window.ends_with(previous, deflate));
+                let bytes = match previous {
+                    Some(previous) => shared.after.get_or_init(|| {
+                        self.smaller(&deflate::compress_after(&previous.text, text))
+                    }),
+                    None => shared.alone.get_or_init(|| self.smaller(&deflate.compress(text))),
+                };
+                (bytes.clone(), shared.number)
             }
-            _ => smaller(deflate.compress(text)),
-        }
+            _ => (self.smaller(&deflate.compress(text)), None),
+        };
+        let Some(bytes) = bytes else { return self.bytes.clone() };
+        *window = Window(number);
+        bytes
+    }
+
+    #[cfg(feature = "deflate")]
+    fn smaller(&self, compressed: &[u8]) -> Option<Bytes> {
+        let bytes = self.with_payload(compressed);
+        (bytes.len() < self.bytes.len()).then_some(bytes)
     }
 
     #[cfg(feature = "deflate")]

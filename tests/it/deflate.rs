@@ -241,6 +241,38 @@ async fn all_members_agree() {
     }
 }
 
+/// The window of a member ends with the batch that it was sent last.
+#[tokio::test]
+async fn a_batch_may_refer_to_the_one_before() {
+    let (addr, rooms) = server(unlimited_rate()).await;
+    let variables = json!({ "x": "" });
+    let mut ann = Raws::join(addr, "ann", &variables).await;
+    let mut bob = Raws::join(addr, "bob", &variables).await;
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n";
+    let mut eve = Raws::connect(addr, offer).await;
+    assert!(eve.answer.contains("server_no_context_takeover"), "{}", eve.answer);
+    eve.handshake("eve", &variables).await;
+    eventually("all are in", || rooms.stats().members == 3).await;
+    let mut random = fastrand::Rng::with_seed(7);
+    let noise: String = std::iter::repeat_with(|| random.alphanumeric()).take(300).collect();
+    let mut lengths = Vec::new();
+    for n in 0..3 {
+        let value = format!("{noise}{n}");
+        ann.set("x", &value).await;
+        lengths.push(bob.until(&value).await.payload.len());
+        // Eve forgets, as she has said.
+        eve.inflater.reset(false);
+        assert!(eve.until(&value).await.payload.len() > 200);
+    }
+    assert!(lengths[0] > 200 && lengths[1..].iter().all(|length| *length < 30), "{lengths:?}");
+    // Whoever was sent something else has another window.
+    bob.set("x", &noise).await;
+    ann.until(&noise).await;
+    let value = format!("{noise}!");
+    ann.set("x", &value).await;
+    assert!(bob.until(&value).await.payload.len() > 200);
+}
+
 #[tokio::test]
 async fn a_compressed_message_may_come_in_fragments() {
     let (addr, rooms) = server(unlimited_rate()).await;
