@@ -346,9 +346,10 @@ impl Client {
     #[must_use]
     pub fn events(&self) -> Events<ClientEvent> {
         let events = self.shared.events.lock();
-        events.as_ref().map_or_else(Events::none, |events| {
-            Events::new(events.subscribe(), ClientEvent::Missed)
-        })
+        events.as_ref().map_or_else(
+            || Events::none(ClientEvent::Missed),
+            |events| Events::new(events.subscribe(), ClientEvent::Missed),
+        )
     }
 
     /// Leaves the room and stays away. Returns when the connection has ended.

@@ -3,7 +3,7 @@
 //! Compressed messages of a client refer to nothing before them, and the server's refer at most to the message
 //! before. So no connection keeps a window, and an idle member costs no more than without compression.
 
-use std::{cell::RefCell, fmt};
+use std::cell::RefCell;
 
 use bytes::Bytes;
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
@@ -124,27 +124,18 @@ fn compress_with(compressor: &mut Compress, message: &[u8]) -> Vec<u8> {
 }
 
 /// The reason why a message cannot be inflated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InflateError {
     /// It would have more bytes than allowed.
+    #[error("a message must have at most {limit} bytes")]
     TooLong { limit: usize },
     /// It is not compressed as RFC 7692 has it.
+    #[error("a compressed message cannot be inflated")]
     Invalid,
     /// It begins while another message is not complete.
+    #[error("a message began within another")]
     Interleaved,
 }
-
-impl fmt::Display for InflateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLong { limit } => write!(f, "a message must have at most {limit} bytes"),
-            Self::Invalid => f.write_str("a compressed message cannot be inflated"),
-            Self::Interleaved => f.write_str("a message began within another"),
-        }
-    }
-}
-
-impl std::error::Error for InflateError {}
 
 /// Inflates a message that refers to no other. Stops as soon as it has more than `limit` bytes, however many the
 /// message would have.

@@ -133,8 +133,9 @@ impl<R: Relay + ?Sized> Relay for Arc<R> {
 pub type RelayMessages = Pin<Box<dyn Stream<Item = RelayMessage> + Send>>;
 
 /// The broker cannot be reached, or did not answer in time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(clippy::exhaustive_structs, reason = "brokers outside this crate make it")]
+#[error("the broker failed: {0}")]
 pub struct RelayError(pub String);
 
 impl RelayError {
@@ -151,11 +152,3 @@ impl serde::Serialize for RelayError {
         serializer.collect_str(self)
     }
 }
-
-impl fmt::Display for RelayError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the broker failed: {}", self.0)
-    }
-}
-
-impl std::error::Error for RelayError {}

@@ -210,18 +210,25 @@ impl Change {
 }
 
 /// The reason why a store cannot perform an operation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// The store keeps as many rooms as it may.
+    #[error("the store keeps as many rooms as it may")]
     Full,
     /// Another process uses the store.
+    #[error("another process uses the store: end that one first, or give each a file of its own")]
     InUse,
     /// The store was written by a later version.
+    #[error("the store was written by a later version: use that version, or another file")]
     Newer,
     /// The stored data cannot be read.
+    #[error(
+        "the store cannot be read ({0}); nothing was changed in it: put a backup in its place, or move it away to begin with no rooms"
+    )]
     Damaged(String),
     /// The store failed, and may work again later.
+    #[error("the store failed: {0}")]
     Failed(String),
 }
 
@@ -232,28 +239,6 @@ impl Serialize for StoreError {
         serializer.collect_str(self)
     }
 }
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full => f.write_str("the store keeps as many rooms as it may"),
-            Self::InUse => f.write_str(
-                "another process uses the store: end that one first, or give each a file of its own",
-            ),
-            Self::Newer => f.write_str(
-                "the store was written by a later version: use that version, or another file",
-            ),
-            Self::Damaged(what) => write!(
-                f,
-                "the store cannot be read ({what}); nothing was changed in it: put a backup in its \
-                 place, or move it away to begin with no rooms"
-            ),
-            Self::Failed(what) => write!(f, "the store failed: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for StoreError {}
 
 impl From<io::Error> for StoreError {
     fn from(error: io::Error) -> Self {

@@ -66,41 +66,28 @@ const MESSAGE_OVERHEAD: usize = 128;
 pub(super) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
 /// The reason why a registry could not be built.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// This field of [`Limits`] is zero, but nothing works without it.
+    #[error("Limits::{0} must not be zero")]
     ZeroLimit(&'static str),
     /// A value, name or room id at its limit would not fit
     /// [`Limits::message_bytes`](Limits#structfield.message_bytes).
+    #[error("Limits::message_bytes is less than a value and a name at their limits")]
     MessageTooSmall,
     /// Both a store and a relay were given. With a relay, the broker keeps rooms.
+    #[error("with a relay the broker keeps rooms: leave out the store")]
     StoreAndRelay,
     /// The relay's lease is less than 50 ms, its timeout is zero, or one of them is longer than a day.
+    #[error(
+        "the relay's lease must be 50 ms to a day, its timeout more than zero and a day at most"
+    )]
     RelayTime,
     /// The system could not start a thread for the store.
+    #[error("there is no thread for the store")]
     NoThread,
 }
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ZeroLimit(field) => write!(f, "Limits::{field} must not be zero"),
-            Self::MessageTooSmall => {
-                f.write_str("Limits::message_bytes is less than a value and a name at their limits")
-            }
-            Self::StoreAndRelay => {
-                f.write_str("with a relay the broker keeps rooms: leave out the store")
-            }
-            Self::RelayTime => {
-                f.write_str("the relay's lease must be 50 ms to a day, its timeout more than zero and a day at most")
-            }
-            Self::NoThread => f.write_str("there is no thread for the store"),
-        }
-    }
-}
-
-impl std::error::Error for BuildError {}
 
 impl Default for RoomRegistryBuilder {
     fn default() -> Self {

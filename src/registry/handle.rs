@@ -52,36 +52,27 @@ pub struct Room {
 }
 
 /// The reason why a call on a [`Room`] failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RoomError {
     /// The room no longer exists: it was removed, or it was empty for long.
+    #[error("the room is gone")]
     Gone,
     /// The room no longer has this member.
+    #[error("the room has no such member")]
     NoSuchMember,
     /// The room is gone, but the store failed to remove it and still keeps it. It will be there again for
     /// anyone who joins or opens it, and can be removed then.
+    #[error("the store failed to forget the room")]
     Kept,
     /// The relay's broker or, before a room is removed, the store does not answer. Nothing has changed on this
     /// node, but the broker may have made the change.
+    #[error("the broker or the store does not answer")]
     Unreachable,
     /// The ban holds, or is over, on this node, but the store failed to save that. The registry goes on trying.
+    #[error("the store failed to keep the room's bans")]
     NotSaved,
 }
-
-impl fmt::Display for RoomError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Gone => "the room is gone",
-            Self::NoSuchMember => "the room has no such member",
-            Self::Kept => "the store failed to forget the room",
-            Self::Unreachable => "the broker or the store does not answer",
-            Self::NotSaved => "the store failed to keep the room's bans",
-        })
-    }
-}
-
-impl std::error::Error for RoomError {}
 
 impl fmt::Debug for Room {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -211,7 +202,7 @@ impl Room {
     pub fn subscribe(&self) -> Events<RoomEvent> {
         match self.there().and_then(|room| room.subscribe()) {
             Some(receiver) => Events::new(receiver, RoomEvent::Missed),
-            None => Events::none(),
+            None => Events::none(RoomEvent::Missed),
         }
     }
 

@@ -31,38 +31,29 @@ impl fmt::Debug for OpenRoom {
 }
 
 /// The reason why a room was not opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The id is empty, or has more characters than
     /// [`Limits::room_id_chars`](crate::Limits#structfield.room_id_chars).
+    #[error("the room's id is empty or too long")]
     InvalidId,
     /// There are more variables, or longer names or values, than [`Limits`](crate::Limits) allow.
+    #[error("the variables are more, or longer, than the limits allow")]
     TooLarge,
     /// There is no place for another room, because all have members or are the host's, or there is no memory
     /// for it.
+    #[error("there is no place for another room")]
     Full,
     /// The registry is shutting down.
+    #[error("the registry is shutting down")]
     Draining,
     /// The store or the broker failed, or took longer than
     /// [`Limits::admit_timeout`](crate::Limits#structfield.admit_timeout); see
     /// [`RoomRegistry::store_stats`] and [`RoomRegistry::relay_stats`].
+    #[error("the store or the broker does not answer")]
     Unreachable,
 }
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::InvalidId => "the room's id is empty or too long",
-            Self::TooLarge => "the variables are more, or longer, than the limits allow",
-            Self::Full => "there is no place for another room",
-            Self::Draining => "the registry is shutting down",
-            Self::Unreachable => "the store or the broker does not answer",
-        })
-    }
-}
-
-impl std::error::Error for OpenError {}
 
 impl RoomRegistry {
     /// Opens a room, so that it has its variables before any player joins. It stays while it is empty, until

@@ -1,6 +1,6 @@
 //! Export and import of stored rooms as JSON lines, for backups and for moves from one store to another.
 
-use std::{fmt, fmt::Write as _, io, sync::Arc, time::Duration};
+use std::{fmt::Write as _, io, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde::Deserialize;
@@ -30,51 +30,21 @@ pub struct ImportReport {
 }
 
 /// The reason why rooms were not exported or imported.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransferError {
     /// The registry has no store.
+    #[error("there is no store")]
     NoStore,
     /// The store failed.
-    Store(StoreError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The reader or the writer failed.
-    Io(io::Error),
+    #[error(transparent)]
+    Io(#[from] io::Error),
     /// This line, counted from 1, is not a room.
+    #[error("line {0} is no room: {1}")]
     Line(u64, String),
-}
-
-impl fmt::Display for TransferError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoStore => f.write_str("there is no store"),
-            Self::Store(error) => error.fmt(f),
-            Self::Io(error) => error.fmt(f),
-            Self::Line(number, what) => write!(f, "line {number} is no room: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for TransferError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        // This error displays their text, so its source is theirs.
-        match self {
-            Self::Store(error) => error.source(),
-            Self::Io(error) => error.source(),
-            Self::NoStore | Self::Line(..) => None,
-        }
-    }
-}
-
-impl From<StoreError> for TransferError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<io::Error> for TransferError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
 }
 
 /// One line of an export.

@@ -10,39 +10,23 @@ use crate::{
 
 /// The reason why the host's update of a value failed. Updates by a client have [an error of their
 /// own](crate::client::UpdateError).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpdateError {
     /// The room does not accept the value.
-    Set(SetError),
+    #[error("{0}")]
+    Set(#[source] SetError),
     /// Somebody else's write came in between at every attempt.
+    #[error("others set the variable all the time")]
     Contended,
     /// The broker has not answered. The value may be the room's already, or may still become it.
+    #[error("the broker does not answer: the value may be set")]
     Unknown,
 }
 
 impl From<SetError> for UpdateError {
     fn from(error: SetError) -> Self {
         Self::Set(error)
-    }
-}
-
-impl fmt::Display for UpdateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Set(error) => error.fmt(f),
-            Self::Contended => f.write_str("others set the variable all the time"),
-            Self::Unknown => f.write_str("the broker does not answer: the value may be set"),
-        }
-    }
-}
-
-impl std::error::Error for UpdateError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Set(error) => Some(error),
-            Self::Contended | Self::Unknown => None,
-        }
     }
 }
 

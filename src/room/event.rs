@@ -5,14 +5,12 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::{Arc, OnceLock},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use futures_util::{
-    Stream, StreamExt,
-    stream::{self, BoxStream, Fuse, FusedStream},
-};
+use futures_util::{Stream, stream::FusedStream};
 use tokio::sync::broadcast::{Receiver, Sender, error::RecvError};
+use tokio_util::sync::ReusableBoxFuture;
 
 use super::members::MemberId;
 use crate::{close::LeaveCause, identity::Identity, redacted::Redacted, sync::Held, wire::Dialect};
@@ -138,22 +136,25 @@ impl fmt::Debug for RoomEvent {
 /// Events as they happen. They can be read as a [`FusedStream`], or one by one with `next`. A slow observer
 /// misses events and receives their number, but slows nobody down. Once the events have ended, each further
 /// poll yields `None` again.
-pub struct Events<T>(Fuse<BoxStream<'static, T>>);
+pub struct Events<T> {
+    /// The next event or the end, and the receiver of those behind it; `None` once there are no more.
+    next: Option<ReusableBoxFuture<'static, Received<T>>>,
+    missed: fn(u64) -> T,
+}
+
+type Received<T> = (Result<T, RecvError>, Receiver<T>);
+
+async fn receive<T: Clone>(mut receiver: Receiver<T>) -> Received<T> {
+    (receiver.recv().await, receiver)
+}
 
 impl<T: Clone + Send + 'static> Events<T> {
     pub(crate) fn new(receiver: Receiver<T>, missed: fn(u64) -> T) -> Self {
-        let events = stream::unfold(receiver, move |mut receiver| async move {
-            match receiver.recv().await {
-                Ok(event) => Some((event, receiver)),
-                Err(RecvError::Lagged(count)) => Some((missed(count), receiver)),
-                Err(RecvError::Closed) => None,
-            }
-        });
-        Self(events.boxed().fuse())
+        Self { next: Some(ReusableBoxFuture::new(receive(receiver))), missed }
     }
 
-    pub(crate) fn none() -> Self {
-        Self(stream::empty().boxed().fuse())
+    pub(crate) fn none(missed: fn(u64) -> T) -> Self {
+        Self { next: None, missed }
     }
 
     /// Returns the next event, or `None` if no more will come. This method is cancel safe: if the future is
@@ -163,19 +164,31 @@ impl<T: Clone + Send + 'static> Events<T> {
     }
 }
 
-impl<T> Stream for Events<T> {
+impl<T: Clone + Send + 'static> Stream for Events<T> {
     type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         // The last observer of an event drops it while the event's slot in the channel is locked.
         let _held = Held::begin();
-        self.0.poll_next_unpin(cx)
+        let missed = self.missed;
+        let Some(next) = &mut self.next else { return Poll::Ready(None) };
+        let (received, receiver) = ready!(next.poll(cx));
+        let event = match received {
+            Ok(event) => event,
+            Err(RecvError::Lagged(count)) => missed(count),
+            Err(RecvError::Closed) => {
+                self.next = None;
+                return Poll::Ready(None);
+            }
+        };
+        next.set(receive(receiver));
+        Poll::Ready(Some(event))
     }
 }
 
-impl<T> FusedStream for Events<T> {
+impl<T: Clone + Send + 'static> FusedStream for Events<T> {
     fn is_terminated(&self) -> bool {
-        self.0.is_terminated()
+        self.next.is_none()
     }
 }
 

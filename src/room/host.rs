@@ -1,6 +1,6 @@
 //! The host's own operations on a room.
 
-use std::{collections::HashSet, fmt, time::Instant};
+use std::{collections::HashSet, time::Instant};
 
 use super::{
     event::{MemberInfo, RoomEvent},
@@ -17,38 +17,29 @@ use crate::{
 };
 
 /// The reason why a value from the host did not become the room's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SetError {
     /// The room no longer exists.
+    #[error("the room is gone")]
     Gone,
     /// The room's names are fixed, and this name is not one of them.
+    #[error("the room has no variable of that name")]
     UnknownVariable,
     /// The room's names are fixed, so none of them can be removed.
+    #[error("the names of the room's variables are fixed")]
     FixedNames,
     /// A name or a value exceeds its limit, or a name is empty.
+    #[error("a name or a value is longer than it may be, or a name is empty")]
     TooLong,
     /// The room has as many variables, or as many bytes, as a room may have.
+    #[error("the room has no place for that")]
     RoomFull,
     /// All rooms together have as many bytes as
     /// [`Limits::state_bytes`](crate::Limits#structfield.state_bytes) allows.
+    #[error("there is no memory left for rooms")]
     NoMemory,
 }
-
-impl fmt::Display for SetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Gone => "the room is gone",
-            Self::UnknownVariable => "the room has no variable of that name",
-            Self::FixedNames => "the names of the room's variables are fixed",
-            Self::TooLong => "a name or a value is longer than it may be, or a name is empty",
-            Self::RoomFull => "the room has no place for that",
-            Self::NoMemory => "there is no memory left for rooms",
-        })
-    }
-}
-
-impl std::error::Error for SetError {}
 
 impl State {
     /// Sets variables to the host's values, in one batch if they fit in a frame. If one value is not

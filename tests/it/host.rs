@@ -497,3 +497,27 @@ async fn a_member_gets_another_identity_while_it_plays() {
     let nobody = MemberId::from(99);
     assert_eq!(room.set_identity(nobody, Identity::new()), Err(RoomError::NoSuchMember));
 }
+
+/// The Rust API Guidelines, C-SEND-SYNC and C-GOOD-ERR.
+#[test]
+fn public_types_can_be_shared_by_threads_and_errors_are_errors() {
+    fn shared<T: Send + Sync>() {}
+    fn error<E: std::error::Error + Send + Sync + 'static>() {}
+    shared::<RoomRegistry>();
+    shared::<axum_cloud_variables::Room>();
+    shared::<axum_cloud_variables::Mount>();
+    shared::<axum_cloud_variables::events::Events<RoomEvent>>();
+    shared::<axum_cloud_variables::client::Client>();
+    shared::<axum_cloud_variables::client::ClientBuilder>();
+    error::<axum_cloud_variables::BuildError>();
+    error::<axum_cloud_variables::OpenError>();
+    error::<axum_cloud_variables::RoomError>();
+    error::<axum_cloud_variables::SetError>();
+    error::<axum_cloud_variables::TransferError>();
+    error::<axum_cloud_variables::UpdateError>();
+    error::<axum_cloud_variables::client::ClientError>();
+    error::<axum_cloud_variables::client::UpdateError>();
+    error::<axum_cloud_variables::policy::Rejection>();
+    error::<axum_cloud_variables::relay::RelayError>();
+    error::<axum_cloud_variables::store::StoreError>();
+}
