@@ -17,7 +17,7 @@ use axum::{
 };
 use axum_cloud_variables::{
     Compression, Creators, Dialect, Identity, Limits, Origins, RoomRegistry, ScratchFraming,
-    ScratchValues, UsernameRules,
+    ScratchValues, ShutdownReport, UsernameRules,
     policy::{Join, Policy, Rejection},
     relay::{RedisRelay, RelayError, Sharded},
     store::RedbStore,
@@ -199,8 +199,17 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
     println!("listening on http://{}", listener.local_addr()?);
-    axum_cloud_variables::serve(listener, app).shutdown_on(&rooms, stop()).await?;
-    Ok(())
+    let report = axum_cloud_variables::serve(listener, app).shutdown_on(&rooms, stop()).await?;
+    lost(&report).map_or(Ok(()), |lost| Err(lost.into()))
+}
+
+/// Returns what a shutdown could not bring to the store or to the broker, if there is such.
+fn lost(&ShutdownReport { unsaved, untold, .. }: &ShutdownReport) -> Option<String> {
+    let unsaved = (unsaved > 0).then(|| format!("{unsaved} values could not be saved"));
+    let untold =
+        (untold > 0).then(|| format!("the broker misses the last writes of {untold} rooms"));
+    let lost: Vec<_> = unsaved.into_iter().chain(untold).collect();
+    (!lost.is_empty()).then(|| lost.join(", and "))
 }
 
 /// Returns the inspector behind HTTP's basic authentication, for which browsers have a dialog.

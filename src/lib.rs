@@ -55,11 +55,11 @@ pub use mount::{Mount, MountLayer, MountService, Origins};
 pub use names::{Alphabet, DuplicateNames, UsernameRules};
 pub use registry::{
     BuildError, Creators, ImportReport, Lead, OpenError, OpenRoom, RelayStats, Room, RoomError,
-    RoomRegistry, RoomRegistryBuilder, Stats, StoreStats, StoredSummary, TransferError,
-    UpdateError, WeakRoomRegistry,
+    RoomRegistry, RoomRegistryBuilder, ShutdownReport, Stats, StoreStats, StoredSummary,
+    TransferError, UpdateError, WeakRoomRegistry,
 };
 pub use room::{Activity, MemberId, MemberInfo, RoomSummary, Schema, SetError};
-pub use serve::{Serve, serve};
+pub use serve::{GracefulServe, Serve, serve};
 pub use wire::{Dialect, ScratchFraming, ScratchValues};
 
 /// Compiles the README's examples.

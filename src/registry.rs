@@ -37,6 +37,7 @@ pub use handle::{Room, RoomError};
 pub(crate) use membership::Membership;
 pub use open::{OpenError, OpenRoom};
 pub use persistence::StoreStats;
+pub use shutdown::ShutdownReport;
 pub use stored::StoredSummary;
 pub use transfer::{ImportReport, TransferError};
 use update::Update;

@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    future::{Future, IntoFuture, pending},
+    future::{Future, IntoFuture},
     io,
     net::SocketAddr,
     pin::Pin,
@@ -23,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service;
 use tracing::{debug, warn};
 
-use crate::RoomRegistry;
+use crate::{RoomRegistry, ShutdownReport};
 
 mod socket;
 
@@ -69,61 +69,65 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// let app = Router::new().merge(rooms.mount("/cloud"));
 /// let listener = TcpListener::bind("127.0.0.1:3000").await?;
 /// let stop = async { _ = tokio::signal::ctrl_c().await };
-/// serve(listener, app).shutdown_on(&rooms, stop).await
+/// serve(listener, app).shutdown_on(&rooms, stop).await?;
+/// # Ok(())
 /// # }
 /// ```
 pub fn serve(listener: TcpListener, app: Router) -> Serve {
-    Serve { listener, app, stop: None, grace: Duration::from_secs(10) }
+    Serve { listener, app }
 }
 
-/// A server that [`serve`] returns. It runs when it is awaited.
+/// A server that [`serve`] returns. It runs when it is awaited, and never ends.
 #[must_use = "a server does nothing until it is awaited"]
 pub struct Serve {
     listener: TcpListener,
     app: Router,
-    stop: Option<Stop>,
+}
+
+/// A server that [`Serve::shutdown_on`] returns. It runs when it is awaited, until the signal.
+#[must_use = "a server does nothing until it is awaited"]
+pub struct GracefulServe {
+    serve: Serve,
+    rooms: RoomRegistry,
+    signal: Pin<Box<dyn Future<Output = ()> + Send>>,
     grace: Duration,
 }
 
-/// The signal that ends a server, and the rooms that shut down with it.
-struct Stop {
-    rooms: RoomRegistry,
-    signal: Signal,
-}
-
-type Signal = Pin<Box<dyn Future<Output = ()> + Send>>;
-
 impl fmt::Debug for Serve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Serve").field("grace", &self.grace).finish_non_exhaustive()
+        f.debug_struct("Serve").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for GracefulServe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GracefulServe").field("grace", &self.grace).finish_non_exhaustive()
     }
 }
 
 impl Serve {
     /// Shuts the server down when the signal completes. It stops accepting connections, closes the sessions
     /// by [`RoomRegistry::shutdown`], and waits for pending requests. It returns when all have ended or the
-    /// [`grace`](Self::grace) is over. Default: it never ends.
+    /// [`grace`](GracefulServe::grace) is over.
     pub fn shutdown_on(
-        mut self,
+        self,
         rooms: &RoomRegistry,
         signal: impl Future<Output = ()> + Send + 'static,
-    ) -> Self {
-        self.stop = Some(Stop { rooms: rooms.clone(), signal: Box::pin(signal) });
-        self
+    ) -> GracefulServe {
+        let (rooms, signal) = (rooms.clone(), Box::pin(signal));
+        GracefulServe { serve: self, rooms, signal, grace: Duration::from_secs(10) }
     }
+}
 
+impl GracefulServe {
     /// Sets how long the shutdown may take. Default 10 s.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    async fn run(self) -> io::Result<()> {
-        let Self { listener, app, stop, grace } = self;
-        let (rooms, mut signal) = match stop {
-            Some(Stop { rooms, signal }) => (Some(rooms), signal),
-            None => (None, Box::pin(pending()) as Signal),
-        };
+    async fn run(self) -> io::Result<ShutdownReport> {
+        let Self { serve: Serve { listener, app }, rooms, mut signal, grace } = self;
         let (connections, draining) = (TaskTracker::new(), CancellationToken::new());
         tokio::select! {
             () = &mut signal => {}
@@ -133,20 +137,33 @@ impl Serve {
         drop(listener);
         let until = Instant::now() + grace;
         draining.cancel();
-        if let Some(rooms) = rooms
-            && !rooms.shutdown(grace).await
-        {
-            warn!("the end took longer than the grace, or something could not be saved");
+        let report = rooms.shutdown(grace).await;
+        if !report.is_complete() {
+            let ShutdownReport { unanswered, unsaved, untold, .. } = report;
+            warn!(unanswered, unsaved, untold, "the shutdown ended before everything was done");
         }
         connections.close();
         _ = tokio::time::timeout_at(until, connections.wait()).await;
-        Ok(())
+        Ok(report)
     }
 }
 
 impl IntoFuture for Serve {
     type Output = io::Result<()>;
     type IntoFuture = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let (connections, draining) = (TaskTracker::new(), CancellationToken::new());
+            accept(&self.listener, &self.app, &connections, &draining).await;
+            Ok(())
+        })
+    }
+}
+
+impl IntoFuture for GracefulServe {
+    type Output = io::Result<ShutdownReport>;
+    type IntoFuture = Pin<Box<dyn Future<Output = io::Result<ShutdownReport>> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.run())

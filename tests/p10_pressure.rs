@@ -62,7 +62,7 @@ async fn all_is_saved_behind_a_commit_that_failed() {
     store.is_broken.store(true, SeqCst);
     assert!(matches!(rooms.export(Vec::new()).await, Err(TransferError::Store(_))));
     store.is_broken.store(false, SeqCst);
-    assert!(rooms.shutdown(Duration::from_secs(20)).await);
+    assert!(rooms.shutdown(Duration::from_secs(20)).await.is_complete());
     for n in 0..120 {
         assert_eq!(store.value(&n.to_string(), "x").map(|value| value.len()), Some(99_000), "{n}");
     }
@@ -106,7 +106,7 @@ async fn a_failure_that_is_over_delays_no_shutdown() {
     let failed = within("export", rooms.export(Vec::new())).await;
     assert!(matches!(failed, Err(TransferError::Store(_))), "{failed:?}");
     store.is_broken.store(false, SeqCst);
-    assert!(rooms.shutdown(Duration::from_secs(10)).await);
+    assert!(rooms.shutdown(Duration::from_secs(10)).await.is_complete());
     assert_eq!(store.value("a", "x").as_deref(), Some("1"));
 }
 
@@ -146,7 +146,7 @@ async fn orders_that_wait_are_bounded() {
     }
     assert!(opening.join_all().await.iter().all(|failed| *failed));
     store.delay.store(0, SeqCst);
-    assert!(rooms.shutdown(Duration::from_secs(10)).await);
+    assert!(rooms.shutdown(Duration::from_secs(10)).await.is_complete());
     let kept = store.inner().rooms("", 1_000).unwrap().len();
     assert!((1..=256).contains(&kept), "{kept} waited");
 }
@@ -213,5 +213,6 @@ async fn a_shutdown_that_cannot_save_says_so() {
     let shutdown = tokio::spawn(async move { rooms.shutdown(Duration::from_secs(2)).await });
     ann.closed().await;
     drop(ann);
-    assert!(!within("the shutdown", shutdown).await.unwrap());
+    let report = within("the shutdown", shutdown).await.unwrap();
+    assert_eq!((report.unanswered, report.unsaved, report.is_complete()), (0, 1, false));
 }

@@ -205,7 +205,7 @@ fn a_room_is_led_after_the_runtime_that_opened_it_has_ended() {
         let lead = room.lead().await.unwrap();
         sleep(Duration::from_millis(50)).await;
         assert!(!lead.is_lost());
-        assert!(rooms.shutdown(Duration::from_secs(1)).await);
+        assert!(rooms.shutdown(Duration::from_secs(1)).await.is_complete());
         within("it is lost", lead.lost()).await;
     });
     main.block_on(eventually("no task is left", || main.metrics().num_alive_tasks() == 0));

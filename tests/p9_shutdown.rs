@@ -49,7 +49,7 @@ fn nothing_is_left_after_a_shutdown_under_load() {
         let (rooms, all_gone) = (rooms.clone(), all_gone.clone());
         let shutdown = async move {
             _ = ended.await;
-            all_gone.store(rooms.shutdown(grace).await, SeqCst);
+            all_gone.store(rooms.shutdown(grace).await.is_complete(), SeqCst);
         };
         host.spawn(async move {
             axum::serve(listener, app).with_graceful_shutdown(shutdown).await.unwrap();

@@ -28,9 +28,32 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// The least time for which the shutdown tries to save unsaved values.
 const SAVING: Duration = Duration::from_secs(1);
 
+/// The outcome of a [`RoomRegistry::shutdown`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct ShutdownReport {
+    /// The number of sessions whose clients did not answer their close in time.
+    pub unanswered: usize,
+    /// The number of values that the store did not save, and of rooms whose bans it did not save.
+    pub unsaved: usize,
+    /// The number of rooms whose last writes, or the leaves of whose members, the broker does not have.
+    pub untold: usize,
+    has_ended: bool,
+}
+
+impl ShutdownReport {
+    /// Returns whether everything was done: every client has answered, everything is saved, and no task of the
+    /// registry is left.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        (self.unanswered, self.unsaved, self.untold) == (0, 0, 0) && self.has_ended
+    }
+}
+
 impl RoomRegistry {
     /// Closes every session with 1001 and refuses new ones. Waits until all are gone and the store has all
-    /// values, or until `grace` is over. Returns whether all went well in time.
+    /// values, or until `grace` is over. Returns what was not done by then.
     ///
     /// In either case no task of the registry is left. A session that has not ended when `grace` is over is
     /// sent as much of its close as its socket takes at once, and is dropped. For sessions, a grace of less
@@ -46,15 +69,15 @@ impl RoomRegistry {
     /// # Panics
     ///
     /// Panics if called outside a tokio runtime.
-    pub async fn shutdown(&self, grace: Duration) -> bool {
+    pub async fn shutdown(&self, grace: Duration) -> ShutdownReport {
         Judging::refuse();
         // Runs in a task of its own, because this future may be dropped.
-        tokio::spawn(self.inner.clone().shut_down(grace)).await.unwrap_or(false)
+        tokio::spawn(self.inner.clone().shut_down(grace)).await.unwrap_or_default()
     }
 }
 
 impl Inner {
-    async fn shut_down(self: Arc<Self>, grace: Duration) -> bool {
+    async fn shut_down(self: Arc<Self>, grace: Duration) -> ShutdownReport {
         let begun = Instant::now();
         let left = || grace.saturating_sub(begun.elapsed());
         // The other half of the time is for the broker and the store.
@@ -68,8 +91,13 @@ impl Inner {
         };
         _ = timeout(grace / 4, join_all(rooms.iter().map(|room| self.settled(room)))).await;
         tell_everyone(&rooms, grace).await;
-        let mut is_done = timeout(left().max(GOODBYE), self.drain.empty()).await.is_ok();
-        is_done &= timeout(left().max(SAVING), told(&rooms)).await.is_ok();
+        let mut report = ShutdownReport::default();
+        if timeout(left().max(GOODBYE), self.drain.empty()).await.is_err() {
+            report.unanswered = self.drain.sessions();
+        }
+        if timeout(left().max(SAVING), told(&rooms)).await.is_err() {
+            report.untold = rooms.iter().filter(|room| room.read(State::is_untold)).count();
+        }
         if let Some(persister) = &self.persister {
             let left = left().max(SAVING);
             let saved = async {
@@ -77,15 +105,18 @@ impl Inner {
                     sleep(AGAIN).await;
                 }
             };
-            is_done &= timeout(left, saved).await.is_ok();
+            if timeout(left, saved).await.is_err() {
+                // At least one: a store that hangs may have the last values in its hands.
+                report.unsaved = persister.stats().unsaved.max(1);
+            }
         }
         self.tasks.end();
-        is_done &= self.tasks.ended().await;
+        report.has_ended = self.tasks.ended().await;
         self.evictions.close();
         if let Some(node) = &self.node {
             node.end();
         }
-        is_done
+        report
     }
 }
 

@@ -82,7 +82,7 @@ async fn a_shutdown_saves_bans() {
     store.is_read_only.store(true, SeqCst);
     assert_eq!(room.ban_name("eve", MINUTE).await, Err(RoomError::NotSaved));
     store.is_read_only.store(false, SeqCst);
-    assert!(server.rooms.shutdown(Duration::from_secs(10)).await);
+    assert!(server.rooms.shutdown(Duration::from_secs(10)).await.is_complete());
     assert_eq!(kept(&store), ["eve"]);
 }
 
@@ -98,7 +98,7 @@ async fn bans_that_are_over_leave_the_store_when_their_room_is_loaded() {
     drop(ann);
     eventually("the room left the memory", || server.rooms.stats().rooms == 0).await;
     assert_eq!(kept(&store), ["bob", "eve"]);
-    assert!(server.rooms.shutdown(Duration::from_secs(10)).await);
+    assert!(server.rooms.shutdown(Duration::from_secs(10)).await.is_complete());
     let server = Server::with(stored(&store)).await;
     let _ann = server.join("arena", "ann", X).await;
     eventually("it is out of the store", || kept(&store) == ["eve"]).await;

@@ -85,7 +85,7 @@ async fn a_stored_room_loses_those_of_players_who_do_not_come_back() {
     let store = Arc::new(MemoryStore::default());
     let server = Server::with(builder().store(store.clone())).await;
     let (_ann, _bob) = (come(&server, "ann").await, come(&server, "bob").await);
-    assert!(server.rooms.shutdown(Duration::from_secs(5)).await);
+    assert!(server.rooms.shutdown(Duration::from_secs(5)).await.is_complete());
     let server = Server::with(builder().store(store)).await;
     let mut bob = server.join("room", "bob", &[]).await;
     bob.until("p_ann", "").await;

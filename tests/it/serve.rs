@@ -10,7 +10,7 @@ use std::{
 
 use crate::common::{Client, within};
 use axum::{Router, extract::ConnectInfo, routing::get};
-use axum_cloud_variables::{RoomRegistry, serve};
+use axum_cloud_variables::{RoomRegistry, ShutdownReport, serve};
 use futures_util::future::join_all;
 use hyper::{Method, Request, StatusCode, ext::Protocol};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -27,7 +27,7 @@ struct Running {
     rooms: RoomRegistry,
     addr: SocketAddr,
     stop: Arc<Notify>,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<std::io::Result<ShutdownReport>>,
 }
 
 async fn run() -> Running {

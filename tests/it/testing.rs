@@ -165,7 +165,7 @@ async fn a_client_comes_back_to_the_server_that_replaces_its_own() {
         .over(move || ready(Ok(testing::connect(&of_now.lock().unwrap()))));
     let ann = ann.connect().await.unwrap();
     ann.set("x", 1);
-    assert!(before.shutdown(Duration::from_secs(1)).await);
+    assert!(before.shutdown(Duration::from_secs(1)).await.is_complete());
     let after = registry();
     *current.lock().unwrap() = app(&after);
     let bob = testing::client(&app(&after), "/cloud", "lobby", "bob").variables([("x", "0")]);
