@@ -55,6 +55,9 @@ const LEVEL: flate2::Compression = flate2::Compression::new(1);
 /// The end of every compressed message, which is not sent (RFC 7692, section 7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
+/// The end of a message whose last block is final.
+const PADDED: [u8; 5] = [0, 0, 0, 0xff, 0xff];
+
 thread_local! {
     // One per thread and not per connection, because each has some hundred kilobytes, and no message is left
     // half done.
@@ -154,7 +157,13 @@ pub(crate) fn inflate(mut compressed: Vec<u8>, limit: usize) -> Result<Vec<u8>, 
                 return Err(InflateError::TooLong { limit });
             }
             let is_read = decompressor.total_in() == compressed.len() as u64;
-            if status == Status::StreamEnd || (is_read && message.len() < message.capacity()) {
+            if status == Status::StreamEnd {
+                // A final block may be followed by the padding of section 7.2.3.4 and no more.
+                let at = usize::try_from(decompressor.total_in()).unwrap_or(usize::MAX);
+                let is_last = [&TAIL[..], &PADDED].contains(&&compressed[at..]);
+                return if is_last { Ok(message) } else { Err(InflateError::Invalid) };
+            }
+            if is_read && message.len() < message.capacity() {
                 return Ok(message);
             }
             let is_stuck = message.len() == before && message.len() < message.capacity();
@@ -162,7 +171,8 @@ pub(crate) fn inflate(mut compressed: Vec<u8>, limit: usize) -> Result<Vec<u8>, 
                 return Err(InflateError::Invalid);
             }
             // A byte more than allowed shows that there is more.
-            message.reserve_exact((limit + 1 - message.len()).min(message.len().max(1_024)));
+            let left = limit.saturating_add(1) - message.len();
+            message.reserve_exact(left.min(message.len().max(1_024)));
         }
     })
 }
@@ -180,6 +190,12 @@ mod tests {
                 for window_bits in [9, 12, 15] {
                     let deflate = Deflate::new(0, window_bits, false);
                     let compressed = deflate.compress(&message);
+                    // By a client that has no larger window.
+                    let mut client = Decompress::new_with_window_bits(false, window_bits);
+                    let mut text = Vec::with_capacity(len + 64);
+                    let whole = [&compressed[..], &TAIL].concat();
+                    client.decompress_vec(&whole, &mut text, FlushDecompress::Sync).expect("valid");
+                    assert_eq!(text, message, "{len}");
                     assert_eq!(inflate(compressed, len), Ok(message.clone()), "{len}");
                 }
             }
@@ -214,6 +230,16 @@ mod tests {
         let message = compress(&[7; 1_000]);
         assert_eq!(inflate(message.clone(), 999), Err(InflateError::TooLong { limit: 999 }));
         assert_eq!(inflate(message, 1_000).map(|message| message.len()), Ok(1_000));
+    }
+
+    #[test]
+    fn a_final_block_ends_a_message() {
+        let mut last = Vec::with_capacity(100);
+        let mut compressor = Compress::new(LEVEL, false);
+        compressor.compress_vec(b"last", &mut last, FlushCompress::Finish).expect("it fits");
+        assert_eq!(inflate(last.clone(), 100), Ok(b"last".to_vec()));
+        assert_eq!(inflate([&last[..], &[0]].concat(), 100), Ok(b"last".to_vec()));
+        assert_eq!(inflate([&last[..], &last].concat(), 100), Err(InflateError::Invalid));
     }
 
     #[test]

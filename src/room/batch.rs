@@ -11,6 +11,10 @@ use crate::{
     wire::{self, Dialect, Frame, Lines, Text},
 };
 
+/// The length of a dialect's encodings, in those of the plain one. The two compressed ones together are no longer
+/// than it, or hardly.
+pub(super) const ENCODINGS: usize = if cfg!(feature = "deflate") { 2 } else { 1 };
+
 /// One `set` in a batch.
 #[derive(Debug)]
 pub(crate) struct Part {
@@ -33,7 +37,7 @@ impl Part {
 
     /// Returns the cost of a part while it waits: the text, its encodings and the part itself.
     pub(super) fn cost(name: &str, value: &str, dialects: usize) -> usize {
-        (1 + dialects) * wire::set_len(name, value) + size_of::<Self>()
+        (1 + ENCODINGS * dialects) * wire::set_len(name, value) + size_of::<Self>()
     }
 }
 

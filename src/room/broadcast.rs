@@ -9,7 +9,7 @@ use tokio::sync::broadcast;
 
 use super::{
     backlog::Backlog,
-    batch::{Batch, Content, Link, Part},
+    batch::{Batch, Content, ENCODINGS, Link, Part},
     members::MemberId,
     state::Rules,
 };
@@ -99,6 +99,7 @@ impl Broadcast {
         let cost = Part::cost(name, value, self.dialects);
         let is_paid = self.charge.step(cost) || {
             self.backlog.clear();
+            self.previous = None;
             self.charge.step(cost)
         };
         is_paid.then_some(cost)
@@ -201,6 +202,12 @@ impl Broadcast {
         self.bytes = 0;
         self.charge = self.share.open();
         self.left = None;
+        self.previous = None;
+    }
+
+    /// Forgets the last batch, because nobody's window ends with it.
+    pub(super) fn rest(&mut self) {
+        self.previous = None;
     }
 
     fn beat_before(&self, time: Instant) -> Instant {
@@ -227,7 +234,7 @@ impl Broadcast {
         if cfg!(feature = "deflate") && bytes <= REFERRED {
             self.previous = batch.content();
         }
-        self.backlog.push(&batch, (1 + self.dialects) * bytes);
+        self.backlog.push(&batch, (1 + ENCODINGS * self.dialects) * bytes);
         // Sending fails if the room has no members.
         let _ = self.sender.send(batch);
     }

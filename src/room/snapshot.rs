@@ -231,6 +231,24 @@ mod tests {
         assert!(take(3).is_some());
     }
 
+    #[cfg(feature = "deflate")]
+    #[test]
+    fn a_blocked_socket_pays_for_a_compressed_frame_too() {
+        use crate::deflate::{Deflate, Window};
+
+        let (now, budget) = (Instant::now(), Budget::new(usize::MAX));
+        let mut snapshots = Snapshots::new(0, budget.share());
+        let snapshot = snapshots.take(values, 1_000, now).expect("nothing is held");
+        let Next::Frame { frame, .. } = snapshot.next(Dialect::Spec, 0) else { panic!() };
+        let bytes = frame.compressed(Deflate::new(0, 15, true), &mut Window::default());
+        assert!(bytes.len() < 100);
+        snapshot.empty();
+        drop(frame);
+        assert!(budget.used() > 1_000);
+        drop(bytes);
+        assert_eq!(budget.used(), 0);
+    }
+
     #[test]
     fn a_large_room_makes_no_snapshot_so_soon_after_the_last() {
         let (now, budget) = (Instant::now(), Budget::new(usize::MAX));

@@ -294,6 +294,7 @@ impl State {
     /// Marks the room as vacant, so that it is evicted if it stays so for long.
     pub(super) fn vacate(&mut self, now: Instant) {
         self.touch();
+        self.broadcast.rest();
         self.life = Life::Vacant(now);
         self.aftermath.vacated = Some(now);
     }

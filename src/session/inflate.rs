@@ -16,8 +16,12 @@ pub(super) struct Inflater {
     /// The compressed message that is under way: the first byte of its frame without the compression bit, and
     /// what has come of it.
     message: Option<(u8, Vec<u8>)>,
+    /// Bytes as the client sent them, which were not looked at yet.
+    raw: Vec<u8>,
     ready: Vec<u8>,
     taken: usize,
+    /// How many more bytes the messages have that were inflated.
+    cost: usize,
     /// The end of the stream: nothing is read behind it.
     error: Option<InflateError>,
 }
@@ -54,8 +58,11 @@ enum At {
     Collecting { left: usize, key: [u8; 4], is_final: bool },
 }
 
+/// The longest header of a client's frame.
+const HEADER: usize = 14;
 const FINAL: u8 = 0x80;
 const COMPRESSED: u8 = 0x40;
+const RESERVED: u8 = 0x70;
 const OPCODE: u8 = 0x0f;
 const CONTROL: u8 = 0x08;
 const MASKED: u8 = 0x80;
@@ -63,60 +70,44 @@ const MASKED: u8 = 0x80;
 impl Inflater {
     pub(super) fn new(limit: usize) -> Self {
         let at = At::Header(Vec::new());
-        Self { limit, at, message: None, ready: Vec::new(), taken: 0, error: None }
+        Self {
+            limit,
+            at,
+            message: None,
+            raw: Vec::new(),
+            ready: Vec::new(),
+            taken: 0,
+            cost: 0,
+            error: None,
+        }
     }
 
-    /// Takes bytes as the client sent them. Returns how many more bytes its messages have when inflated.
-    pub(super) fn push(&mut self, piece: &[u8]) -> usize {
-        let mut more = 0;
-        if self.error.is_none() {
-            self.error = self.take(piece, &mut more).err();
-        }
-        more
+    /// Takes bytes as the client sent them. To be called when there is nothing more to read.
+    pub(super) fn push(&mut self, piece: &[u8]) {
+        self.raw.extend(piece);
     }
 
-    fn take(&mut self, mut piece: &[u8], more: &mut usize) -> Result<(), InflateError> {
-        while !piece.is_empty() {
-            match &mut self.at {
-                At::Header(header) => {
-                    header.push(piece[0]);
-                    piece = &piece[1..];
-                    if let Some(length) = payload_len(header) {
-                        let header = mem::take(header);
-                        self.at = self.enter(&header, length)?;
-                    }
-                }
-                At::Passing(left) => {
-                    let count = usize::try_from(*left).unwrap_or(usize::MAX).min(piece.len());
-                    self.ready.extend(&piece[..count]);
-                    piece = &piece[count..];
-                    *left -= count as u64;
-                }
-                At::Collecting { left, key, .. } => {
-                    let count = piece.len().min(*left);
-                    if let Some((_, message)) = &mut self.message {
-                        let start = message.len();
-                        message.extend(&piece[..count]);
-                        unmask(&mut message[start..], *key);
-                    }
-                    piece = &piece[count..];
-                    *left -= count;
-                    key.rotate_left(count % 4);
-                }
-            }
-            *more += self.leave()?;
-        }
-        Ok(())
+    /// Returns whether there is something to read without another message being inflated.
+    pub(super) fn is_ready(&self) -> bool {
+        self.taken < self.ready.len()
+    }
+
+    /// Returns how many more bytes the messages have that were inflated since the last call.
+    pub(super) fn take_cost(&mut self) -> usize {
+        mem::take(&mut self.cost)
     }
 
     /// Moves bytes to a reader, as many as it has place for. Returns whether there were any. Fails once those
     /// before the error are read.
     pub(super) fn read(&mut self, buffer: &mut ReadBuf<'_>) -> Result<bool, InflateError> {
+        if !self.is_ready() && self.error.is_none() {
+            self.error = self.step().err();
+        }
         let rest = &self.ready[self.taken..];
         let count = rest.len().min(buffer.remaining());
         buffer.put_slice(&rest[..count]);
         self.taken += count;
-        if self.taken == self.ready.len() {
+        if !self.is_ready() {
             // Given back, because a client that sends nothing should cost nothing.
             (self.ready, self.taken) = (Vec::new(), 0);
         }
@@ -126,12 +117,54 @@ impl Inflater {
         }
     }
 
+    /// Takes frames up to the end of the next compressed message. The rest stays raw: a kilobyte may have many
+    /// messages, each as long as a message may be.
+    fn step(&mut self) -> Result<(), InflateError> {
+        let raw = mem::take(&mut self.raw);
+        let mut rest = &raw[..];
+        while !rest.is_empty() && !self.take(&mut rest)? {}
+        self.raw = rest.to_vec();
+        Ok(())
+    }
+
+    /// Takes some bytes of a frame. Returns whether they were the last of a compressed message.
+    fn take(&mut self, piece: &mut &[u8]) -> Result<bool, InflateError> {
+        match &mut self.at {
+            At::Header(header) => {
+                header.push(piece[0]);
+                *piece = &piece[1..];
+                if let Some(length) = payload_len(header) {
+                    let header = mem::take(header);
+                    self.at = self.enter(&header, length)?;
+                }
+            }
+            At::Passing(left) => {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(piece.len());
+                self.ready.extend(&piece[..count]);
+                *piece = &piece[count..];
+                *left -= count as u64;
+            }
+            At::Collecting { left, key, .. } => {
+                let count = piece.len().min(*left);
+                if let Some((_, message)) = &mut self.message {
+                    let start = message.len();
+                    message.extend(&piece[..count]);
+                    unmask(&mut message[start..], *key);
+                }
+                *piece = &piece[count..];
+                *left -= count;
+                key.rotate_left(count % 4);
+            }
+        }
+        self.leave()
+    }
+
     /// Begins the payload of a frame.
     fn enter(&mut self, header: &[u8], length: u64) -> Result<At, InflateError> {
         let (first, opcode) = (header[0], header[0] & OPCODE);
         let is_control = opcode & CONTROL != 0;
         let begins = first & COMPRESSED != 0 && matches!(opcode, 1 | 2);
-        let goes_on = self.message.is_some() && opcode == 0 && first & COMPRESSED == 0;
+        let goes_on = self.message.is_some() && opcode == 0 && first & RESERVED == 0;
         let is_masked = header[1] & MASKED != 0;
         if !is_control && self.message.is_some() && !goes_on {
             return Err(InflateError::Interleaved);
@@ -143,28 +176,32 @@ impl Inflater {
         let (_, message) =
             self.message.get_or_insert_with(|| (first & !COMPRESSED | FINAL, Vec::new()));
         let left = usize::try_from(length).unwrap_or(usize::MAX);
-        if message.len().saturating_add(left) > self.limit {
+        // A message that cannot be compressed has a few bytes more.
+        let most = self.limit.saturating_add(self.limit / 1_024 + 64);
+        if message.len().saturating_add(left) > most {
             return Err(InflateError::TooLong { limit: self.limit });
         }
         let key = header.last_chunk().copied().unwrap_or_default();
         Ok(At::Collecting { left, key, is_final: first & FINAL != 0 })
     }
 
-    /// Ends a frame if all of it has come, and inflates its message if it is complete.
-    fn leave(&mut self) -> Result<usize, InflateError> {
+    /// Ends a frame if all of it has come, and inflates its message if that is complete. Returns whether it was.
+    fn leave(&mut self) -> Result<bool, InflateError> {
         let is_final = match self.at {
             At::Passing(0) => false,
             At::Collecting { left: 0, is_final, .. } => is_final,
-            _ => return Ok(0),
+            _ => return Ok(false),
         };
         self.at = At::Header(Vec::new());
         let message = if is_final { self.message.take() } else { None };
-        let Some((first, compressed)) = message else { return Ok(0) };
+        let Some((first, compressed)) = message else { return Ok(false) };
         let count = compressed.len();
         let message = inflate(compressed, self.limit)?;
+        self.ready.reserve_exact(HEADER + message.len());
         push_header(&mut self.ready, first, message.len());
         self.ready.extend(&message);
-        Ok(message.len().saturating_sub(count))
+        self.cost += message.len().saturating_sub(count);
+        Ok(true)
     }
 }
 
@@ -280,11 +317,25 @@ mod tests {
         }
     }
 
+    /// A kilobyte may have many messages of the longest kind.
+    #[test]
+    fn one_message_is_inflated_at_a_time() {
+        let message = frame(0xc1, &compress(&[7; 1_000]));
+        let (mut inflater, mut bytes) = (Inflater::new(1_000), [0; 100]);
+        inflater.push(&message.repeat(10));
+        for read in 1..=110 {
+            assert_eq!(inflater.read(&mut ReadBuf::new(&mut bytes)), Ok(true));
+            assert!(inflater.ready.capacity() <= 1_000 + HEADER, "after {read} reads");
+        }
+        assert_eq!(inflater.read(&mut ReadBuf::new(&mut bytes)), Ok(false));
+        assert_eq!(inflater.take_cost(), 10 * (1_000 - (message.len() - 6)));
+    }
+
     #[test]
     fn a_message_is_refused_at_its_header_or_when_it_grows() {
         for frame in [
-            &frame(0xc1, &[7; 1_001])[..14],
-            &[frame(0x41, &[7; 600]), frame(0x80, &[7; 600])].concat()[..622],
+            &frame(0xc1, &[7; 1_066])[..8],
+            &[frame(0x41, &[7; 600]), frame(0x80, &[7; 600])].concat()[..616],
             &frame(0xc1, &compress(&[7; 1_001])),
         ] {
             assert_eq!(inflated(frame, 1_000), Err(InflateError::TooLong { limit: 1_000 }));
@@ -298,7 +349,7 @@ mod tests {
         for frame in [frame(0xc9, b"x"), frame(0xc0, b"x"), vec![0xc1, 1, 7]] {
             assert_eq!(inflated(&frame, 2), Ok(frame));
         }
-        for second in [frame(0x81, b"x"), frame(0xc1, b"x"), frame(0xc0, b"x")] {
+        for second in [0x81, 0xc1, 0xc0, 0xa0, 0x90].map(|first| frame(first, b"x")) {
             let stream = [frame(0x41, b"x"), second].concat();
             assert_eq!(inflated(&stream, 100), Err(InflateError::Interleaved));
         }

@@ -229,7 +229,13 @@ impl Ear {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            if inflater.read(buffer)? {
+            if !inflater.is_ready() {
+                // Between two messages, because the one before may have used the rate up.
+                ready!(self.poll_rate(cx));
+            }
+            let is_read = inflater.read(buffer);
+            self.socket.pay(inflater.take_cost());
+            if is_read? {
                 return Poll::Ready(Ok(()));
             }
             let mut bytes = [0; 1024];
@@ -238,7 +244,7 @@ impl Ear {
             if raw.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            self.socket.pay(inflater.push(raw.filled()));
+            inflater.push(raw.filled());
         }
     }
 }

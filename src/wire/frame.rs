@@ -151,7 +151,9 @@ impl Frame {
             return self.bytes.clone();
         }
         let (bytes, number) = match &self.compressed {
-            Some(shared) if deflate.shares() => {
+            // A form of its own for each client with a small window would cost as much as a room of them.
+            Some(_) if !deflate.shares() => return self.bytes.clone(),
+            Some(shared) => {
                 let previous = shared.previous.as_ref();
                 let previous = previous.filter(|previous| window.ends_with(previous, deflate));
                 let bytes = match previous {
@@ -162,7 +164,7 @@ impl Frame {
                 };
                 (bytes.clone(), shared.number)
             }
-            _ => (self.smaller(&deflate.compress(text)), None),
+            None => (self.smaller(&deflate.compress(text)), None),
         };
         let Some(bytes) = bytes else { return self.bytes.clone() };
         *window = Window(number);
@@ -171,8 +173,11 @@ impl Frame {
 
     #[cfg(feature = "deflate")]
     fn smaller(&self, compressed: &[u8]) -> Option<Bytes> {
-        let bytes = self.with_payload(compressed);
-        (bytes.len() < self.bytes.len()).then_some(bytes)
+        let compressed = self.with_payload(compressed);
+        let is_smaller = compressed.len() < self.bytes.len();
+        // Keeps the frame, so that a blocked socket has its charge.
+        let kept = Kept { compressed, _frame: self.bytes.clone() };
+        is_smaller.then(|| Bytes::from_owner(kept))
     }
 
     #[cfg(feature = "deflate")]
@@ -199,6 +204,20 @@ impl Frame {
             _ => 2,
         };
         self.bytes.get(header..).unwrap_or_default()
+    }
+}
+
+/// The compressed form of a frame, and the frame.
+#[cfg(feature = "deflate")]
+struct Kept {
+    compressed: Bytes,
+    _frame: Bytes,
+}
+
+#[cfg(feature = "deflate")]
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.compressed
     }
 }
 
