@@ -1,4 +1,4 @@
-//! Bans: who may not come back into a room for a while.
+//! Bans of people and names from a room for a while.
 
 use std::{
     fmt,
@@ -80,7 +80,7 @@ impl BanTarget {
         }
     }
 
-    /// Returns what is kept beside the key, because a name cannot be read from it.
+    /// Returns the name to keep beside the key, from which it cannot be read.
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Person(_) => "",

@@ -77,7 +77,7 @@ impl Deflate {
         len >= self.threshold.max(1)
     }
 
-    /// Returns whether what is compressed for all clients serves this one too.
+    /// Returns whether frames that are compressed for all clients serve this one too.
     pub(crate) fn shares(self) -> bool {
         self.window_bits == WINDOW_BITS
     }
@@ -209,7 +209,7 @@ mod tests {
         let (alone, after) = (compress(second), compress_after(first, second));
         assert!(after.len() < alone.len(), "{} {}", after.len(), alone.len());
         let mut client = Decompress::new(false);
-        // Whatever the client was sent before.
+        // The client was sent other messages before.
         for message in [compress(b"something else"), compress(first), after] {
             let mut text = Vec::with_capacity(1_000);
             let message = [&message[..], &TAIL].concat();

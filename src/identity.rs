@@ -60,7 +60,7 @@ impl fmt::Debug for Identity {
 enum Username {
     /// The handshake's must be this one.
     Required(String),
-    /// Whatever the handshake's is, the player is called so.
+    /// The player's name, in place of the one in the handshake.
     Assigned(String),
 }
 
@@ -89,7 +89,7 @@ impl Identity {
         self.knowing(|known| known.username = Some(Username::Required(name.into())))
     }
 
-    /// Sets the username that this player gets, whatever the handshake's is. Default: the handshake's.
+    /// Sets the username that this player gets, in place of the one in the handshake. Default: the handshake's.
     #[must_use]
     pub fn with_assigned_username(self, name: impl Into<String>) -> Self {
         self.knowing(|known| known.username = Some(Username::Assigned(name.into())))

@@ -1,4 +1,4 @@
-//! A page for operators of a game: the rooms that exist, and what happens in them.
+//! A page for operators of a game: the rooms that exist, and the events in them.
 
 mod actions;
 mod live;

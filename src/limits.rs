@@ -145,9 +145,9 @@ impl Limits {
         (1..=self.room_id_chars).contains(&id.chars().count())
     }
 
-    /// Returns up to how many bytes a variable of so many may fill its room. What is kept is for small ones,
-    /// an equal share for each variable, so that no member's long values keep the others from setting
-    /// theirs. Nothing is kept of a bound that a single value may fill.
+    /// Returns up to how many bytes a variable of this many bytes may fill its room. The rest is for small
+    /// ones, an equal share for each variable, so that no member's long values keep the others from setting
+    /// theirs. Nothing is reserved of a bound that a single value may fill.
     pub(crate) fn share_of(
         &self,
         Bound { bytes: bound, kept }: Bound,
@@ -190,7 +190,7 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    /// Of names and values. Ten values of 100,000 digits still fit beside what is kept.
+    /// Returns the bound of names and values. Ten values of 100,000 digits still fit beside the reserve.
     pub(crate) fn of_room(bytes: usize) -> Self {
         Self { bytes, kept: bytes / 32 }
     }
@@ -201,10 +201,10 @@ impl Bound {
     }
 }
 
-/// What a variable costs beside its name and value: the map's entry and two allocations.
+/// The cost of a variable beside its name and value: the map's entry and two allocations.
 const OVERHEAD: usize = 200;
 
-/// What a variable counts in its room and in the budget.
+/// The cost of a variable in its room and in the budget.
 pub(crate) fn cost(name: &str, value: &str) -> usize {
     OVERHEAD + name.len() + value.len()
 }
@@ -214,7 +214,7 @@ pub(crate) fn entry_cost((name, value): &(Json<'_>, Json<'_>)) -> usize {
     cost(name.as_json(), value.as_json())
 }
 
-/// Which limit variables are over, and what it is.
+/// The limit that variables exceed, and its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OverLimit {
     Variables(usize),

@@ -1,4 +1,4 @@
-//! What `Debug` shows in place of what is nobody's business in a log: values and ids of people.
+//! The text that `Debug` shows in place of values and ids of people, which are not for a log.
 
 use std::fmt;
 

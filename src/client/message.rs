@@ -25,7 +25,7 @@ pub(super) enum ServerMessage {
     },
 }
 
-/// Fields that a message has no use for stay unread, whatever is in them.
+/// Fields that a message has no use for stay unread.
 #[derive(Deserialize)]
 struct Fields<'a> {
     kind: &'a str,

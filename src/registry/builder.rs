@@ -104,7 +104,7 @@ impl Default for RoomRegistryBuilder {
 }
 
 impl RoomRegistryBuilder {
-    /// Sets the limits on what clients may use. Default [`Limits::default`].
+    /// Sets the limits for clients. Default [`Limits::default`].
     pub fn limits(mut self, limits: Limits) -> Self {
         self.rules.limits = limits;
         self

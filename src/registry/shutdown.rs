@@ -53,7 +53,7 @@ impl ShutdownReport {
 
 impl RoomRegistry {
     /// Closes every session with 1001 and refuses new ones. Waits until all are gone and the store has all
-    /// values, or until `grace` is over. Returns what was not done by then.
+    /// values, or until `grace` is over. Reports the work that was not done by then.
     ///
     /// In either case no task of the registry is left. A session that has not ended when `grace` is over is
     /// sent as much of its close as its socket takes at once, and is dropped. For sessions, a grace of less

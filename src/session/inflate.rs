@@ -6,15 +6,15 @@ use tokio::io::ReadBuf;
 
 use crate::deflate::{InflateError, inflate};
 
-/// A stream of frames in which compressed messages are replaced by what they are when inflated. All other bytes
-/// pass, with their errors.
+/// A stream of frames in which compressed messages are replaced by inflated ones. All other bytes pass, with their
+/// errors.
 #[derive(Debug)]
 pub(super) struct Inflater {
     /// The longest message, in bytes.
     limit: usize,
     at: At,
     /// The compressed message that is under way: the first byte of its frame without the compression bit, and
-    /// what has come of it.
+    /// the part that has come.
     message: Option<(u8, Vec<u8>)>,
     /// Bytes as the client sent them, which were not looked at yet.
     raw: Vec<u8>,

@@ -80,8 +80,8 @@ impl Writer {
         self.phase = Phase::Open { outbox, ping: None };
     }
 
-    /// Ends what is written with this frame: behind the frame under way, or, if the room has ended the
-    /// session, behind all that is due to the member.
+    /// Ends the stream with this close frame. It goes behind the frame under way or, if the room has
+    /// ended the session, behind everything that is due to the member.
     pub(super) fn close(&mut self, close: Frame) {
         let close = close.bytes().clone();
         self.phase = match mem::take(&mut self.phase) {

@@ -191,9 +191,9 @@ impl Frame {
         bytes.into()
     }
 
-    /// The text that is in it.
+    /// Returns the text of the frame.
     pub(crate) fn as_text(&self) -> &str {
-        // Looked at again, as only `unsafe` could do without.
+        // Validated again, because only `unsafe` could skip that.
         str::from_utf8(self.payload()).unwrap_or_default()
     }
 
@@ -221,7 +221,7 @@ impl AsRef<[u8]> for Kept {
     }
 }
 
-/// The bytes of a frame, and what they cost.
+/// The bytes of a frame, and their charge.
 struct Charged {
     bytes: Bytes,
     _charge: Charge,

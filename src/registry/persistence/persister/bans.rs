@@ -23,7 +23,7 @@ impl Persister {
             let id_lock = self.id_lock(room).await;
             let ToSave { bans, changes } = self.bans.to_save(room);
             let change = Change::Bans { room: room.into(), bans };
-            // The lock is held until the bans count as saved, because whoever loads the room looks at that.
+            // The lock is held until the bans count as saved, because a task that loads the room looks at that.
             let _id_lock = self.order(id_lock, change, patience).await?;
             self.bans.saved(room, changes);
             Ok(())
