@@ -5,19 +5,21 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    process::Stdio,
     time::{Duration, Instant},
 };
 
-use axum::Router;
+use axum::{Router, response::Html, routing::get};
 use axum_cloud_variables::{Compression, Limits, RoomRegistry};
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
+    process::Command,
 };
 
-use crate::common::{eventually, serve, unlimited_rate, within};
+use crate::common::{Client, Driver, eventually, serve, unlimited_rate, within};
 
 const THRESHOLD: usize = 100;
 
@@ -325,4 +327,67 @@ async fn a_message_counts_towards_the_rate_as_it_is_when_inflated() {
     let room = rooms.room("arena").unwrap();
     eventually("all are taken", || room.get("x").unwrap().starts_with('9')).await;
     assert!(began.elapsed() > Duration::from_millis(1_500), "{:?}", began.elapsed());
+}
+
+/// Clients that other people wrote, each with its own inflater and window.
+#[tokio::test(flavor = "multi_thread")]
+async fn python_node_and_chromium_play_compressed() {
+    let rooms = RoomRegistry::builder().limits(unlimited_rate()).build().unwrap();
+    let mount = rooms.mount("/cloud").compression(Compression::From(64));
+    let page = get(async || Html("<!doctype html>"));
+    let addr = serve(Router::new().merge(mount).route("/", page)).await;
+    let url = format!("ws://{addr}/cloud");
+    let folder = env!("CARGO_MANIFEST_DIR");
+    let python = format!("{folder}/target/clients/cloudiamond-scratch-0.1.0/bin/python");
+    let programs = [
+        (python, "deflate_client.py", "agreed PerMessageDeflate"),
+        ("node".into(), "deflate_client.cjs", "agreed permessage-deflate"),
+    ];
+    for (program, script, agreed) in programs {
+        let mut command = Command::new(program);
+        command.args([&format!("{folder}/tests/clients/{script}"), &url]);
+        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = within("the first line", lines.next_line()).await.unwrap();
+        assert_eq!(line.as_deref(), Some(agreed));
+        ask(&url, &rooms).await;
+    }
+
+    let driver = Driver::start();
+    let browser = driver.browser().await;
+    browser.0.goto(&format!("http://{addr}/")).await.unwrap();
+    let script = r#"
+        const socket = new WebSocket(URL);
+        const variables = { question: '', answer: '' };
+        const handshake = { kind: 'handshake', room: 'arena', username: 'chromium', variables };
+        socket.onopen = () => socket.send(JSON.stringify(handshake));
+        socket.onmessage = ({ data }) => {
+            for (const line of data.split('\n')) {
+                const { variable, value } = JSON.parse(line);
+                if (variable === 'question') {
+                    socket.send(JSON.stringify({ kind: 'set', variable: 'answer', value }));
+                }
+            }
+        };
+        window.socket = socket;"#;
+    browser.run(&script.replace("URL", &format!("'{url}'"))).await;
+    browser.until("window.socket.extensions.includes('permessage-deflate')").await;
+    ask(&url, &rooms).await;
+    browser.0.close().await.unwrap();
+}
+
+/// Asks the other member questions that are long and much alike, and waits for each answer.
+async fn ask(url: &str, rooms: &RoomRegistry) {
+    eventually("the other one is in", || rooms.stats().members == 1).await;
+    let mut ann = Client::join(url, "arena", "ann", &[("question", ""), ("answer", "")]).await;
+    let mut random = fastrand::Rng::with_seed(7);
+    let noise: String = std::iter::repeat_with(|| random.alphanumeric()).take(300).collect();
+    for n in 0..50 {
+        let question = format!("{noise}{n}").repeat(n % 4 + 1);
+        ann.set("question", &question).await;
+        ann.until("answer", &question).await;
+    }
+    ann.close().await;
+    rooms.room("arena").unwrap().remove().await.unwrap();
+    eventually("all are gone", || rooms.stats().members == 0).await;
 }
