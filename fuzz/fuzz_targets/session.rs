@@ -37,7 +37,8 @@ const ROOMS: [&str; 3] = ["one", "two", ""];
 const USERS: [&str; 5] = ["ann", "ANN", "ben", "no spaces", "admin"];
 const NAMES: [&str; 3] = ["x", "y", "z"];
 const CONNECTIONS: usize = 3;
-const MESSAGE_BYTES: usize = 400;
+/// Enough for a handshake of all names with the longest values, so that no set is refused because of it.
+const MESSAGE_BYTES: usize = 1_000;
 
 /// The beginning of a frame.
 const HALF: [u8; 8] = [0x81, 0xfe, 1, 0, 0, 0, 0, 0];
