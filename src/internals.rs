@@ -129,19 +129,17 @@ fn rules(epoch: Instant, limits: Limits) -> Rules {
 #[cfg(feature = "deflate")]
 #[must_use]
 pub fn inflated(stream: &[u8], piece: usize, limit: usize) -> (Vec<u8>, Option<String>) {
-    session::inflated(stream, piece, limit)
+    let deflate = Compression::ALL.agree(15, true).expect("it is on");
+    let (read, error) = session::inflated(deflate, stream, piece, limit);
+    (read, error.map(|error| error.to_string()))
 }
 
 /// Returns a server that echoes every text and binary message. Its WebSockets are upgraded, read, written and
 /// closed like those of sessions.
 pub fn echo(message_bytes: usize) -> Router {
-    #[cfg(feature = "deflate")]
-    let compression = Compression::From(0);
-    #[cfg(not(feature = "deflate"))]
-    let compression = Compression::Off;
     Router::new().fallback(async move |request: Request| {
         let mut parts = request.into_parts().0;
-        let (deflate, extension) = extension::negotiate(&parts.headers, compression).unzip();
+        let (deflate, extension) = extension::negotiate(&parts.headers, Compression::ALL).unzip();
         let (response, upgrade) = upgrade::accept(&mut parts, extension).await?;
         tokio::spawn(async move {
             if let Ok(upgraded) = upgrade.await {

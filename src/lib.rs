@@ -10,10 +10,6 @@ mod budget;
 #[cfg(feature = "client")]
 pub mod client;
 mod close;
-#[cfg(feature = "deflate")]
-mod deflate;
-#[cfg(not(feature = "deflate"))]
-#[path = "deflate/without.rs"]
 mod deflate;
 #[cfg(any(doc, doctest))]
 pub mod docs;

@@ -6,7 +6,6 @@ mod conflation;
 mod echo;
 mod frames;
 mod handshake;
-#[cfg(feature = "deflate")]
 mod inflate;
 mod liveness;
 mod outbox;
@@ -30,7 +29,7 @@ pub(crate) use conflation::{Conflation, Submission};
 #[cfg(feature = "__internals")]
 pub(crate) use echo::echo;
 pub(crate) use handshake::Caller;
-#[cfg(all(feature = "__internals", feature = "deflate"))]
+#[cfg(all(feature = "deflate", feature = "__internals"))]
 pub(crate) use inflate::inflated;
 pub(crate) use liveness::Liveness;
 #[cfg(any(test, feature = "__internals"))]

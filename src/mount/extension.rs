@@ -1,27 +1,18 @@
 //! The extensions of a WebSocket that a client offers in its opening handshake: RFC 6455, section 9.1.
 
-#[cfg(feature = "deflate")]
-use axum::http::header::SEC_WEBSOCKET_EXTENSIONS;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, header::SEC_WEBSOCKET_EXTENSIONS};
 
-use crate::deflate::{Compression, Deflate};
-#[cfg(feature = "deflate")]
-use crate::deflate::{LEAST_WINDOW_BITS, WINDOW_BITS};
-
-/// Agrees to no offer, because nothing can be compressed.
-#[cfg(not(feature = "deflate"))]
-pub(crate) fn negotiate(_: &HeaderMap, _: Compression) -> Option<(Deflate, HeaderValue)> {
-    None
-}
+use crate::deflate::{Compression, Deflate, LEAST_WINDOW_BITS, WINDOW_BITS};
 
 /// Agrees to the first offer of a client that can be met, and returns the answer to it (RFC 7692, section 7.1).
 /// Returns `None` if there is no such offer, or if nothing is to be compressed.
-#[cfg(feature = "deflate")]
 pub(crate) fn negotiate(
     headers: &HeaderMap,
     compression: Compression,
 ) -> Option<(Deflate, HeaderValue)> {
-    let Compression::From(threshold) = compression else { return None };
+    if !compression.is_on() {
+        return None;
+    }
     let offers = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
     let mut offers = offers.filter_map(|offers| offers.to_str().ok());
     let Offer { window_bits, forgets } =
@@ -33,12 +24,11 @@ pub(crate) fn negotiate(
     if let Some(bits) = window_bits {
         answer.push_str(&format!("; server_max_window_bits={bits}"));
     }
-    let deflate = Deflate::new(threshold, window_bits.unwrap_or(WINDOW_BITS), !forgets);
+    let deflate = compression.agree(window_bits.unwrap_or(WINDOW_BITS), !forgets)?;
     Some((deflate, HeaderValue::try_from(answer).ok()?))
 }
 
 /// An offer that can be met.
-#[cfg(feature = "deflate")]
 #[derive(Debug, PartialEq, Eq)]
 struct Offer {
     /// The window that the client has, if it says so.
@@ -47,7 +37,6 @@ struct Offer {
     forgets: bool,
 }
 
-#[cfg(feature = "deflate")]
 impl Offer {
     /// Parses an offer. Returns `None` if it is of another extension, breaks the rules (section 7.1), or asks for
     /// a window for which the compressor cannot compress.
@@ -77,7 +66,6 @@ impl Offer {
     }
 }
 
-#[cfg(feature = "deflate")]
 fn bits(value: &str) -> Option<u8> {
     let plain = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
     let is_plain = plain.bytes().all(|byte| byte.is_ascii_digit()) && !plain.starts_with('0');
@@ -100,6 +88,10 @@ mod tests {
         Some((deflate, answer.to_str().ok()?.to_owned()))
     }
 
+    fn agreed(window_bits: u8, keeps: bool) -> Deflate {
+        Compression::From(100).agree(window_bits, keeps).expect("it is on")
+    }
+
     #[test]
     fn the_first_offer_that_can_be_met_is_taken() {
         const ANSWER: &str = "permessage-deflate; client_no_context_takeover";
@@ -112,11 +104,11 @@ mod tests {
             &["permessage-deflate; server_max_window_bits=8, permessage-deflate"],
         ] {
             let (deflate, text) = answer(offers).unwrap();
-            assert_eq!((deflate, &*text), (Deflate::new(100, 15, true), ANSWER), "{offers:?}");
+            assert_eq!((deflate, &*text), (agreed(15, true), ANSWER), "{offers:?}");
         }
         let offer = "permessage-deflate; server_max_window_bits=\"10\"; server_no_context_takeover";
         let (deflate, text) = answer(&[offer]).unwrap();
-        assert_eq!(deflate, Deflate::new(100, 10, false));
+        assert_eq!(deflate, agreed(10, false));
         let more = "; server_no_context_takeover; server_max_window_bits=10";
         assert_eq!(text, format!("{ANSWER}{more}"));
         for offers in [

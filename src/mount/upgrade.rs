@@ -26,9 +26,9 @@ pub(crate) async fn accept(
     let checked = WebSocketUpgrade::from_request_parts(parts, &()).await;
     _ = checked.map_err(IntoResponse::into_response)?;
     let upgrade = upgrade.ok_or_else(|| StatusCode::UPGRADE_REQUIRED.into_response())?;
-    // Checks the version and not the key, because a proxy may pass on a key that has no meaning in HTTP/2.
     let extensions = extension.into_iter().map(|extension| (SEC_WEBSOCKET_EXTENSIONS, extension));
     let extensions: HeaderMap = extensions.collect();
+    // Checks the version and not the key, because a proxy may pass on a key that has no meaning in HTTP/2.
     if parts.version == Version::HTTP_2 {
         return Ok((extensions.into_response(), upgrade));
     }

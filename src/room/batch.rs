@@ -6,14 +6,14 @@ use std::sync::{Arc, OnceLock};
 use super::{backlog::Emptied, members::MemberId};
 use crate::{
     budget::Charge,
-    deflate::Message,
+    deflate::{AVAILABLE, Message},
     sync::RwLock,
     wire::{self, Dialect, Frame, Lines, Text},
 };
 
 /// The length of a dialect's encodings, in those of the plain one. The two compressed ones together are no longer
 /// than it, or hardly.
-pub(super) const ENCODINGS: usize = if cfg!(feature = "deflate") { 2 } else { 1 };
+pub(super) const ENCODINGS: usize = if AVAILABLE { 2 } else { 1 };
 
 /// One `set` in a batch.
 #[derive(Debug)]

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     budget::{Charge, Share},
+    deflate::AVAILABLE,
     wire::{self, FRAME_BYTES, Text},
 };
 
@@ -231,7 +232,7 @@ impl Broadcast {
         let previous = self.previous.take().map(|content| content.messages()).unwrap_or_default();
         let link = Link { number: self.sent, previous };
         let batch = Arc::new(Batch::new(parts, bytes, link, charge));
-        if cfg!(feature = "deflate") && bytes <= REFERRED {
+        if AVAILABLE && bytes <= REFERRED {
             self.previous = batch.content();
         }
         self.backlog.push(&batch, (1 + ENCODINGS * self.dialects) * bytes);

@@ -234,13 +234,14 @@ mod tests {
     #[cfg(feature = "deflate")]
     #[test]
     fn a_blocked_socket_pays_for_a_compressed_frame_too() {
-        use crate::deflate::{Deflate, Window};
+        use crate::{Compression, deflate::Window};
 
+        let deflate = Compression::ALL.agree(15, true).expect("it is on");
         let (now, budget) = (Instant::now(), Budget::new(usize::MAX));
         let mut snapshots = Snapshots::new(0, budget.share());
         let snapshot = snapshots.take(values, 1_000, now).expect("nothing is held");
         let Next::Frame { frame, .. } = snapshot.next(Dialect::Spec, 0) else { panic!() };
-        let bytes = frame.compressed(Deflate::new(0, 15, true), &mut Window::default());
+        let bytes = frame.compressed(deflate, &mut Window::default());
         assert!(bytes.len() < 100);
         snapshot.empty();
         drop(frame);

@@ -3,19 +3,21 @@
 use std::{io, mem};
 
 use tokio::io::ReadBuf;
+use tungstenite::protocol::frame::{FrameHeader, coding::OpCode};
 
-use crate::deflate::{InflateError, inflate};
+use super::frames::{Head, LONGEST};
+use crate::deflate::{Deflate, InflateError};
 
 /// A stream of frames in which compressed messages are replaced by inflated ones. All other bytes pass, with their
 /// errors.
 #[derive(Debug)]
 pub(super) struct Inflater {
+    deflate: Deflate,
     /// The longest message, in bytes.
     limit: usize,
     at: At,
-    /// The compressed message that is under way: the first byte of its frame without the compression bit, and
-    /// the part that has come.
-    message: Option<(u8, Vec<u8>)>,
+    /// The compressed message that is under way: its kind, and the part that has come.
+    message: Option<(OpCode, Vec<u8>)>,
     /// Bytes as the client sent them, which were not looked at yet.
     raw: Vec<u8>,
     ready: Vec<u8>,
@@ -26,19 +28,24 @@ pub(super) struct Inflater {
     error: Option<InflateError>,
 }
 
-/// Inflates a stream that comes in pieces, for fuzzers.
-#[cfg(feature = "__internals")]
-pub(crate) fn inflated(stream: &[u8], piece: usize, limit: usize) -> (Vec<u8>, Option<String>) {
-    let (mut inflater, mut read) = (Inflater::new(limit), Vec::new());
+/// Inflates a stream that comes in pieces, up to the error that ends it.
+#[cfg(all(feature = "deflate", any(test, feature = "__internals")))]
+pub(crate) fn inflated(
+    deflate: Deflate,
+    stream: &[u8],
+    piece: usize,
+    limit: usize,
+) -> (Vec<u8>, Option<InflateError>) {
+    let (mut inflater, mut read) = (Inflater::new(deflate, limit), Vec::new());
     for piece in stream.chunks(piece) {
         inflater.push(piece);
-        let mut bytes = [0; 64];
+        let mut bytes = [0; 7];
         let mut buffer = ReadBuf::new(&mut bytes);
         loop {
             match inflater.read(&mut buffer) {
                 Ok(true) => read.extend(buffer.filled()),
                 Ok(false) => break,
-                Err(error) => return (read, Some(error.to_string())),
+                Err(error) => return (read, Some(error)),
             }
             buffer.clear();
         }
@@ -49,30 +56,30 @@ pub(crate) fn inflated(stream: &[u8], piece: usize, limit: usize) -> (Vec<u8>, O
 /// The position in a frame.
 #[derive(Debug)]
 enum At {
-    /// In its header, of which these bytes have come.
-    Header(Vec<u8>),
+    Head(Head),
     /// In the payload of a frame that passes, with this many bytes left.
     Passing(u64),
-    /// In the payload of a frame of a compressed message.
-    /// The key is turned so that it begins with the next byte's.
-    Collecting { left: usize, key: [u8; 4], is_final: bool },
+    /// In the payload of a frame of a compressed message. The mask is turned so that it begins with the next
+    /// byte's.
+    Collecting {
+        left: usize,
+        mask: [u8; 4],
+        is_final: bool,
+    },
 }
 
-/// The longest header of a client's frame.
-const HEADER: usize = 14;
 const FINAL: u8 = 0x80;
 const COMPRESSED: u8 = 0x40;
 const RESERVED: u8 = 0x70;
 const OPCODE: u8 = 0x0f;
 const CONTROL: u8 = 0x08;
-const MASKED: u8 = 0x80;
 
 impl Inflater {
-    pub(super) fn new(limit: usize) -> Self {
-        let at = At::Header(Vec::new());
+    pub(super) fn new(deflate: Deflate, limit: usize) -> Self {
         Self {
+            deflate,
             limit,
-            at,
+            at: At::Head(Head::default()),
             message: None,
             raw: Vec::new(),
             ready: Vec::new(),
@@ -87,9 +94,13 @@ impl Inflater {
         self.raw.extend(piece);
     }
 
-    /// Returns whether there is something to read without another message being inflated.
-    pub(super) fn is_ready(&self) -> bool {
+    fn is_ready(&self) -> bool {
         self.taken < self.ready.len()
+    }
+
+    /// Returns whether the next read looks at bytes that were left behind a message.
+    pub(super) fn holds_back(&self) -> bool {
+        !self.is_ready() && !self.raw.is_empty()
     }
 
     /// Returns how many more bytes the messages have that were inflated since the last call.
@@ -130,12 +141,12 @@ impl Inflater {
     /// Takes some bytes of a frame. Returns whether they were the last of a compressed message.
     fn take(&mut self, piece: &mut &[u8]) -> Result<bool, InflateError> {
         match &mut self.at {
-            At::Header(header) => {
-                header.push(piece[0]);
+            At::Head(head) => {
+                let length = head.push(piece[0]);
                 *piece = &piece[1..];
-                if let Some(length) = payload_len(header) {
-                    let header = mem::take(header);
-                    self.at = self.enter(&header, length)?;
+                if let Some(length) = length {
+                    let head = mem::take(head);
+                    self.at = self.enter(&head, length)?;
                 }
             }
             At::Passing(left) => {
@@ -144,45 +155,42 @@ impl Inflater {
                 *piece = &piece[count..];
                 *left -= count as u64;
             }
-            At::Collecting { left, key, .. } => {
+            At::Collecting { left, mask, .. } => {
                 let count = piece.len().min(*left);
                 if let Some((_, message)) = &mut self.message {
                     let start = message.len();
                     message.extend(&piece[..count]);
-                    unmask(&mut message[start..], *key);
+                    unmask(&mut message[start..], *mask);
                 }
                 *piece = &piece[count..];
                 *left -= count;
-                key.rotate_left(count % 4);
+                mask.rotate_left(count % 4);
             }
         }
         self.leave()
     }
 
     /// Begins the payload of a frame.
-    fn enter(&mut self, header: &[u8], length: u64) -> Result<At, InflateError> {
-        let (first, opcode) = (header[0], header[0] & OPCODE);
+    fn enter(&mut self, head: &Head, length: u64) -> Result<At, InflateError> {
+        let (first, opcode) = (head.first(), head.first() & OPCODE);
         let is_control = opcode & CONTROL != 0;
         let begins = first & COMPRESSED != 0 && matches!(opcode, 1 | 2);
         let goes_on = self.message.is_some() && opcode == 0 && first & RESERVED == 0;
-        let is_masked = header[1] & MASKED != 0;
         if !is_control && self.message.is_some() && !goes_on {
             return Err(InflateError::Interleaved);
         }
-        if is_control || !is_masked || !(begins || goes_on) {
-            self.ready.extend(header);
+        if is_control || !head.is_masked() || !(begins || goes_on) {
+            self.ready.extend(head.as_bytes());
             return Ok(At::Passing(length));
         }
-        let (_, message) =
-            self.message.get_or_insert_with(|| (first & !COMPRESSED | FINAL, Vec::new()));
+        let (_, message) = self.message.get_or_insert_with(|| (OpCode::from(opcode), Vec::new()));
         let left = usize::try_from(length).unwrap_or(usize::MAX);
         // A message that cannot be compressed has a few bytes more.
         let most = self.limit.saturating_add(self.limit / 1_024 + 64);
         if message.len().saturating_add(left) > most {
             return Err(InflateError::TooLong { limit: self.limit });
         }
-        let key = header.last_chunk().copied().unwrap_or_default();
-        Ok(At::Collecting { left, key, is_final: first & FINAL != 0 })
+        Ok(At::Collecting { left, mask: head.mask(), is_final: first & FINAL != 0 })
     }
 
     /// Ends a frame if all of it has come, and inflates its message if that is complete. Returns whether it was.
@@ -192,13 +200,13 @@ impl Inflater {
             At::Collecting { left: 0, is_final, .. } => is_final,
             _ => return Ok(false),
         };
-        self.at = At::Header(Vec::new());
+        self.at = At::Head(Head::default());
         let message = if is_final { self.message.take() } else { None };
-        let Some((first, compressed)) = message else { return Ok(false) };
+        let Some((opcode, compressed)) = message else { return Ok(false) };
         let count = compressed.len();
-        let message = inflate(compressed, self.limit)?;
-        self.ready.reserve_exact(HEADER + message.len());
-        push_header(&mut self.ready, first, message.len());
+        let message = self.deflate.inflate(compressed, self.limit)?;
+        self.ready.reserve_exact(LONGEST + message.len());
+        push_head(&mut self.ready, opcode, message.len());
         self.ready.extend(&message);
         self.cost += message.len().saturating_sub(count);
         Ok(true)
@@ -215,38 +223,12 @@ fn unmask(payload: &mut [u8], key: [u8; 4]) {
     chunks.into_remainder().iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
 }
 
-/// Returns the length of the payload once the header is complete.
-fn payload_len(header: &[u8]) -> Option<u64> {
-    let short = header.get(1)? & !MASKED;
-    let long = match short {
-        126 => 2,
-        127 => 8,
-        _ => 0,
-    };
-    let mask = if header[1] & MASKED == 0 { 0 } else { 4 };
-    let long_length = header.get(2..2 + long)?;
-    if header.len() < 2 + long + mask {
-        return None;
-    }
-    let length = long_length.iter().fold(0, |length, byte| length << 8 | u64::from(*byte));
-    Some(if long == 0 { short.into() } else { length })
-}
-
-/// Writes the header of a frame as a client sends it, with a mask that changes nothing.
-fn push_header(frames: &mut Vec<u8>, first: u8, length: usize) {
-    frames.push(first);
-    match (u8::try_from(length), u16::try_from(length)) {
-        (Ok(length @ ..126), _) => frames.push(MASKED | length),
-        (_, Ok(length)) => {
-            frames.push(MASKED | 126);
-            frames.extend(length.to_be_bytes());
-        }
-        _ => {
-            frames.push(MASKED | 127);
-            frames.extend((length as u64).to_be_bytes());
-        }
-    }
-    frames.extend([0; 4]);
+/// Writes the head of a frame as a client sends it, with a mask that changes nothing.
+fn push_head(frames: &mut Vec<u8>, opcode: OpCode, length: usize) {
+    let mask = Some([0; 4]);
+    let head = FrameHeader { is_final: true, opcode, mask, ..FrameHeader::default() };
+    // Writing to a vector cannot fail.
+    _ = head.format(length as u64, frames);
 }
 
 impl From<InflateError> for io::Error {
@@ -255,40 +237,39 @@ impl From<InflateError> for io::Error {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "deflate"))]
 mod tests {
     use super::*;
-    use crate::deflate::compress;
+    use crate::Compression;
+
+    fn deflate() -> Deflate {
+        Compression::ALL.agree(15, true).expect("it is on")
+    }
+
+    fn compress(message: &[u8]) -> Vec<u8> {
+        deflate().compress(message)
+    }
 
     /// A frame as a client sends it.
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-        let (mut frame, key) = (Vec::new(), [1, 2, 3, 4]);
-        push_header(&mut frame, first, payload.len());
-        let mask = frame.len() - 4;
-        frame[mask..].copy_from_slice(&key);
-        frame.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
+        let (mut frame, key) = (plain(first, payload), [1, 2, 3, 4]);
+        let start = frame.len() - payload.len();
+        frame[start - 4..start].copy_from_slice(&key);
+        unmask(&mut frame[start..], key);
         frame
-    }
-
-    fn inflated(stream: &[u8], size: usize) -> Result<Vec<u8>, InflateError> {
-        let (mut inflater, mut read) = (Inflater::new(1_000), Vec::new());
-        for piece in stream.chunks(size) {
-            inflater.push(piece);
-            let mut bytes = [0; 7];
-            let mut buffer = ReadBuf::new(&mut bytes);
-            while inflater.read(&mut buffer)? {
-                read.extend(buffer.filled());
-                buffer.clear();
-            }
-        }
-        Ok(read)
     }
 
     fn plain(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = Vec::new();
-        push_header(&mut frame, first, payload.len());
+        push_head(&mut frame, OpCode::from(0), payload.len());
+        frame[0] = first;
         frame.extend(payload);
         frame
+    }
+
+    fn inflated(stream: &[u8], size: usize) -> Result<Vec<u8>, InflateError> {
+        let (read, error) = super::inflated(deflate(), stream, size, 1_000);
+        error.map_or(Ok(read), Err)
     }
 
     #[test]
@@ -321,11 +302,11 @@ mod tests {
     #[test]
     fn one_message_is_inflated_at_a_time() {
         let message = frame(0xc1, &compress(&[7; 1_000]));
-        let (mut inflater, mut bytes) = (Inflater::new(1_000), [0; 100]);
+        let (mut inflater, mut bytes) = (Inflater::new(deflate(), 1_000), [0; 100]);
         inflater.push(&message.repeat(10));
         for read in 1..=110 {
             assert_eq!(inflater.read(&mut ReadBuf::new(&mut bytes)), Ok(true));
-            assert!(inflater.ready.capacity() <= 1_000 + HEADER, "after {read} reads");
+            assert!(inflater.ready.capacity() <= 1_000 + LONGEST, "after {read} reads");
         }
         assert_eq!(inflater.read(&mut ReadBuf::new(&mut bytes)), Ok(false));
         assert_eq!(inflater.take_cost(), 10 * (1_000 - (message.len() - 6)));

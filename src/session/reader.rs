@@ -23,11 +23,10 @@ use super::{
     receipt::Receipt,
     socket::{Ear, Socket},
 };
-#[cfg(feature = "deflate")]
-use crate::deflate::InflateError;
 use crate::{
     budget::Budget,
     close::{Close, CloseCode, LeaveCause},
+    deflate::InflateError,
     limits::Limits,
     metrics,
     registry::Membership,
@@ -100,9 +99,7 @@ impl Reader {
             .write_buffer_size(0)
             .max_message_size(Some(limits.message_bytes))
             .max_frame_size(Some(limits.message_bytes));
-        let ear = Ear::new(socket);
-        #[cfg(feature = "deflate")]
-        let ear = ear.inflating(limits.message_bytes);
+        let ear = Ear::new(socket, limits.message_bytes);
         let now = now();
         Self {
             stream: WebSocketStream::from_raw_socket(ear, Role::Server, Some(config)).await,
@@ -427,7 +424,6 @@ fn end_of(error: WsError) -> End {
         WsError::Utf8(_) => (CloseCode::InvalidText, "a text must be UTF-8".into()),
         WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return End::Gone,
         WsError::Protocol(error) => (CloseCode::Framing, error.to_string()),
-        #[cfg(feature = "deflate")]
         WsError::Io(error) => match error.downcast::<InflateError>() {
             Ok(error @ InflateError::TooLong { .. }) => (CloseCode::TooLarge, error.to_string()),
             Ok(error) => (CloseCode::Framing, error.to_string()),

@@ -17,9 +17,7 @@ use tokio::{
     time::{Sleep, sleep_until},
 };
 
-#[cfg(feature = "deflate")]
-use super::inflate::Inflater;
-use super::{Writer, frames::Frames, writer::Flow};
+use super::{Writer, frames::Frames, inflate::Inflater, writer::Flow};
 use crate::{
     deflate::Deflate,
     limits::Limits,
@@ -67,7 +65,7 @@ impl Socket {
         let mut bytes = Bucket::new(limits.bytes_per_second, limits.byte_burst, now());
         bytes.take(limits.byte_burst.saturating_sub(FIRST_BURST) as usize, now());
         let shared = Shared { io: TokioIo::new(upgraded), writer: Writer::new(deflate) };
-        let intake = Mutex::new(Intake { bytes, frames: Frames::new() });
+        let intake = Mutex::new(Intake { bytes, frames: Frames::default() });
         Self { handle: handle.clone(), shared: Mutex::new(shared), intake }
     }
 
@@ -161,26 +159,15 @@ pub(super) struct Ear {
     socket: Arc<Socket>,
     /// The wait until the rate allows the next read.
     pause: Option<Pin<Box<Sleep>>>,
-    #[cfg(feature = "deflate")]
     inflater: Option<Box<Inflater>>,
 }
 
 impl Ear {
-    pub(super) fn new(socket: &Arc<Socket>) -> Self {
-        Self {
-            socket: socket.clone(),
-            pause: None,
-            #[cfg(feature = "deflate")]
-            inflater: None,
-        }
-    }
-
-    /// Has compressed messages inflated if compression was agreed, up to this length.
-    #[cfg(feature = "deflate")]
-    pub(super) fn inflating(mut self, message_bytes: usize) -> Self {
-        let inflates = self.socket.with(|writer| writer.deflates());
-        self.inflater = inflates.then(|| Box::new(Inflater::new(message_bytes)));
-        self
+    /// Creates a stream in which compressed messages are inflated, up to this length, if compression was agreed.
+    pub(super) fn new(socket: &Arc<Socket>, message_bytes: usize) -> Self {
+        let deflate = socket.with(|writer| writer.deflate());
+        let inflater = deflate.map(|deflate| Box::new(Inflater::new(deflate, message_bytes)));
+        Self { socket: socket.clone(), pause: None, inflater }
     }
 
     /// Completes when the rate allows reading.
@@ -199,9 +186,7 @@ impl Ear {
         }
         Poll::Ready(())
     }
-}
 
-impl Ear {
     /// Reads bytes as the client sent them.
     fn poll_raw(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let is_paused = self.poll_rate(cx).is_pending();
@@ -221,7 +206,6 @@ impl Ear {
     }
 
     /// Reads bytes in which compressed messages are inflated. They count towards the rate as they are then.
-    #[cfg(feature = "deflate")]
     fn poll_inflated(
         &mut self,
         inflater: &mut Inflater,
@@ -229,8 +213,8 @@ impl Ear {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            if !inflater.is_ready() {
-                // Between two messages, because the one before may have used the rate up.
+            if inflater.holds_back() {
+                // The message before may have used the rate up.
                 ready!(self.poll_rate(cx));
             }
             let is_read = inflater.read(buffer);
@@ -256,7 +240,6 @@ impl AsyncRead for Ear {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let ear = self.get_mut();
-        #[cfg(feature = "deflate")]
         if let Some(mut inflater) = ear.inflater.take() {
             let read = ear.poll_inflated(&mut inflater, cx, buffer);
             ear.inflater = Some(inflater);

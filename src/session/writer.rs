@@ -150,10 +150,9 @@ impl Writer {
         &mut self.liveness
     }
 
-    /// Whether compression was agreed with the client.
-    #[cfg(feature = "deflate")]
-    pub(super) fn deflates(&self) -> bool {
-        self.deflate.is_some()
+    /// Returns the compression that was agreed with the client.
+    pub(super) fn deflate(&self) -> Option<Deflate> {
+        self.deflate
     }
 
     pub(super) fn flow(&self) -> Flow {

@@ -1,8 +1,9 @@
 //! The WebSocket frames that clients are sent (RFC 6455, section 5.2), ready to be written.
 
-use std::fmt;
-#[cfg(feature = "deflate")]
-use std::sync::{Arc, OnceLock};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use tungstenite::protocol::frame::{
@@ -11,11 +12,9 @@ use tungstenite::protocol::frame::{
 };
 
 use super::{Dialect, Text};
-#[cfg(feature = "deflate")]
-use crate::deflate;
 use crate::{
     budget::Charge,
-    deflate::{Deflate, Message, Window},
+    deflate::{AVAILABLE, Deflate, Message, Window},
 };
 
 /// The space for a header in front of a text: the longest header of an unmasked frame.
@@ -26,12 +25,10 @@ const PLACE: usize = 10;
 pub(crate) struct Frame {
     bytes: Bytes,
     /// Its compressed forms, if it goes to many members.
-    #[cfg(feature = "deflate")]
     compressed: Option<Arc<Compressed>>,
 }
 
 /// The compressed forms of a frame, each made for the first member that needs it.
-#[cfg(feature = "deflate")]
 #[derive(Debug, Default)]
 struct Compressed {
     /// The frame that refers to no other; `None` if it is not smaller.
@@ -51,11 +48,7 @@ impl PartialEq for Frame {
 
 impl From<Bytes> for Frame {
     fn from(bytes: Bytes) -> Self {
-        Self {
-            bytes,
-            #[cfg(feature = "deflate")]
-            compressed: None,
-        }
+        Self { bytes, compressed: None }
     }
 }
 
@@ -90,26 +83,25 @@ impl Frame {
 
     /// Keeps a charge for as long as there is a copy of the frame.
     pub(crate) fn charged(self, charge: Charge) -> Self {
-        let mut charged = self;
-        charged.bytes = Bytes::from_owner(Charged { bytes: charged.bytes, _charge: charge });
-        charged
+        let bytes = Bytes::from_owner(Charged { bytes: self.bytes, _charge: charge });
+        Self { bytes, ..self }
     }
 
     /// Has copies of the frame compressed once, because it goes to many members.
-    #[cfg(feature = "deflate")]
     pub(crate) fn shared(self) -> Self {
-        Self { compressed: Some(Arc::default()), ..self }
+        self.with(Compressed::default())
     }
 
     /// The same for a frame that may refer to the message before it, and to which the next may refer.
-    #[cfg(feature = "deflate")]
     pub(crate) fn numbered(self, number: u64, previous: Option<Message>) -> Self {
-        let compressed = Compressed { number: Some(number), previous, ..Compressed::default() };
-        Self { compressed: Some(Arc::new(compressed)), ..self }
+        self.with(Compressed { number: Some(number), previous, ..Compressed::default() })
+    }
+
+    fn with(self, compressed: Compressed) -> Self {
+        Self { compressed: AVAILABLE.then(|| Arc::new(compressed)), ..self }
     }
 
     /// Returns the message to which the next frame may refer, if a member may have it in its window.
-    #[cfg(feature = "deflate")]
     pub(crate) fn message(&self) -> Option<Message> {
         let compressed = self.compressed.as_ref()?;
         let is_used = compressed.alone.get().is_some() || compressed.after.get().is_some();
@@ -117,33 +109,7 @@ impl Frame {
         Some(Message { number: compressed.number.filter(|_| is_used)?, text })
     }
 
-    /// Returns the frame as it is, because nothing is compressed.
-    #[cfg(not(feature = "deflate"))]
-    pub(crate) fn shared(self) -> Self {
-        self
-    }
-
-    /// Returns the frame as it is, because nothing is compressed.
-    #[cfg(not(feature = "deflate"))]
-    pub(crate) fn numbered(self, _: u64, _: Option<Message>) -> Self {
-        self
-    }
-
-    /// Returns nothing, because nothing is compressed.
-    #[cfg(not(feature = "deflate"))]
-    #[expect(clippy::unused_self, reason = "with the feature it is used")]
-    pub(crate) fn message(&self) -> Option<Message> {
-        None
-    }
-
-    /// Returns the bytes for a client with which no compression can have been agreed.
-    #[cfg(not(feature = "deflate"))]
-    pub(crate) fn compressed(&self, deflate: Deflate, _: &mut Window) -> Bytes {
-        match deflate {}
-    }
-
     /// Returns the bytes for a client with which compression was agreed: compressed, if that makes them fewer.
-    #[cfg(feature = "deflate")]
     pub(crate) fn compressed(&self, deflate: Deflate, window: &mut Window) -> Bytes {
         let text = self.payload();
         if !deflate.is_worth(text.len()) {
@@ -158,7 +124,7 @@ impl Frame {
                 let previous = previous.filter(|previous| window.ends_with(previous, deflate));
                 let bytes = match previous {
                     Some(previous) => shared.after.get_or_init(|| {
-                        self.smaller(&deflate::compress_after(&previous.text, text))
+                        self.smaller(&deflate.compress_after(&previous.text, text))
                     }),
                     None => shared.alone.get_or_init(|| self.smaller(&deflate.compress(text))),
                 };
@@ -171,7 +137,6 @@ impl Frame {
         bytes
     }
 
-    #[cfg(feature = "deflate")]
     fn smaller(&self, compressed: &[u8]) -> Option<Bytes> {
         let compressed = self.with_payload(compressed);
         let is_smaller = compressed.len() < self.bytes.len();
@@ -180,7 +145,6 @@ impl Frame {
         is_smaller.then(|| Bytes::from_owner(kept))
     }
 
-    #[cfg(feature = "deflate")]
     fn with_payload(&self, compressed: &[u8]) -> Bytes {
         let opcode = OpCode::from(self.bytes.first().map_or(0, |first| first & 0x0f));
         let header = FrameHeader { is_final: true, rsv1: true, opcode, ..FrameHeader::default() };
@@ -208,13 +172,11 @@ impl Frame {
 }
 
 /// The compressed form of a frame, and the frame.
-#[cfg(feature = "deflate")]
 struct Kept {
     compressed: Bytes,
     _frame: Bytes,
 }
 
-#[cfg(feature = "deflate")]
 impl AsRef<[u8]> for Kept {
     fn as_ref(&self) -> &[u8] {
         &self.compressed

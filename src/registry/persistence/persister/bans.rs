@@ -6,7 +6,10 @@ use tokio::time::timeout;
 
 use super::Persister;
 use crate::{
-    registry::{bans::ToSave, id_locks::IdLock},
+    registry::{
+        bans::{Bans, ToSave},
+        id_locks::IdLock,
+    },
     store::{Change, StoreError},
 };
 
@@ -56,7 +59,7 @@ impl Persister {
         Ok(())
     }
 
-    pub(in crate::registry) fn bans(&self) -> &Arc<crate::registry::bans::Bans> {
+    pub(in crate::registry) fn bans(&self) -> &Arc<Bans> {
         &self.bans
     }
 }
