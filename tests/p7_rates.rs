@@ -8,7 +8,7 @@ mod common;
 use std::{collections::HashMap, time::Duration};
 
 use axum_cloud_variables::{Dialect, Limits, RoomRegistry};
-use common::{Client, Process, Server, count, unlimited_rate, within};
+use common::{Client, Process, Server, count, masked, unlimited_rate, within};
 use futures_util::{SinkExt, future::join_all};
 use tokio::{
     io::AsyncWriteExt,
@@ -207,13 +207,6 @@ async fn every_byte_of_any_frame_counts() {
         }
         assert!(sent - early < 1_500_000, "{} bytes in two seconds", sent - early);
     }
-}
-
-/// Returns a frame of a client.
-fn masked(start: u8, payload: &[u8]) -> Vec<u8> {
-    let len = u8::try_from(payload.len()).unwrap();
-    assert!(len < 126);
-    [&[start, 0x80 | len, 0, 0, 0, 0], payload].concat()
 }
 
 /// A short message that is refused causes a long answer.

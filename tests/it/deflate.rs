@@ -19,7 +19,7 @@ use tokio::{
     process::Command,
 };
 
-use crate::common::{Client, Driver, eventually, serve, unlimited_rate, within};
+use crate::common::{Client, Driver, eventually, masked, serve, unlimited_rate, within};
 
 const THRESHOLD: usize = 100;
 
@@ -76,17 +76,7 @@ impl Raws {
     }
 
     async fn send(&mut self, first: u8, payload: &[u8]) {
-        let (mut frame, key) = (vec![first], [7, 1, 255, 0]);
-        match payload.len() {
-            len @ ..126 => frame.push(0x80 | len as u8),
-            len => {
-                frame.push(0x80 | 126);
-                frame.extend((len as u16).to_be_bytes());
-            }
-        }
-        frame.extend(key);
-        frame.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
-        self.socket.write_all(&frame).await.unwrap();
+        self.socket.write_all(&masked(first, payload)).await.unwrap();
     }
 
     async fn set(&mut self, name: &str, value: &str) {

@@ -34,6 +34,14 @@ fn stored(store: &Arc<ShakyStore>) -> RoomRegistryBuilder {
     builder.flush_interval(Duration::from_millis(20))
 }
 
+/// Returns a server with a store, and a room of the host's.
+async fn arena() -> (Arc<ShakyStore>, Server, Room) {
+    let store = Arc::default();
+    let server = Server::with(stored(&store)).await;
+    let room = server.rooms.open("arena").variables(X.to_vec()).await.unwrap();
+    (store, server, room)
+}
+
 /// Returns the names that are banned from the arena according to the store.
 fn kept(store: &ShakyStore) -> Vec<String> {
     store.inner().bans("arena").unwrap().into_iter().map(|ban| ban.name).collect()
@@ -49,9 +57,7 @@ fn named(names: &[&str]) -> Vec<BanTarget> {
 
 #[tokio::test]
 async fn bans_do_not_wait_for_ever_for_a_store_that_hangs() {
-    let store = Arc::default();
-    let server = Server::with(stored(&store)).await;
-    let room = server.rooms.open("arena").variables(X.to_vec()).await.unwrap();
+    let (store, server, room) = arena().await;
     store.is_stuck.store(true, SeqCst);
     for name in ["eve", "bob"] {
         let banned = tokio::time::timeout(MINUTE / 6, room.ban_name(name, MINUTE)).await.unwrap();
@@ -66,9 +72,7 @@ async fn bans_do_not_wait_for_ever_for_a_store_that_hangs() {
 
 #[tokio::test]
 async fn bans_that_the_store_failed_to_save_are_saved_later() {
-    let store = Arc::default();
-    let server = Server::with(stored(&store)).await;
-    let room = server.rooms.open("arena").variables(X.to_vec()).await.unwrap();
+    let (store, server, room) = arena().await;
     room.ban_name("eve", MINUTE).await.unwrap();
     store.is_read_only.store(true, SeqCst);
     assert_eq!(room.unban_name("eve").await, Err(RoomError::NotSaved));
@@ -81,9 +85,7 @@ async fn bans_that_the_store_failed_to_save_are_saved_later() {
 
 #[tokio::test]
 async fn a_shutdown_saves_bans() {
-    let store = Arc::default();
-    let server = Server::with(stored(&store)).await;
-    let room = server.rooms.open("arena").variables(X.to_vec()).await.unwrap();
+    let (store, server, room) = arena().await;
     store.is_read_only.store(true, SeqCst);
     assert_eq!(room.ban_name("eve", MINUTE).await, Err(RoomError::NotSaved));
     store.is_read_only.store(false, SeqCst);
