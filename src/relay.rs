@@ -1,5 +1,6 @@
 //! Shares rooms between processes through a broker, which decides the order of writes.
 
+mod erased;
 mod memory;
 mod message;
 #[cfg(feature = "redis")]
@@ -7,12 +8,13 @@ mod redis;
 mod request;
 mod sharded;
 
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::{Stream, future::BoxFuture};
+use futures_util::Stream;
 
 #[cfg(feature = "redis")]
 pub use self::redis::RedisRelay;
+pub(crate) use erased::ErasedRelay;
 pub use memory::MemoryRelay;
 pub use message::{RelayChange, RelayMessage, RelayNews, RelayWrite, RelayWrites};
 pub use request::{
@@ -60,12 +62,12 @@ pub trait Relay: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// Returns [`RelayError`] if it is unknown whether the step was made.
-    fn request<'a>(
-        &'a self,
-        room: &'a str,
-        node: RelayNode<'a>,
-        request: &'a RelayRequest,
-    ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>>;
+    fn request(
+        &self,
+        room: &str,
+        node: RelayNode<'_>,
+        request: &RelayRequest,
+    ) -> impl Future<Output = Result<RelayAnswer, RelayError>> + Send;
 
     /// Releases the tasks and connections that the relay holds for the registry, which has shut down.
     /// Default: does nothing.
@@ -88,17 +90,20 @@ pub trait Relay: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// Returns [`RelayError`] if the broker fails.
-    fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>>;
+    fn announce(&self, news: &RelayNews) -> impl Future<Output = Result<(), RelayError>> + Send;
 
     /// Subscribes to the messages of a room. The stream ends when messages may be missing.
     ///
     /// # Errors
     ///
     /// Returns [`RelayError`] if the broker fails.
-    fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>>;
+    fn subscribe(
+        &self,
+        room: &str,
+    ) -> impl Future<Output = Result<RelayMessages, RelayError>> + Send;
 }
 
-impl<R: Relay + ?Sized> Relay for Arc<R> {
+impl<R: Relay> Relay for Arc<R> {
     fn end(&self) {
         (**self).end();
     }
@@ -111,20 +116,23 @@ impl<R: Relay + ?Sized> Relay for Arc<R> {
         (**self).timeout()
     }
 
-    fn request<'a>(
-        &'a self,
-        room: &'a str,
-        node: RelayNode<'a>,
-        request: &'a RelayRequest,
-    ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
+    fn request(
+        &self,
+        room: &str,
+        node: RelayNode<'_>,
+        request: &RelayRequest,
+    ) -> impl Future<Output = Result<RelayAnswer, RelayError>> + Send {
         (**self).request(room, node, request)
     }
 
-    fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>> {
+    fn announce(&self, news: &RelayNews) -> impl Future<Output = Result<(), RelayError>> + Send {
         (**self).announce(news)
     }
 
-    fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
+    fn subscribe(
+        &self,
+        room: &str,
+    ) -> impl Future<Output = Result<RelayMessages, RelayError>> + Send {
         (**self).subscribe(room)
     }
 }

@@ -12,7 +12,7 @@ use axum_cloud_variables::{
     },
     store::{StoredRoom, StoredSchema},
 };
-use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
+use futures_util::{StreamExt, stream};
 use tokio::sync::broadcast;
 
 /// How long a node stays in a room without renewing.
@@ -319,29 +319,30 @@ impl MemoryRelay {
 }
 
 impl Relay for MemoryRelay {
-    fn request<'a>(
-        &'a self,
-        room: &'a str,
-        node: RelayNode<'a>,
-        request: &'a RelayRequest,
-    ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
-        async move { Ok(self.with(room, |room| room.step(node, request, Instant::now()))) }.boxed()
+    async fn request(
+        &self,
+        room: &str,
+        node: RelayNode<'_>,
+        request: &RelayRequest,
+    ) -> Result<RelayAnswer, RelayError> {
+        Ok(self.with(room, |room| room.step(node, request, Instant::now())))
     }
 
-    fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>> {
+    async fn announce(&self, news: &RelayNews) -> Result<(), RelayError> {
         // Fails if there are no subscribers.
         self.with("", |none| _ = none.messages.send(RelayMessage::Told(news.clone())));
         // Lets the subscribers on this thread run, because a subscriber that is far behind misses messages.
-        tokio::task::yield_now().map(Ok).boxed()
+        tokio::task::yield_now().await;
+        Ok(())
     }
 
-    fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
+    async fn subscribe(&self, room: &str) -> Result<RelayMessages, RelayError> {
         let receiver = self.with(room, |room| room.messages.subscribe());
         let messages = stream::unfold(receiver, |mut receiver| async {
             // Ends when messages are missing.
             let message = receiver.recv().await.ok()?;
             Some((message, receiver))
         });
-        async { Ok(messages.boxed()) }.boxed()
+        Ok(messages.boxed())
     }
 }

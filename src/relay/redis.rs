@@ -5,7 +5,6 @@ mod scripts;
 
 use std::{fmt, time::Duration};
 
-use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use redis::{
     Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError, Value,
@@ -199,32 +198,29 @@ impl Relay for RedisRelay {
         self.timeout.saturating_mul(2)
     }
 
-    fn request<'a>(
-        &'a self,
-        room: &'a str,
-        node: RelayNode<'a>,
-        request: &'a RelayRequest,
-    ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
-        self.run(room, node, request).boxed()
+    async fn request(
+        &self,
+        room: &str,
+        node: RelayNode<'_>,
+        request: &RelayRequest,
+    ) -> Result<RelayAnswer, RelayError> {
+        self.run(room, node, request).await
     }
 
-    fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>> {
-        let publish = async move {
-            let mut command = redis::cmd("PUBLISH");
-            command.arg(self.channel("")).arg(channels::encode_news(news));
-            let (count, mut commands) = self.commands()?;
-            let published = timeout(self.timeout, command.query_async::<()>(&mut commands)).await;
-            if !matches!(published, Ok(Ok(()))) {
-                // The server may be gone without closing the connection.
-                self.give_up(count);
-            }
-            published.map_err(|_| RelayError::late())?.map_err(failed)
-        };
-        publish.boxed()
+    async fn announce(&self, news: &RelayNews) -> Result<(), RelayError> {
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(self.channel("")).arg(channels::encode_news(news));
+        let (count, mut commands) = self.commands()?;
+        let published = timeout(self.timeout, command.query_async::<()>(&mut commands)).await;
+        if !matches!(published, Ok(Ok(()))) {
+            // The server may be gone without closing the connection.
+            self.give_up(count);
+        }
+        published.map_err(|_| RelayError::late())?.map_err(failed)
     }
 
-    fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
-        self.channels.subscribe(self.channel(room), self.timeout).boxed()
+    async fn subscribe(&self, room: &str) -> Result<RelayMessages, RelayError> {
+        self.channels.subscribe(self.channel(room), self.timeout).await
     }
 }
 

@@ -1,8 +1,6 @@
 //! Several brokers as one, each with its own rooms.
 
-use std::time::Duration;
-
-use futures_util::future::BoxFuture;
+use std::{future::Future, time::Duration};
 
 use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNews, RelayNode, RelayRequest};
 
@@ -35,12 +33,12 @@ impl<R> Sharded<R> {
 }
 
 impl<R: Relay> Relay for Sharded<R> {
-    fn request<'a>(
-        &'a self,
-        room: &'a str,
-        node: RelayNode<'a>,
-        request: &'a RelayRequest,
-    ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
+    fn request(
+        &self,
+        room: &str,
+        node: RelayNode<'_>,
+        request: &RelayRequest,
+    ) -> impl Future<Output = Result<RelayAnswer, RelayError>> + Send {
         self.of(room).request(room, node, request)
     }
 
@@ -58,12 +56,15 @@ impl<R: Relay> Relay for Sharded<R> {
         self.0.iter().map(Relay::timeout).max().unwrap_or_default()
     }
 
-    fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>> {
+    fn announce(&self, news: &RelayNews) -> impl Future<Output = Result<(), RelayError>> + Send {
         // Nodes subscribe to the empty id, so its broker announces.
         self.of("").announce(news)
     }
 
-    fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
+    fn subscribe(
+        &self,
+        room: &str,
+    ) -> impl Future<Output = Result<RelayMessages, RelayError>> + Send {
         self.of(room).subscribe(room)
     }
 }

@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// # Panics
 ///
 /// Panics if the relay violates the contract. The message describes the violation.
-pub async fn relay_contract(relay: &dyn Relay) {
+pub async fn relay_contract(relay: &impl Relay) {
     values_and_messages(relay).await;
     sessions(relay).await;
     changes(relay).await;
@@ -64,7 +64,7 @@ fn wrote(message: Option<RelayMessage>) -> RelayWrites {
 }
 
 /// Returns the number of the revision, the variables, and the last number that was taken.
-async fn read(relay: &dyn Relay, node: &str, room: &str) -> (u64, Vec<(String, String)>, u64) {
+async fn read(relay: &impl Relay, node: &str, room: &str) -> (u64, Vec<(String, String)>, u64) {
     let answer = ask(relay, node, room, RelayRequest::Read).await;
     let RelayAnswer::Room { revision, room, is_new: false, taken } = answer else {
         panic!("{answer:?}")
@@ -72,7 +72,7 @@ async fn read(relay: &dyn Relay, node: &str, room: &str) -> (u64, Vec<(String, S
     (revision.number, room.stored.variables, taken)
 }
 
-async fn room(relay: &dyn Relay, id: &str) -> (RelayRevision, RelayRoom) {
+async fn room(relay: &impl Relay, id: &str) -> (RelayRevision, RelayRoom) {
     match ask(relay, "reader", id, RelayRequest::Read).await {
         RelayAnswer::Room { revision, room, .. } => (revision, room),
         other => panic!("{other:?}"),
@@ -83,12 +83,12 @@ use RelayAnswer::{Banned, Fenced, Full, Led, Locked, Lost, NameInUse, Nowhere};
 use RelayRequest::{Change, Lead, Read, Remove, Renew, Resign, Tell};
 
 /// Creates a room of two nodes.
-async fn make(relay: &dyn Relay, id: &str) {
+async fn make(relay: &impl Relay, id: &str) {
     ask(relay, "a", id, enter("e", Some(&[("x", "0")]))).await;
     ask(relay, "b", id, enter("", None)).await;
 }
 
-async fn values_and_messages(relay: &dyn Relay) {
+async fn values_and_messages(relay: &impl Relay) {
     let ask = async |node, room, request| ask(relay, node, room, request).await;
     // There is no room at first, and one node creates it.
     assert_eq!(ask("a", "r", Read).await, Nowhere);
@@ -163,7 +163,7 @@ async fn values_and_messages(relay: &dyn Relay) {
 
 /// A name belongs to one session, unless all sessions with it share it. The number of sessions is limited. A
 /// session that ends frees its name and its place.
-async fn sessions(relay: &dyn Relay) {
+async fn sessions(relay: &impl Relay) {
     let id = "sessions";
     make(relay, id).await;
     let ask = async |node, request| ask(relay, node, id, request).await;
@@ -207,7 +207,7 @@ async fn sessions(relay: &dyn Relay) {
 }
 
 /// Changes of a room are part of its order, for all nodes and for those that read it.
-async fn changes(relay: &dyn Relay) {
+async fn changes(relay: &impl Relay) {
     let id = "changes";
     make(relay, id).await;
     let mut heard = relay.subscribe(id).await.unwrap();
@@ -267,7 +267,7 @@ async fn changes(relay: &dyn Relay) {
 }
 
 /// Only one node leads, under one lead.
-async fn leads(relay: &dyn Relay) {
+async fn leads(relay: &impl Relay) {
     let id = "leads";
     make(relay, id).await;
     let ask = async |node, request| ask(relay, node, id, request).await;
@@ -286,7 +286,7 @@ async fn leads(relay: &dyn Relay) {
 }
 
 /// Variables are dropped, and writes to variables that do not exist are left out.
-async fn drops(relay: &dyn Relay) {
+async fn drops(relay: &impl Relay) {
     let id = "drops";
     ask(relay, "a", id, enter("e", Some(&[("x", "0"), ("☁", ""), ("new {}", "1")]))).await;
     let mut heard = relay.subscribe(id).await.unwrap();
@@ -327,7 +327,7 @@ async fn drops(relay: &dyn Relay) {
 }
 
 /// Writes that apply only if a variable still has a value, or if no session has a name.
-async fn terms(relay: &dyn Relay) {
+async fn terms(relay: &impl Relay) {
     let id = "terms";
     ask(relay, "a", id, enter("e", Some(&[("x", "0"), ("n", "\"5")]))).await;
     assert_eq!(ask(relay, "a", id, share(1, 1, "ann")).await, done(0, 1));
@@ -363,7 +363,7 @@ async fn terms(relay: &dyn Relay) {
 }
 
 /// A node that has more than the broker restores it.
-async fn losses(relay: &dyn Relay) {
+async fn losses(relay: &impl Relay) {
     let id = "losses";
     make(relay, id).await;
     assert_eq!(ask(relay, "a", id, write(1, &[("x", "1")])).await, done(1, 1));
@@ -410,7 +410,7 @@ async fn losses(relay: &dyn Relay) {
 }
 
 /// The broker deletes a room when a node leaves it and no other node is in it.
-async fn forgetting(relay: &dyn Relay) {
+async fn forgetting(relay: &impl Relay) {
     let id = "forgotten";
     make(relay, id).await;
     let forget = |room: &str| RelayRequest::Forget { room: room.into() };
@@ -424,7 +424,7 @@ async fn forgetting(relay: &dyn Relay) {
 }
 
 /// News that belongs to no room reaches only the subscribers of the empty id.
-async fn announcements(relay: &dyn Relay) {
+async fn announcements(relay: &impl Relay) {
     make(relay, "beside").await;
     let mut heard = relay.subscribe("").await.unwrap();
     let mut elsewhere = relay.subscribe("beside").await.unwrap();
@@ -437,7 +437,7 @@ async fn announcements(relay: &dyn Relay) {
 }
 
 /// A room that is removed leaves nothing behind, except its bans.
-async fn removal(relay: &dyn Relay) {
+async fn removal(relay: &impl Relay) {
     let id = "removed";
     make(relay, id).await;
     let ban = ban_of_eve(100_000);

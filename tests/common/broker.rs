@@ -33,12 +33,12 @@ pub struct ShakyBroker {
 }
 
 impl ShakyBroker {
-    /// Returns the result that replaces an answer, if there is a fault.
-    fn fault<'a, T: Send + 'a>(&self) -> Option<BoxFuture<'a, Result<T, RelayError>>> {
+    /// Fails if the broker is unreachable, and waits for ever if it is silent.
+    async fn fault(&self) -> Result<(), RelayError> {
         if self.is_silent.load(SeqCst) {
-            return Some(pending().boxed());
+            return pending().await;
         }
-        self.is_away.load(SeqCst).then(|| ready(Err(RelayError("away".into()))).boxed())
+        if self.is_away.load(SeqCst) { Err(RelayError("away".into())) } else { Ok(()) }
     }
 
     pub fn sessions(&self, room: &str) -> usize {
@@ -98,12 +98,12 @@ impl ShakyBroker {
 }
 
 impl Relay for ShakyBroker {
-    fn request<'a>(
-        &'a self,
-        room: &'a str,
-        node: RelayNode<'a>,
-        request: &'a RelayRequest,
-    ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
+    async fn request(
+        &self,
+        room: &str,
+        node: RelayNode<'_>,
+        request: &RelayRequest,
+    ) -> Result<RelayAnswer, RelayError> {
         if matches!(request, RelayRequest::Write { .. }) {
             *self.last.lock().unwrap() = Some((node.name.into(), request.clone()));
         }
@@ -121,44 +121,37 @@ impl Relay for ShakyBroker {
                     let node = RelayNode { name: &node, acknowledged: 0 };
                     relay.request(&room, node, &request).await
                 });
-                return pending().boxed();
+                return pending().await;
             }
             _ => {}
         }
-        let late = match request {
-            RelayRequest::Join { .. } => Duration::from_millis(self.late_answers.load(SeqCst)),
-            _ => Duration::ZERO,
-        };
-        let answer = async move {
-            let answer = self.relay.request(room, node, request).await;
-            if !late.is_zero() {
-                tokio::time::sleep(late).await;
-            }
-            answer
-        };
-        self.fault().unwrap_or_else(|| answer.boxed())
+        self.fault().await?;
+        let answer = self.relay.request(room, node, request).await;
+        if matches!(request, RelayRequest::Join { .. }) {
+            tokio::time::sleep(Duration::from_millis(self.late_answers.load(SeqCst))).await;
+        }
+        answer
     }
 
-    fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>> {
-        self.fault().unwrap_or_else(|| self.relay.announce(news))
+    async fn announce(&self, news: &RelayNews) -> Result<(), RelayError> {
+        self.fault().await?;
+        self.relay.announce(news).await
     }
 
-    fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
+    async fn subscribe(&self, room: &str) -> Result<RelayMessages, RelayError> {
+        self.fault().await?;
         let (is_deaf, delay) = (self.is_deaf.clone(), self.delay.clone());
-        let subscribe = async move {
-            let messages = self.relay.subscribe(room).await?;
-            let heard = messages.filter(move |_| ready(!is_deaf.load(SeqCst)));
-            let late = heard.then(move |message| {
-                let delay = Duration::from_millis(delay.load(SeqCst));
-                async move {
-                    if !delay.is_zero() {
-                        tokio::time::sleep(delay).await;
-                    }
-                    message
+        let messages = self.relay.subscribe(room).await?;
+        let heard = messages.filter(move |_| ready(!is_deaf.load(SeqCst)));
+        let late = heard.then(move |message| {
+            let delay = Duration::from_millis(delay.load(SeqCst));
+            async move {
+                if !delay.is_zero() {
+                    tokio::time::sleep(delay).await;
                 }
-            });
-            Ok(late.boxed() as RelayMessages)
-        };
-        self.fault().unwrap_or_else(|| subscribe.boxed())
+                message
+            }
+        });
+        Ok(late.boxed())
     }
 }

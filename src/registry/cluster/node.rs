@@ -23,14 +23,16 @@ use crate::{
         Inner, RoomError, Update, UpdateError,
         id_locks::{IdLock, IdLocks},
     },
-    relay::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNews, RelayNode, RelayRequest},
+    relay::{
+        ErasedRelay, RelayAnswer, RelayError, RelayMessages, RelayNews, RelayNode, RelayRequest,
+    },
     room::{Caller, Outcome, Pace, Reply, SetError, Shared, State, Wish},
     store::bytes_of,
 };
 
 #[derive(Debug)]
 pub(in crate::registry) struct Node {
-    relay: Box<dyn Relay>,
+    relay: Box<dyn ErasedRelay>,
     /// A name that no other registry has.
     name: String,
     id_locks: IdLocks,
@@ -71,7 +73,7 @@ const LEAST: usize = 1 << 10;
 const KEPT: usize = 256;
 
 impl Node {
-    pub(in crate::registry) fn new(relay: Box<dyn Relay>) -> Self {
+    pub(in crate::registry) fn new(relay: Box<dyn ErasedRelay>) -> Self {
         Self {
             relay,
             name: unique(),

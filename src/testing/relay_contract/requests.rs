@@ -90,7 +90,7 @@ pub(crate) fn named(name: &str) -> RelayNode<'_> {
 
 /// Returns the answer to a request, in which `before` is the last number that was taken by then.
 pub(crate) async fn ask(
-    relay: &dyn Relay,
+    relay: &impl Relay,
     node: &str,
     room: &str,
     request: RelayRequest,

@@ -1,0 +1,54 @@
+//! A relay whose type a registry does not know.
+
+use std::{fmt, time::Duration};
+
+use futures_util::future::{BoxFuture, FutureExt};
+
+use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNews, RelayNode, RelayRequest};
+
+/// [`Relay`] as a trait that can be an object, because a method that returns `impl Future` cannot be called
+/// on one.
+pub(crate) trait ErasedRelay: fmt::Debug + Send + Sync {
+    fn request<'a>(
+        &'a self,
+        room: &'a str,
+        node: RelayNode<'a>,
+        request: &'a RelayRequest,
+    ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>>;
+    fn end(&self);
+    fn lease(&self) -> Duration;
+    fn timeout(&self) -> Duration;
+    fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>>;
+    fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>>;
+}
+
+impl<R: Relay> ErasedRelay for R {
+    fn request<'a>(
+        &'a self,
+        room: &'a str,
+        node: RelayNode<'a>,
+        request: &'a RelayRequest,
+    ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
+        Relay::request(self, room, node, request).boxed()
+    }
+
+    fn end(&self) {
+        Relay::end(self);
+    }
+
+    fn lease(&self) -> Duration {
+        Relay::lease(self)
+    }
+
+    fn timeout(&self) -> Duration {
+        Relay::timeout(self)
+    }
+
+    fn announce<'a>(&'a self, news: &'a RelayNews) -> BoxFuture<'a, Result<(), RelayError>> {
+        Relay::announce(self, news).boxed()
+    }
+
+    fn subscribe<'a>(&'a self, room: &'a str) -> BoxFuture<'a, Result<RelayMessages, RelayError>> {
+        Relay::subscribe(self, room).boxed()
+    }
+}
