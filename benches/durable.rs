@@ -10,7 +10,7 @@ use std::{
 
 use axum_cloud_variables::{
     Limits, Room, RoomRegistry,
-    store::{Change, RedbStore, RoomStore, StoreError, StoredBan, StoredRoom},
+    store::{Change, RedbStore, RoomStore, StoreError, StoredBan, StoredEntry, StoredRoom},
 };
 use futures_util::{StreamExt, stream};
 
@@ -58,7 +58,7 @@ impl RoomStore for Counted {
         done
     }
 
-    fn rooms(&self, after: &str, count: usize) -> Result<Vec<(String, u64)>, StoreError> {
+    fn rooms(&self, after: &str, count: usize) -> Result<Vec<StoredEntry>, StoreError> {
         self.store.rooms(after, count)
     }
 

@@ -1,3 +1,3 @@
 //! Events of a room that a host can observe: joins, leaves, and writes with their writers.
 
-pub use crate::room::{Events, PastWrite, RoomEvent, Writer};
+pub use crate::room::{Events, PastWrite, RegistryEvent, RoomEvent, Writer};

@@ -41,7 +41,7 @@ pub(crate) use convergence::CLIENT_LAG;
 #[cfg(any(all(test, not(shuttle)), feature = "__internals"))]
 pub(crate) use duty::Due;
 pub(crate) use event::Watchers;
-pub use event::{Events, MemberInfo, RoomEvent, Writer};
+pub use event::{Events, MemberInfo, RegistryEvent, RoomEvent, Writer};
 pub(crate) use history::Entry as PastEntry;
 pub use history::PastWrite;
 pub use host::SetError;

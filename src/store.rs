@@ -56,13 +56,13 @@ pub trait RoomStore: fmt::Debug + Send + Sync + 'static {
     /// Returns [`StoreError`] if it failed; then either none or all of the changes are made.
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError>;
 
-    /// Returns a page of the rooms, in the byte order of their ids, with [`Change::Put::used`]: up to `count`
-    /// rooms after `after`. An empty `after` starts with the first room.
+    /// Returns a page of the rooms, in the byte order of their ids: up to `count` rooms after `after`. An empty
+    /// `after` starts with the first room.
     ///
     /// # Errors
     ///
     /// Returns [`StoreError`] if they cannot be read.
-    fn rooms(&self, after: &str, count: usize) -> Result<Vec<(String, u64)>, StoreError>;
+    fn rooms(&self, after: &str, count: usize) -> Result<Vec<StoredEntry>, StoreError>;
 
     /// Returns how many bytes the store takes up, if it knows. Default `None`.
     fn bytes(&self) -> Option<u64> {
@@ -83,7 +83,7 @@ impl<S: RoomStore + ?Sized> RoomStore for Arc<S> {
         (**self).commit(changes)
     }
 
-    fn rooms(&self, after: &str, count: usize) -> Result<Vec<(String, u64)>, StoreError> {
+    fn rooms(&self, after: &str, count: usize) -> Result<Vec<StoredEntry>, StoreError> {
         (**self).rooms(after, count)
     }
 
@@ -109,6 +109,16 @@ impl fmt::Debug for StoredRoom {
             .field("variables", &Count(self.variables.len()))
             .finish()
     }
+}
+
+/// A room in a store's list: see [`RoomStore::rooms`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "stores outside this crate make them")]
+pub struct StoredEntry {
+    /// The room's id.
+    pub id: String,
+    /// The last [`Change::Put::used`] of the room.
+    pub used: u64,
 }
 
 /// The names that a stored room accepts.

@@ -83,6 +83,7 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     let banned = room.bans().pop().unwrap();
 
     let mut shown = std::mem::take(&mut *judge.0.lock().unwrap());
+    shown.show(&RegistryEvent::Joined { room: "arena".into(), member: room.members()[0].clone() });
     loop {
         let event = within("a write", events.next()).await.unwrap();
         shown.show(&event);
@@ -207,6 +208,7 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     shown.show(&session);
     shown.show(&RelayMessage::Wrote(writes.clone()));
     shown.show(&writes);
+    shown.show(&StoredEntry { id: "arena".into(), used: 0 });
     shown.show(&write);
     shown.show(&RelayChange::Ban { who: ACCOUNT.into(), name: String::new(), millis: 1 });
     shown.show(&news);

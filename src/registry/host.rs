@@ -12,7 +12,7 @@ use crate::{
     close::Close,
     policy::Judging,
     relay::{RelayChange, RelayNews},
-    room::{Events, MemberId, RoomEvent, RoomSummary, Shared, State, Wish},
+    room::{Events, MemberId, RegistryEvent, RoomSummary, Shared, State, Wish},
     store::Change,
     wire::Dialect,
 };
@@ -50,28 +50,26 @@ impl RoomRegistry {
         rooms.iter().map(|room| room.summary()).collect()
     }
 
-    /// Returns the events of all rooms from now on, with the room's id: members and rooms that come and go,
-    /// but not writes. Up to 4,096 events wait for an observer. A slower observer is notified of how many it
-    /// missed, with an empty id.
+    /// Returns the events of all rooms from now on: members and rooms that come and go, but not writes. Up to
+    /// 4,096 events wait for an observer. A slower observer is notified of how many it missed.
     ///
     /// ```no_run
-    /// use axum_cloud_variables::{RoomRegistry, events::RoomEvent};
+    /// use axum_cloud_variables::{RoomRegistry, events::RegistryEvent};
     ///
     /// async fn log(rooms: RoomRegistry) {
     ///     let mut events = rooms.events();
-    ///     while let Some((room, event)) = events.next().await {
+    ///     while let Some(event) = events.next().await {
     ///         match event {
-    ///             RoomEvent::Joined(member) => println!("{} joined {room}", member.username),
-    ///             RoomEvent::Emptied => println!("nobody is left in {room}"),
+    ///             RegistryEvent::Joined { room, member } => println!("{} joined {room}", member.username),
+    ///             RegistryEvent::Emptied { room } => println!("nobody is left in {room}"),
     ///             _ => {}
     ///         }
     ///     }
     /// }
     /// ```
     #[must_use]
-    pub fn events(&self) -> Events<(Arc<str>, RoomEvent)> {
-        let receiver = self.inner.watchers.subscribe();
-        Events::new(receiver, |count| ("".into(), RoomEvent::Missed(count)))
+    pub fn events(&self) -> Events<RegistryEvent> {
+        Events::new(self.inner.watchers.subscribe(), RegistryEvent::Missed)
     }
 }
 

@@ -6,7 +6,11 @@ use std::{
 };
 
 use super::RoomRegistry;
-use crate::{policy::Judging, store::StoreError, wire::Json};
+use crate::{
+    policy::Judging,
+    store::{StoreError, StoredEntry},
+    wire::Json,
+};
 
 /// A room that the store keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +51,7 @@ impl RoomRegistry {
         let Some(persister) = &self.inner.persister else { return Ok(Vec::new()) };
         let after = after.to_owned();
         let page = persister.read(move |store| store.rooms(&after, count)).await?;
-        let summary = |(id, used): (String, u64)| {
+        let summary = |StoredEntry { id, used }| {
             let used = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(used))?;
             Some(StoredSummary { id: id.into(), used })
         };

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     limits::Limits,
     policy::Judging,
-    store::{Change, StoreError, StoredRoom, StoredSchema},
+    store::{Change, StoreError, StoredEntry, StoredRoom, StoredSchema},
     wire::{self, Json},
 };
 
@@ -85,9 +85,9 @@ impl RoomRegistry {
         let (mut count, mut after) = (0, String::new());
         loop {
             let page = persister.read(move |store| store.rooms(&after, AT_ONCE)).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = last.clone();
-            for (id, used) in page {
+            let Some(last) = page.last() else { break };
+            after = last.id.clone();
+            for StoredEntry { id, used } in page {
                 let Some(room) = persister.load(&id).await? else { continue };
                 line.clear();
                 write(&mut line, &id, used, &room);

@@ -32,16 +32,13 @@ pub struct MemberInfo {
     pub identity: Identity,
 }
 
-/// An event in a room.
+/// An event in a room, as [`Room::subscribe`](crate::Room::subscribe) reports it.
 ///
 /// `Debug` shows the length of a value instead of the value.
 #[derive(Clone)]
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum RoomEvent {
-    /// The room exists now: it is new, or was loaded from the store. This is the first event of each room
-    /// in [`RoomRegistry::events`](crate::RoomRegistry::events), and is in no room's own events.
-    Created,
     /// A member joined.
     Joined(MemberInfo),
     /// A member left.
@@ -51,7 +48,7 @@ pub enum RoomEvent {
         /// The reason why it left.
         cause: LeaveCause,
     },
-    /// A variable has a new value. Only a room's own events include this.
+    /// A variable has a new value.
     Wrote {
         /// The variable's name. A lone surrogate, which no Rust string can hold, is replaced.
         name: Arc<str>,
@@ -68,6 +65,74 @@ pub enum RoomEvent {
     Closed,
     /// The observer was too slow and missed this many events.
     Missed(u64),
+}
+
+/// An event of any room of a registry, as [`RoomRegistry::events`](crate::RoomRegistry::events) reports it.
+/// Writes are only in the events of their [room](RoomEvent::Wrote).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+pub enum RegistryEvent {
+    /// The room exists now: it is new, or was loaded from the store. This is the first event of each room.
+    Created {
+        /// The room's id.
+        room: Arc<str>,
+    },
+    /// A member joined.
+    Joined {
+        /// The room's id.
+        room: Arc<str>,
+        /// The member that joined.
+        member: MemberInfo,
+    },
+    /// A member left.
+    Left {
+        /// The room's id.
+        room: Arc<str>,
+        /// The member that left.
+        member: MemberInfo,
+        /// The reason why it left.
+        cause: LeaveCause,
+    },
+    /// The last member left: see [`RoomEvent::Emptied`].
+    Emptied {
+        /// The room's id.
+        room: Arc<str>,
+    },
+    /// The room is gone: see [`RoomEvent::Closed`].
+    Closed {
+        /// The room's id.
+        room: Arc<str>,
+    },
+    /// The observer was too slow and missed this many events.
+    Missed(u64),
+}
+
+impl RegistryEvent {
+    /// Returns the event of a room as an event of its registry, unless only the room reports it.
+    fn of(room: &Arc<str>, event: &RoomEvent) -> Option<Self> {
+        let room = room.clone();
+        Some(match event.clone() {
+            RoomEvent::Joined(member) => Self::Joined { room, member },
+            RoomEvent::Left { member, cause } => Self::Left { room, member, cause },
+            RoomEvent::Emptied => Self::Emptied { room },
+            RoomEvent::Closed => Self::Closed { room },
+            RoomEvent::Wrote { .. } | RoomEvent::Missed(_) => return None,
+        })
+    }
+
+    /// Returns the id of the room; `None` for [`Missed`](Self::Missed).
+    #[must_use]
+    pub fn room(&self) -> Option<&str> {
+        match self {
+            Self::Created { room }
+            | Self::Joined { room, .. }
+            | Self::Left { room, .. }
+            | Self::Emptied { room }
+            | Self::Closed { room } => Some(room),
+            Self::Missed(_) => None,
+        }
+    }
 }
 
 /// The writer of a value.
@@ -115,7 +180,6 @@ impl Writer {
 impl fmt::Debug for RoomEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Created => f.write_str("Created"),
             Self::Joined(member) => f.debug_tuple("Joined").field(member).finish(),
             Self::Left { member, cause } => {
                 f.debug_struct("Left").field("member", member).field("cause", cause).finish()
@@ -206,10 +270,10 @@ const REGISTRY_EVENTS: usize = 4_096;
 
 /// The observers of all rooms of a registry. They cost nothing until there is one.
 #[derive(Debug, Default)]
-pub(crate) struct Watchers(OnceLock<Sender<(Arc<str>, RoomEvent)>>);
+pub(crate) struct Watchers(OnceLock<Sender<RegistryEvent>>);
 
 impl Watchers {
-    pub(crate) fn subscribe(&self) -> Receiver<(Arc<str>, RoomEvent)> {
+    pub(crate) fn subscribe(&self) -> Receiver<RegistryEvent> {
         self.0.get_or_init(|| Sender::new(REGISTRY_EVENTS)).subscribe()
     }
 }
@@ -231,6 +295,14 @@ impl Observers {
         self.room.get_or_insert_with(|| Sender::new(ROOM_EVENTS)).subscribe()
     }
 
+    /// Notifies the observers of all rooms that this one exists. It has none of its own yet.
+    pub(super) fn created(&self) {
+        if let Some(all) = self.all.0.get() {
+            // Sending fails if there is no observer any more.
+            let _ = all.send(RegistryEvent::Created { room: self.id.clone() });
+        }
+    }
+
     /// Notifies the observers of this room and those of all rooms. The caller holds the room's lock, so
     /// that the events arrive in the order in which they happened.
     pub(super) fn tell(&self, event: impl FnOnce() -> RoomEvent) {
@@ -240,8 +312,8 @@ impl Observers {
         }
         let event = event();
         // Sending fails if there is no observer any more.
-        if let Some(all) = all {
-            let _ = all.send((self.id.clone(), event.clone()));
+        if let Some((all, event)) = all.zip(RegistryEvent::of(&self.id, &event)) {
+            let _ = all.send(event);
         }
         if let Some(room) = &self.room {
             let _ = room.send(event);

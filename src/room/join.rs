@@ -257,7 +257,7 @@ impl State {
 
     /// Admits the creator, which knows all values.
     pub(crate) fn found(&mut self, creator: Newcomer<'_>) -> Joined {
-        self.observers.tell(|| RoomEvent::Created);
+        self.observers.created();
         // The host can be asked about a creator that it has identified.
         if creator.identity.id().is_some() {
             self.claim();

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    event::RoomEvent,
     host::SetError,
     life::Life,
     order::Source,
@@ -37,7 +36,7 @@ pub(crate) enum ReopenError {
 
 impl State {
     pub(crate) fn tell_created(&self) {
-        self.observers.tell(|| RoomEvent::Created);
+        self.observers.created();
     }
 
     /// Applies the host's settings to an existing room. If memory runs out, the room is already the host's,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Instant};
 
-use super::{event::RoomEvent, state::State};
+use super::state::State;
 use crate::{
     store::{Change, StoredRoom},
     wire::Text,
@@ -142,7 +142,7 @@ impl State {
     /// Gives a new room, which has the variables of a stored one, the rest of its state. The room counts as
     /// emptied.
     pub(crate) fn revive(&mut self, stored: &StoredRoom, now: Instant) {
-        self.observers.tell(|| RoomEvent::Created);
+        self.observers.created();
         self.schema = stored.schema;
         self.claim();
         self.vacate(now);

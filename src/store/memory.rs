@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum_cloud_variables::store::{
-    Change, RoomStore, StoreError, StoredBan, StoredRoom, StoredSchema,
+    Change, RoomStore, StoreError, StoredBan, StoredEntry, StoredRoom, StoredSchema,
 };
 
 #[derive(Debug, Default)]
@@ -71,9 +71,10 @@ impl RoomStore for MemoryStore {
         Ok(())
     }
 
-    fn rooms(&self, after: &str, count: usize) -> Result<Vec<(String, u64)>, StoreError> {
+    fn rooms(&self, after: &str, count: usize) -> Result<Vec<StoredEntry>, StoreError> {
         let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let behind = rooms.kept.range::<str, _>((Excluded(after), Unbounded));
-        Ok(behind.take(count).map(|(room, kept)| (room.clone(), kept.used)).collect())
+        let entry = |(id, kept): (&String, &Kept)| StoredEntry { id: id.clone(), used: kept.used };
+        Ok(behind.take(count).map(entry).collect())
     }
 }

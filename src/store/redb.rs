@@ -26,7 +26,7 @@ use redb::{
 
 use error::meaning;
 
-use super::{Change, RoomStore, StoreError, StoredBan, StoredRoom, StoredSchema};
+use super::{Change, RoomStore, StoreError, StoredBan, StoredEntry, StoredRoom, StoredSchema};
 
 /// The version of the tables below. A file with a higher one was written by a later version.
 const VERSION: u64 = 1;
@@ -296,13 +296,15 @@ impl RoomStore for RedbStore {
         if is_full { Err(StoreError::Full) } else { Ok(()) }
     }
 
-    fn rooms(&self, after: &str, count: usize) -> Result<Vec<(String, u64)>, StoreError> {
+    fn rooms(&self, after: &str, count: usize) -> Result<Vec<StoredEntry>, StoreError> {
         self.with(|database| {
             let rooms = database.begin_read()?.open_table(ROOMS)?;
             let behind = rooms.range::<&str>((Excluded(after), Unbounded))?.take(count);
-            let ids = behind
-                .map(|entry| entry.map(|(room, entry)| (room.value().to_owned(), entry.value().1)));
-            Ok(ids.collect::<Result<_, _>>()?)
+            let entries = behind.map(|entry| {
+                let (id, room) = entry?;
+                Ok(StoredEntry { id: id.value().to_owned(), used: room.value().1 })
+            });
+            entries.collect()
         })
     }
 

@@ -64,8 +64,8 @@ pub fn store_contract(store: &dyn RoomStore) {
         && !page.is_empty()
     {
         assert!(page.len() <= 3);
-        assert!(page.iter().all(|(_, used)| *used == USED));
-        paged.extend(page.into_iter().map(|(id, _)| id));
+        assert!(page.iter().all(|room| room.used == USED));
+        paged.extend(page.into_iter().map(|room| room.id));
     }
     assert_eq!(paged, all);
 

@@ -77,7 +77,7 @@ impl RoomStore for ShakyStore {
         }
     }
 
-    fn rooms(&self, after: &str, count: usize) -> Result<Vec<(String, u64)>, StoreError> {
+    fn rooms(&self, after: &str, count: usize) -> Result<Vec<StoredEntry>, StoreError> {
         self.check()?;
         self.store.rooms(after, count)
     }

@@ -113,8 +113,8 @@ async fn events_name_each_member_and_its_action() {
     assert!(FusedStream::is_terminated(&events));
     let mut seen = Vec::new();
     while seen.len() < 5 {
-        let (room, event) = within("event", all.next()).await.unwrap();
-        assert_eq!(&*room, "arena");
+        let event = within("event", all.next()).await.unwrap();
+        assert_eq!(event.room(), Some("arena"));
         seen.push(format!("{event:?}").split(['(', ' ']).next().unwrap().to_owned());
     }
     assert_eq!(seen, ["Created", "Joined", "Left", "Emptied", "Closed"]);

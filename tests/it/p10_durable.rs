@@ -347,10 +347,10 @@ async fn a_room_that_nobody_uses_leaves_the_store() {
     let ttl = Duration::from_secs(10);
     let server = Server::with(with(&store).stored_room_ttl(Some(ttl))).await;
     let _ann = server.join("live", "ann", X).await;
-    let kept = || store.inner().rooms("", 1_000).unwrap().into_iter().map(|(id, _)| id);
+    let kept = || store.inner().rooms("", 1_000).unwrap().into_iter().map(|room| room.id);
     eventually("the old are gone", || kept().count() == 2).await;
     assert_eq!(kept().collect::<Vec<_>>(), ["live", "recent"]);
-    assert!(store.inner().rooms("", 1).unwrap()[0].1 >= now, "it is used again");
+    assert!(store.inner().rooms("", 1).unwrap()[0].used >= now, "it is used again");
 }
 
 /// A policy that records whether the room exists.

@@ -16,7 +16,9 @@ use std::{
 
 use crate::common::Folder;
 use axum_cloud_variables::{
-    store::{Change, MemoryStore, RedbStore, RoomStore, StoreError, StoredBan, StoredRoom},
+    store::{
+        Change, MemoryStore, RedbStore, RoomStore, StoreError, StoredBan, StoredEntry, StoredRoom,
+    },
     testing::store_contract,
 };
 
@@ -42,7 +44,7 @@ impl<S: RoomStore> RoomStore for Faulty<S> {
         self.0.commit(changes)
     }
 
-    fn rooms(&self, after: &str, count: usize) -> Result<Vec<(String, u64)>, StoreError> {
+    fn rooms(&self, after: &str, count: usize) -> Result<Vec<StoredEntry>, StoreError> {
         self.0.rooms(after, count)
     }
 }

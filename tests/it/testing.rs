@@ -13,7 +13,7 @@ use axum_cloud_variables::{
     Dialect, Identity, RoomRegistry,
     client::{Client, ClientError},
     policy::{Join, Policy, Rejection, Verdict, Write},
-    store::{Change, MemoryStore, RoomStore, StoreError, StoredBan, StoredRoom},
+    store::{Change, MemoryStore, RoomStore, StoreError, StoredBan, StoredEntry, StoredRoom},
     testing::{self, JoinBuilder, WriteBuilder, store_contract},
 };
 use tokio::time::{Instant, sleep};
@@ -140,7 +140,7 @@ impl RoomStore for Sloppy {
         self.0.commit(changes)
     }
 
-    fn rooms(&self, after: &str, count: usize) -> Result<Vec<(String, u64)>, StoreError> {
+    fn rooms(&self, after: &str, count: usize) -> Result<Vec<StoredEntry>, StoreError> {
         self.0.rooms(after, count)
     }
 }

@@ -39,7 +39,8 @@ fn version_1_is_read() {
     let score = [("☁ score", "7")];
     assert_eq!(store.load("60917032").unwrap(), room(StoredSchema::Scratch, &score));
     assert_eq!(store.load("open").unwrap(), room(StoredSchema::Growing, &[]));
-    let rooms = ["60917032", "arena", "open"].map(|id| (id.into(), 1_800_000_000));
+    let rooms =
+        ["60917032", "arena", "open"].map(|id| StoredEntry { id: id.into(), used: 1_800_000_000 });
     assert_eq!(store.rooms("", 10).unwrap(), rooms);
 }
 

@@ -63,14 +63,13 @@ impl Persister {
     /// Removes the old rooms of the next page. Returns whether there was a page.
     fn expire_page(&self, expiry: &mut Expiry) -> Result<bool, StoreError> {
         let page = self.with_store(Use::Load, |store| store.rooms(&expiry.after, PAGE))?;
-        let Some((last, _)) = page.last() else { return Ok(false) };
-        expiry.after.clone_from(last);
+        let Some(last) = page.last() else { return Ok(false) };
+        expiry.after.clone_from(&last.id);
         let oldest = expiry.oldest();
-        let is_old = |(id, used): (String, u64)| (used < oldest).then_some(id);
         // Nobody loads or creates the rooms whose locks are held here. If a lock is taken, somebody is using
         // the room.
-        let id_locks =
-            page.into_iter().filter_map(is_old).filter_map(|id| self.id_locks.try_take(&id));
+        let old = page.iter().filter(|room| room.used < oldest);
+        let id_locks = old.filter_map(|room| self.id_locks.try_take(&room.id));
         let id_locks: Vec<_> = id_locks.filter(|id_lock| !(expiry.is_live)(id_lock.id())).collect();
         if !id_locks.is_empty() {
             let remove = |id: &str| Change::Remove { room: id.into() };
