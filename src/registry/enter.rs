@@ -1,16 +1,14 @@
-//! How a newcomer gets into a room, which is created if need be, and how rooms are evicted.
+//! How a newcomer gets into a room, which is created if need be.
 
 use std::{
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use super::{
-    Creators, Inner, Membership, cluster::LeftRoom, id_locks::IdLock, persistence::Loaded,
-};
+use super::{Creators, Inner, Membership, id_locks::IdLock, persistence::Loaded};
 use crate::{
     host_data::HostData,
-    room::{Eviction, JoinError, Joined, Newcomer, Refusal, Shared, State},
+    room::{JoinError, Joined, Newcomer, Refusal, Shared, State},
 };
 
 /// The reason why the registry has no room for a newcomer.
@@ -25,9 +23,6 @@ pub(crate) enum EnterError {
     Unreachable,
     Refused(Refusal),
 }
-
-/// How many rooms that cannot be evicted yet are looked at before the search gives up.
-const LOOKED_AT: usize = 64;
 
 impl Inner {
     /// Lets a newcomer into the room of this id, which is loaded or created if need be.
@@ -117,13 +112,6 @@ impl Inner {
     fn check_ban(&self, room: &str, newcomer: &Newcomer<'_>, now: Instant) -> Result<(), Refusal> {
         let is_banned = self.bans.holds(room, &newcomer.identity, &newcomer.key, now);
         if is_banned { Err(Refusal::Banned) } else { Ok(()) }
-    }
-
-    /// Returns how long an empty room stays in memory. With a relay this is short, because the broker keeps
-    /// the room.
-    pub(super) fn empty_room_ttl(&self) -> Duration {
-        let ttl = self.rules.limits.empty_room_ttl;
-        if self.node.is_some() { ttl.min(Duration::from_secs(5)) } else { ttl }
     }
 
     /// Returns whether a room is in memory, as [`is_live`](Self::is_live) does, and has the store learn that
@@ -222,59 +210,5 @@ impl Inner {
             return Ok(Some((room, done)));
         }
         if self.evict_longest_empty(None) { Ok(None) } else { Err(EnterError::Full) }
-    }
-
-    /// Evicts an empty room if there is no place for another.
-    pub(super) fn make_place(self: &Arc<Self>) -> Result<(), EnterError> {
-        while self.rooms.read().len() >= self.rules.limits.rooms {
-            if !self.evict_longest_empty(None) {
-                return Err(EnterError::Full);
-            }
-        }
-        Ok(())
-    }
-
-    /// Evicts the room that has been empty for longest, unclaimed rooms first. Spares the room that a
-    /// newcomer is about to join, and rooms that the store does not have yet. Returns whether a room was
-    /// evicted.
-    pub(super) fn evict_longest_empty(self: &Arc<Self>, joined: Option<&Arc<Shared>>) -> bool {
-        let mut kept = Vec::new();
-        let mut evicted = false;
-        while !evicted
-            && kept.len() < LOOKED_AT
-            && let Some((since, room)) = self.evictions.pop()
-        {
-            let Some(room) = room.upgrade() else { continue };
-            let is_joined = joined.is_some_and(|joined| Arc::ptr_eq(joined, &room));
-            let eviction = if is_joined { Eviction::Unsaved } else { self.evict(since, &room) };
-            match eviction {
-                Eviction::Evicted => evicted = true,
-                Eviction::Unsaved => kept.push((since, room)),
-                Eviction::EmptiedLater(_) | Eviction::InUse => {}
-            }
-        }
-        kept.iter().for_each(|(since, room)| self.evictions.push(*since, room));
-        if let Some(persister) = self.persister.as_ref().filter(|_| !evicted && !kept.is_empty()) {
-            // Once it has saved, there will be a room that can be evicted.
-            persister.hurry();
-        }
-        evicted
-    }
-
-    /// Evicts a room if it has been empty since that moment.
-    pub(super) fn evict(self: &Arc<Self>, since: Instant, room: &Arc<Shared>) -> Eviction {
-        let left = self.node.as_ref().and_then(|_| LeftRoom::of(room));
-        // Both under the lock of the map, so that nobody finds an evicted room there.
-        let mut rooms = self.rooms.write();
-        let eviction = room.evict(since);
-        match eviction {
-            Eviction::Evicted => {
-                self.take_out(&mut rooms, room);
-                left.into_iter().for_each(|left| self.note_left(left));
-            }
-            Eviction::EmptiedLater(since) => self.evictions.push(since, room),
-            Eviction::Unsaved | Eviction::InUse => {}
-        }
-        eviction
     }
 }

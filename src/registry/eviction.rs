@@ -1,4 +1,4 @@
-//! Vacant rooms, in the order in which they will be evicted.
+//! Evicts vacant rooms, in the order in which they became vacant, when their time is over or their place is needed.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::sleep_until;
 
-use super::{Inner, tasks::Spawned};
+use super::{EnterError, Inner, cluster::LeftRoom, tasks::Spawned};
 use crate::room::{Eviction, Shared, State};
 
 /// The queue of vacant rooms. Each room is in it no more than once, and not after it is gone. A queued room
@@ -129,6 +129,72 @@ impl EvictionQueue {
             due if due > now => Err(Some(due)),
             _ => queue.pop(first).ok_or(None),
         }
+    }
+}
+
+/// How many rooms that cannot be evicted yet are looked at before the search gives up.
+const LOOKED_AT: usize = 64;
+
+impl Inner {
+    /// Returns how long an empty room stays in memory. With a relay this is short, because the broker keeps
+    /// the room.
+    pub(super) fn empty_room_ttl(&self) -> Duration {
+        let ttl = self.rules.limits.empty_room_ttl;
+        if self.node.is_some() { ttl.min(Duration::from_secs(5)) } else { ttl }
+    }
+
+    /// Evicts an empty room if there is no place for another.
+    pub(super) fn make_place(self: &Arc<Self>) -> Result<(), EnterError> {
+        while self.rooms.read().len() >= self.rules.limits.rooms {
+            if !self.evict_longest_empty(None) {
+                return Err(EnterError::Full);
+            }
+        }
+        Ok(())
+    }
+
+    /// Evicts the room that has been empty for longest, unclaimed rooms first. Spares the room that a
+    /// newcomer is about to join, and rooms that the store does not have yet. Returns whether a room was
+    /// evicted.
+    pub(super) fn evict_longest_empty(self: &Arc<Self>, joined: Option<&Arc<Shared>>) -> bool {
+        let mut kept = Vec::new();
+        let mut evicted = false;
+        while !evicted
+            && kept.len() < LOOKED_AT
+            && let Some((since, room)) = self.evictions.pop()
+        {
+            let Some(room) = room.upgrade() else { continue };
+            let is_joined = joined.is_some_and(|joined| Arc::ptr_eq(joined, &room));
+            let eviction = if is_joined { Eviction::Unsaved } else { self.evict(since, &room) };
+            match eviction {
+                Eviction::Evicted => evicted = true,
+                Eviction::Unsaved => kept.push((since, room)),
+                Eviction::EmptiedLater(_) | Eviction::InUse => {}
+            }
+        }
+        kept.iter().for_each(|(since, room)| self.evictions.push(*since, room));
+        if let Some(persister) = self.persister.as_ref().filter(|_| !evicted && !kept.is_empty()) {
+            // Once it has saved, there will be a room that can be evicted.
+            persister.hurry();
+        }
+        evicted
+    }
+
+    /// Evicts a room if it has been empty since that moment.
+    pub(super) fn evict(self: &Arc<Self>, since: Instant, room: &Arc<Shared>) -> Eviction {
+        let left = self.node.as_ref().and_then(|_| LeftRoom::of(room));
+        // Both under the lock of the map, so that nobody finds an evicted room there.
+        let mut rooms = self.rooms.write();
+        let eviction = room.evict(since);
+        match eviction {
+            Eviction::Evicted => {
+                self.take_out(&mut rooms, room);
+                left.into_iter().for_each(|left| self.note_left(left));
+            }
+            Eviction::EmptiedLater(since) => self.evictions.push(since, room),
+            Eviction::Unsaved | Eviction::InUse => {}
+        }
+        eviction
     }
 }
 
