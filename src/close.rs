@@ -1,4 +1,4 @@
-//! Why a connection ends: every close code, its meaning, and whether clients reconnect.
+//! Why a session ends: every close code, its meaning, and whether clients reconnect.
 
 mod reasons;
 

@@ -45,7 +45,7 @@ limits! {
     /// 3 KB. Over it, the room that has been empty for longest is evicted. If none is empty, a new room is refused
     /// with 4003 (1013 for Scratch clients, here and below).
     rooms: usize = 16_384;
-    /// Connections to the registry, before and after their handshake. Default 16,384. Each costs
+    /// Sessions of the registry, before and after their handshake. Default 16,384. Each costs
     /// about 10 KB, and keeps buffers as long as the longest message it has sent and the longest frame it has
     /// received. The worst case is 16,384 × 160 KiB, and nothing shows it in advance, so lower both if memory is
     /// short. Over it: 4003. Over twice as many: 503, and no upgrade.

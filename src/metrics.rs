@@ -11,14 +11,14 @@ use metrics::{
 #[cfg(feature = "metrics")]
 use crate::{policy::Judging, registry::RoomRegistry};
 
-/// Records a join, and the time since the connection was opened.
+/// Records a join, and the time since the session began.
 pub(crate) fn joined(time: Duration) {
     #[cfg(feature = "metrics")]
     histogram!("cloud_variables_join_seconds").record(time);
     _ = time;
 }
 
-/// Records that the server ended a connection with this code.
+/// Records that the server ended a session with this code.
 pub(crate) fn closed(code: u16) {
     #[cfg(feature = "metrics")]
     counter!("cloud_variables_closes_total", "code" => code.to_string()).increment(1);
@@ -73,7 +73,7 @@ impl RoomRegistry {
         let stats = self.stats();
         gauge!("cloud_variables_rooms").set(stats.rooms as f64);
         gauge!("cloud_variables_members").set(stats.members as f64);
-        gauge!("cloud_variables_connections").set(stats.sessions as f64);
+        gauge!("cloud_variables_sessions").set(stats.sessions as f64);
         gauge!("cloud_variables_state_bytes").set(stats.state_bytes as f64);
         counter!("cloud_variables_writes_total").absolute(stats.activity.writes);
         counter!("cloud_variables_deliveries_total").absolute(stats.activity.deliveries);
@@ -97,7 +97,7 @@ fn describe() {
     for (name, unit, text) in [
         ("cloud_variables_rooms", Count, "Rooms in memory."),
         ("cloud_variables_members", Count, "Members of all rooms."),
-        ("cloud_variables_connections", Count, "Connections, before and after their handshake."),
+        ("cloud_variables_sessions", Count, "Sessions, before and after their handshake."),
         ("cloud_variables_state_bytes", Bytes, "What counts towards Limits::state_bytes."),
         ("cloud_variables_store_unsaved_values", Count, "Values that wait for the next commit."),
         ("cloud_variables_store_is_failing", Count, "1 where the last commit failed, else 0."),
@@ -116,12 +116,12 @@ fn describe() {
         ("cloud_variables_deliveries_total", "Sets that members were due for them."),
         ("cloud_variables_corrections_total", "Sets that told a member a room's value again."),
         ("cloud_variables_memory_refusals_total", "Writes for which there was no memory at first."),
-        ("cloud_variables_closes_total", "Connections that the server ended, by close code."),
+        ("cloud_variables_closes_total", "Sessions that the server ended, by close code."),
     ] {
         describe_counter!(name, Count, text);
     }
     for (name, text) in [
-        ("cloud_variables_join_seconds", "From the connection to the joining of a room."),
+        ("cloud_variables_join_seconds", "From the beginning of a session to its join."),
         ("cloud_variables_round_trip_seconds", "From a ping to its answer."),
         (
             "cloud_variables_store_commit_seconds",

@@ -157,7 +157,7 @@ pub struct Stats {
     pub rooms: usize,
     /// The number of members of all rooms.
     pub members: usize,
-    /// The number of connections, before and after their handshake.
+    /// The number of sessions, before and after their handshake.
     pub sessions: usize,
     /// The number of bytes that count towards [`Limits::state_bytes`](crate::Limits#structfield.state_bytes).
     pub state_bytes: usize,

@@ -59,7 +59,7 @@ pub(crate) async fn serve(
     session: Session,
 ) {
     // The span does not name the room, because its id may be a secret that is shared as a link.
-    let span = debug_span!("connection", username = field::Empty, dialect = field::Empty);
+    let span = debug_span!("session", username = field::Empty, dialect = field::Empty);
     talk(upgraded, registry, caller, session).instrument(span).await;
 }
 

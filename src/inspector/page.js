@@ -139,7 +139,7 @@ function list() {
 function showList({ rooms, found, page, pages, stats, store, relay, is_draining }) {
   wanted.page = page;
   const facts = [
-    ["Rooms", stats.rooms], ["Members", stats.members], ["Connections", stats.sessions],
+    ["Rooms", stats.rooms], ["Members", stats.members], ["Sessions", stats.sessions],
     ["Memory", bytes(stats.state_bytes) + " of " + bytes(stats.state_bytes_limit)],
   ];
   if (store) {

@@ -193,8 +193,8 @@ impl RoomRegistryBuilder {
         self
     }
 
-    /// Sets the runtime for the registry's tasks, except those of connections, which run on the runtime that
-    /// serves the connection. Default: a runtime that serves connections or, until there is one, the
+    /// Sets the runtime for the registry's tasks, except those of sessions, which run on the runtime that
+    /// serves the connection. Default: a runtime that serves sessions or, until there is one, the
     /// caller's. If the runtime ends or does not run the tasks, another runs them.
     #[cfg_attr(not(shuttle), expect(clippy::useless_conversion, reason = "a stand-in has one"))]
     pub fn runtime(mut self, runtime: tokio::runtime::Handle) -> Self {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The tasks of a registry, and the one place that spawns them. A task runs on the host's choice of runtime
-/// or, if there is none, on a runtime that serves connections, and never on one that is known to have ended.
+/// or, if there is none, on a runtime that serves sessions, and never on one that is known to have ended.
 #[derive(Debug)]
 pub(crate) struct Tasks {
     /// The runtime that the host has chosen.
@@ -40,7 +40,7 @@ struct Handles {
 
 #[derive(Debug, Default)]
 struct Runtimes {
-    /// The runtimes that serve connections, the latest last.
+    /// The runtimes that serve sessions, the latest last.
     serving: Vec<Handle>,
     /// The runtimes that have dropped a task of the registry's.
     ended: HashSet<Id>,
@@ -62,7 +62,7 @@ impl Tasks {
         })
     }
 
-    /// Spawns the task of a connection on the current runtime, where its socket is. The task
+    /// Spawns the task of a session on the current runtime, where its socket is. The task
     /// [registers](Self::register) itself, because it has last words.
     pub(crate) fn serve(self: &Arc<Self>, session: impl Future<Output = ()> + Send + 'static) {
         let Ok(runtime) = Handle::try_current() else { return };
@@ -136,7 +136,7 @@ impl Tasks {
     }
 
     /// Returns the runtime for a task: the first that has not ended of the host's choice, the preferred one,
-    /// those that serve connections and the current one. Returns `None` if there is none, or if all tasks are
+    /// those that serve sessions and the current one. Returns `None` if there is none, or if all tasks are
     /// to end.
     pub(crate) fn runtime(&self, preferred: Option<&Handle>) -> Option<Handle> {
         if self.over.is_cancelled() {

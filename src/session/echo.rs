@@ -22,7 +22,7 @@ use crate::{
     wire::{Frame, ScratchValues},
 };
 
-/// Serves one connection.
+/// Serves one session.
 pub(crate) async fn echo(upgraded: Upgraded, deflate: Option<Deflate>, message_bytes: usize) {
     let handle = Arc::new(SessionHandle::new(Instant::now().into_std()));
     let limits = Limits::default().message_bytes(message_bytes).bytes_per_second(0);

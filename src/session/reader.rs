@@ -34,7 +34,7 @@ use crate::{
     wire::{self, ClientMessage, Dialect, Frame, Malformed, ScratchValues},
 };
 
-/// The size of the WebSocket layer's read buffer. It is allocated for each connection and zeroed at
+/// The size of the WebSocket layer's read buffer. It is allocated for each session and zeroed at
 /// each read: tungstenite's default of 128 KiB would cost more than everything else together.
 const READ_BUFFER: usize = 1024;
 
