@@ -2,7 +2,7 @@
 //! files do not grow, and whenever all calm down, the members of each room see the same values.
 //!
 //! Half of the rooms are on a server in this process, whose tasks can be counted, half on one with a
-//! process and memory of its own. `CLOUD_VARIABLES_SEED` repeats the choices of players in a run, but not
+//! process and memory of its own, where half of the players are sent compressed messages. `CLOUD_VARIABLES_SEED` repeats the choices of players in a run, but not
 //! their timing.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
@@ -20,7 +20,7 @@ use std::{
 
 use axum::Router;
 use axum_cloud_variables::{Dialect, Limits, RoomRegistry};
-use common::{Client, PATIENCE, Process, count, within};
+use common::{Client, PATIENCE, Process, count, inflating, within};
 use fastrand::Rng;
 use tokio::{
     io::AsyncWriteExt,
@@ -169,16 +169,18 @@ struct Servers {
     here: Runtime,
     rooms: RoomRegistry,
     urls: [String; 2],
+    /// The address of the other server for players that are sent compressed messages.
+    compressed: String,
 }
 
 impl Servers {
-    fn start() -> Self {
+    async fn start() -> Self {
         let process = Process::standalone(&["--empty-room-ttl", "1"]);
         let limits = Limits::default().empty_room_ttl(Duration::from_secs(1));
         let rooms = RoomRegistry::builder().limits(limits).build().unwrap();
         let app = Router::new().merge(rooms.mount("/"));
         let here = Runtime::new().unwrap();
-        let url = here.block_on(async {
+        let url = here.spawn(async {
             // Accepted sockets inherit these options. With such a short buffer, a member that stalls soon
             // lags.
             let socket = TcpSocket::new_v4().unwrap();
@@ -190,7 +192,8 @@ impl Servers {
             tokio::spawn(async { axum::serve(listener, app).await.unwrap() });
             format!("ws://{addr}/")
         });
-        Self { urls: [url, process.url()], process, here, rooms }
+        let compressed = format!("ws://{}/", inflating(process.addr.clone()).await);
+        Self { urls: [url.await.unwrap(), process.url()], compressed, process, here, rooms }
     }
 
     /// Counts tasks, rooms, members and sessions here, and open files here and there.
@@ -230,7 +233,10 @@ impl Servers {
                 _ => &[Dialect::Spec, Dialect::Forkphorus2020, Dialect::Scratch],
             };
             let mut seat = |i: usize| Seat {
-                url: self.urls[room % 2].clone(),
+                url: match (room % 2, i % 2) {
+                    (1, 1) => self.compressed.clone(),
+                    (server, _) => self.urls[server].clone(),
+                },
                 dialect: dialects[i % dialects.len()],
                 room: room.to_string(),
                 name: format!("member{i}"),
@@ -306,5 +312,5 @@ fn nothing_drifts_and_all_are_at_one() {
     let seed = seed.map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("CLOUD_VARIABLES_SEED={seed}");
     let clients = Runtime::new().unwrap();
-    clients.block_on(soak(Servers::start(), &mut Rng::with_seed(seed)));
+    clients.block_on(async { soak(Servers::start().await, &mut Rng::with_seed(seed)).await });
 }

@@ -33,7 +33,7 @@ pub use folder::Folder;
 #[cfg(feature = "redis")]
 pub use nodes::{redis_node, redis_nodes};
 pub use process::{Process, example_path};
-pub use proxy::{Cable, WiFi, delayed};
+pub use proxy::{Cable, WiFi, delayed, inflating};
 pub use redis::{Redis, certify};
 pub use seeds::play_seeds;
 pub use store::ShakyStore;

@@ -1,4 +1,4 @@
-//! TCP proxies: one that delays each direction, in order, and one that can be cut.
+//! TCP proxies: one that delays each direction, in order, some that can be cut, and one that inflates.
 
 use std::{
     future::pending,
@@ -7,8 +7,12 @@ use std::{
     time::Duration,
 };
 
+use flate2::{Decompress, FlushDecompress};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    io::{
+        AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy,
+        copy_bidirectional,
+    },
     net::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
@@ -141,6 +145,88 @@ impl WiFi {
     pub fn goes(&self) {
         self.gone.notify_waiters();
     }
+}
+
+/// Runs a proxy in front of `target`, by which clients that know nothing of compression are sent compressed
+/// messages. What they send themselves passes as it is.
+pub async fn inflating(target: String) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let target = target.clone();
+            tokio::spawn(async move {
+                let Ok(server) = TcpStream::connect(target).await else { return };
+                for stream in [&client, &server] {
+                    stream.set_nodelay(true).unwrap();
+                }
+                let (from_client, to_client) = client.into_split();
+                let (from_server, to_server) = server.into_split();
+                tokio::spawn(offer(BufReader::new(from_client), to_server));
+                inflate(BufReader::new(from_server), to_client).await;
+            });
+        }
+    });
+    addr
+}
+
+const EXTENSIONS: &str = "sec-websocket-extensions:";
+
+/// Passes on a request that offers compression, and everything behind it.
+async fn offer(mut from: BufReader<OwnedReadHalf>, mut to: OwnedWriteHalf) -> Option<()> {
+    let head = head(&mut from).await?;
+    let offer = format!("{}{EXTENSIONS} permessage-deflate\r\n\r\n", &head[..head.len() - 2]);
+    to.write_all(offer.as_bytes()).await.ok()?;
+    copy(&mut from, &mut to).await.ok().map(|_| ())
+}
+
+/// Passes on an answer as if nothing had been offered, and messages as if they were not compressed.
+async fn inflate(mut from: BufReader<OwnedReadHalf>, mut to: OwnedWriteHalf) -> Option<()> {
+    let head = head(&mut from).await?;
+    let agreed = |line: &&str| line.to_lowercase().starts_with(EXTENSIONS);
+    assert!(
+        !head.starts_with("HTTP/1.1 101") || head.split_inclusive("\r\n").any(|line| agreed(&line))
+    );
+    let rest: String = head.split_inclusive("\r\n").filter(|line| !agreed(line)).collect();
+    to.write_all(rest.as_bytes()).await.ok()?;
+    // The window goes on from message to message.
+    let mut window = Decompress::new(false);
+    loop {
+        let first = from.read_u8().await.ok()?;
+        let len = match from.read_u8().await.ok()? {
+            126 => from.read_u16().await.ok()?.into(),
+            127 => from.read_u64().await.ok()?,
+            len => len.into(),
+        };
+        let mut payload = vec![0; len as usize];
+        from.read_exact(&mut payload).await.ok()?;
+        if first & 0x40 != 0 {
+            payload.extend([0, 0, 0xff, 0xff]);
+            let mut text = Vec::with_capacity(1 << 20);
+            window.decompress_vec(&payload, &mut text, FlushDecompress::Sync).unwrap();
+            assert!(text.len() < text.capacity(), "all of it");
+            payload = text;
+        }
+        let mut frame = vec![first & !0x40];
+        match payload.len() {
+            len @ ..126 => frame.push(len as u8),
+            len @ 126..=0xffff => frame.extend([&[126][..], &(len as u16).to_be_bytes()].concat()),
+            len => frame.extend([&[127][..], &(len as u64).to_be_bytes()].concat()),
+        }
+        frame.extend(payload);
+        to.write_all(&frame).await.ok()?;
+    }
+}
+
+/// Reads the head of a request or an answer, with the empty line at its end.
+async fn head(from: &mut (impl AsyncBufRead + Unpin)) -> Option<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if from.read_line(&mut head).await.ok()? == 0 {
+            return None;
+        }
+    }
+    Some(head)
 }
 
 async fn whole(mut cut: watch::Receiver<bool>) {
