@@ -49,7 +49,7 @@ async fn work(nodes: usize, rooms: usize, rate: u64) {
         .iter()
         .flatten()
         .map(|room| {
-            let mut events = room.subscribe();
+            let mut events = room.events();
             tokio::spawn(async move {
                 let mut waits = Vec::new();
                 while let Ok(Some(event)) = timeout(Duration::from_secs(3), events.next()).await {

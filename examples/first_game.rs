@@ -26,7 +26,7 @@ pub async fn game() -> Result<Router, Box<dyn std::error::Error>> {
     let rooms = rooms.policy(Referee).build()?;
     let meadow = rooms.open("meadow").variables([("star", "200 150"), ("score", "0")]).await?;
     tokio::spawn(async move {
-        let mut events = meadow.subscribe();
+        let mut events = meadow.events();
         while let Some(event) = events.next().await {
             let RoomEvent::Wrote { name, value, .. } = event else { continue };
             if let ("score", Ok(score)) = (&*name, value.parse::<u64>()) {

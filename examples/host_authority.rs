@@ -113,7 +113,7 @@ async fn keep_court(rooms: RoomRegistry) {
 
 /// Clears the paddles of players that leave.
 async fn put_away(court: Room) {
-    let mut events = court.subscribe();
+    let mut events = court.events();
     while let Some(event) = events.next().await {
         if let RoomEvent::Left { member, .. } = event {
             // This fails if the player never had a paddle.

@@ -313,7 +313,7 @@ fn registry(args: &Args) -> Result<RoomRegistry, Box<dyn Error>> {
     }
     if !args.redis.is_empty() {
         let ttl = Duration::from_secs(args.empty_room_ttl);
-        let relay = |url| Ok::<_, RelayError>(RedisRelay::new(url)?.empty_room_ttl(ttl));
+        let relay = |url| Ok::<_, RelayError>(RedisRelay::new(url)?.with_empty_room_ttl(ttl));
         let relays = args.redis.iter().map(relay).collect::<Result<Vec<_>, _>>()?;
         builder = builder.relay(Sharded::new(relays).ok_or("no address of Redis")?);
     }

@@ -30,6 +30,7 @@ pub struct Ban {
     /// Whom it is for.
     pub target: BanTarget,
     /// How much longer it holds.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub left: Duration,
 }
 

@@ -97,6 +97,22 @@ impl CloseCode {
         }
     }
 
+    /// Returns the code that has this number in this dialect, or `None` if none has. Some codes share a number:
+    /// 4003 is [`Overloaded`](Self::Overloaded), not [`Unavailable`](Self::Unavailable), and a Scratch client's
+    /// 4000 is [`Protocol`](Self::Protocol), not [`Kicked`](Self::Kicked).
+    ///
+    /// ```
+    /// use axum_cloud_variables::{CloseCode, Dialect};
+    ///
+    /// assert_eq!(CloseCode::from_number(4004, Dialect::Spec), Some(CloseCode::Kicked));
+    /// assert_eq!(CloseCode::from_number(4004, Dialect::Scratch), Some(CloseCode::Incompatible));
+    /// assert_eq!(CloseCode::from_number(1006, Dialect::Spec), None);
+    /// ```
+    #[must_use]
+    pub fn from_number(number: u16, dialect: Dialect) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.code(dialect) == number)
+    }
+
     /// Whether clients reconnect by themselves ('Autoreconnect'): those of the protocol by its
     /// rules; in the Scratch dialect all known ones.
     #[must_use]
@@ -106,26 +122,6 @@ impl CloseCode {
             (Dialect::Spec | Dialect::Forkphorus2020, 4001 | 4002)
                 | (Dialect::Scratch, 4002 | 4004)
         )
-    }
-}
-
-/// The code of a number on the wire, as the dialects of the protocol have it: 4001 is
-/// [`Incompatible`](CloseCode::Incompatible), and 4003 [`Overloaded`](CloseCode::Overloaded), which has the same
-/// number as [`Unavailable`](CloseCode::Unavailable).
-///
-/// ```
-/// use axum_cloud_variables::CloseCode;
-///
-/// assert_eq!(CloseCode::try_from(4004), Ok(CloseCode::Kicked));
-/// assert_eq!(CloseCode::try_from(1006), Err(1006));
-/// ```
-impl TryFrom<u16> for CloseCode {
-    /// The number, which is no code of the protocol.
-    type Error = u16;
-
-    fn try_from(number: u16) -> Result<Self, u16> {
-        let is_it = |code: &Self| code.code(Dialect::Spec) == number;
-        Self::ALL.into_iter().find(is_it).ok_or(number)
     }
 }
 

@@ -145,7 +145,7 @@ impl Join<'_> {
         self.parts
     }
 
-    /// Returns a value that [`OpenRoom::with`](crate::OpenRoom::with) has put into the room, if it is in memory.
+    /// Returns a value that [`OpenRoom::data`](crate::OpenRoom::data) has put into the room, if it is in memory.
     #[must_use]
     pub fn room_data<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.data.get()
@@ -177,7 +177,7 @@ pub struct Write<'a> {
     pub(crate) data: &'a HostData,
     pub(crate) name: Cow<'a, str>,
     pub(crate) value: Cow<'a, str>,
-    pub(crate) look_up: &'a dyn Fn(&str) -> Option<Text>,
+    pub(crate) look_up: &'a (dyn Fn(&str) -> Option<Text> + Sync),
 }
 
 impl Write<'_> {
@@ -199,7 +199,7 @@ impl Write<'_> {
         self.identity
     }
 
-    /// Returns a value that [`OpenRoom::with`](crate::OpenRoom::with) has put into the room.
+    /// Returns a value that [`OpenRoom::data`](crate::OpenRoom::data) has put into the room.
     #[must_use]
     pub fn room_data<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.data.get()

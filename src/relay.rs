@@ -142,11 +142,15 @@ pub type RelayMessages = Pin<Box<dyn Stream<Item = RelayMessage> + Send>>;
 
 /// The broker cannot be reached, or did not answer in time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(clippy::exhaustive_structs, reason = "brokers outside this crate make it")]
 #[error("the broker failed: {0}")]
-pub struct RelayError(pub String);
+pub struct RelayError(String);
 
 impl RelayError {
+    /// Returns the error of a broker that fails for this reason.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+
     /// Returns the error for an answer that did not come in time.
     pub(crate) fn late() -> Self {
         Self("it does not answer".into())

@@ -234,7 +234,7 @@ impl World {
     /// Lets everything happen that is due until `end`.
     async fn pass_to(&mut self, end: u64) {
         let end = self.start + Duration::from_millis(end);
-        let mut heard = self.room().map(|room| room.subscribe());
+        let mut heard = self.room().map(|room| room.events());
         loop {
             self.network();
             let timer = self.browser.call::<_, f64>("nextTimer", ());
@@ -252,7 +252,7 @@ impl World {
                         self.had.get_mut(&*name).unwrap().insert(value.to_string());
                     }
                     Some(_) => {}
-                    None => heard = self.room().map(|room| room.subscribe()),
+                    None => heard = self.room().map(|room| room.events()),
                 },
                 event = self.events.1.recv() => {
                     let Event { socket, what, code, text } = event.unwrap();
@@ -262,7 +262,7 @@ impl World {
                     }
                     self.browser.call::<_, ()>("happen", (socket, what, code, text));
                     if heard.is_none() {
-                        heard = self.room().map(|room| room.subscribe());
+                        heard = self.room().map(|room| room.events());
                     }
                 }
                 () = sleep_until(timer.min(end)) => {

@@ -62,7 +62,7 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     judge.0.lock().unwrap().show(&builder);
     let rooms = builder.build().unwrap();
     let room = rooms.open("room").variables([("x", VALUE)]).await.unwrap();
-    let mut events = room.subscribe();
+    let mut events = room.events();
     let auth = middleware::from_fn(async |mut request: Request, next: middleware::Next| {
         let identity = Identity::new().with_id(ACCOUNT).with_data(ACCOUNT);
         let name = request.uri().query().unwrap_or_default().to_owned();
@@ -180,9 +180,9 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     shown.show(&RoomError::Gone);
     shown.show(&OpenError::Full);
     shown.show(&SetError::Gone);
-    shown.show(&UpdateError::Contended);
+    shown.show(&UpdateError::Contested);
     shown.show(&StoreError::Full);
-    shown.show(&RelayError("it failed".into()));
+    shown.show(&RelayError::new("it failed"));
     shown.show(&Change::Put {
         room: "room".into(),
         schema: StoredSchema::Fixed,

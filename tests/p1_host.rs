@@ -19,7 +19,7 @@ async fn host_and_members_share_one_order() {
     let limits = Limits::default();
     let server = Server::with(RoomRegistry::builder().limits(limits)).await;
     let arena = server.rooms.open("arena").variables(VARIABLES.iter().copied()).await.unwrap();
-    let mut events = arena.subscribe();
+    let mut events = arena.events();
     let mut watcher = server.join("arena", "watcher", VARIABLES).await;
     watcher.frame().await;
     let mut writers = Vec::new();

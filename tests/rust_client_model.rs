@@ -228,7 +228,7 @@ impl World {
         for number in 0..CLIENTS {
             players.push(Player::new(&app, delay, number).await);
         }
-        let written = rooms.room("room").unwrap().subscribe();
+        let written = rooms.room("room").unwrap().events();
         let had = NAMES.map(|name| (name.into(), HashSet::from(["0".into()])));
         Self { rng, rooms, players, written, had: had.into(), count: 0 }
     }

@@ -40,8 +40,8 @@ pub enum ClientError {
 #[non_exhaustive]
 pub enum UpdateError {
     /// The client is no longer in its room.
-    #[error("{0}")]
-    Ended(#[source] ClientError),
+    #[error(transparent)]
+    Ended(ClientError),
     /// The connection broke before the server answered: the room may or may not have the value.
     #[error("the connection broke: whether the value was set is not known")]
     Unknown,

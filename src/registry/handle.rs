@@ -32,7 +32,7 @@ use crate::{
 ///
 /// let rooms = RoomRegistry::new();
 /// let arena = rooms.open("arena").variables([("ball", "0"), ("score", "0")]).await?;
-/// let mut events = arena.subscribe();
+/// let mut events = arena.events();
 /// arena.set("ball", 42.5)?;
 /// arena.set_all([("ball", "0"), ("score", "1")])?; // nobody sees half of it
 /// assert_eq!(arena.get("score").as_deref(), Some("1"));
@@ -199,14 +199,14 @@ impl Room {
     /// Returns the events of the room from now on. Up to 256 events wait for an observer. A slower observer
     /// is notified of how many it missed.
     #[must_use]
-    pub fn subscribe(&self) -> Events<RoomEvent> {
+    pub fn events(&self) -> Events<RoomEvent> {
         match self.there().and_then(|room| room.subscribe()) {
             Some(receiver) => Events::new(receiver, RoomEvent::Missed),
             None => Events::none(RoomEvent::Missed),
         }
     }
 
-    /// Returns the value of this type that [`OpenRoom::with`](crate::OpenRoom::with) put into the room.
+    /// Returns the value of this type that [`OpenRoom::data`](crate::OpenRoom::data) put into the room.
     #[must_use]
     pub fn data<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
         // Cloned after the room's lock is released, because `Clone` is the host's code.

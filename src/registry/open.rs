@@ -158,11 +158,11 @@ impl OpenRoom {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let rooms = RoomRegistry::builder().policy(ByRoom).build()?;
     /// let quiz = rooms.open("quiz").variables([("question", ""), ("answer", "")]);
-    /// let quiz = quiz.with(Rights::new().host_only("question")).await?;
+    /// let quiz = quiz.data(Rights::new().host_only("question")).await?;
     /// assert!(quiz.data::<Rights>().is_some());
     /// # Ok(()) }
     /// ```
-    pub fn with<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+    pub fn data<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.opening.data.insert(value);
         self
     }

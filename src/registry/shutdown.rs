@@ -39,6 +39,7 @@ pub struct ShutdownReport {
     pub unsaved: usize,
     /// The number of rooms whose last writes, or the leaves of whose members, the broker does not have.
     pub untold: usize,
+    #[cfg_attr(feature = "serde", serde(skip))]
     has_ended: bool,
 }
 

@@ -14,20 +14,14 @@ use crate::{
 #[non_exhaustive]
 pub enum UpdateError {
     /// The room does not accept the value.
-    #[error("{0}")]
-    Set(#[source] SetError),
+    #[error(transparent)]
+    Set(#[from] SetError),
     /// Somebody else's write came in between at every attempt.
     #[error("others set the variable all the time")]
-    Contended,
+    Contested,
     /// The broker has not answered. The value may be the room's already, or may still become it.
     #[error("the broker does not answer: the value may be set")]
     Unknown,
-}
-
-impl From<SetError> for UpdateError {
-    fn from(error: SetError) -> Self {
-        Self::Set(error)
-    }
 }
 
 /// A value that is to be set if the room still has the one that it builds on.
@@ -84,7 +78,7 @@ impl Room {
                 Outcome::Unknown => return Err(UpdateError::Unknown),
             }
         }
-        Err(UpdateError::Contended)
+        Err(UpdateError::Contested)
     }
 }
 

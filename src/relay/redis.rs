@@ -71,7 +71,7 @@ impl RedisRelay {
 
     /// Sets the prefix of all keys and channels. Default `cv:`.
     #[must_use]
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+    pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
@@ -79,21 +79,21 @@ impl RedisRelay {
     /// Sets how long a node may be silent before the others go on without it, and its members' names become
     /// free. Nodes renew three times per lease. Default 10 s.
     #[must_use]
-    pub fn lease(mut self, lease: Duration) -> Self {
+    pub fn with_lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
     /// Sets how long the broker keeps a room that no node is in. Default 1 h.
     #[must_use]
-    pub fn empty_room_ttl(mut self, ttl: Duration) -> Self {
+    pub fn with_empty_room_ttl(mut self, ttl: Duration) -> Self {
         self.empty_room_ttl = ttl;
         self
     }
 
     /// Sets how long a command or a connection attempt may take before it counts as failed. Default 1 s.
     #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
@@ -113,7 +113,7 @@ impl RedisRelay {
             let manager = manager.map_err(failed)?;
             commands.manager = Some(manager);
         }
-        let manager = commands.manager.clone().ok_or_else(|| RelayError("no connection".into()))?;
+        let manager = commands.manager.clone().ok_or_else(|| RelayError::new("no connection"))?;
         Ok((commands.count, manager))
     }
 
@@ -179,7 +179,7 @@ impl RedisRelay {
             return Ok(RelayAnswer::Full);
         }
         decode(answer.map_err(failed)?)
-            .ok_or_else(|| RelayError("an answer of another version".into()))
+            .ok_or_else(|| RelayError::new("an answer of another version"))
     }
 }
 
@@ -247,5 +247,5 @@ fn millis(time: Duration) -> u64 {
 /// Converts an error. Not a `From`, which would be part of the public API and tie it to a major version of
 /// redis.
 fn failed(error: impl Into<RedisError>) -> RelayError {
-    RelayError(error.into().to_string())
+    RelayError::new(error.into().to_string())
 }

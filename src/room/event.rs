@@ -32,7 +32,7 @@ pub struct MemberInfo {
     pub identity: Identity,
 }
 
-/// An event in a room, as [`Room::subscribe`](crate::Room::subscribe) reports it.
+/// An event in a room, as [`Room::events`](crate::Room::events) reports it.
 ///
 /// `Debug` shows the length of a value instead of the value.
 #[derive(Clone)]

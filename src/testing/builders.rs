@@ -118,7 +118,7 @@ impl JoinBuilder {
         self
     }
 
-    /// Puts a value into the room, as [`OpenRoom::with`](crate::OpenRoom::with) does.
+    /// Puts a value into the room, as [`OpenRoom::data`](crate::OpenRoom::data) does.
     pub fn room_data<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.data.insert(value);
         self
@@ -202,7 +202,7 @@ impl WriteBuilder {
         self
     }
 
-    /// Puts a value into the room, as [`OpenRoom::with`](crate::OpenRoom::with) does.
+    /// Puts a value into the room, as [`OpenRoom::data`](crate::OpenRoom::data) does.
     pub fn room_data<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.data.insert(value);
         self

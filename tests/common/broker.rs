@@ -38,7 +38,7 @@ impl ShakyBroker {
         if self.is_silent.load(SeqCst) {
             return pending().await;
         }
-        if self.is_away.load(SeqCst) { Err(RelayError("away".into())) } else { Ok(()) }
+        if self.is_away.load(SeqCst) { Err(RelayError::new("away")) } else { Ok(()) }
     }
 
     pub fn sessions(&self, room: &str) -> usize {

@@ -86,7 +86,7 @@ async fn events_name_each_member_and_its_action() {
     let server = Server::start().await;
     let mut all = server.rooms.events();
     let arena = opened(&server).await;
-    let mut events = arena.subscribe();
+    let mut events = arena.events();
     let mut ann = server.join("arena", "ann", VARIABLES).await;
     ann.frame().await;
     ann.set("x", "1").await;
@@ -124,7 +124,7 @@ async fn events_name_each_member_and_its_action() {
 async fn a_slow_observer_learns_how_much_it_missed_and_slows_nobody() {
     let server = Server::start().await;
     let arena = opened(&server).await;
-    let mut events = arena.subscribe();
+    let mut events = arena.events();
     for i in 0..1_000 {
         arena.set("x", i).unwrap();
     }
@@ -211,7 +211,7 @@ async fn a_closed_room_keeps_its_variables_and_a_removed_one_nothing() {
     assert_eq!(arena.set("x", 1), Err(SetError::Gone));
     assert_eq!(arena.lock().await, Err(RoomError::Gone));
     assert!(arena.variables().is_empty() && arena.members().is_empty());
-    assert!(arena.subscribe().next().await.is_none());
+    assert!(arena.events().next().await.is_none());
     assert_eq!(server.rooms.stats().rooms, 0);
     eventually("all bytes back", || server.rooms.stats().state_bytes == 0).await;
 }
@@ -324,7 +324,7 @@ async fn a_host_learns_why_somebody_left() {
         .duplicate_names(Dialect::Spec, DuplicateNames::Replace);
     let server = Server::with(builder).await;
     let room = opened(&server).await;
-    let mut events = room.subscribe();
+    let mut events = room.events();
     let id = |room: &Room| room.members()[0].id;
     let mut seen = Vec::new();
     for how in ["close", "drop", "junk", "kick", "ban", "take", "end", "shutdown"] {
@@ -416,7 +416,7 @@ async fn values_that_are_set_together_have_place_together() {
 async fn events_and_stats_can_be_written_as_json() {
     let server = Server::with(RoomRegistry::builder().limits(unlimited_rate()).history(10)).await;
     let arena = opened(&server).await;
-    let mut events = arena.subscribe();
+    let mut events = arena.events();
     let mut ann = server.join("arena", "ann", VARIABLES).await;
     ann.set("x", "1").await;
     ann.close().await;
@@ -445,7 +445,7 @@ async fn events_and_stats_can_be_written_as_json() {
 async fn a_room_ends_with_the_hosts_words() {
     let server = Server::with(RoomRegistry::builder().limits(unlimited_rate())).await;
     let arena = opened(&server).await;
-    let events = arena.subscribe();
+    let events = arena.events();
     let mut ann = server.join("arena", "ann", VARIABLES).await;
     let mut cat = server.join_in(Dialect::Scratch, "arena", "cat", &[]).await;
     arena.set("end", "ann has won").unwrap();
@@ -509,6 +509,8 @@ fn public_types_can_be_shared_by_threads_and_errors_are_errors() {
     shared::<axum_cloud_variables::events::Events<RoomEvent>>();
     shared::<axum_cloud_variables::client::Client>();
     shared::<axum_cloud_variables::client::ClientBuilder>();
+    shared::<axum_cloud_variables::policy::Write<'_>>();
+    shared::<axum_cloud_variables::policy::Join<'_>>();
     error::<axum_cloud_variables::BuildError>();
     error::<axum_cloud_variables::OpenError>();
     error::<axum_cloud_variables::RoomError>();

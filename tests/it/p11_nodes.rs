@@ -454,7 +454,7 @@ async fn a_host_learns_the_writer_on_another_node() {
     let mut ann = nodes[0].join("arena", "ann", X).await;
     let mut bob = nodes[1].join("arena", "bob", X).await;
     let rooms = [0, 1].map(|n| nodes[n].rooms.room("arena").unwrap());
-    let mut events = [rooms[0].subscribe(), rooms[1].subscribe()];
+    let mut events = [rooms[0].events(), rooms[1].events()];
     ann.set("x", "1").await;
     bob.until("x", "1").await;
     bob.set("x", "2").await;

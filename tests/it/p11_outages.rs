@@ -163,7 +163,7 @@ async fn a_node_that_was_cut_off_for_too_long_is_fenced() {
     let redis = Redis::start("fence");
     let cable = Cable::to(format!("127.0.0.1:{}", redis.port())).await;
     let node = async |url: String| {
-        let relay = RedisRelay::new(url).unwrap().lease(Duration::from_secs(2));
+        let relay = RedisRelay::new(url).unwrap().with_lease(Duration::from_secs(2));
         Server::with(RoomRegistry::builder().limits(unlimited_rate()).relay(relay)).await
     };
     let (cut, whole) = (node(format!("redis://{}/", cable.addr)).await, node(redis.url()).await);

@@ -26,7 +26,7 @@ async fn members_and_hosts_on_three_nodes_see_one_order() {
     let rooms = nodes.iter().map(|node| node.rooms.room("arena").unwrap());
     let hosts: Vec<_> = rooms
         .map(|room| {
-            let mut events = room.subscribe();
+            let mut events = room.events();
             tokio::spawn(async move {
                 let mut seen = Vec::new();
                 while seen.len() < MEMBERS * sets {
@@ -104,7 +104,7 @@ async fn of_two_creators_and_of_two_of_a_name_one_wins() {
 async fn a_node_that_writes_all_the_time_keeps_its_lease() {
     let redis = Redis::start("busy");
     let node = async || {
-        let relay = RedisRelay::new(redis.url()).unwrap().lease(Duration::from_millis(900));
+        let relay = RedisRelay::new(redis.url()).unwrap().with_lease(Duration::from_millis(900));
         Server::with(RoomRegistry::builder().limits(unlimited_rate()).relay(relay)).await
     };
     let (a, b) = (node().await, node().await);
@@ -247,8 +247,8 @@ async fn addresses_are_understood_before_anything_connects() {
     }
     for time in [Duration::ZERO, Duration::MAX] {
         let relays = [
-            RedisRelay::new("redis://127.0.0.1/").unwrap().lease(time),
-            RedisRelay::new("redis://127.0.0.1/").unwrap().timeout(time),
+            RedisRelay::new("redis://127.0.0.1/").unwrap().with_lease(time),
+            RedisRelay::new("redis://127.0.0.1/").unwrap().with_timeout(time),
         ];
         for relay in relays {
             let built = RoomRegistry::builder().relay(relay).build();

@@ -353,7 +353,7 @@ async fn a_set_in_flight_when_the_server_shuts_down_is_taken() {
     let server = Server::start().await;
     let mut ann = server.join("room", "ann", VARIABLES).await;
     let room = server.rooms.room("room").unwrap();
-    let mut events = room.subscribe();
+    let mut events = room.events();
     let rooms = server.rooms.clone();
     let shutdown = tokio::spawn(async move { rooms.shutdown(crate::common::PATIENCE).await });
     // The close is on its way to her when she writes.

@@ -130,7 +130,7 @@ async fn a_player_that_continues_at_another_node_keeps_them_by_redis() {
 async fn those_of_players_of_a_node_that_died_go() {
     let redis = Redis::start("presence-dead");
     let lease = Duration::from_millis(300);
-    let relay = || RedisRelay::new(redis.url()).unwrap().lease(lease);
+    let relay = || RedisRelay::new(redis.url()).unwrap().with_lease(lease);
     let live = Server::with(builder().relay(relay())).await;
     let mut cat = come(&live, "cat").await;
     // An idle player on the surviving node keeps its variables.

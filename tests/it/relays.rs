@@ -55,7 +55,7 @@ async fn several_brokers_keep_the_contract() {
 #[tokio::test]
 async fn a_lease_ends() {
     let redis = Redis::start("lease");
-    let relay = RedisRelay::new(redis.url()).unwrap().lease(Duration::from_millis(600));
+    let relay = RedisRelay::new(redis.url()).unwrap().with_lease(Duration::from_millis(600));
     let ask = async |node: &str, request: RelayRequest| ask(&relay, node, "r", request).await;
     let pause = async || tokio::time::sleep(Duration::from_millis(200)).await;
     for node in ["a", "b"] {
@@ -85,7 +85,7 @@ async fn a_lease_ends() {
 async fn a_clock_is_set() {
     let redis = Redis::start("clock");
     let lease = Duration::from_millis(900);
-    let relay = RedisRelay::new(redis.url()).unwrap().lease(lease);
+    let relay = RedisRelay::new(redis.url()).unwrap().with_lease(lease);
     let ask = async |node: &str, request: RelayRequest| ask(&relay, node, "r", request).await;
     for node in ["dead", "live"] {
         ask(node, enter("e", Some(&[]))).await;
@@ -130,7 +130,7 @@ async fn a_clock_is_set() {
 async fn a_ban_outlives_its_room() {
     let redis = Redis::start("ban");
     let short = Duration::from_millis(300);
-    let relay = RedisRelay::new(redis.url()).unwrap().lease(short).empty_room_ttl(short);
+    let relay = RedisRelay::new(redis.url()).unwrap().with_lease(short).with_empty_room_ttl(short);
     let ask = async |node: &str, request: RelayRequest| ask(&relay, node, "r", request).await;
     ask("a", enter("e", Some(&[]))).await;
     let ban = ban_of_eve(86_400_000);

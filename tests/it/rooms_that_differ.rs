@@ -44,7 +44,7 @@ async fn open(server: &Server, id: &str) -> Room {
 async fn each_room_has_rights_of_its_own() {
     let server = server().await;
     let quiz = server.rooms.open("quiz").variables(VARIABLES.iter().copied());
-    let quiz = quiz.with(Rights::new().host_only("question")).with(Class("a")).await.unwrap();
+    let quiz = quiz.data(Rights::new().host_only("question")).data(Class("a")).await.unwrap();
     let free = open(&server, "free").await;
     assert_eq!((quiz.data(), free.data::<Class>()), (Some(Class("a")), None));
 
@@ -65,10 +65,10 @@ async fn each_room_has_rights_of_its_own() {
 #[tokio::test]
 async fn new_data_replaces_all_data_of_the_room() {
     let server = server().await;
-    let class = server.rooms.open("class").with(Class("a")).with(7_u32).await.unwrap();
+    let class = server.rooms.open("class").data(Class("a")).data(7_u32).await.unwrap();
     let again = server.rooms.open("class").await.unwrap();
     assert_eq!((again.data(), again.data()), (Some(Class("a")), Some(7_u32)), "as it is");
-    let last = server.rooms.open("class").with(Class("b")).await.unwrap();
+    let last = server.rooms.open("class").data(Class("b")).await.unwrap();
     assert_eq!((last.data(), class.data::<u32>()), (Some(Class("b")), None));
     class.remove().await.unwrap();
     assert_eq!(class.data::<Class>(), None);
@@ -98,12 +98,12 @@ async fn the_hosts_data_of_a_room_may_ask_the_room() {
     let asking = async {
         let room = rooms.open("room").variables([("x", "0")]).await.unwrap();
         for _ in 0..2 {
-            rooms.open("room").with(Curious(room.clone())).await.unwrap();
+            rooms.open("room").data(Curious(room.clone())).await.unwrap();
             assert!(room.data::<Curious>().is_some());
         }
         room.remove().await.unwrap();
         let other = rooms.open("other").variables([("x", "0")]).await.unwrap();
-        rooms.open("other").with(Curious(other.clone())).await.unwrap();
+        rooms.open("other").data(Curious(other.clone())).await.unwrap();
         other.close().await.unwrap();
         rooms.shutdown(std::time::Duration::from_secs(1)).await;
         drop(rooms);

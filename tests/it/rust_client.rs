@@ -150,7 +150,7 @@ async fn the_last_set_of_a_client_arrives() {
     let server = Server::start().await;
     let _bob = join(&server, "bob").await;
     let room = server.rooms.room("arena").unwrap();
-    let mut events = room.subscribe();
+    let mut events = room.events();
     for n in 0..40 {
         let ann = join(&server, "ann").await;
         (0..10).for_each(|m| ann.set("x", format!("{n} {m}")));

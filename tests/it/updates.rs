@@ -169,7 +169,7 @@ async fn a_host_that_cannot_set_is_told_why() {
         other.set("score", calls).unwrap();
         0
     });
-    assert_eq!(contended.await, Err(UpdateError::Contended));
+    assert_eq!(contended.await, Err(UpdateError::Contested));
     room.remove().await.unwrap();
     assert_eq!(room.update("score", |_| 1).await, Err(UpdateError::Set(SetError::Gone)));
 }

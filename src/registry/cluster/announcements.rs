@@ -89,7 +89,7 @@ impl Hearing {
                 message
                 && from != self.node.registry()
             {
-                let code = CloseCode::try_from(code).unwrap_or(CloseCode::Kicked);
+                let code = CloseCode::from_number(code, Dialect::Spec).unwrap_or(CloseCode::Kicked);
                 // By a task of its own: a kick waits for its rooms, and the messages behind it are bounded.
                 let kick = registry.clone();
                 registry.tasks.spawn(async move { kick.kick_person(&person, code, reason).await });

@@ -9,6 +9,7 @@ use crate::{
     relay::RelayNews,
     room::{Challenged, MemberId, Shared, Wanted, Wish},
     session::{Probe, Probed},
+    wire::Dialect,
 };
 
 impl Inner {
@@ -40,7 +41,8 @@ impl Inner {
                 }
             }
             RelayNews::Ending { code, reason } => {
-                let code = CloseCode::try_from(code).unwrap_or(CloseCode::GoingAway);
+                let code =
+                    CloseCode::from_number(code, Dialect::Spec).unwrap_or(CloseCode::GoingAway);
                 let close = Close::new(code, reason).because(LeaveCause::RoomClosed);
                 room.change(|state, now| state.close(&close, now));
             }

@@ -241,7 +241,7 @@ impl Node {
             (&given_up, matches!(wish, Wish::Join { .. }));
         let came = self.await_reply(*ticket);
         if !room.change(|state, _| state.wish(*ticket, wish)) {
-            return Err(RelayError("the room is gone".into()));
+            return Err(RelayError::new("the room is gone"));
         }
         let Reply::Broker(answer) = self.reply(room, came).await? else {
             return Err(RelayError::late());

@@ -160,7 +160,7 @@ impl Channels {
         }
         let (hearer, messages) = mpsc::channel(WAITING);
         if !hearers.add(channel, hearer) {
-            return Err(RelayError("the connection is gone".into()));
+            return Err(RelayError::new("the connection is gone"));
         }
         let (name, mut sink) = (channel.to_owned(), sink);
         let mut asked = Box::pin(maybe_done(async move { sink.subscribe(name).await }));
