@@ -50,12 +50,12 @@ pub use limits::Limits;
 pub use mount::{Mount, MountLayer, MountService, Origins};
 pub use names::{Alphabet, DuplicateNames, UsernameRules};
 pub use registry::{
-    BuildError, Creators, ImportReport, Lead, OpenError, OpenRoom, RelayStats, Room, RoomError,
-    RoomRegistry, RoomRegistryBuilder, ShutdownReport, Stats, StoreStats, StoredSummary,
+    BuildError, Creators, ImportReport, Lead, NotReady, OpenError, OpenRoom, RelayStats, Room,
+    RoomError, RoomRegistry, RoomRegistryBuilder, ShutdownReport, Stats, StoreStats, StoredSummary,
     TransferError, UpdateError, WeakRoomRegistry,
 };
 pub use room::{Activity, MemberId, MemberInfo, RoomSummary, Schema, SetError};
-pub use serve::{GracefulServe, Serve, serve};
+pub use serve::{GracefulServe, Serve, serve, tune_socket};
 pub use wire::{Dialect, ScratchFraming, ScratchValues};
 
 /// Compiles the README's examples.

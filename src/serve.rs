@@ -2,22 +2,23 @@
 //! socket options, open files, and an orderly shutdown.
 
 use std::{
+    any::Any,
     fmt,
     future::{Future, IntoFuture},
     io,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     time::Duration,
 };
 
-use axum::{Router, extract::ConnectInfo};
+use axum::{Router, extract::ConnectInfo, serve::Listener};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::TcpListener,
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
     sync::Semaphore,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service;
@@ -39,25 +40,24 @@ const HEAD_BYTES: usize = 64 << 10;
 const WINDOW: u32 = 256 << 10;
 /// Open files that are reserved for the rest of the process: the broker, the store, the log.
 const RESERVE: usize = 64;
-/// The least time between two warnings that there are no open files left, and between two failed attempts to
-/// accept.
+/// The least time between two warnings that there are no open files left.
 const WARN: Duration = Duration::from_secs(10);
-const AGAIN: Duration = Duration::from_millis(100);
 
-/// Serves an app on a listener. Like [`axum::serve()`], and also with the settings that a WebSocket server
+/// Serves an app on a listener, of TCP, of Unix sockets, or a host's own ([`Listener`]). Like [`axum::serve()`], and also with the settings that a WebSocket server
 /// needs:
 ///
 /// - **Times.** A connection that sends no complete request head within 10 s is closed, and so is one that
 ///   stays idle for 10 s between two requests. A head may have up to 64 KiB. An HTTP/2 connection (the
 ///   feature `http2`) is pinged every 20 s, and may have up to 256 KiB of unread data, and 64 KiB of unsent
 ///   data per stream. Slow requests and responses are up to the app (`tower_http::timeout`).
-/// - **Sockets.** `TCP_NODELAY`, so that a small frame does not wait for the acknowledgement of the previous
+/// - **Sockets.** [`tune_socket`], for a listener of TCP: `TCP_NODELAY`, so that a small frame does not wait for the acknowledgement of the previous
 ///   one. If the system supports it, also `TCP_NOTSENT_LOWAT` of 16 KiB: unsent data for a slow reader waits
 ///   in its room, where newer values replace older ones, and not in the kernel.
 /// - **Open files.** Their limit is raised as far as the process may. 64 are reserved for the rest of the
 ///   process; when no more are left, new connections wait in the listener's queue, and a warning is logged.
 /// - **Shutdown.** See [`shutdown_on`](Serve::shutdown_on).
-/// - **Addresses.** Handlers and layers find the client's address as [`ConnectInfo<SocketAddr>`].
+/// - **Addresses.** Handlers and layers find the client's address as [`ConnectInfo`] of the listener's
+///   [`Addr`](Listener::Addr), which is a [`SocketAddr`](std::net::SocketAddr) for TCP.
 ///
 /// ```no_run
 /// use axum::Router;
@@ -73,39 +73,55 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// # Ok(())
 /// # }
 /// ```
-pub fn serve(listener: TcpListener, app: Router) -> Serve {
+pub fn serve<L>(listener: L, app: Router) -> Serve<L>
+where
+    L: Listener<Addr: Clone + Sync + 'static>,
+{
     Serve { listener, app }
+}
+
+/// Sets the options that a socket of players needs, as [`serve()`] does for a listener of TCP. For hosts with a
+/// listener of their own, such as one that adds TLS.
+pub fn tune_socket(stream: &TcpStream) {
+    socket::set_options(stream);
 }
 
 /// A server that [`serve`] returns. It runs when it is awaited, and never ends.
 #[must_use = "a server does nothing until it is awaited"]
-pub struct Serve {
-    listener: TcpListener,
+pub struct Serve<L> {
+    listener: L,
     app: Router,
 }
 
 /// A server that [`Serve::shutdown_on`] returns. It runs when it is awaited, until the signal.
 #[must_use = "a server does nothing until it is awaited"]
-pub struct GracefulServe {
-    serve: Serve,
+pub struct GracefulServe<L> {
+    serve: Serve<L>,
     rooms: RoomRegistry,
     signal: Pin<Box<dyn Future<Output = ()> + Send>>,
+    drain_delay: Duration,
     grace: Duration,
 }
 
-impl fmt::Debug for Serve {
+impl<L> fmt::Debug for Serve<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serve").finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for GracefulServe {
+impl<L> fmt::Debug for GracefulServe<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GracefulServe").field("grace", &self.grace).finish_non_exhaustive()
+        f.debug_struct("GracefulServe")
+            .field("drain_delay", &self.drain_delay)
+            .field("grace", &self.grace)
+            .finish_non_exhaustive()
     }
 }
 
-impl Serve {
+impl<L> Serve<L>
+where
+    L: Listener<Addr: Clone + Sync + 'static>,
+{
     /// Shuts the server down when the signal completes. It stops accepting connections, closes the sessions
     /// by [`RoomRegistry::shutdown`], and waits for pending requests. It returns when all have ended or the
     /// [`grace`](GracefulServe::grace) is over.
@@ -113,25 +129,45 @@ impl Serve {
         self,
         rooms: &RoomRegistry,
         signal: impl Future<Output = ()> + Send + 'static,
-    ) -> GracefulServe {
-        let (rooms, signal) = (rooms.clone(), Box::pin(signal));
-        GracefulServe { serve: self, rooms, signal, grace: Duration::from_secs(10) }
+    ) -> GracefulServe<L> {
+        GracefulServe {
+            serve: self,
+            rooms: rooms.clone(),
+            signal: Box::pin(signal),
+            drain_delay: Duration::ZERO,
+            grace: Duration::from_secs(10),
+        }
     }
 }
 
-impl GracefulServe {
-    /// Sets how long the shutdown may take. Default 10 s.
+impl<L> GracefulServe<L>
+where
+    L: Listener<Addr: Clone + Sync + 'static>,
+{
+    /// Sets how long the server goes on as before after the signal, while [`RoomRegistry::readiness`] reports
+    /// that it will end, so that a load balancer sends newcomers elsewhere. Default 0.
+    pub fn drain_delay(mut self, delay: Duration) -> Self {
+        self.drain_delay = delay;
+        self
+    }
+
+    /// Sets how long the shutdown may take after that. Default 10 s.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
     async fn run(self) -> io::Result<ShutdownReport> {
-        let Self { serve: Serve { listener, app }, rooms, mut signal, grace } = self;
+        let Self { serve: Serve { mut listener, app }, rooms, signal, drain_delay, grace } = self;
         let (connections, draining) = (TaskTracker::new(), CancellationToken::new());
+        let stop = async {
+            signal.await;
+            rooms.prepare_shutdown();
+            sleep(drain_delay).await;
+        };
         tokio::select! {
-            () = &mut signal => {}
-            () = accept(&listener, &app, &connections, &draining) => {}
+            () = stop => {}
+            () = accept(&mut listener, &app, &connections, &draining) => {}
         }
         // Close the listener before the first session, so that its client reconnects to another server.
         drop(listener);
@@ -143,25 +179,31 @@ impl GracefulServe {
             warn!(unanswered, unsaved, untold, "the shutdown ended before everything was done");
         }
         connections.close();
-        _ = tokio::time::timeout_at(until, connections.wait()).await;
+        _ = timeout_at(until, connections.wait()).await;
         Ok(report)
     }
 }
 
-impl IntoFuture for Serve {
+impl<L> IntoFuture for Serve<L>
+where
+    L: Listener<Addr: Clone + Sync + 'static>,
+{
     type Output = io::Result<()>;
     type IntoFuture = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
-    fn into_future(self) -> Self::IntoFuture {
+    fn into_future(mut self) -> Self::IntoFuture {
         Box::pin(async move {
             let (connections, draining) = (TaskTracker::new(), CancellationToken::new());
-            accept(&self.listener, &self.app, &connections, &draining).await;
+            accept(&mut self.listener, &self.app, &connections, &draining).await;
             Ok(())
         })
     }
 }
 
-impl IntoFuture for GracefulServe {
+impl<L> IntoFuture for GracefulServe<L>
+where
+    L: Listener<Addr: Clone + Sync + 'static>,
+{
     type Output = io::Result<ShutdownReport>;
     type IntoFuture = Pin<Box<dyn Future<Output = io::Result<ShutdownReport>> + Send>>;
 
@@ -171,12 +213,14 @@ impl IntoFuture for GracefulServe {
 }
 
 /// Accepts connections forever.
-async fn accept(
-    listener: &TcpListener,
+async fn accept<L>(
+    listener: &mut L,
     app: &Router,
     connections: &TaskTracker,
     draining: &CancellationToken,
-) {
+) where
+    L: Listener<Addr: Clone + Sync + 'static>,
+{
     let places = Arc::new(Semaphore::new(places()));
     let mut warned: Option<Instant> = None;
     loop {
@@ -186,16 +230,10 @@ async fn accept(
         }
         // The semaphore is never closed.
         let Ok(place) = places.clone().acquire_owned().await else { return };
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // The connection is gone already, or there are no open files.
-                debug!(%error, "accept");
-                sleep(AGAIN).await;
-                continue;
-            }
-        };
-        socket::set_options(&stream);
+        let (stream, peer) = listener.accept().await;
+        if let Some(stream) = (&stream as &dyn Any).downcast_ref() {
+            tune_socket(stream);
+        }
         let connection = talk(Socket::new(stream, place), peer, app.clone(), draining.clone());
         connections.spawn(connection);
     }
@@ -208,10 +246,14 @@ fn places() -> usize {
 }
 
 /// Serves a connection until it ends or becomes a WebSocket.
-async fn talk(socket: Socket, peer: SocketAddr, app: Router, draining: CancellationToken) {
+async fn talk<S, A>(mut socket: Socket<S>, peer: A, app: Router, draining: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: Clone + Send + Sync + 'static,
+{
     let Ok(Some(protocol)) = timeout(HEAD, socket.protocol()).await else { return };
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(ConnectInfo(peer.clone()));
         // A router is always ready.
         app.clone().call(request)
     });

@@ -235,6 +235,7 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     shown.show(&kept.import(&*file).await.unwrap());
     shown.show(&kept.import(&b"{"[..]).await.unwrap_err());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    shown.show(&NotReady::Store(StoreError::Full));
     let serve = axum_cloud_variables::serve(listener, Router::new());
     shown.show(&serve);
     shown.show(&serve.shutdown_on(&kept, async {}));

@@ -13,6 +13,8 @@ use crate::sync;
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
     draining: AtomicBool,
+    /// Whether the drain was announced.
+    expected: AtomicBool,
     /// The time until which members that were notified of the drain may go on writing.
     last_words_until: OnceLock<Instant>,
     begun: Notify,
@@ -43,6 +45,15 @@ impl Drain {
         _ = self.last_words_until.set(last_words_until);
         self.draining.store(true, SeqCst);
         self.begun.notify_waiters();
+    }
+
+    pub(super) fn expect(&self) {
+        self.expected.store(true, SeqCst);
+    }
+
+    /// Returns whether the registry drains, or is about to.
+    pub(super) fn is_expected(&self) -> bool {
+        self.expected.load(SeqCst) || self.is_draining()
     }
 
     pub(crate) fn last_words_until(&self) -> Instant {

@@ -4,14 +4,12 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::OwnedSemaphorePermit,
-    time::sleep,
 };
 
 /// How many unsent bytes may wait in the kernel before a socket accepts no more.
@@ -19,8 +17,6 @@ use tokio::{
 const NOT_SENT: u32 = 16 << 10;
 /// The bytes with which an HTTP/2 client begins (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The pause between two peeks at a beginning that may still become either protocol.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// The protocol of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,48 +28,60 @@ pub(super) enum Protocol {
 
 /// A socket that holds its place until it is closed, even as a WebSocket.
 #[derive(Debug)]
-pub(super) struct Socket {
-    stream: TcpStream,
+pub(super) struct Socket<S> {
+    stream: S,
+    /// The first bytes, which show the protocol.
+    beginning: [u8; PREFACE.len()],
+    /// Those that came, and those that HTTP has read.
+    came: u8,
+    read: u8,
     _place: OwnedSemaphorePermit,
 }
 
-impl Socket {
-    pub(super) fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, _place: place }
+impl<S: AsyncRead + Unpin> Socket<S> {
+    pub(super) fn new(stream: S, place: OwnedSemaphorePermit) -> Self {
+        Self { stream, beginning: [0; PREFACE.len()], came: 0, read: 0, _place: place }
     }
 
-    /// Waits for the client's first bytes, and leaves them unread. Returns `None` if the connection has
-    /// ended, or uses an unsupported protocol.
-    pub(super) async fn protocol(&self) -> Option<Protocol> {
-        let mut beginning = [0; PREFACE.len()];
+    /// Waits for the client's first bytes, and keeps them to be read again. Returns `None` if the connection
+    /// has ended, or uses an unsupported protocol.
+    pub(super) async fn protocol(&mut self) -> Option<Protocol> {
         loop {
-            let count = self.stream.peek(&mut beginning).await.ok().filter(|count| *count > 0)?;
-            if beginning[..count] != PREFACE[..count] {
+            let came = usize::from(self.came);
+            let read = self.stream.read(&mut self.beginning[came..]).await;
+            let came = came + read.ok().filter(|count| *count > 0)?;
+            self.came = came as u8;
+            if self.beginning[..came] != PREFACE[..came] {
                 return Some(Protocol::Http1);
             }
-            if count == PREFACE.len() {
+            if came == PREFACE.len() {
                 #[cfg(feature = "http2")]
                 return Some(Protocol::Http2);
                 #[cfg(not(feature = "http2"))]
                 return None;
             }
-            // A socket with unread data is ready at once, so awaiting readiness would not wait for more.
-            sleep(LOOK).await;
         }
     }
 }
 
-impl AsyncRead for Socket {
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let (read, came) = (usize::from(self.read), usize::from(self.came));
+        if read < came {
+            let count = buffer.remaining().min(came - read);
+            buffer.put_slice(&self.beginning[read..read + count]);
+            self.read += count as u8;
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for Socket {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

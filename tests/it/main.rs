@@ -33,6 +33,7 @@ mod p6_closes;
 mod p8_isolation;
 mod policy;
 mod presence;
+mod readiness;
 mod relays;
 mod rooms_that_differ;
 mod rust_client;

@@ -11,7 +11,7 @@ use std::{
 use crate::common::{Client, within};
 use axum::{Router, extract::ConnectInfo, routing::get};
 use axum_cloud_variables::{RoomRegistry, ShutdownReport, serve};
-use futures_util::future::join_all;
+use futures_util::{SinkExt, StreamExt, future::join_all};
 use hyper::{Method, Request, StatusCode, ext::Protocol};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
@@ -113,4 +113,24 @@ async fn a_websocket_over_http_2_may_bring_a_key() {
     sender.ready().await.unwrap();
     let response = within("an answer", sender.send_request(request)).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
+}
+
+/// A reverse proxy on the same machine may use a Unix socket.
+#[cfg(unix)]
+#[tokio::test]
+async fn players_come_by_a_unix_socket() {
+    let rooms = RoomRegistry::new();
+    let _room = rooms.open("r").variables([("x", "8")]).await.unwrap();
+    let folder = crate::common::Folder::new("unix");
+    let path = folder.file("socket");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let app = Router::new().merge(rooms.mount("/cloud"));
+    tokio::spawn(serve(listener, app).into_future());
+    let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+    let (mut socket, _) =
+        tokio_tungstenite::client_async("ws://localhost/cloud", stream).await.unwrap();
+    let handshake = r#"{"kind":"handshake","room":"r","username":"ann","variables":{"x":"7"}}"#;
+    socket.send(handshake.into()).await.unwrap();
+    let first = within("a frame", socket.next()).await.unwrap().unwrap();
+    assert!(first.to_text().unwrap().contains(r#""8""#), "{first}");
 }

@@ -130,6 +130,13 @@ impl Node {
         answer
     }
 
+    /// Fails if the broker does not answer.
+    pub(in crate::registry) async fn probe(&self) -> Result<(), RelayError> {
+        // No room has the empty id.
+        let node = RelayNode { name: &self.name, acknowledged: 0 };
+        self.request("", node, &RelayRequest::Read).await.map(|_| ())
+    }
+
     /// Reads or creates a room for a joiner, after the joiners that came before.
     pub(super) async fn enter(
         &self,

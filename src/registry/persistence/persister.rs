@@ -178,6 +178,18 @@ impl Persister {
         reading.await.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
     }
 
+    /// Fails if the store cannot be read, or if values wait because it fails to save them.
+    pub(in crate::registry) async fn probe(self: &Arc<Self>) -> Result<(), StoreError> {
+        // No room has the empty id.
+        self.load("").await?;
+        let stats = self.stats();
+        match stats.last_error {
+            // The thread tries again as long as something is unsaved, so this state ends by itself.
+            Some((_, error)) if stats.is_failing && stats.unsaved > 0 => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Notes that a caller waited in vain, and returns the error.
     pub(crate) fn late(&self) -> StoreError {
         let error = StoreError::Failed("it takes too long".into());
