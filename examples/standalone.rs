@@ -168,7 +168,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
         .mount(&args.path)
         .origins(match &args.allow_origin[..] {
             [] => Origins::any(),
-            list => Origins::list(list),
+            list => Origins::list(list)?,
         })
         .compression(match args.compress {
             0 => Compression::Off,

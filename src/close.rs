@@ -97,6 +97,15 @@ impl CloseCode {
         }
     }
 
+    /// Returns every number on the wire, each once.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn numbers() -> impl Iterator<Item = u16> {
+        let numbers = |dialect| Self::ALL.into_iter().map(move |code| code.code(dialect));
+        let numbers: std::collections::BTreeSet<_> =
+            numbers(Dialect::Spec).chain(numbers(Dialect::Scratch)).collect();
+        numbers.into_iter()
+    }
+
     /// Returns the code that has this number in this dialect, or `None` if none has. Some codes share a number:
     /// 4003 is [`Overloaded`](Self::Overloaded), not [`Unavailable`](Self::Unavailable), and a Scratch client's
     /// 4000 is [`Protocol`](Self::Protocol), not [`Kicked`](Self::Kicked).

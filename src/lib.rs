@@ -22,6 +22,7 @@ mod inspector;
 #[doc(hidden)]
 pub mod internals;
 mod limits;
+mod log_limit;
 mod metrics;
 mod mount;
 mod names;
@@ -47,7 +48,7 @@ pub use identity::Identity;
 #[cfg(feature = "inspector")]
 pub use inspector::Inspector;
 pub use limits::Limits;
-pub use mount::{Mount, MountLayer, MountService, Origins};
+pub use mount::{InvalidOrigin, Mount, MountLayer, MountService, Origins};
 pub use names::{Alphabet, DuplicateNames, UsernameRules};
 pub use registry::{
     BuildError, Creators, ImportReport, Lead, NotReady, OpenError, OpenRoom, RelayStats, Room,

@@ -9,7 +9,7 @@ use metrics::{
 };
 
 #[cfg(feature = "metrics")]
-use crate::{policy::Judging, registry::RoomRegistry};
+use crate::{close::CloseCode, policy::Judging, registry::RoomRegistry};
 
 /// Records a join, and the time since the session began.
 pub(crate) fn joined(time: Duration) {
@@ -23,6 +23,13 @@ pub(crate) fn closed(code: u16) {
     #[cfg(feature = "metrics")]
     counter!("cloud_variables_closes_total", "code" => code.to_string()).increment(1);
     _ = code;
+}
+
+/// Records that a request was not upgraded, and answered with this status.
+pub(crate) fn refused(status: u16) {
+    #[cfg(feature = "metrics")]
+    counter!("cloud_variables_refused_upgrades_total", "status" => status.to_string()).increment(1);
+    _ = status;
 }
 
 /// Records that there was no memory for a write.
@@ -70,6 +77,7 @@ impl RoomRegistry {
     pub fn record_metrics(&self) {
         Judging::refuse();
         describe();
+        exist();
         let stats = self.stats();
         gauge!("cloud_variables_rooms").set(stats.rooms as f64);
         gauge!("cloud_variables_members").set(stats.members as f64);
@@ -92,31 +100,45 @@ impl RoomRegistry {
     }
 }
 
+/// Makes counters exist before they first count, because Prometheus sees no increase in a first value.
+#[cfg(feature = "metrics")]
+fn exist() {
+    for code in CloseCode::numbers() {
+        counter!("cloud_variables_closes_total", "code" => code.to_string()).increment(0);
+    }
+    for status in [400, 401, 403, 426, 503] {
+        let status = status.to_string();
+        counter!("cloud_variables_refused_upgrades_total", "status" => status).increment(0);
+    }
+    counter!("cloud_variables_memory_refusals_total").increment(0);
+}
+
 #[cfg(feature = "metrics")]
 fn describe() {
     for (name, unit, text) in [
         ("cloud_variables_rooms", Count, "Rooms in memory."),
         ("cloud_variables_members", Count, "Members of all rooms."),
         ("cloud_variables_sessions", Count, "Sessions, before and after their handshake."),
-        ("cloud_variables_state_bytes", Bytes, "What counts towards Limits::state_bytes."),
+        ("cloud_variables_state_bytes", Bytes, "Bytes that count towards Limits::state_bytes."),
         ("cloud_variables_store_unsaved_values", Count, "Values that wait for the next commit."),
-        ("cloud_variables_store_is_failing", Count, "1 where the last commit failed, else 0."),
-        ("cloud_variables_store_bytes", Bytes, "What the store takes up."),
-        ("cloud_variables_relay_is_failing", Count, "1 where the last request failed, else 0."),
+        ("cloud_variables_store_is_failing", Count, "1 if the last commit failed, otherwise 0."),
+        ("cloud_variables_store_bytes", Bytes, "The size of the store."),
+        ("cloud_variables_relay_is_failing", Count, "1 if the last request failed, otherwise 0."),
         (
             "cloud_variables_relay_waiting_rooms",
             Count,
-            "Rooms whose writes wait, as the broker does not answer.",
+            "Rooms whose writes wait because the broker does not answer.",
         ),
     ] {
         describe_gauge!(name, unit, text);
     }
     for (name, text) in [
         ("cloud_variables_writes_total", "Values that became a variable's."),
-        ("cloud_variables_deliveries_total", "Sets that members were due for them."),
-        ("cloud_variables_corrections_total", "Sets that told a member a room's value again."),
+        ("cloud_variables_deliveries_total", "Sets that were to be sent to members."),
+        ("cloud_variables_corrections_total", "Sets that sent a member the room's value again."),
         ("cloud_variables_memory_refusals_total", "Writes for which there was no memory at first."),
         ("cloud_variables_closes_total", "Sessions that the server ended, by close code."),
+        ("cloud_variables_refused_upgrades_total", "Requests that were not upgraded, by status."),
     ] {
         describe_counter!(name, Count, text);
     }

@@ -4,9 +4,10 @@ mod client_js;
 pub(crate) mod extension;
 mod gate;
 mod layer;
+mod origins;
 pub(crate) mod upgrade;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Router,
@@ -16,16 +17,18 @@ use axum::{
     routing::{MethodFilter, any, get},
 };
 
-pub use gate::Origins;
 pub use layer::{MountLayer, MountService};
+pub use origins::{InvalidOrigin, Origins};
 
 use crate::{
     deflate::Compression,
+    metrics,
     registry::RoomRegistry,
     session::{self, Caller},
     wire::{Dialect, ScratchFraming},
 };
 use gate::Gate;
+use tracing::info;
 
 /// The rooms of a registry at one path of the host's app. Each mount has its own settings, so one registry
 /// can have several mounts with different rules.
@@ -197,18 +200,18 @@ impl Mount {
     async fn answer(self, mut parts: Parts) -> Response {
         let identity = match self.gate.check(&parts) {
             Ok(identity) => identity,
-            Err(refusal) => return refusal.into_response(),
+            Err(refusal) => return self.refused(refusal.into_response()),
         };
         let (deflate, extension) = extension::negotiate(&parts.headers, self.compression).unzip();
         let (response, upgrade) = match upgrade::accept(&mut parts, extension).await {
             Ok(accepted) => accepted,
-            Err(refusal) => return refusal,
+            Err(refusal) => return self.refused(refusal),
         };
         let registry = self.rooms.inner().clone();
         let session = registry.drain.enter();
         // Refusals after the upgrade are sent as a close, but each costs as much as a session.
         if session.ordinal / 2 > registry.rules.limits.sessions {
-            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+            return self.refused(StatusCode::SERVICE_UNAVAILABLE.into_response());
         }
         let request = registry.rules.policy.is_some().then(|| Box::new(parts));
         let Self { scratch_framing, dialects, namespace, .. } = self;
@@ -220,6 +223,16 @@ impl Mount {
                 session::serve(upgraded, registry, caller, session).await;
             }
         });
+        response
+    }
+
+    /// Logs and counts a request that is not upgraded.
+    fn refused(&self, response: Response) -> Response {
+        let status = response.status().as_u16();
+        metrics::refused(status);
+        if let Some(left_out) = self.rooms.inner().log_limit.pass(status, Instant::now()) {
+            info!(status, left_out, "not upgraded");
+        }
         response
     }
 }

@@ -47,6 +47,7 @@ pub use update::UpdateError;
 
 use crate::{
     budget::Budget,
+    log_limit::LogLimit,
     names::{DuplicateNames, UsernameRules},
     policy::Judging,
     room::{Activity, Caretaker, Rules, Shared, Task, Watchers},
@@ -123,6 +124,8 @@ pub(crate) struct Inner {
     shortage: Shortage,
     /// The activity of rooms that no longer exist.
     gone: Mutex<Activity>,
+    /// Limits the log lines of closes, by their code, and of refused upgrades, by their status.
+    pub(crate) log_limit: LogLimit,
     pub(crate) tasks: Arc<Tasks>,
     /// Present if there is a store.
     persister: Option<Arc<Persister>>,
@@ -201,6 +204,7 @@ impl RoomRegistry {
             budget,
             shortage: Shortage::default(),
             gone: Mutex::default(),
+            log_limit: LogLimit::default(),
             tasks,
             persister,
             node,

@@ -23,7 +23,7 @@ use std::{
 use futures_util::{FutureExt, future::Abortable};
 use hyper::upgrade::Upgraded;
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::{Instrument, debug, debug_span, field};
+use tracing::{Instrument, debug, debug_span, field, info};
 
 pub(crate) use conflation::{Conflation, Submission};
 #[cfg(feature = "__internals")]
@@ -39,6 +39,7 @@ pub(crate) use takeover::{Probe, Probed};
 
 use crate::{
     close::{Close, CloseCode},
+    log_limit::LogLimit,
     metrics,
     registry::{Inner, Membership, Session},
     room::{Outlet, SessionHandle},
@@ -78,7 +79,7 @@ async fn talk(upgraded: Upgraded, registry: Arc<Inner>, caller: Caller, session:
             }
         });
         let end = talked.catch_unwind().await.unwrap_or_else(|_| End::Close(Close::fault()));
-        conclude(&socket, &mut reader, end, limits.close_timeout).await;
+        conclude(&registry.log_limit, &socket, &mut reader, end, limits.close_timeout).await;
     };
     let (registration, _registered) = registry.tasks.register();
     // An abort drops the session and its membership, so the member has left.
@@ -149,7 +150,7 @@ impl Talk<'_> {
     async fn part(&self, reader: &mut Reader, membership: &Membership, close: &Close) -> End {
         let patience = Instant::now() + self.registry.rules.limits.close_timeout;
         let goodbye = Box::pin(async {
-            say(self.socket, reader, close).await;
+            say(&self.registry.log_limit, self.socket, reader, close).await;
             reader.last_words(membership).await;
         });
         _ = timeout_at(patience.min(self.registry.drain.last_words_until()), goodbye).await;
@@ -219,7 +220,13 @@ impl Talk<'_> {
 const SLOWER: u32 = 5;
 
 /// Sends the close, if one is due, and waits for its answer. A client that takes too long is dropped.
-async fn conclude(socket: &Socket, reader: &mut Reader, end: End, patience: Duration) {
+async fn conclude(
+    log: &LogLimit,
+    socket: &Socket,
+    reader: &mut Reader,
+    end: End,
+    patience: Duration,
+) {
     // A slow client gets more time, because a client that does not receive its close comes back and
     // takes its name again.
     let is_slow = socket.with(|writer| writer.flow()) == Flow::Blocked;
@@ -230,7 +237,7 @@ async fn conclude(socket: &Socket, reader: &mut Reader, end: End, patience: Dura
     match end {
         End::Close(close) => {
             let goodbye = Box::pin(async {
-                say(socket, reader, &close).await;
+                say(log, socket, reader, &close).await;
                 reader.drain().await;
             });
             _ = timeout(patience, goodbye).await;
@@ -246,10 +253,14 @@ async fn conclude(socket: &Socket, reader: &mut Reader, end: End, patience: Dura
 }
 
 /// Sends the close.
-async fn say(socket: &Socket, reader: &Reader, close: &Close) {
+async fn say(log: &LogLimit, socket: &Socket, reader: &Reader, close: &Close) {
     let code = close.code.code(reader.dialect());
-    debug!(code, reason = close.reason(), "closing");
+    let reason = close.reason();
+    match log.pass(code, Instant::now().into_std()) {
+        Some(left_out) => info!(code, reason, left_out, "closing"),
+        None => debug!(code, reason, "closing"),
+    }
     metrics::closed(code);
-    socket.with(|writer| writer.close(Frame::close(code, close.reason())));
+    socket.with(|writer| writer.close(Frame::close(code, reason)));
     poll_fn(|cx| socket.poll_written(cx)).await;
 }

@@ -170,7 +170,7 @@ async fn refused_for_good(app: Router, reason: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_origin_is_told_so_and_stays_away() {
     let rooms = RoomRegistry::new();
-    let listed = || rooms.mount("/listed").origins(Origins::list(["https://example.org"]));
+    let listed = || rooms.mount("/listed").origins(Origins::list(["https://example.org"]).unwrap());
     refused_for_good(host(&rooms).merge(listed()), "is not among those that may connect").await;
     // The layer passes plain requests on to the host's files.
     let app = host(&rooms).fallback(async || "a file").layer(listed().layer());

@@ -7,6 +7,7 @@ mod common;
 use axum_cloud_variables::{CloseCode, RoomRegistry};
 use common::Server;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
 async fn a_recorder_knows_rooms_writes_and_closes() {
@@ -23,6 +24,7 @@ async fn a_recorder_knows_rooms_writes_and_closes() {
     room.kick(room.members()[0].id, CloseCode::Kicked, "enough").await.unwrap();
     assert_eq!(ann.closed().await.0, 4004);
 
+    assert_eq!(plain(&server).await, 426);
     server.rooms.record_metrics();
     let text = prometheus.render();
     for line in [
@@ -33,9 +35,12 @@ async fn a_recorder_knows_rooms_writes_and_closes() {
         "cloud_variables_corrections_total 0",
         "cloud_variables_closes_total{code=\"4001\"} 1",
         "cloud_variables_closes_total{code=\"4004\"} 1",
+        "cloud_variables_closes_total{code=\"1001\"} 0",
+        "cloud_variables_refused_upgrades_total{status=\"426\"} 1",
+        "cloud_variables_refused_upgrades_total{status=\"403\"} 0",
         "cloud_variables_join_seconds_count 2",
         "# TYPE cloud_variables_state_bytes gauge",
-        "# HELP cloud_variables_deliveries_total Sets that members were due for them.",
+        "# HELP cloud_variables_deliveries_total Sets that were to be sent to members.",
     ] {
         assert!(text.lines().any(|said| said == line), "{line} is not in\n{text}");
     }
@@ -44,4 +49,16 @@ async fn a_recorder_knows_rooms_writes_and_closes() {
     room.remove().await.unwrap();
     server.rooms.record_metrics();
     assert!(prometheus.render().contains("cloud_variables_writes_total 10"));
+}
+
+/// Asks for the mount as for a page, and returns the status.
+async fn plain(server: &Server) -> u16 {
+    let addr = server.url().split('/').nth(2).unwrap().to_owned();
+    let mut stream = tokio::net::TcpStream::connect(&addr).await.unwrap();
+    let path = server.url().split(&addr).nth(1).unwrap().to_owned();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
 }

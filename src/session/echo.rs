@@ -18,6 +18,7 @@ use crate::{
     budget::Budget,
     deflate::{Deflate, Window},
     limits::Limits,
+    log_limit::LogLimit,
     room::{Outlet, SessionHandle},
     wire::{Frame, ScratchValues},
 };
@@ -41,7 +42,7 @@ pub(crate) async fn echo(upgraded: Upgraded, deflate: Option<Deflate>, message_b
         socket.with(|writer| writer.reply(&encoded(&frame, deflate, &mut Window::default())));
         socket.push();
     };
-    conclude(&socket, &mut reader, end, limits.close_timeout).await;
+    conclude(&LogLimit::default(), &socket, &mut reader, end, limits.close_timeout).await;
 }
 
 /// Encodes a binary frame. Sessions send none, so `wire` does not encode them.

@@ -122,7 +122,9 @@ async fn strangers_are_told_before_the_upgrade() {
         .merge(rooms.mount("/staff").require_identity(true))
         .merge(rooms.mount("/cloud"))
         .merge(
-            rooms.mount("/list").origins(Origins::list(["https://turbowarp.org"]).refuse_missing()),
+            rooms
+                .mount("/list")
+                .origins(Origins::list(["https://turbowarp.org"]).unwrap().refuse_missing()),
         )
         .merge(rooms.mount("/any").origins(Origins::any()))
         .layer(auth);
