@@ -48,7 +48,7 @@ pub use identity::Identity;
 #[cfg(feature = "inspector")]
 pub use inspector::Inspector;
 pub use limits::Limits;
-pub use mount::{InvalidOrigin, Mount, MountLayer, MountService, Origins};
+pub use mount::{ClientAddress, InvalidOrigin, Mount, MountLayer, MountService, Origins};
 pub use names::{Alphabet, DuplicateNames, UsernameRules};
 pub use registry::{
     BuildError, Creators, ImportReport, Lead, NotReady, OpenError, OpenRoom, RelayStats, Room,

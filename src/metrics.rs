@@ -106,7 +106,7 @@ fn exist() {
     for code in CloseCode::numbers() {
         counter!("cloud_variables_closes_total", "code" => code.to_string()).increment(0);
     }
-    for status in [400, 401, 403, 426, 503] {
+    for status in [400, 401, 403, 426, 429, 503] {
         let status = status.to_string();
         counter!("cloud_variables_refused_upgrades_total", "status" => status).increment(0);
     }

@@ -1,5 +1,6 @@
 //! Mounts a registry in the host's app, as routes or as a layer.
 
+mod addresses;
 mod client_js;
 pub(crate) mod extension;
 mod gate;
@@ -17,6 +18,7 @@ use axum::{
     routing::{MethodFilter, any, get},
 };
 
+pub use addresses::ClientAddress;
 pub use layer::{MountLayer, MountService};
 pub use origins::{InvalidOrigin, Origins};
 
@@ -27,6 +29,7 @@ use crate::{
     session::{self, Caller},
     wire::{Dialect, ScratchFraming},
 };
+use addresses::Addresses;
 use gate::Gate;
 use tracing::info;
 
@@ -49,6 +52,7 @@ pub struct Mount {
     /// Without a trailing slash; empty for the root.
     path: Arc<str>,
     gate: Gate,
+    addresses: Addresses,
     scratch_framing: ScratchFraming,
     dialects: [bool; Dialect::COUNT],
     /// The prefix of each id that clients name.
@@ -73,6 +77,7 @@ impl RoomRegistry {
             rooms: self.clone(),
             path: path.trim_end_matches('/').into(),
             gate: Gate::new(),
+            addresses: Addresses::default(),
             scratch_framing: ScratchFraming::default(),
             dialects: [true; Dialect::COUNT],
             namespace: "".into(),
@@ -103,6 +108,24 @@ impl Mount {
     /// [`Identity`](crate::Identity) to the request's extensions. Default `false`.
     pub fn require_identity(mut self, require: bool) -> Self {
         self.gate.require_identity = require;
+        self
+    }
+
+    /// Sets how many sessions one address may have here at once; 0 for any number, which is the default. A client
+    /// over that is answered 429 before the upgrade. An IPv6 address counts with its network of 64 bits.
+    ///
+    /// The address is the request's [`ClientAddress`], or the [`ConnectInfo`](axum::extract::ConnectInfo) that
+    /// [`serve`](crate::serve()) adds. Behind a proxy the latter is the proxy's, so set the former in a layer.
+    pub fn sessions_per_address(mut self, count: usize) -> Self {
+        self.addresses.sessions = count;
+        self
+    }
+
+    /// Sets how often one address may connect here in a minute, as
+    /// [`sessions_per_address`](Self::sessions_per_address) does; 0 for any number, which is the default. After a
+    /// minute of rest, this many upgrades may come at once.
+    pub fn upgrades_per_minute(mut self, count: u32) -> Self {
+        self.addresses.upgrades_per_minute = count;
         self
     }
 
@@ -202,6 +225,12 @@ impl Mount {
             Ok(identity) => identity,
             Err(refusal) => return self.refused(refusal.into_response()),
         };
+        let place = match self.addresses.enter(&parts, Instant::now()) {
+            Ok(place) => place,
+            Err(text) => {
+                return self.refused((StatusCode::TOO_MANY_REQUESTS, text).into_response());
+            }
+        };
         let (deflate, extension) = extension::negotiate(&parts.headers, self.compression).unzip();
         let (response, upgrade) = match upgrade::accept(&mut parts, extension).await {
             Ok(accepted) => accepted,
@@ -218,6 +247,7 @@ impl Mount {
         let caller = Caller { identity, request, scratch_framing, dialects, namespace, deflate };
         let tasks = registry.tasks.clone();
         tasks.serve(async move {
+            let _place = place;
             // Otherwise the client went away before the response was written.
             if let Ok(upgraded) = upgrade.await {
                 session::serve(upgraded, registry, caller, session).await;

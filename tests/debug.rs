@@ -142,6 +142,7 @@ async fn every_public_type_is_short_and_tells_no_secret() {
     shown.show(&rooms.mount("/other"));
     shown.show(&layer);
     shown.show(&service);
+    shown.show(&ClientAddress([127, 0, 0, 1].into()));
     shown.show(&Origins::same());
     shown.show(&rooms.inspector().allow_actions(true));
     shown.show(&rooms.open("other").variables([("x", VALUE)]));
