@@ -6,6 +6,7 @@
 //! - [Clients](clients)
 //! - [Persistence](persistence)
 //! - [Many nodes](nodes)
+//! - [The server `cloud-variables`](server)
 //! - [Operations](operations)
 //! - [The wire](wire)
 //! - [Limits](limits)
@@ -34,6 +35,9 @@ pub mod persistence {}
 
 #[doc = include_str!("docs/policies.md")]
 pub mod policies {}
+
+#[doc = include_str!("docs/server.md")]
+pub mod server {}
 
 #[doc = include_str!("docs/testing.md")]
 pub mod testing {}

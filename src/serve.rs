@@ -251,7 +251,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Clone + Send + Sync + 'static,
 {
-    let Ok(Some(protocol)) = timeout(HEAD, socket.protocol()).await else { return };
+    let protocol = tokio::select! {
+        protocol = timeout(HEAD, socket.protocol()) => protocol,
+        // A client that has said nothing has no request that the shutdown would wait for.
+        () = draining.cancelled() => return,
+    };
+    let Ok(Some(protocol)) = protocol else { return };
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer.clone()));
         // A router is always ready.

@@ -67,7 +67,10 @@ async fn an_address_has_no_more_sessions_than_the_mount_allows() {
     };
     let mut first = common::Client::request(from("192.0.2.1")).await.unwrap();
     let _second = common::Client::request(from("192.0.2.1")).await.unwrap();
-    assert_eq!(common::Client::request(from("192.0.2.1")).await.err(), Some(StatusCode::TOO_MANY_REQUESTS));
+    assert_eq!(
+        common::Client::request(from("192.0.2.1")).await.err(),
+        Some(StatusCode::TOO_MANY_REQUESTS)
+    );
     let _another = common::Client::request(from("192.0.2.2")).await.unwrap();
     // Without a name, the address is the connection's.
     let _local = common::Client::request(url.clone()).await.unwrap();

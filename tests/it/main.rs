@@ -39,6 +39,8 @@ mod rooms_that_differ;
 mod rust_client;
 mod serve;
 mod stack;
+#[cfg(unix)]
+mod standalone;
 mod stores;
 mod testing;
 mod text;

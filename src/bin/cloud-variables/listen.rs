@@ -1,0 +1,297 @@
+//! The addresses that the server listens on: TCP with or without TLS, Unix sockets, and systemd's sockets.
+
+use std::{
+    error::Error,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::serve::Listener;
+use axum_cloud_variables::tune_socket;
+#[cfg(unix)]
+use std::{fs, path::PathBuf};
+#[cfg(unix)]
+use tokio::net::{UnixListener, UnixStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream, lookup_host},
+};
+use tokio_rustls::{Accept, server::TlsStream};
+
+use super::tls::Tls;
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Peer {
+    Tcp(SocketAddr),
+    /// A process of this machine.
+    Unix,
+}
+
+/// All listeners of the server, as one.
+pub(crate) struct Listeners {
+    sockets: Vec<Socket>,
+    tls: Option<Tls>,
+}
+
+enum Socket {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener, Option<PathBuf>),
+}
+
+impl Listeners {
+    /// Listens on addresses such as `localhost:9080`, `[::]:9080`, `unix:/run/cloud.sock` (with a mode:
+    /// `unix:/run/cloud.sock?660`), and `systemd` for those that systemd has opened.
+    pub(crate) async fn bind(
+        addresses: &[String],
+        tls: Option<Tls>,
+    ) -> Result<Self, Box<dyn Error>> {
+        let mut sockets = Vec::new();
+        for address in addresses {
+            let failed = |error: &dyn std::fmt::Display| format!("--listen {address}: {error}");
+            if address == "systemd" {
+                sockets.extend(inherited().map_err(|error| failed(&error))?);
+            } else if let Some(path) = address.strip_prefix("unix:") {
+                sockets.push(unix(path).map_err(|error| failed(&error))?);
+            } else {
+                let found = lookup_host(address).await.map_err(|error| failed(&error))?;
+                let mut error = None;
+                let before = sockets.len();
+                // A name may have addresses of both kinds, and a machine only one.
+                for address in found {
+                    match TcpListener::bind(address).await {
+                        Ok(listener) => sockets.push(Socket::Tcp(listener)),
+                        Err(refused) => error = Some(refused),
+                    }
+                }
+                if let Some(error) = error.filter(|_| sockets.len() == before) {
+                    return Err(failed(&error).into());
+                }
+            }
+        }
+        if sockets.is_empty() {
+            return Err("--listen: no address".into());
+        }
+        Ok(Self { sockets, tls })
+    }
+
+    /// Returns the addresses as a person would write them.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let address = |socket: &Socket| match socket {
+            Socket::Tcp(listener) => match listener.local_addr() {
+                Ok(address) => format!("{scheme}://{address}"),
+                Err(error) => error.to_string(),
+            },
+            #[cfg(unix)]
+            Socket::Unix(_, path) => match path {
+                Some(path) => format!("unix:{}", path.display()),
+                None => "unix:systemd".into(),
+            },
+        };
+        self.sockets.iter().map(address).collect()
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Peer)>> {
+        for socket in &self.sockets {
+            match socket {
+                Socket::Tcp(listener) => {
+                    if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                        return Poll::Ready(accepted.map(|(stream, peer)| {
+                            tune_socket(&stream);
+                            (Stream::new(stream, self.tls.as_ref()), Peer::Tcp(peer))
+                        }));
+                    }
+                }
+                #[cfg(unix)]
+                Socket::Unix(listener, _) => {
+                    if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                        let unix = |(stream, _)| (Stream::Unix(stream), Peer::Unix);
+                        return Poll::Ready(accepted.map(unix));
+                    }
+                }
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Listener for Listeners {
+    type Io = Stream;
+    type Addr = Peer;
+
+    async fn accept(&mut self) -> (Stream, Peer) {
+        loop {
+            match std::future::poll_fn(|cx| self.poll_accept(cx)).await {
+                Ok(accepted) => return accepted,
+                Err(error) => {
+                    // The connection is gone already, or there are no open files.
+                    tracing::debug!(%error, "accept");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Peer> {
+        match self.sockets.first() {
+            Some(Socket::Tcp(listener)) => listener.local_addr().map(Peer::Tcp),
+            _ => Ok(Peer::Unix),
+        }
+    }
+}
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        #[cfg(unix)]
+        for socket in &self.sockets {
+            if let Socket::Unix(_, Some(path)) = socket {
+                _ = fs::remove_file(path);
+            }
+        }
+    }
+}
+
+/// Listens for the inspector, the metrics and the health checks alone.
+pub(crate) async fn admin(address: &str) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| format!("--admin {address}: {error}"))
+}
+
+#[cfg(unix)]
+fn unix(address: &str) -> io::Result<Socket> {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    let (path, mode) = address.split_once('?').unwrap_or((address, ""));
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    // A socket to which nobody listens is left over from a server that was killed.
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+        fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    if !mode.is_empty() {
+        let mode = u32::from_str_radix(mode, 8)
+            .map_err(|_| io::Error::other("behind the question mark is a mode, such as 660"))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    }
+    Ok(Socket::Unix(listener, Some(path.into())))
+}
+
+#[cfg(not(unix))]
+fn unix(_: &str) -> io::Result<Socket> {
+    Err(io::Error::other("this system has no Unix sockets here"))
+}
+
+/// Returns the sockets that systemd has opened for the process.
+#[cfg(unix)]
+fn inherited() -> io::Result<Vec<Socket>> {
+    let mut from = listenfd::ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for index in 0..from.len() {
+        if let Ok(Some(listener)) = from.take_tcp_listener(index) {
+            listener.set_nonblocking(true)?;
+            sockets.push(Socket::Tcp(TcpListener::from_std(listener)?));
+        } else if let Some(listener) = from.take_unix_listener(index)? {
+            listener.set_nonblocking(true)?;
+            sockets.push(Socket::Unix(UnixListener::from_std(listener)?, None));
+        }
+    }
+    match sockets.is_empty() {
+        true => Err(io::Error::other("systemd has opened no socket: see systemd.socket(5)")),
+        false => Ok(sockets),
+    }
+}
+
+#[cfg(not(unix))]
+fn inherited() -> io::Result<Vec<Socket>> {
+    Err(io::Error::other("this system has no systemd"))
+}
+
+/// A connection. TLS begins when it is first read, so that a slow client delays only itself, within the time that
+/// `serve` allows for a request's head.
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Handshake(Box<Accept<TcpStream>>),
+    Tls(Box<TlsStream<TcpStream>>),
+    #[cfg(unix)]
+    Unix(UnixStream),
+}
+
+impl Stream {
+    fn new(stream: TcpStream, tls: Option<&Tls>) -> Self {
+        match tls {
+            Some(tls) => Self::Handshake(Box::new(tls.acceptor().accept(stream))),
+            None => Self::Plain(stream),
+        }
+    }
+
+    /// Completes TLS's handshake, if it is under way.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Self::Handshake(accept) = self {
+            match Pin::new(accept).poll(cx)? {
+                Poll::Ready(stream) => *self = Self::Tls(Box::new(stream)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Calls a method of whatever the connection is, once TLS's handshake is complete.
+macro_rules! with_stream {
+    ($self:ident, $cx:ident, $method:ident $(, $argument:expr)*) => {{
+        let this = $self.get_mut();
+        match this.poll_ready($cx)? {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(()) => {}
+        }
+        match this {
+            Self::Plain(stream) => Pin::new(stream).$method($cx $(, $argument)*),
+            Self::Tls(stream) => Pin::new(&mut **stream).$method($cx $(, $argument)*),
+            #[cfg(unix)]
+            Self::Unix(stream) => Pin::new(stream).$method($cx $(, $argument)*),
+            Self::Handshake(_) => Poll::Pending,
+        }
+    }};
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        with_stream!(self, cx, poll_read, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        with_stream!(self, cx, poll_write, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        with_stream!(self, cx, poll_write_vectored, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        with_stream!(self, cx, poll_flush)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        with_stream!(self, cx, poll_shutdown)
+    }
+}

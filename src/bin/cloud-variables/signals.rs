@@ -1,0 +1,60 @@
+//! The signals by which the system ends the server or has it read files again, and its readiness for systemd.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
+
+/// The signals of the process, watched from the beginning.
+pub(crate) struct Signals {
+    /// Completes on SIGTERM, and on ctrl-c.
+    pub(crate) stop: BoxFuture<'static, ()>,
+    /// Notified on SIGHUP.
+    pub(crate) reload: Arc<Notify>,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    pub(crate) fn watch() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let watch = |kind| signal(kind).expect("signals can be watched");
+        let [mut terminate, mut interrupt, mut hangup] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(watch);
+        let reload = Arc::new(Notify::new());
+        let reloads = reload.clone();
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                reloads.notify_waiters();
+            }
+        });
+        let stop = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tell_systemd(false);
+        };
+        Self { stop: Box::pin(stop), reload }
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn watch() -> Self {
+        let stop = async { _ = tokio::signal::ctrl_c().await };
+        Self { stop: Box::pin(stop), reload: Arc::default() }
+    }
+}
+
+/// Tells systemd that the server is ready, if systemd waits for that (`Type=notify`).
+pub(crate) fn ready() {
+    tell_systemd(true);
+}
+
+#[cfg(unix)]
+fn tell_systemd(is_ready: bool) {
+    use sd_notify::NotifyState::{Ready, Stopping};
+    // Without systemd, nobody listens.
+    _ = sd_notify::notify(&[if is_ready { Ready } else { Stopping }]);
+}
+
+#[cfg(not(unix))]
+fn tell_systemd(_: bool) {}

@@ -1,0 +1,318 @@
+//! The program `cloud-variables`, as an operator runs it: by signals, files, sockets and its log.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use crate::common::{Client, Folder, Process, Redis, certify, eventually, example_path, within};
+use futures_util::{SinkExt, StreamExt};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+
+const X: &[(&str, &str)] = &[("x", "0")];
+
+/// A server, and all that it has written to stderr.
+struct Running {
+    child: Child,
+    /// The addresses that it listens on.
+    addresses: Vec<String>,
+    log: Arc<Mutex<String>>,
+}
+
+impl Running {
+    /// Starts a server, and waits until it listens on this many addresses.
+    fn start(args: &[&str], variables: &[(&str, &str)], addresses: usize) -> Self {
+        let mut command = Command::new(example_path("standalone"));
+        command.args(args).envs(variables.iter().copied());
+        Self::run(command, addresses)
+    }
+
+    fn run(mut command: Command, addresses: usize) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut errors = child.stderr.take().unwrap();
+        let log: Arc<Mutex<String>> = Arc::default();
+        let written = log.clone();
+        thread::spawn(move || {
+            let mut buffer = [0; 4_096];
+            while let Ok(count @ 1..) = errors.read(&mut buffer) {
+                written.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
+            }
+        });
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut next =
+            || lines.next().unwrap_or_else(|| panic!("{}", log.lock().unwrap())).unwrap();
+        let addresses = (0..addresses).map(|_| next().split(' ').next_back().unwrap().to_owned());
+        let addresses = addresses.collect();
+        Self { child, addresses, log }
+    }
+
+    /// Returns the host and port of an address.
+    fn at(&self, index: usize) -> &str {
+        self.addresses[index].split("://").nth(1).unwrap()
+    }
+
+    fn url(&self) -> String {
+        format!("ws://{}/", self.at(0))
+    }
+
+    fn signal(&self, name: &str) {
+        let done = Command::new("kill").args([name, &self.child.id().to_string()]).status();
+        assert!(done.unwrap().success());
+    }
+
+    fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    async fn logs(&self, text: &str) {
+        eventually(text, || self.log().contains(text)).await;
+    }
+
+    /// Waits for its end, and returns its exit code.
+    fn exit_code(mut self) -> i32 {
+        self.child.wait().unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// Returns the status and the body of a page.
+async fn get(addr: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.into())
+}
+
+#[tokio::test]
+async fn it_turns_unready_before_the_first_close() {
+    let args = ["--listen", "127.0.0.1:0", "--health", "/health", "--drain-delay", "0.5"];
+    let server = Running::start(&args, &[], 1);
+    assert_eq!(get(server.at(0), "/health/live").await, (200, "live\n".into()));
+    assert_eq!(get(server.at(0), "/health/ready").await, (200, "ready\n".into()));
+    let mut ann = Client::join(&server.url(), "arena", "ann", X).await;
+    ann.sync().await;
+    let check = format!("http://{}/health/ready", server.at(0));
+    assert_eq!(Process::run(&["--check", &check]), (true, "ready\n".into()));
+    server.signal("-TERM");
+    while get(server.at(0), "/health/ready").await.0 == 200 {}
+    assert_eq!(get(server.at(0), "/health/live").await.0, 200);
+    let (status, reason) = get(server.at(0), "/health/ready").await;
+    assert_eq!((status, &*reason), (503, "the server is about to end\n"));
+    let (is_well, said) = Process::run(&["--check", &check]);
+    assert!(!is_well && said.contains("about to end"), "{said}");
+    ann.sync().await;
+    assert_eq!(ann.closed().await.0, 1001);
+    assert_eq!(server.exit_code(), 0);
+}
+
+#[tokio::test]
+async fn a_stop_that_loses_something_says_so_and_has_a_code_of_its_own() {
+    let mut redis = Redis::start("standalone_lost");
+    let args = ["--listen", "127.0.0.1:0", "--grace", "1"];
+    let server = Running::start(&args, &[("CLOUD_REDIS", &redis.url())], 1);
+    let mut ann = Client::join(&server.url(), "arena", "ann", X).await;
+    redis.crash();
+    ann.set("x", "1").await;
+    ann.sync().await;
+    server.signal("-TERM");
+    ann.closed().await;
+    let log = server.log.clone();
+    assert_eq!(server.exit_code(), 3);
+    let said = "error: the broker misses the last writes of 1 rooms";
+    eventually("it says so", || log.lock().unwrap().contains(said)).await;
+}
+
+#[tokio::test]
+async fn the_log_explains_itself() {
+    let args = ["--listen", "127.0.0.1:0", "--metrics", "--admin", "127.0.0.1:0"];
+    let server = Running::start(&args, &[("RUST_LOG", ""), ("CLOUD_ROOMS", "77")], 2);
+    let mut ann = Client::join(&server.url(), "arena", "ann", X).await;
+    ann.sync().await;
+    let mut eve = Client::connect(&server.url()).await;
+    eve.handshake("arena", "eve", &[("y", "0")]).await;
+    assert_eq!(eve.closed().await.0, 4001);
+    ann.close().await;
+    assert_eq!(get(server.at(0), "/metrics").await.0, 404, "it has an address of its own");
+    assert!(get(server.at(1), "/metrics").await.1.contains("process_open_fds"));
+    // Of the arena, it has a hash.
+    for line in [
+        &format!("started version=\"{}\" addresses=\"http://{}\"", "0.1.0", server.at(0)),
+        "rooms end with the server: --store FILE keeps them",
+        "limits rooms=77 members_per_room=128",
+        "pages of every origin may connect",
+        "joined room=\"572e31f5\" username=\"ann\" dialect=Spec",
+        "closing code=4001 reason=",
+        "left room=\"572e31f5\" username=\"ann\" cause=Closed",
+    ] {
+        server.logs(line).await;
+    }
+    let log = server.log();
+    assert!(!log.contains("arena") && !log.contains('\u{1b}'), "{log}");
+    server.signal("-INT");
+    server.logs("stopped unanswered=0 unsaved=0 untold=0").await;
+    assert_eq!(server.exit_code(), 0);
+
+    let args = ["--listen=127.0.0.1:0", "--log-format=json", "--log-rooms=id"];
+    let server = Running::start(&args, &[], 1);
+    let _ann = Client::join(&server.url(), "arena", "ann", X).await;
+    server.logs("\"joined\"").await;
+    for line in server.log().lines() {
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(entry["timestamp"].is_string() && entry["fields"]["message"].is_string(), "{line}");
+    }
+    assert!(server.log().contains(r#""room":"arena""#), "{}", server.log());
+    let quiet = Running::start(&["--listen=127.0.0.1:0"], &[("RUST_LOG", "error")], 1);
+    let _ann = Client::join(&quiet.url(), "arena", "ann", X).await;
+    assert_eq!(quiet.log(), "");
+}
+
+/// Connects by TLS, and returns the stream with the server's certificate.
+async fn tls(addr: &str, roots: &[&str]) -> (TlsStream<TcpStream>, CertificateDer<'static>) {
+    let mut trusted = RootCertStore::empty();
+    roots
+        .iter()
+        .for_each(|root| trusted.add(CertificateDer::from_pem_file(root).unwrap()).unwrap());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider);
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(trusted).with_no_client_auth();
+    let port = addr.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    let stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+    let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+    (stream, shown)
+}
+
+#[tokio::test]
+async fn tls_is_its_own_and_a_certificate_is_read_again() {
+    let folder = Folder::new("standalone_tls");
+    let [cert, key, old] = ["cert.pem", "key.pem", "old.pem"].map(|name| folder.file(name));
+    certify(&cert, &key);
+    fs::copy(&cert, &old).unwrap();
+    let args = ["--listen", "127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &key];
+    let server = Running::start(&args, &[], 1);
+    assert!(server.addresses[0].starts_with("https://"));
+    let (stream, first) = tls(server.at(0), &[&cert]).await;
+    let (mut ann, _) = tokio_tungstenite::client_async("wss://localhost/", stream).await.unwrap();
+    let handshake = r#"{"kind":"handshake","room":"r","username":"ann","variables":{"x":"7"}}"#;
+    ann.send(handshake.into()).await.unwrap();
+    // Somebody who begins TLS and goes on no further keeps nobody out.
+    let _silent = TcpStream::connect(server.at(0)).await.unwrap();
+
+    fs::write(&cert, "no certificate").unwrap();
+    server.signal("-HUP");
+    server.logs("the old certificate is still used").await;
+    assert_eq!(tls(server.at(0), &[&old]).await.1, first);
+    certify(&cert, &key);
+    server.signal("-HUP");
+    server.logs("the certificate was read again").await;
+    let (mut stream, second) = tls(server.at(0), &[&cert]).await;
+    assert_ne!(second, first);
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.starts_with(b"HTTP/1.1 426"), "{}", String::from_utf8_lossy(&answer));
+    // Who has played all along still does.
+    ann.send(r#"{"kind":"set","variable":"x","value":"8"}"#.into()).await.unwrap();
+    server.signal("-TERM");
+    let close = within("a close", async {
+        loop {
+            if let Message::Close(Some(close)) = ann.next().await.unwrap().unwrap() {
+                return u16::from(close.code);
+            }
+        }
+    });
+    assert_eq!(close.await, 1001);
+    drop(ann);
+    assert_eq!(server.exit_code(), 0);
+}
+
+#[tokio::test]
+async fn a_unix_socket_has_its_mode_and_outlives_a_crash() {
+    let folder = Folder::new("standalone_unix");
+    let path = folder.file("socket");
+    let listen = format!("unix:{path}?660");
+    let args = ["--listen", &listen, "--listen", "127.0.0.1:0", "--trust-proxy", "127.0.0.1"];
+    let limits = ["--sessions-per-address", "1", "--block-address", "198.51.100.0/24"];
+    let args = [&args[..], &limits].concat();
+    let server = Running::start(&args, &[], 2);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+    // The proxy behind the socket names its client's address.
+    let connect = async |address: &'static str| {
+        let stream = UnixStream::connect(&path).await.unwrap();
+        let mut request = "ws://localhost/".into_client_request().unwrap();
+        request.headers_mut().insert("x-forwarded-for", address.parse().unwrap());
+        let connected = tokio_tungstenite::client_async(request, stream).await;
+        connected.map(|(socket, _)| socket).map_err(|error| error.to_string())
+    };
+    let _first = connect("192.0.2.1").await.unwrap();
+    let error = connect("192.0.2.1").await.unwrap_err();
+    assert!(error.contains("429"), "{error}");
+    let _other = connect("192.0.2.2").await.unwrap();
+    let error = connect("198.51.100.7").await.unwrap_err();
+    assert!(error.contains("403"), "{error}");
+    server.signal("-KILL");
+    drop(server);
+    assert!(fs::metadata(&path).is_ok(), "the socket is left over");
+    let server = Running::start(&args, &[], 2);
+    let _first = connect("192.0.2.1").await.unwrap();
+    server.signal("-TERM");
+    assert_eq!(server.exit_code(), 0);
+    assert!(fs::metadata(&path).is_err(), "it cleans up");
+}
+
+#[tokio::test]
+async fn systemd_opens_the_socket_and_hears_that_it_is_ready() {
+    let folder = Folder::new("standalone_systemd");
+    let path = folder.file("notify");
+    let notified = UnixDatagram::bind(&path).unwrap();
+    notified.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    // As systemd does: the socket is the process's fourth file, and the process knows its own id.
+    let activate = "import os, socket, sys\n\
+                    listener = socket.socket(); listener.bind(('127.0.0.1', 0)); listener.listen()\n\
+                    os.dup2(listener.fileno(), 3); os.set_inheritable(3, True)\n\
+                    os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))\n\
+                    os.execv(sys.argv[1], sys.argv[1:])\n";
+    let mut command = Command::new("python3");
+    command.args(["-c", activate]).arg(example_path("standalone")).args(["--listen", "systemd"]);
+    command.env("NOTIFY_SOCKET", &path);
+    let server = Running::run(command, 1);
+    let mut buffer = [0; 100];
+    let mut hear = || {
+        let count = notified.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..count]).trim().to_owned()
+    };
+    assert_eq!(hear(), "READY=1");
+    let mut ann = Client::join(&server.url(), "arena", "ann", X).await;
+    ann.sync().await;
+    server.signal("-TERM");
+    assert_eq!(hear(), "STOPPING=1");
+    ann.closed().await;
+    assert_eq!(server.exit_code(), 0);
+}
