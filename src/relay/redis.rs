@@ -1,6 +1,7 @@
 //! A broker in Redis or Valkey.
 
 mod channels;
+mod diagnosis;
 mod scripts;
 
 use std::{fmt, time::Duration};
@@ -12,6 +13,7 @@ use redis::{
     io::tcp::TcpSettings,
 };
 use tokio::time::timeout;
+use tracing::warn;
 
 use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNews, RelayNode, RelayRequest};
 use channels::Channels;
@@ -35,6 +37,8 @@ pub struct RedisRelay {
 struct Commands {
     manager: Option<ConnectionManager>,
     count: u64,
+    /// Whether the server's settings have been looked at since the last failure.
+    is_known: bool,
 }
 
 impl fmt::Debug for RedisRelay {
@@ -122,7 +126,21 @@ impl RedisRelay {
         let mut commands = self.commands.lock();
         // Many calls may fail on one connection: only the first of them discards it.
         if commands.count == count {
-            *commands = Commands { manager: None, count: count + 1 };
+            *commands = Commands { manager: None, count: count + 1, is_known: false };
+        }
+    }
+
+    /// Looks at the server's settings, once for a connection, and warns of those with which rooms get lost.
+    async fn look_at(&self, commands: &mut ConnectionManager) {
+        if std::mem::replace(&mut self.commands.lock().is_known, true) {
+            return;
+        }
+        let info = redis::cmd("INFO");
+        // A user who may not ask has a server all the same.
+        if let Ok(Ok(info)) = timeout(self.timeout, info.query_async::<String>(commands)).await {
+            for fault in diagnosis::faults(&info) {
+                warn!(fault, "the broker's settings");
+            }
         }
     }
 
@@ -153,6 +171,7 @@ impl RedisRelay {
         call.arg(node.name).arg(node.acknowledged);
         call.arg(millis(self.lease)).arg(millis(self.empty_room_ttl)).arg(args);
         let (count, mut commands) = self.commands()?;
+        self.look_at(&mut commands).await;
         let answer: Result<Vec<Value>, RedisError> =
             match timeout(self.timeout, call.invoke_async(&mut commands)).await {
                 Ok(answer) => answer,
@@ -247,5 +266,5 @@ fn millis(time: Duration) -> u64 {
 /// Converts an error. Not a `From`, which would be part of the public API and tie it to a major version of
 /// redis.
 fn failed(error: impl Into<RedisError>) -> RelayError {
-    RelayError::new(error.into().to_string())
+    RelayError::new(diagnosis::explained(&error.into()))
 }

@@ -15,24 +15,44 @@ pub struct Redis {
     port: u16,
     /// Whether it listens for TLS alone.
     is_secret: bool,
+    /// Further options, the same after a restart.
+    options: Vec<String>,
     /// The folder of its append-only file.
     folder: Folder,
 }
 
 impl Redis {
     pub fn start(name: &str) -> Self {
-        Self::start_as(name, false)
+        Self::start_as(name, false, &[])
+    }
+
+    /// Starts a server with these options.
+    pub fn with(name: &str, options: &[&str]) -> Self {
+        Self::start_as(name, false, options)
+    }
+
+    /// Starts a Sentinel with this file.
+    pub fn sentinel(name: &str, file: &str) -> Self {
+        let (port, folder) = (free_port(), Folder::new(name));
+        let child = Command::new("redis-server")
+            .args([file, "--sentinel", "--port", &port.to_string()])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for(port);
+        Self { child, port, is_secret: false, options: Vec::new(), folder }
     }
 
     /// Starts a server for TLS alone, for `localhost`, with the password `secret`.
     pub fn secret(name: &str) -> Self {
-        Self::start_as(name, true)
+        Self::start_as(name, true, &[])
     }
 
-    fn start_as(name: &str, is_secret: bool) -> Self {
+    fn start_as(name: &str, is_secret: bool, options: &[&str]) -> Self {
         let port = free_port();
         let folder = Folder::new(name);
-        Self { child: run(port, is_secret, &folder), port, is_secret, folder }
+        let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
+        Self { child: run(port, is_secret, &options, &folder), port, is_secret, options, folder }
     }
 
     pub fn url(&self) -> String {
@@ -59,7 +79,7 @@ impl Redis {
 
     /// Restarts the server after a crash, with its data.
     pub fn restart(&mut self) {
-        self.child = run(self.port, self.is_secret, &self.folder);
+        self.child = run(self.port, self.is_secret, &self.options, &self.folder);
     }
 
     /// Restarts the server after a crash, without its data.
@@ -84,7 +104,7 @@ fn free_port() -> u16 {
     ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
-fn run(port: u16, is_secret: bool, folder: &Folder) -> Child {
+fn run(port: u16, is_secret: bool, options: &[String], folder: &Folder) -> Child {
     let (port_text, file) = (port.to_string(), |name| folder.file(name));
     let (certificate, key) = (file("cert.pem"), file("key.pem"));
     let ports = match is_secret {
@@ -103,15 +123,20 @@ fn run(port: u16, is_secret: bool, folder: &Folder) -> Child {
         .args(ports)
         .args(["--dir", &file("")])
         .args(["--appendonly", "yes", "--appendfsync", "always", "--save", ""])
+        .args(options)
         .stdout(Stdio::null())
         .spawn()
         .expect("redis-server is missing: tests/run installs it");
+    wait_for(port);
+    child
+}
+
+fn wait_for(port: u16) {
     let began = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(began.elapsed() < PATIENCE, "redis-server does not answer");
         sleep(Duration::from_millis(5));
     }
-    child
 }
 
 /// Writes a self-signed certificate for `localhost`.

@@ -330,3 +330,39 @@ fn no_task_is_left_after_a_shutdown() {
         eventually("no task is left", || tasks() == 0).await;
     });
 }
+
+/// A server with `maxmemory-policy allkeys-lru` may drop each key of a room by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_the_broker_evicts_closes_nobody() {
+    let redis = Redis::start("evicted");
+    let nodes = redis_nodes(&redis, 2).await;
+    for part in ["m", "v", "n", "s", "u", "w", "b", "l", "o"] {
+        let id = format!("arena {part}");
+        let two = &[("x", "0"), ("y", "0")];
+        let mut ann = nodes[0].join(&id, "ann", two).await;
+        let mut bob = nodes[1].join(&id, "bob", two).await;
+        ann.set("y", "7").await;
+        bob.until("y", "7").await;
+        let _: i64 = command(&redis, &["DEL", &format!("cv:{{{id}}}:{part}")]).await;
+        for n in 0..20 {
+            ann.set("x", &n.to_string()).await;
+            bob.sync().await;
+            bob.set("x", &format!("{n}.5")).await;
+            ann.sync().await;
+        }
+        let alike = async {
+            while ann.view != bob.view || ann.view["y"] != "7" {
+                for client in [&mut ann, &mut bob] {
+                    client.sync().await;
+                    client.apply_waiting();
+                }
+            }
+        };
+        within(&format!("both see the same without {part}"), alike).await;
+        let mut cat = nodes[0].join(&id, "cat", two).await;
+        ann.set("x", "the end").await;
+        cat.until("x", "the end").await;
+        bob.until("x", "the end").await;
+        assert_eq!(cat.view.get("y").map(String::as_str), Some("7"), "{part}");
+    }
+}

@@ -30,10 +30,21 @@ pub(super) struct Health {
     rooms_waiting: AtomicUsize,
 }
 
+/// What a broker does for a node. One may work while another fails, for example if the node's user may publish
+/// and not run scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Service {
+    Requests,
+    Messages,
+    Announcements,
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// The stats, without the number of rooms.
     stats: RelayStats,
+    /// The services that failed when they were used last.
+    failing: [bool; 3],
     /// The time when a failure was last logged, and whether a recovery has been logged since.
     told: Option<(Instant, bool)>,
 }
@@ -42,16 +53,18 @@ struct State {
 const AGAIN: Duration = Duration::from_secs(10);
 
 impl Health {
-    pub(super) fn note(&self, error: Option<&RelayError>) {
+    pub(super) fn note(&self, service: Service, error: Option<&RelayError>) {
         // Decided under the lock, but logged after it, because a log subscriber may be slow, or ask for the
         // stats.
         {
-            let State { stats, told } = &mut *self.state.lock();
-            stats.is_failing = error.is_some();
+            let State { stats, failing, told } = &mut *self.state.lock();
+            failing[service as usize] = error.is_some();
+            stats.is_failing = failing.contains(&true);
             if let Some(error) = error {
                 stats.last_error = Some((SystemTime::now(), error.clone()));
             }
             match (error, *told) {
+                (None, _) if stats.is_failing => return,
                 (Some(_), None) => *told = Some((Instant::now(), false)),
                 (Some(_), Some((at, true))) if at.elapsed() > AGAIN => {
                     *told = Some((Instant::now(), false));
@@ -61,8 +74,8 @@ impl Health {
             }
         }
         match error {
-            Some(error) => warn!(%error, "the broker does not answer"),
-            None => info!("the broker answers again"),
+            Some(error) => warn!(%error, "the broker fails"),
+            None => info!("the broker works again"),
         }
     }
 

@@ -16,7 +16,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{RelayStats, health::Health, left::LeftRooms};
+use super::{
+    RelayStats,
+    health::{Health, Service},
+    left::LeftRooms,
+};
 use crate::{
     metrics,
     registry::{
@@ -126,7 +130,7 @@ impl Node {
         let answer = timeout(self.relay.timeout(), self.relay.request(room, node, request));
         let answer = answer.await.unwrap_or_else(|_| Err(RelayError::late()));
         metrics::asked(began.elapsed(), answer.is_ok());
-        self.health.note(answer.as_ref().err());
+        self.health.note(Service::Requests, answer.as_ref().err());
         answer
     }
 
@@ -158,14 +162,14 @@ impl Node {
     pub(super) async fn subscribe(&self, room: &str) -> Result<RelayMessages, RelayError> {
         let subscribed = timeout(self.relay.timeout(), self.relay.subscribe(room));
         let subscribed = subscribed.await.unwrap_or_else(|_| Err(RelayError::late()));
-        self.health.note(subscribed.as_ref().err());
+        self.health.note(Service::Messages, subscribed.as_ref().err());
         subscribed
     }
 
     pub(super) async fn announce(&self, news: &RelayNews) -> Result<(), RelayError> {
         let announced = timeout(self.relay.timeout(), self.relay.announce(news));
         let announced = announced.await.unwrap_or_else(|_| Err(RelayError::late()));
-        self.health.note(announced.as_ref().err());
+        self.health.note(Service::Announcements, announced.as_ref().err());
         announced
     }
 

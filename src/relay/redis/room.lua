@@ -1,7 +1,7 @@
 -- The beginning of all scripts. Each script is one atomic step of a room, because it reads state that other
 -- nodes may change (leases, names, the revision) before it changes anything.
 --
--- KEYS  1 meta {room, epoch, revision, schema, max, locked, closed, bytes, variables, heard}, or {removed: the last removed rooms} for a while
+-- KEYS  1 meta {room, epoch, revision, schema, max, locked, closed, bytes, variables, heard, keys}, or {removed: the last removed rooms} for a while
 --       2 variables {name -> value}               3 nodes (when their lease ends, ms)
 --       4 sessions {node/number -> + or - and name, + if it is shared}   5 names {that -> how many have it}
 --       6 taken {node -> the last number of the node that was taken}
@@ -163,7 +163,12 @@ local function read(is_new)
   }
 end
 
+-- A server whose memory is full may evict single keys. What is left is no room: the nodes restore it whole.
 local is_there = redis.call('HEXISTS', meta, 'epoch') == 1
+if is_there and redis.call('EXISTS', unpack(own)) < tonumber(redis.call('HGET', meta, 'keys') or 0) then
+  redis.call('DEL', unpack(own))
+  is_there = false
+end
 if is_there then
   -- A broker whose memory is full refuses a script at its first command that may need memory, but does not
   -- stop a script that has begun to write. So this lets existing rooms go on, while none can be created.
@@ -173,3 +178,6 @@ end
 local is_in = redis.call('ZSCORE', nodes, node)
 -- The last number that was taken is lost: a number that is taken now would hide that.
 if is_in and tonumber(before) < tonumber(ARGV[2]) then return {'lost'} end
+
+-- What follows is the script's own step.
+local function step()

@@ -32,7 +32,7 @@ pub(super) struct Scripts {
 
 macro_rules! script {
     ($file:literal) => {
-        Script::new(concat!(include_str!("room.lua"), include_str!($file)))
+        Script::new(concat!(include_str!("room.lua"), include_str!($file), include_str!("end.lua")))
     };
 }
 
