@@ -2,10 +2,12 @@
 
 mod addresses;
 mod client_js;
+mod etag;
 pub(crate) mod extension;
 mod gate;
 mod layer;
 mod origins;
+mod reading;
 pub(crate) mod upgrade;
 
 use std::{sync::Arc, time::Instant};
@@ -31,6 +33,7 @@ use crate::{
 };
 use addresses::Addresses;
 use gate::Gate;
+use reading::Reading;
 use tracing::info;
 
 /// The rooms of a registry at one path of the host's app. Each mount has its own settings, so one registry
@@ -58,6 +61,7 @@ pub struct Mount {
     /// The prefix of each id that clients name.
     namespace: Arc<str>,
     compression: Compression,
+    reading: Reading,
 }
 
 impl RoomRegistry {
@@ -82,6 +86,7 @@ impl RoomRegistry {
             dialects: [true; Dialect::COUNT],
             namespace: "".into(),
             compression: Compression::default(),
+            reading: Reading::default(),
         }
     }
 
@@ -194,6 +199,27 @@ impl Mount {
         self
     }
 
+    /// Sets whether the values of a room can be read over HTTP, at `<path>/rooms/<id>`. Default `false`.
+    ///
+    /// The answer has the values of one moment, in the order in which the variables were created, or 404:
+    /// `{"room":"arena","variables":{"score":"7"}}`. A room that is not in memory is read from the store, and is
+    /// not loaded. The rules of the mount hold: its origins, whether it requires an identity, the rooms of the
+    /// identity, its namespace. A policy is not asked.
+    pub fn values_over_http(mut self, allow: bool) -> Self {
+        self.reading.values = allow;
+        self
+    }
+
+    /// Sets whether the latest writes of a room can be read over HTTP, at
+    /// `<path>/logs?projectid=<id>&limit=<count>&offset=<count>`, in the form of Scratch's own log, which
+    /// scratchattach and others read. Default `false`. As many writes are there as
+    /// [`RoomRegistryBuilder::history`](crate::RoomRegistryBuilder::history) keeps. The rules of
+    /// [`values_over_http`](Self::values_over_http) hold.
+    pub fn logs_over_http(mut self, allow: bool) -> Self {
+        self.reading.logs = allow;
+        self
+    }
+
     /// Returns the mount as a tower layer. It handles upgrades on the path and requests for
     /// `<path>/client.js`, and passes everything else to the host's routes and fallback.
     ///
@@ -273,12 +299,17 @@ where
 {
     fn from(mount: Mount) -> Self {
         let path = mount.path.clone();
-        let gate = mount.gate.clone();
+        let (gate, reader) = (mount.gate.clone(), mount.clone());
         let answer = async move |request: Request| mount.answer(request.into_parts().0).await;
         // HTTP/2 upgrades by CONNECT. Registered for each method and as a fallback, so that a route of the
         // host for the same path panics when merged, and does not take the upgrades.
         let upgrade = any(answer.clone()).on(MethodFilter::GET.or(MethodFilter::CONNECT), answer);
         let [module, types] = &*client_js::FILES;
+        let reading = reader.reading;
+        let read = get(async move |request: Request| {
+            let answer = reader.read(&request.into_parts().0).await;
+            answer.unwrap_or_else(|| StatusCode::NOT_FOUND.into_response())
+        });
         let explain = async move |request: Request| gate.explain(&request.into_parts().0);
         let router = Self::new()
             .route(&format!("{path}/"), upgrade.clone())
@@ -290,6 +321,11 @@ where
                 &format!("{path}{}", types.path),
                 get(async |headers: HeaderMap| types.serve(&headers)),
             );
-        if path.is_empty() { router } else { router.route(&path, upgrade) }
+        let router = if path.is_empty() { router } else { router.route(&path, upgrade) };
+        let router = match reading.values {
+            true => router.route(&format!("{path}/rooms/{{*id}}"), read.clone()),
+            false => router,
+        };
+        if reading.logs { router.route(&format!("{path}/logs"), read) } else { router }
     }
 }

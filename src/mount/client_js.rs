@@ -1,14 +1,13 @@
 //! Serves the browser's files beside the mount: a module, and its declarations for TypeScript.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::LazyLock,
-};
+use std::sync::LazyLock;
 
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+
+use super::etag;
 
 /// The module's path, below its mount.
 pub(super) const PATH: &str = "/client.js";
@@ -40,28 +39,19 @@ pub(super) static FILES: LazyLock<[File; 2]> = LazyLock::new(|| {
 
 impl File {
     fn new(path: &'static str, content_type: &'static str, source: &'static str) -> Self {
-        let mut hasher = DefaultHasher::new();
-        source.hash(&mut hasher);
-        let etag = format!("\"{:016x}\"", hasher.finish());
-        let etag = HeaderValue::from_str(&etag).unwrap_or(HeaderValue::from_static("\"client\""));
-        Self { path, content_type, source, etag }
+        Self { path, content_type, source, etag: etag::of(source) }
     }
 
     /// Serves the file with `no-cache`, so that browsers always revalidate it and a deploy reaches everyone.
     /// Answers 304 if the file is unchanged.
     pub(super) fn serve(&self, request: &HeaderMap) -> Response {
-        let known = request.get_all(header::IF_NONE_MATCH).iter().any(|etags| {
-            etags.to_str().is_ok_and(|etags| {
-                etags.split(',').any(|etag| etag.trim().trim_start_matches("W/") == self.etag)
-            })
-        });
         let caching = [
             (header::ETAG, self.etag.clone()),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
             // Pages of other origins may import it too, because it is not secret.
             (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
         ];
-        if known {
+        if etag::is_known(&self.etag, request) {
             return (StatusCode::NOT_MODIFIED, caching).into_response();
         }
         let content = [

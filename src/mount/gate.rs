@@ -57,7 +57,8 @@ impl Gate {
         if is_upgrade(parts) { Ok(identity) } else { Err(Refusal::Plain) }
     }
 
-    fn admit(&self, parts: &Parts) -> Result<Identity, Refusal> {
+    /// Returns the identity of a client that may connect, or read.
+    pub(super) fn admit(&self, parts: &Parts) -> Result<Identity, Refusal> {
         let asked = Asked::by(parts);
         if !self.origins.allows(asked) {
             return Err(self.foreign(asked));

@@ -35,7 +35,7 @@ pub struct MountService<S> {
 
 impl<S> Service<Request> for MountService<S>
 where
-    S: Service<Request, Response = Response, Error = Infallible>,
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     type Response = Response;
@@ -64,6 +64,18 @@ where
             } else {
                 file.serve(request.headers())
             })));
+        }
+        if below.is_some() && self.mount.reading.is_on() {
+            let (mount, mut inner) = (self.mount.clone(), self.inner.clone());
+            // The service that is ready is the one that is called.
+            std::mem::swap(&mut self.inner, &mut inner);
+            return Box::pin(async move {
+                let (parts, body) = request.into_parts();
+                match mount.read(&parts).await {
+                    Some(answer) => Ok(answer),
+                    None => inner.call(Request::from_parts(parts, body)).await,
+                }
+            });
         }
         Box::pin(self.inner.call(request))
     }

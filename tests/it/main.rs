@@ -35,6 +35,7 @@ mod p8_isolation;
 mod policy;
 mod presence;
 mod readiness;
+mod reading;
 mod relays;
 mod rooms_that_differ;
 mod rust_client;

@@ -57,6 +57,8 @@ fn mount(rooms: &RoomRegistry, settings: &Settings) -> Result<Mount, Box<dyn Err
         .origins(origins)
         .sessions_per_address(settings.sessions_per_address)
         .upgrades_per_minute(settings.upgrades_per_minute)
+        .values_over_http(settings.values)
+        .logs_over_http(settings.logs)
         .compression(match settings.compress {
             0 => Compression::Off,
             bytes => Compression::From(bytes),

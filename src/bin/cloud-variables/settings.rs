@@ -155,6 +155,13 @@ pub(crate) struct Settings {
     /// Number of past writes that each room keeps for the inspector.
     #[arg(long, default_value_t = 0)]
     pub(crate) history: usize,
+    /// Let everyone who may connect read the values of a room as JSON, at PATH/rooms/ID.
+    #[arg(long)]
+    pub(crate) values: bool,
+    /// Let everyone who may connect read the latest writes of a room, as many as --history keeps, at
+    /// PATH/logs?projectid=ID, in the form of Scratch's own log.
+    #[arg(long)]
+    pub(crate) logs: bool,
     /// Serve metrics for Prometheus at /metrics, to everyone.
     #[arg(long)]
     pub(crate) metrics: bool,

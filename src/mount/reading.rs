@@ -1,0 +1,150 @@
+//! Values and past writes over plain HTTP, for programs that only read.
+
+use std::{
+    borrow::Cow,
+    fmt::Write as _,
+    time::{Duration, SystemTime},
+};
+
+use axum::{
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use percent_encoding::percent_decode_str;
+
+use super::{Mount, etag};
+use crate::{events::PastWrite, wire::Json};
+
+/// The paths below a mount.
+const ROOMS: &str = "/rooms/";
+const LOGS: &str = "/logs";
+
+/// The entries of a log that are returned at most, and by default, as Scratch's own log has them.
+const MOST: usize = 1_000;
+const USUAL: usize = 100;
+
+/// Which rooms can be read over HTTP.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Reading {
+    pub(super) values: bool,
+    pub(super) logs: bool,
+}
+
+impl Reading {
+    pub(super) fn is_on(self) -> bool {
+        self.values || self.logs
+    }
+}
+
+impl Mount {
+    /// Answers a request for values or past writes. Returns `None` for other requests.
+    pub(super) async fn read(&self, parts: &Parts) -> Option<Response> {
+        let below = parts.uri.path().strip_prefix(&*self.path)?;
+        if ![Method::GET, Method::HEAD].contains(&parts.method) {
+            return None;
+        }
+        if let Some(id) = below.strip_prefix(ROOMS).filter(|_| self.reading.values) {
+            let id = decoded(id);
+            return Some(self.readable(parts, &id, self.values(&id).await));
+        }
+        if below == LOGS && self.reading.logs {
+            let query = Query::of(parts.uri.query().unwrap_or_default());
+            let id = query.text("projectid").unwrap_or_default();
+            return Some(self.readable(parts, &id, self.log(&id, &query)));
+        }
+        None
+    }
+
+    /// Answers with this text if the request may see the room.
+    fn readable(&self, parts: &Parts, id: &str, text: Option<String>) -> Response {
+        let identity = match self.gate.admit(parts) {
+            Ok(identity) => identity,
+            Err(refusal) => return refusal.into_response(),
+        };
+        if identity.check_room(&self.full_id(id)).is_err() {
+            return (StatusCode::FORBIDDEN, "This room is not for you.\n").into_response();
+        }
+        let Some(text) = text else {
+            return (StatusCode::NOT_FOUND, "There is no such room.\n").into_response();
+        };
+        let etag = etag::of(&text);
+        let mut headers = HeaderMap::new();
+        if let Some(origin) = parts.headers.get(header::ORIGIN) {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(header::VARY, HeaderValue::from_static("origin"));
+        }
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let is_known = etag::is_known(&etag, &parts.headers);
+        headers.insert(header::ETAG, etag);
+        match is_known {
+            true => (StatusCode::NOT_MODIFIED, headers).into_response(),
+            false => (headers, text).into_response(),
+        }
+    }
+
+    fn full_id(&self, id: &str) -> String {
+        format!("{}{id}", self.namespace)
+    }
+
+    /// Returns the values of a room at one moment, in memory or as they are stored.
+    async fn values(&self, id: &str) -> Option<String> {
+        let full = self.full_id(id);
+        let values = match self.rooms.room(&full) {
+            Some(room) => room.variables(),
+            None => self.rooms.stored_values(&full).await.ok()??,
+        };
+        let mut text =
+            format!("{{\"room\":\"{}\",\"variables\":{{", Json::from_plain(id).as_json());
+        for (n, (name, value)) in values.iter().enumerate() {
+            let comma = if n > 0 { "," } else { "" };
+            let [name, value] =
+                [name, value].map(|text| Json::from_plain(text).as_json().to_owned());
+            _ = write!(text, "{comma}\"{name}\":\"{value}\"");
+        }
+        text.push_str("}}");
+        Some(text)
+    }
+
+    /// Returns the past writes of a room as Scratch's log has them, the latest first.
+    fn log(&self, id: &str, query: &Query<'_>) -> Option<String> {
+        let history = self.rooms.room(&self.full_id(id))?.history();
+        let skipped = query.number("offset").unwrap_or(0);
+        let count = query.number("limit").unwrap_or(USUAL).min(MOST);
+        let entries: Vec<_> = history.iter().rev().skip(skipped).take(count).map(entry).collect();
+        Some(format!("[{}]", entries.join(",")))
+    }
+}
+
+fn entry(write: &PastWrite) -> String {
+    let by = write.by.as_deref().unwrap_or_default();
+    let [user, name, value] =
+        [by, &write.name, &write.value].map(|text| Json::from_plain(text).as_json().to_owned());
+    let at = write.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis();
+    format!(
+        "{{\"user\":\"{user}\",\"verb\":\"set_var\",\"name\":\"{name}\",\"value\":\"{value}\",\"timestamp\":{at}}}"
+    )
+}
+
+fn decoded(text: &str) -> Cow<'_, str> {
+    percent_decode_str(text).decode_utf8_lossy()
+}
+
+/// The pairs of a query.
+struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'a> Query<'a> {
+    fn of(text: &'a str) -> Self {
+        let pairs = text.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        Self(pairs.map(|(name, value)| (decoded(name), decoded(value))).collect())
+    }
+
+    fn text(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    }
+
+    fn number(&self, name: &str) -> Option<usize> {
+        self.text(name)?.parse().ok()
+    }
+}
