@@ -82,7 +82,7 @@ async fn a_stored_room_is_read_and_not_loaded() {
 }
 
 #[tokio::test]
-async fn the_log_has_the_form_of_scratchs_own() {
+async fn the_log_has_the_form_of_that_of_scratch() {
     let rooms = RoomRegistry::builder().history(100).build().unwrap();
     let app = Router::new().merge(rooms.mount("/cloud").logs_over_http(true));
     let url = format!("ws://{}/cloud", serve(app.clone()).await);
