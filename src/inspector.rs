@@ -5,6 +5,7 @@ mod live;
 mod page;
 mod sampler;
 mod view;
+mod whole;
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -24,6 +25,7 @@ use tokio::sync::Semaphore;
 use crate::registry::RoomRegistry;
 use page::Page;
 use sampler::Sampler;
+use whole::Span;
 
 /// A page that shows a registry's rooms: their members, their variables as they change, and the activity of
 /// the last ten minutes. It is a single page without external resources, under any path at which the host
@@ -113,11 +115,13 @@ struct Wanted {
     sort: Sort,
     /// The number of the page, from 0.
     page: usize,
+    /// The time that the plots cover.
+    span: Span,
 }
 
 impl Default for Wanted {
     fn default() -> Self {
-        Self { search: String::new(), sort: Sort::Members, page: 0 }
+        Self { search: String::new(), sort: Sort::Members, page: 0, span: Span::default() }
     }
 }
 
@@ -138,6 +142,18 @@ struct Which {
     id: String,
 }
 
+/// A query for a room, and for a page of its past writes.
+#[derive(Debug, Deserialize)]
+struct WhichPast {
+    id: String,
+    /// The text that a past write's variable, value or writer must contain, ignoring case.
+    #[serde(default)]
+    search: String,
+    /// The number of the page, from 0 for the newest.
+    #[serde(default)]
+    page: usize,
+}
+
 async fn rooms_once(State(site): State<Arc<Site>>, Query(wanted): Query<Wanted>) -> Response {
     json(site.list(&wanted))
 }
@@ -147,12 +163,12 @@ async fn rooms_live(State(site): State<Arc<Site>>, Query(wanted): Query<Wanted>)
     live::stream(site, sampler::PACE, move |site| Some(site.list(&wanted)))
 }
 
-async fn room_once(State(site): State<Arc<Site>>, Query(Which { id }): Query<Which>) -> Response {
-    site.show(&id).map_or_else(no_such_room, json)
+async fn room_once(State(site): State<Arc<Site>>, Query(which): Query<WhichPast>) -> Response {
+    site.show(&which).map_or_else(no_such_room, json)
 }
 
-async fn room_live(State(site): State<Arc<Site>>, Query(Which { id }): Query<Which>) -> Response {
-    live::stream(site, sampler::PACE / 2, move |site| site.show(&id))
+async fn room_live(State(site): State<Arc<Site>>, Query(which): Query<WhichPast>) -> Response {
+    live::stream(site, sampler::PACE / 2, move |site| site.show(&which))
 }
 
 async fn history(State(site): State<Arc<Site>>, Query(Which { id }): Query<Which>) -> Response {

@@ -45,6 +45,13 @@ struct Ban {
     seconds: u64,
 }
 
+/// The target of a ban that ends: as in the room's list.
+#[derive(Deserialize)]
+struct Unban {
+    kind: String,
+    who: String,
+}
+
 #[derive(Deserialize)]
 struct Lock {
     locked: bool,
@@ -70,7 +77,7 @@ pub(super) async fn guard(
     Err((StatusCode::FORBIDDEN, reason.into()))
 }
 
-/// Handles `POST api/room/{set,kick,ban,lock,close,remove}?id=`, with a JSON object of the arguments.
+/// Handles `POST api/room/{set,unset,kick,ban,unban,lock,close,remove}?id=`, with a JSON object of the arguments.
 pub(super) async fn act(
     State(site): State<Arc<Site>>,
     Path(action): Path<String>,
@@ -123,6 +130,16 @@ async fn perform(room: &Room, action: &str, body: &[u8]) -> Result<Object, Refus
             let time = Duration::from_secs(seconds);
             room.ban(MemberId::from(member), time).await.map_err(refused)?;
             Ok(to_member(member))
+        }
+        "unban" => {
+            let Unban { kind, who } = parse(body)?;
+            let done = match &*kind {
+                "person" => room.unban_person(&who).await,
+                "name" => room.unban_name(&who).await,
+                _ => return Err((StatusCode::BAD_REQUEST, "'kind' is person or name".into())),
+            };
+            done.map_err(refused)?;
+            Ok(Object::default())
         }
         "lock" => {
             let Lock { locked } = parse(body)?;

@@ -62,8 +62,9 @@ function bytes(count) {
   return (count / size).toFixed(size > 1 ? 1 : 0) + " " + unit;
 }
 
-function ago(moment) {
-  const seconds = Math.max(0, Math.round((Date.now() - moment) / 1000));
+const ago = (moment) => lasting(Math.max(0, Math.round((Date.now() - moment) / 1000)));
+
+function lasting(seconds) {
   const [unit, size] = [["d", 86400], ["h", 3600], ["min", 60]].find(([, size]) => seconds >= size) ?? ["s", 1];
   return Math.floor(seconds / size) + " " + unit;
 }
@@ -113,7 +114,7 @@ const columns = [
   ["id", "Room"], ["members", "Members"], ["variables", "Variables"],
   ["writes_per_second", "Writes/s"], ["bytes", "Bytes"],
 ];
-const wanted = { search: "", sort: "members", page: 0 };
+const wanted = { search: "", sort: "members", page: 0, span: "minutes" };
 
 // Made once, because a button that is replaced loses the focus.
 const heads = new Map(columns.map(([sort, label]) => [sort,
@@ -136,8 +137,12 @@ function list() {
   if (!isShown) at("title").focus();
 }
 
-function showList({ rooms, found, page, pages, stats, store, relay, is_draining }) {
+function showList({ rooms, found, page, pages, stats, plots, store, relay, is_draining }) {
   wanted.page = page;
+  draw(at("whole"), plots, [
+    ["members", "Players"], ["rooms", "Rooms"], ["writes", "Writes"], ["deliveries", "Deliveries"],
+    ["corrections", "Corrections"], ["round_trip_ms", "Round trip, ms"],
+  ]);
   const facts = [
     ["Rooms", stats.rooms], ["Members", stats.members], ["Sessions", stats.sessions],
     ["Memory", bytes(stats.state_bytes) + " of " + bytes(stats.state_bytes_limit)],
@@ -179,16 +184,40 @@ at("search").oninput = () => {
 at("previous").onclick = () => { wanted.page = Math.max(0, wanted.page - 1); list(); };
 at("next").onclick = () => { wanted.page += 1; list(); };
 
+for (const span of ["minutes", "day"]) {
+  at(span).onclick = () => {
+    for (const other of ["minutes", "day"]) at(other).ariaPressed = String(other === span);
+    wanted.span = span;
+    list();
+  };
+}
+
 // A room.
+
+const past = { id: "", search: "", page: 0 };
+
+// Asks for the room again, with another page of its past.
+function look(change) {
+  Object.assign(past, change);
+  watch(api("room/live", past), showRoom);
+}
+
+at("past-search").oninput = () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => look({ search: at("past-search").value, page: 0 }), 200);
+};
+at("newer").onclick = () => look({ page: Math.max(0, past.page - 1) });
+at("older").onclick = () => look({ page: past.page + 1 });
 
 function room(id) {
   at("list").hidden = true;
   at("room").hidden = false;
   document.title = id + " – Rooms";
   at("name").textContent = id;
-  for (const part of ["facts", "actions", "plots", "members", "variables", "history"]) at(part).replaceChildren();
+  for (const part of ["facts", "actions", "plots", "members", "variables", "bans", "history"]) at(part).replaceChildren();
   at("export").href = api("room/history", { id });
-  watch(api("room/live", { id }), showRoom);
+  at("past-search").value = "";
+  look({ id, search: "", page: 0 });
   at("name").focus();
 }
 
@@ -210,7 +239,7 @@ function showRoom(room) {
     remove.ariaLabel = "Remove the room";
     remove.onclick = act("remove", ["Put all members out and forget the variables, in the store too?"], () => ({}));
   }
-  plot(room.plots);
+  draw(at("plots"), room.plots, [["writes", "Writes"], ["deliveries", "Deliveries"], ["corrections", "Corrections"]]);
   fill(at("members"), room.members, (member) => member.id, (member) => [
     [member.username, "", () => {
       const text = foreign(member.username);
@@ -243,7 +272,17 @@ function showRoom(room) {
         ["Remove ", foreign(variable.name), "? Members see the empty value. Only of a room that grows."],
         () => ({ name: variable.name })))) : ""],
   ]);
-  at("past").hidden = room.history.length === 0;
+  at("banned").hidden = room.bans.length === 0;
+  fill(at("bans"), room.bans, (ban) => ban.kind + ban.who, (ban) => [
+    name(ban.who), [ban.kind, ""], [lasting(ban.seconds_left), "number"],
+    ["actions", "number", () => token ? button("End", "End the ban of " + ban.who, act("unban",
+      ["Let ", foreign(ban.who), " in again?"], () => ({ kind: ban.kind, who: ban.who }))) : ""],
+  ]);
+  at("past").hidden = room.history_len === 0;
+  const pages = Math.max(1, Math.ceil(room.history_found / 50));
+  at("past-page").textContent = ` ${room.history_found.toLocaleString()} found, page ${past.page + 1} of ${pages} `;
+  at("newer").disabled = past.page === 0;
+  at("older").disabled = past.page + 1 >= pages;
   fill(at("history"), room.history, (_, index) => index, (past) => [
     [new Date(past.at).toLocaleString(), "number"], name(past.by), name(past.variable),
     [past.value, "", () => foreign(past.value)],
@@ -258,25 +297,79 @@ function writer(variable) {
 
 const SVG = "http://www.w3.org/2000/svg";
 
-function plot(plots) {
-  const text = JSON.stringify(plots);
-  if (at("plots").dataset.text === text && at("plots").children.length) return;
-  at("plots").dataset.text = text;
-  at("plots").replaceChildren(...["writes", "deliveries", "corrections"].map((kind) => {
+const compact = new Intl.NumberFormat(undefined, { notation: "compact", maximumSignificantDigits: 3 });
+
+// The next number of the form 1, 2 or 5 times a power of ten, for the top of an axis.
+function roundUp(value) {
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 5, 10].map((factor) => factor * power).find((top) => top >= value);
+}
+
+// Draws plots with axes. Each stays the element it is, so that a pointer on it goes on reading values.
+function draw(place, plots, kinds) {
+  kinds.forEach(([kind, label], n) => {
+    const figure = place.children[n] ?? place.appendChild(newPlot());
     const values = plots[kind];
-    const [most, last] = [Math.max(1, ...values), values.length - 1];
-    const picture = document.createElementNS(SVG, "svg");
-    const line = document.createElementNS(SVG, "polyline");
-    line.setAttribute("points", values.map((value, n) => `${(n / last) * 100},${39 - (value / most) * 38}`).join(" "));
-    for (const [attribute, value] of [["viewBox", "0 0 100 40"], ["preserveAspectRatio", "none"], ["role", "img"],
-      ["aria-label", `${kind} in ten minutes, at most ${most} in ${plots.step_seconds} s`]]) {
-      picture.setAttribute(attribute, value);
-    }
-    picture.append(line);
-    const label = `${kind}: ${values[last].toLocaleString()} in these ${plots.step_seconds} s, ` +
-      `at most ${Math.max(...values).toLocaleString()}`;
-    return make("figure", {}, picture, make("figcaption", {}, label));
-  }));
+    const text = label + JSON.stringify(values);
+    if (figure.dataset.text === text) return;
+    figure.dataset.text = text;
+    Object.assign(figure, { values, label, step: plots.step_seconds });
+    const known = values.filter((value) => value !== null);
+    const top = roundUp(Math.max(1, ...known));
+    const last = values.length - 1;
+    // A gap where nothing is known.
+    let line = "";
+    values.forEach((value, x) => {
+      if (value === null) return;
+      const starts = x === 0 || values[x - 1] === null;
+      line += `${starts ? "M" : "L"}${((x / last) * 100).toFixed(2)} ${(40 - (value / top) * 40).toFixed(2)}`;
+      if (starts && (x === last || values[x + 1] === null)) line += "h0.01";
+    });
+    figure.querySelector("path").setAttribute("d", line);
+    figure.querySelector(".top").textContent = compact.format(top);
+    const span = plots.step_seconds * values.length;
+    figure.querySelector(".times").replaceChildren(...[1, 0.5].map((part) =>
+      make("span", {}, lasting(span * part) + " ago")), make("span", {}, "now"));
+    const most = known.length ? compact.format(Math.max(...known)) : "unknown";
+    figure.querySelector("svg").setAttribute("aria-label",
+      `${label} in ${lasting(span)}, at most ${most}, steps of ${lasting(plots.step_seconds)}`);
+    read(figure);
+  });
+}
+
+function newPlot() {
+  const picture = document.createElementNS(SVG, "svg");
+  for (const [attribute, value] of [["viewBox", "0 0 100 40"], ["preserveAspectRatio", "none"], ["role", "img"]]) {
+    picture.setAttribute(attribute, value);
+  }
+  const mark = document.createElementNS(SVG, "line");
+  for (const [attribute, value] of [["y1", 0], ["y2", 40], ["class", "mark"], ["visibility", "hidden"]]) {
+    mark.setAttribute(attribute, value);
+  }
+  picture.append(document.createElementNS(SVG, "path"), mark);
+  const figure = make("figure", {}, make("figcaption", {}), make("span", { className: "top" }),
+    make("span", { className: "bottom" }, "0"), picture, make("div", { className: "times" }));
+  picture.onpointermove = (event) => {
+    const { left, width } = picture.getBoundingClientRect();
+    const last = figure.values.length - 1;
+    figure.read = Math.min(last, Math.max(0, Math.round(((event.clientX - left) / width) * last)));
+    read(figure);
+  };
+  picture.onpointerleave = () => { figure.read = undefined; read(figure); };
+  return figure;
+}
+
+// Shows the value under the pointer, or the latest one.
+function read(figure) {
+  const { values, label, step } = figure;
+  const last = values.length - 1;
+  const at = figure.read ?? last;
+  const value = values[at] === null ? "unknown" : compact.format(values[at]);
+  const time = at === last ? "" : `, ${lasting((last - at) * step)} ago`;
+  figure.querySelector("figcaption").replaceChildren(label + " ", make("b", {}, value), time);
+  const mark = figure.querySelector(".mark");
+  mark.setAttribute("visibility", figure.read === undefined ? "hidden" : "visible");
+  for (const x of ["x1", "x2"]) mark.setAttribute(x, (at / last) * 100);
 }
 
 function ask(id, action, question, body, field) {

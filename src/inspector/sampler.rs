@@ -13,6 +13,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
+use super::whole::{Sample, Span, Whole, WholePlots};
 use crate::{
     registry::{Inner, RoomRegistry, Spawned},
     room::{Activity, RoomSummary},
@@ -37,6 +38,9 @@ pub(super) struct Sampler {
 struct Seen {
     rows: Arc<Vec<Row>>,
     tracks: HashMap<Arc<str>, Track>,
+    whole: Whole,
+    /// The current second.
+    second: u64,
     /// The current step.
     step: u64,
 }
@@ -106,20 +110,32 @@ impl Sampler {
         plots
     }
 
+    pub(super) fn whole(self: &Arc<Self>, span: Span) -> WholePlots {
+        self.begin();
+        let seen = self.seen.read();
+        seen.whole.plots(span, seen.second)
+    }
+
     /// Samples all rooms, with the time since the last sample. The first sample has no earlier one to compare
     /// with.
     fn look(&self, since: Option<Duration>) {
         let Some(registry) = self.registry.upgrade() else { return };
         // The plot is complete from the first sample on.
-        let step = registry.rules.epoch.elapsed().as_secs() / STEP + STEPS;
+        let second = registry.rules.epoch.elapsed().as_secs();
+        let step = second / STEP + STEPS;
         let summaries = registry.summaries();
+        let round_trip_ms = registry.mean_round_trip().map(|time| time.as_secs_f64() * 1e3);
+        let mut whole = Sample { rooms: summaries.len(), round_trip_ms, ..Sample::default() };
         let mut seen = self.seen.write();
         let mut before = std::mem::take(&mut seen.tracks);
         let rows = summaries.into_iter().map(|summary| {
             let mut track = before.remove(&summary.id).unwrap_or_default();
+            whole.members += summary.members;
             let writes_per_second = match since {
                 Some(since) => {
-                    track.note(summary.activity, step).writes as f64 / since.as_secs_f64()
+                    let did = track.note(summary.activity, step);
+                    whole.did += did;
+                    did.writes as f64 / since.as_secs_f64()
                 }
                 None => {
                     track.total = summary.activity;
@@ -130,7 +146,8 @@ impl Sampler {
             Row { summary, writes_per_second }
         });
         let rows = rows.collect();
-        (seen.rows, seen.step) = (Arc::new(rows), step);
+        seen.whole.note(whole, second);
+        (seen.rows, seen.step, seen.second) = (Arc::new(rows), step, second);
     }
 }
 

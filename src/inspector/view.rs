@@ -8,10 +8,12 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Site, Sort, Wanted,
+    Site, Sort, Wanted, WhichPast,
     sampler::{Plots, Row},
+    whole::WholePlots,
 };
 use crate::{
+    ban::{Ban, BanTarget},
     room::{LastWriter, Look, PastEntry, PastWrite},
     wire::Dialect,
 };
@@ -34,6 +36,7 @@ struct Listing<'a> {
     page: usize,
     pages: usize,
     stats: Stats,
+    plots: WholePlots,
     /// `None` without a store.
     store: Option<Store>,
     /// `None` without a relay.
@@ -90,8 +93,12 @@ struct RoomView<'a> {
     members: Vec<Member<'a>>,
     variables: Vec<Variable<'a>>,
     plots: Plots,
-    /// The newest first.
+    bans: Vec<BanView<'a>>,
+    /// A page of those that were found, the newest first.
     history: Vec<Past>,
+    /// How many were found, and how many there are.
+    history_found: usize,
+    history_len: usize,
     allows_actions: bool,
 }
 
@@ -108,6 +115,15 @@ struct Member<'a> {
     round_trip_ms: Option<f64>,
     /// How many batches wait for it.
     waiting: usize,
+}
+
+/// A ban of a person or of a name.
+#[derive(Serialize)]
+struct BanView<'a> {
+    /// `person` or `name`.
+    kind: &'static str,
+    who: &'a str,
+    seconds_left: u64,
 }
 
 #[derive(Serialize)]
@@ -192,6 +208,7 @@ impl Site {
             page,
             pages,
             stats,
+            plots: self.sampler.whole(wanted.span),
             store,
             relay,
             is_draining: self.rooms.is_draining(),
@@ -200,12 +217,16 @@ impl Site {
     }
 
     /// Renders a room; `None` if there is none with this id.
-    pub(super) fn show(&self, id: &str) -> Option<String> {
+    pub(super) fn show(&self, WhichPast { id, search, page }: &WhichPast) -> Option<String> {
         let (now, today) = (Instant::now(), SystemTime::now());
         let since_1970 = today.duration_since(UNIX_EPOCH).unwrap_or_default();
         let moment = |age: Duration| since_1970.saturating_sub(age).as_millis() as u64;
         let room = self.rooms.room(id)?;
         let Look { summary, members, variables } = room.look(now)?;
+        let bans = room.bans();
+        let past = room.past(usize::MAX);
+        let history_len = past.len();
+        let (history, history_found) = found(past, search, *page, now, today);
         let view = RoomView {
             id: &summary.id,
             max_members: summary.max_members,
@@ -243,9 +264,10 @@ impl Site {
                 })
                 .collect(),
             plots: self.sampler.plots(id),
-            history: (room.past(PAST).iter().rev())
-                .map(|past| Past::new(&past.look(now, today), SHOWN))
-                .collect(),
+            bans: bans.iter().map(BanView::of).collect(),
+            history,
+            history_found,
+            history_len,
             allows_actions: self.page.allows_actions(),
         };
         Some(text(&view))
@@ -259,6 +281,41 @@ impl Site {
             move |past: PastEntry| text(&Past::new(&past.look(now, today), usize::MAX)) + "\n";
         Some(past.into_iter().map(line))
     }
+}
+
+impl<'a> BanView<'a> {
+    fn of(ban: &'a Ban) -> Self {
+        let (kind, who) = match &ban.target {
+            BanTarget::Person(id) => ("person", id),
+            BanTarget::Name(name) => ("name", name),
+        };
+        Self { kind, who, seconds_left: ban.left.as_secs() }
+    }
+}
+
+/// Returns a page of the past writes that contain the searched text, the newest first, and how many there are on
+/// all pages.
+fn found(
+    past: Vec<PastEntry>,
+    search: &str,
+    page: usize,
+    now: Instant,
+    today: SystemTime,
+) -> (Vec<Past>, usize) {
+    let shown = |entry: &PastEntry| Past::new(&entry.look(now, today), SHOWN);
+    let (newest, skipped) = (past.iter().rev(), page.saturating_mul(PAST));
+    if search.is_empty() {
+        // Only this page is rendered.
+        return (newest.skip(skipped).take(PAST).map(shown).collect(), past.len());
+    }
+    let search = search.to_lowercase();
+    let matches = |past: &Past| {
+        let by = past.by.as_deref().unwrap_or_default();
+        [by, &past.variable, &past.value].iter().any(|text| text.to_lowercase().contains(&search))
+    };
+    let matching: Vec<_> = newest.map(shown).filter(matches).collect();
+    let count = matching.len();
+    (matching.into_iter().skip(skipped).take(PAST).collect(), count)
 }
 
 impl Sort {

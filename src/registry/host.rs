@@ -1,5 +1,7 @@
 //! The host's view of all rooms, and its actions on rooms and their members.
 
+#[cfg(feature = "inspector")]
+use std::time::Duration;
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -74,6 +76,15 @@ impl RoomRegistry {
 }
 
 impl Inner {
+    /// Returns the mean of all members' last round trips, if anybody has answered a ping.
+    #[cfg(feature = "inspector")]
+    pub(crate) fn mean_round_trip(&self) -> Option<Duration> {
+        let rooms: Vec<_> = self.rooms.read().values().cloned().collect();
+        let mut sum = (Duration::ZERO, 0);
+        rooms.iter().for_each(|room| room.add_round_trips(&mut sum));
+        sum.0.checked_div(sum.1)
+    }
+
     /// Returns summaries of all rooms, in no particular order.
     #[cfg(feature = "inspector")]
     pub(crate) fn summaries(&self) -> Vec<RoomSummary> {

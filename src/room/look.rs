@@ -70,6 +70,16 @@ impl MemberLook {
 }
 
 impl Shared {
+    /// Adds its members' last round trips to a sum, and their number to a count.
+    pub(crate) fn add_round_trips(&self, (sum, count): &mut (Duration, u32)) {
+        self.read(|state| {
+            for time in state.members.iter().filter_map(|(_, member)| member.handle.round_trip()) {
+                *sum += time;
+                *count += 1;
+            }
+        });
+    }
+
     pub(crate) fn look(&self, now: Instant) -> Look {
         let (members, mut variables) = self.read(|state| state.look(now));
         variables.sort_unstable_by(|a, b| a.name.as_json().cmp(b.name.as_json()));

@@ -338,7 +338,7 @@ async fn a_game_is_looked_at_and_a_player_kicked() {
     let changed = browser.until(&is_seven);
     tokio::time::timeout(std::time::Duration::from_secs(1), changed).await.unwrap();
     browser
-        .until("document.querySelector('#plots figcaption').textContent.includes('writes')")
+        .until("document.querySelector('#plots figcaption').textContent.includes('Writes')")
         .await;
     browser.until("document.querySelectorAll('#history tr').length === 50").await;
     browser.picture("inspector.png").await;
