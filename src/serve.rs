@@ -7,7 +7,10 @@ use std::{
     future::{Future, IntoFuture},
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -18,7 +21,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::Semaphore,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service;
@@ -171,7 +174,7 @@ where
         }
         // Close the listener before the first session, so that its client reconnects to another server.
         drop(listener);
-        let until = Instant::now() + grace;
+        let begun = Instant::now();
         draining.cancel();
         let report = rooms.shutdown(grace).await;
         if !report.is_complete() {
@@ -179,7 +182,7 @@ where
             warn!(unanswered, unsaved, untold, "the shutdown ended before everything was done");
         }
         connections.close();
-        _ = timeout_at(until, connections.wait()).await;
+        _ = timeout(grace.saturating_sub(begun.elapsed()), connections.wait()).await;
         Ok(report)
     }
 }
@@ -257,7 +260,10 @@ where
         () = draining.cancelled() => return,
     };
     let Ok(Some(protocol)) = protocol else { return };
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    // Whether there was a request. The end of a connection that has sent a part of its first is not waited for.
+    let has_asked = AtomicBool::new(false);
+    let service = service_fn(|mut request: Request<Incoming>| {
+        has_asked.store(true, Relaxed);
         request.extensions_mut().insert(ConnectInfo(peer.clone()));
         // A router is always ready.
         app.clone().call(request)
@@ -272,6 +278,9 @@ where
             tokio::select! {
                 ended = connection.as_mut() => ended,
                 () = draining.cancelled() => {
+                    if !has_asked.load(Relaxed) {
+                        return;
+                    }
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
@@ -294,6 +303,9 @@ where
             tokio::select! {
                 ended = connection.as_mut() => ended,
                 () = draining.cancelled() => {
+                    if !has_asked.load(Relaxed) {
+                        return;
+                    }
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }

@@ -105,7 +105,7 @@ async fn the_log_tells_no_secrets_and_is_not_flooded() {
     }
     let in_span = |line: &&String| line.contains("session{username=\"ann\" dialect=Spec}");
     assert!(lines.iter().filter(in_span).count() >= 2, "{lines:?}");
-    let refused = "a page's origin may not connect: see Mount::origins origin=";
+    let refused = "a page's origin may not connect: see Mount::origins, or --allow-origin origin=";
     assert!(lines.iter().any(|line| line.contains(refused)), "{lines:?}");
     let loud: Vec<_> = lines.iter().filter(|line| !line.contains("DEBUG")).collect();
     // One of the page's origin, and one a second of each code and status.

@@ -86,7 +86,10 @@ impl Gate {
         );
         if !self.warned.swap(true, Relaxed) {
             let [origin, host] = [&origin, &host].map(|text| format!("{text:.200}"));
-            warn!(origin, host, "a page's origin may not connect: see Mount::origins");
+            warn!(
+                origin,
+                host, "a page's origin may not connect: see Mount::origins, or --allow-origin"
+            );
         }
         Refusal::Foreign(text)
     }

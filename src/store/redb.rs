@@ -56,7 +56,7 @@ pub struct RedbStore {
     open: Opener,
     /// The database; `None` after a fault until it could be reopened, as redb requires.
     database: RwLock<Option<Database>>,
-    path: Option<PathBuf>,
+    file: Option<File>,
     max_rooms: u64,
     max_bytes: u64,
     cache: usize,
@@ -64,7 +64,7 @@ pub struct RedbStore {
 }
 
 impl RedbStore {
-    /// Opens the file, or creates it if it does not exist. If a registry in this process had the file open
+    /// Opens the file, or creates it if it does not exist or is empty. If a registry in this process had the file open
     /// and was dropped, the file is free a moment later.
     ///
     /// # Errors
@@ -73,14 +73,18 @@ impl RedbStore {
     /// version or an earlier one. Its contents are then unchanged.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let path = path.into();
-        if !path.try_exists()? {
-            make(&path)?;
+        match fs::metadata(&path) {
+            Ok(file) if file.is_file() && file.len() == 0 => fill(&path)?,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => make(&path)?,
+            Err(error) => return Err(error.into()),
         }
         let file = path.clone();
         // Not `create`: a file that is gone or empty has lost its rooms, which must not pass unnoticed.
         let open = move |cache| Database::builder().set_cache_size(cache).open(&file);
         let store = Self::over(open)?;
-        Ok(Self { path: Some(path), ..store })
+        let file = File { inode: inode(&path), path };
+        Ok(Self { file: Some(file), ..store })
     }
 
     /// Creates a store over any database that redb can open.
@@ -90,7 +94,7 @@ impl RedbStore {
         let store = Self {
             open: Box::new(open),
             database: RwLock::new(None),
-            path: None,
+            file: None,
             max_rooms: 1_000_000,
             max_bytes: BYTES,
             cache: CACHE,
@@ -151,6 +155,12 @@ impl RedbStore {
         &self,
         work: impl FnOnce(&Database) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
+        // Commits to a file that nobody can open any more would be lost with the process.
+        if self.file.as_ref().is_some_and(|file| inode(&file.path) != file.inode) {
+            let reason =
+                "its file was removed or replaced: put it back, or start the process again";
+            return Err(StoreError::Failed(reason.into()));
+        }
         if self.database.read().is_none() {
             self.reopen()?;
         }
@@ -189,6 +199,30 @@ fn make(path: &Path) -> Result<(), StoreError> {
         fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
     }
     Ok(())
+}
+
+/// Makes an empty file a store, as `touch` or a container's mount leaves it. It cannot be replaced, because it may
+/// be a mount itself.
+fn fill(path: &Path) -> Result<(), StoreError> {
+    let database = Database::create(path).map_err(meaning)?;
+    begin(&database, Durability::Immediate).map_err(meaning)
+}
+
+/// The file of a store.
+struct File {
+    path: PathBuf,
+    /// By which it is known if the file was replaced; `None` if the system has none.
+    inode: Option<u64>,
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    return fs::metadata(path).ok().map(|file| std::os::unix::fs::MetadataExt::ino(&file));
+    #[cfg(not(unix))]
+    {
+        _ = path;
+        None
+    }
 }
 
 fn version(database: &Database) -> Result<Option<u64>, redb::Error> {
@@ -309,7 +343,7 @@ impl RoomStore for RedbStore {
     }
 
     fn bytes(&self) -> Option<u64> {
-        self.path.as_ref().and_then(|path| Some(fs::metadata(path).ok()?.len()))
+        self.file.as_ref().and_then(|file| Some(fs::metadata(&file.path).ok()?.len()))
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
 };
 
 use crate::common::{Client, Folder, Process, Redis, certify, eventually, example_path, within};
+use axum_cloud_variables::store::RedbStore;
 use futures_util::{SinkExt, StreamExt};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -315,4 +316,96 @@ async fn systemd_opens_the_socket_and_hears_that_it_is_ready() {
     assert_eq!(hear(), "STOPPING=1");
     ann.closed().await;
     assert_eq!(server.exit_code(), 0);
+}
+
+/// Runs the program until it ends by itself. Returns its exit code, and all that it wrote.
+fn ends(args: &[&str]) -> (i32, String) {
+    let output = Command::new(example_path("standalone")).args(args).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[tokio::test]
+async fn a_wrong_setting_has_a_code_of_its_own_and_a_reason() {
+    let folder = Folder::new("standalone_settings");
+    let [public, store] = ["public", "public/rooms.redb"].map(|name| folder.file(name));
+    fs::create_dir(&public).unwrap();
+    fs::write(&store, "").unwrap();
+    for (args, reason) in [
+        (&["--roms", "1"][..], "unexpected argument '--roms'"),
+        (&["--grace", "inf"], "a time from 0 to a day"),
+        (&["--tick-ms=-1"], "a time from 0 to a day"),
+        (&["--rooms", "0"], "rooms must not be zero"),
+        (&["--path", "/:x"], "a path begins with a slash"),
+        (&["--path", "/health/live", "--health", "/health"], "are the same"),
+        (&["--allow-origin", "*"], "--allow-origin: '*'"),
+        (&["--inspector", "s3cret"], "a name, a colon and a password"),
+        (&["--redis", "s3cret"], "--redis: "),
+        (&["--public", &public, "--store", &store], "everyone could read it"),
+        (&["--store", &store, "--export", &store], "the store's own file"),
+    ] {
+        let (code, said) = ends(args);
+        assert!(code == 2 && said.contains(reason), "{args:?}: {code} {said}");
+        assert!(!said.contains("s3cret") && !said.contains("panicked"), "{said}");
+    }
+    let (code, said) = ends(&["--listen", "192.0.2.1:1"]);
+    assert!(code == 1 && said.contains("--listen 192.0.2.1:1"), "{said}");
+}
+
+#[tokio::test]
+async fn an_export_leaves_the_store_and_an_earlier_export_whole() {
+    let folder = Folder::new("standalone_export");
+    let [store, lines, other] = ["a.redb", "a.jsonl", "b.redb"].map(|name| folder.file(name));
+    // As `touch` and a container's mount leave it.
+    fs::write(&store, "").unwrap();
+    let server = Running::start(&["--listen", "127.0.0.1:0", "--store", &store], &[], 1);
+    let mut ann = Client::join(&server.url(), "arena", "ann", X).await;
+    ann.set("x", "7").await;
+    ann.sync().await;
+    server.signal("-TERM");
+    ann.closed().await;
+    assert_eq!(server.exit_code(), 0);
+    assert_eq!(ends(&["--store", &store, "--export", &lines]).0, 0);
+    let exported = fs::read_to_string(&lines).unwrap();
+    assert!(exported.contains(r#""variables":{"x":"7"}"#), "{exported}");
+    let (code, said) = ends(&["--store", &folder.file("typo.redb"), "--export", &lines]);
+    assert!(code == 1 && said.contains("no such file"), "{said}");
+    fs::write(&other, "no store").unwrap();
+    assert_eq!(ends(&["--store", &other, "--export", &lines]).0, 1);
+    assert_eq!(fs::read_to_string(&lines).unwrap(), exported);
+    let (code, said) = ends(&["--store", &store, "--export", "-"]);
+    assert!(code == 0 && said.starts_with(&exported), "{said}");
+    // An import that waits for its input ends on a signal.
+    let mut command = Command::new(example_path("standalone"));
+    command.args(["--store", &store, "--import", "-"]).stdin(Stdio::piped());
+    let waiting = Running::run(command, 0);
+    eventually("it has the store", || RedbStore::open(&store).is_err()).await;
+    waiting.signal("-TERM");
+    assert_eq!(waiting.exit_code(), 1);
+}
+
+#[tokio::test]
+async fn both_kinds_of_addresses_may_have_one_port() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let all = [format!("0.0.0.0:{port}"), format!("[::]:{port}")];
+    let server = Running::start(&["--listen", &all[0], "--listen", &all[1], "--health=/h"], &[], 2);
+    for host in ["127.0.0.1", "[::1]"] {
+        assert_eq!(get(&format!("{host}:{port}"), "/h/live").await.0, 200, "{host}");
+    }
+    // One that is taken is not passed over.
+    let (code, said) = ends(&["--listen", &format!("localhost:{port}")]);
+    assert!(code == 1 && said.contains("in use"), "{said}");
+    drop(server);
+    // Without IPv4 beside it, one socket answers both.
+    let server = Running::start(&["--listen", &all[1], "--health=/h"], &[], 1);
+    assert_eq!(get(&format!("127.0.0.1:{port}"), "/h/live").await.0, 200);
+    // A client that has sent half a request is not waited for.
+    let mut half = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    half.write_all(b"GET / HT").await.unwrap();
+    // Accepted after it.
+    assert_eq!(get(&format!("127.0.0.1:{port}"), "/h/live").await.0, 200);
+    let stopped = std::time::Instant::now();
+    server.signal("-TERM");
+    assert_eq!(server.exit_code(), 0);
+    assert!(stopped.elapsed() < Duration::from_secs(5), "{:?}", stopped.elapsed());
 }

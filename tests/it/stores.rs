@@ -122,7 +122,7 @@ fn a_file_that_is_not_whole_is_refused_and_left_alone() {
     drop(store);
     let whole = fs::read(folder.file("rooms.redb")).unwrap();
 
-    let mut files = vec![b"not a database".to_vec(), Vec::new(), vec![0; 100_000]];
+    let mut files = vec![b"not a database".to_vec(), vec![0; 100_000]];
     files.extend((1..20).map(|part| whole[..whole.len() * part / 20].to_vec()));
     for file in files {
         fs::write(folder.file("rooms.redb"), &file).unwrap();
@@ -141,4 +141,34 @@ fn a_file_that_is_not_whole_is_refused_and_left_alone() {
         variables(&RedbStore::open(folder.file("rooms.redb")).unwrap(), "a").unwrap().len(),
         500
     );
+}
+
+/// Otherwise the registry would save into a file that is gone with the process.
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_removed_fails_until_it_is_back() {
+    let folder = Folder::new("removed");
+    let [path, aside] = ["rooms.redb", "aside.redb"].map(|name| folder.file(name));
+    let store = RedbStore::open(&path).unwrap();
+    let remove = [Change::Remove { room: "none".into() }];
+    store.commit(&remove).unwrap();
+    std::fs::rename(&path, &aside).unwrap();
+    for _ in 0..2 {
+        let error = store.commit(&remove).unwrap_err().to_string();
+        assert!(error.contains("removed or replaced"), "{error}");
+        store.load("none").unwrap_err();
+    }
+    std::fs::write(&path, "").unwrap();
+    store.commit(&remove).unwrap_err();
+    std::fs::rename(&aside, &path).unwrap();
+    store.commit(&remove).unwrap();
+}
+
+#[test]
+fn an_empty_file_becomes_a_store() {
+    let folder = Folder::new("empty");
+    let path = folder.file("rooms.redb");
+    std::fs::write(&path, "").unwrap();
+    drop(RedbStore::open(&path).unwrap());
+    assert_eq!(RedbStore::open(&path).unwrap().load("none"), Ok(None));
 }

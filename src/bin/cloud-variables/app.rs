@@ -1,13 +1,20 @@
 //! The routes of the server, for players and for those who run it.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, path::Path, time::Duration};
 
-use axum::{Router, http::StatusCode, middleware, routing::get};
+use axum::{
+    Router,
+    extract::Request,
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use axum_cloud_variables::{Compression, Mount, Origins, RoomRegistry, ScratchFraming};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tower_http::services::ServeDir;
 
-use super::{inspector::inspector, proxy::Addresses, settings::Settings};
+use super::{WrongSetting, inspector::inspector, proxy::Addresses, settings::Settings};
 
 pub(crate) struct Apps {
     pub(crate) public: Router,
@@ -16,18 +23,19 @@ pub(crate) struct Apps {
 }
 
 pub(crate) fn apps(rooms: &RoomRegistry, settings: &Settings) -> Result<Apps, Box<dyn Error>> {
+    check(settings).map_err(WrongSetting)?;
     let mount = mount(rooms, settings)?;
     // The mount is a layer, so that --path / leaves index.html to --public.
     let public = match &settings.public {
-        Some(folder) if !folder.is_dir() => {
-            return Err(super::at("--public", folder, &"no such folder").into());
-        }
-        Some(folder) => Router::new().fallback_service(ServeDir::new(folder)).layer(mount.layer()),
+        Some(folder) => Router::new()
+            .fallback_service(ServeDir::new(folder))
+            .layer(middleware::from_fn(hide_dotfiles))
+            .layer(mount.layer()),
         None => mount.into(),
     };
     let mut admin = Router::new();
     if let Some(password) = &settings.inspector {
-        admin = admin.merge(inspector(rooms, password)?);
+        admin = admin.merge(inspector(rooms, password).map_err(WrongSetting)?);
     }
     if settings.metrics {
         admin = admin.merge(metrics(rooms)?);
@@ -41,16 +49,49 @@ pub(crate) fn apps(rooms: &RoomRegistry, settings: &Settings) -> Result<Apps, Bo
     };
     let addresses = Addresses {
         trusted: settings.trust_proxy.clone(),
+        header: settings.proxy_header,
         blocked: settings.block_address.clone(),
     };
     let name = middleware::from_fn(move |request, next| addresses.clone().name(request, next));
     Ok(Apps { public: public.layer(name), admin })
 }
 
+/// Returns an error for settings that exclude each other.
+fn check(settings: &Settings) -> Result<(), String> {
+    let path = settings.path.trim_end_matches('/');
+    if let Some(health) = &settings.health
+        && ["", "/live", "/ready"].iter().any(|end| path == format!("{health}{end}"))
+    {
+        return Err("--path and --health are the same".into());
+    }
+    if let Some(folder) = &settings.public {
+        if !folder.is_dir() {
+            return Err(super::at("--public", folder, &"no such folder"));
+        }
+        let real = |path: &Path| path.canonicalize().ok();
+        let store = settings.store.as_deref().and_then(real);
+        if store.zip(real(folder)).is_some_and(|(store, folder)| store.starts_with(folder)) {
+            return Err(
+                "--store: the file is in the folder of --public, and everyone could read it".into(),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Serves no file whose name, or whose folder's, begins with a dot, because these are settings and secrets.
+async fn hide_dotfiles(request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_ascii_lowercase().replace("%2e", ".");
+    let is_hidden = path.split('/').any(|part| part.starts_with('.') && part != ".well-known");
+    if is_hidden { StatusCode::NOT_FOUND.into_response() } else { next.run(request).await }
+}
+
 fn mount(rooms: &RoomRegistry, settings: &Settings) -> Result<Mount, Box<dyn Error>> {
     let origins = match &settings.allow_origin[..] {
         [] => Origins::any(),
-        list => Origins::list(list).map_err(|error| format!("--allow-origin: {error}"))?,
+        list => {
+            Origins::list(list).map_err(|error| WrongSetting(format!("--allow-origin: {error}")))?
+        }
     };
     let mount = rooms
         .mount(&settings.path)

@@ -1,35 +1,40 @@
 //! A health check for containers, whose images have no other program.
 
-use std::{
-    io::{Read, Write},
-    net::{TcpStream, ToSocketAddrs},
-    time::Duration,
+use std::{io, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
 };
 
+/// The time for the whole check.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Asks a running server. Returns its answer, which is an error unless its status is 200.
-pub(crate) fn check(url: &str) -> Result<String, String> {
-    let rest = url
-        .strip_prefix("http://")
-        .ok_or("--check: an address such as http://127.0.0.1:9080/health/ready")?;
+pub(crate) async fn check(url: &str) -> Result<String, String> {
+    let rest = url.strip_prefix("http://").filter(|rest| !rest.contains('@'));
+    let rest = rest.ok_or("--check: an address such as http://127.0.0.1:9080/health/ready")?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let failed = |error: &dyn std::fmt::Display| format!("--check {url}: {error}");
-    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
-    let address = address.to_socket_addrs().map_err(|error| failed(&error))?.next();
-    let address = address.ok_or_else(|| failed(&"no address"))?;
-    let ask = || {
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.take(64 << 10).read_to_string(&mut answer)?;
-        std::io::Result::Ok(answer)
-    };
-    let answer = ask().map_err(|error| failed(&error))?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| failed(&"no answer"))?;
-    match head.split(' ').nth(1) {
-        Some("200") => Ok(body.trim_end().into()),
-        _ => Err(failed(&body.trim_end())),
+    let answer = timeout(PATIENCE, ask(host, path)).await;
+    let answer =
+        answer.map_err(|_| failed(&"no answer in 3 s"))?.map_err(|error| failed(&error))?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| failed(&"no answer of HTTP"))?;
+    match head.split(' ').nth(1).unwrap_or_default() {
+        "200" => Ok(body.trim_end().into()),
+        status => Err(failed(&format!("{status} {}", body.trim_end()))),
     }
+}
+
+async fn ask(host: &str, path: &str) -> io::Result<String> {
+    // An address of IPv6 is in brackets, so what is behind the last colon may belong to it.
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let address = if has_port { host.to_owned() } else { format!("{host}:80") };
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(64 << 10).read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }

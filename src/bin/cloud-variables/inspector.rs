@@ -18,19 +18,22 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
 /// Returns the inspector for users with this name and password.
-pub(crate) fn inspector(rooms: &RoomRegistry, password: &str) -> Result<Router, &'static str> {
+pub(crate) fn inspector(rooms: &RoomRegistry, password: &str) -> Result<Router, String> {
     match password.split_once(':') {
         Some((name, password)) if !name.is_empty() && !password.is_empty() => {}
         // Without the text itself, which may be the password.
-        _ => return Err("--inspector: a name, a colon and a password"),
+        _ => return Err("--inspector: a name, a colon and a password".into()),
     }
     // Hashes are compared, so that the time of the comparison reveals nothing.
-    let expected = Sha256::digest(format!("Basic {}", BASE64_STANDARD.encode(password)));
+    let expected = Sha256::digest(BASE64_STANDARD.encode(password));
     // One wrong guess is answered at a time, so that parallel guesses are not faster.
     let guesses = Arc::new(Semaphore::new(1));
     let ask = middleware::from_fn(move |request: Request, next: Next| {
         let given = request.headers().get(AUTHORIZATION).cloned();
-        let is_known = given.as_ref().is_some_and(|given| Sha256::digest(given) == expected);
+        let is_known = given.as_ref().is_some_and(|given| {
+            let (scheme, credentials) = given.as_bytes().split_at(given.len().min(6));
+            scheme.eq_ignore_ascii_case(b"basic ") && Sha256::digest(credentials) == expected
+        });
         let guesses = guesses.clone();
         async move {
             if is_known {

@@ -39,7 +39,7 @@ pub(crate) struct Listeners {
 enum Socket {
     Tcp(TcpListener),
     #[cfg(unix)]
-    Unix(UnixListener, Option<PathBuf>),
+    Unix(UnixListener, Option<SocketFile>),
 }
 
 impl Listeners {
@@ -49,33 +49,30 @@ impl Listeners {
         addresses: &[String],
         tls: Option<Tls>,
     ) -> Result<Self, Box<dyn Error>> {
-        let mut sockets = Vec::new();
+        // What is bound already is released again if a later address fails.
+        let mut listeners = Self { sockets: Vec::new(), tls };
+        let mut tcp = Vec::new();
         for address in addresses {
             let failed = |error: &dyn std::fmt::Display| format!("--listen {address}: {error}");
             if address == "systemd" {
-                sockets.extend(inherited().map_err(|error| failed(&error))?);
+                listeners.sockets.extend(inherited().map_err(|error| failed(&error))?);
             } else if let Some(path) = address.strip_prefix("unix:") {
-                sockets.push(unix(path).map_err(|error| failed(&error))?);
+                listeners.sockets.push(unix(path).await.map_err(|error| failed(&error))?);
             } else {
                 let found = lookup_host(address).await.map_err(|error| failed(&error))?;
-                let mut error = None;
-                let before = sockets.len();
-                // A name may have addresses of both kinds, and a machine only one.
-                for address in found {
-                    match TcpListener::bind(address).await {
-                        Ok(listener) => sockets.push(Socket::Tcp(listener)),
-                        Err(refused) => error = Some(refused),
-                    }
-                }
-                if let Some(error) = error.filter(|_| sockets.len() == before) {
-                    return Err(failed(&error).into());
-                }
+                tcp.push((address, Vec::from_iter(found)));
             }
         }
-        if sockets.is_empty() {
-            return Err("--listen: no address".into());
+        let all: Vec<_> = tcp.iter().flat_map(|(_, found)| found.iter().copied()).collect();
+        for (address, found) in tcp {
+            let bound = bind_all(&found, &all);
+            let bound = bound.map_err(|error| format!("--listen {address}: {error}"))?;
+            listeners.sockets.extend(bound.into_iter().map(Socket::Tcp));
         }
-        Ok(Self { sockets, tls })
+        match listeners.sockets.is_empty() {
+            true => Err("--listen: no address".into()),
+            false => Ok(listeners),
+        }
     }
 
     /// Returns the addresses as a person would write them.
@@ -88,7 +85,7 @@ impl Listeners {
             },
             #[cfg(unix)]
             Socket::Unix(_, path) => match path {
-                Some(path) => format!("unix:{}", path.display()),
+                Some(file) => format!("unix:{}", file.path.display()),
                 None => "unix:systemd".into(),
             },
         };
@@ -144,13 +141,68 @@ impl Listener for Listeners {
     }
 }
 
-impl Drop for Listeners {
+/// Listens on the addresses of one name. A machine may lack those of one kind.
+fn bind_all(addresses: &[SocketAddr], all: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    let mut lacking = None;
+    for address in addresses {
+        let mut address = *address;
+        // Port 0 takes one free port for all of them.
+        if let Some(first) = listeners.first().filter(|_| address.port() == 0) {
+            address.set_port(first.local_addr()?.port());
+        }
+        // An IPv6 socket would take the port of an IPv4 one that is to be bound, too.
+        let has_both = all.iter().any(|other| other.is_ipv4() && other.port() == address.port());
+        match bind(address, address.is_ipv6() && has_both) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if is_lacking(&error) => lacking = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    match lacking.filter(|_| listeners.is_empty()) {
+        Some(error) => Err(error),
+        None => Ok(listeners),
+    }
+}
+
+fn bind(address: SocketAddr, is_v6_only: bool) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        Some(socket2::Protocol::TCP),
+    )?;
+    if is_v6_only {
+        socket.set_only_v6(true)?;
+    }
+    // So that a restart need not wait for the connections of the server before.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1_024)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Returns whether the machine has no addresses of this kind.
+fn is_lacking(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
+        || error.raw_os_error() == Some(97)
+}
+
+/// The file of a Unix socket, which is removed with its listener.
+#[cfg(unix)]
+struct SocketFile {
+    path: PathBuf,
+    /// By which it is known if another server has replaced it.
+    inode: u64,
+}
+
+#[cfg(unix)]
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        #[cfg(unix)]
-        for socket in &self.sockets {
-            if let Socket::Unix(_, Some(path)) = socket {
-                _ = fs::remove_file(path);
-            }
+        use std::os::unix::fs::MetadataExt;
+        if fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode) {
+            _ = fs::remove_file(&self.path);
         }
     }
 }
@@ -161,25 +213,37 @@ pub(crate) async fn admin(address: &str) -> Result<TcpListener, String> {
 }
 
 #[cfg(unix)]
-fn unix(address: &str) -> io::Result<Socket> {
-    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+async fn unix(address: &str) -> io::Result<Socket> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
     let (path, mode) = address.split_once('?').unwrap_or((address, ""));
+    if path.is_empty() {
+        return Err(io::Error::other("behind unix: is a path"));
+    }
+    let mode = match mode {
+        "" => None,
+        mode => Some(
+            u32::from_str_radix(mode, 8)
+                .map_err(|_| io::Error::other("behind the question mark is a mode, such as 660"))?,
+        ),
+    };
     let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    // A socket to which nobody listens is left over from a server that was killed.
-    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+    // A socket that refuses is left over from a server that was killed. Any other error is somebody else's socket.
+    if is_socket
+        && let Err(error) = UnixStream::connect(path).await
+        && error.kind() == io::ErrorKind::ConnectionRefused
+    {
         fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
-    if !mode.is_empty() {
-        let mode = u32::from_str_radix(mode, 8)
-            .map_err(|_| io::Error::other("behind the question mark is a mode, such as 660"))?;
+    let file = SocketFile { path: path.into(), inode: fs::symlink_metadata(path)?.ino() };
+    if let Some(mode) = mode {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     }
-    Ok(Socket::Unix(listener, Some(path.into())))
+    Ok(Socket::Unix(listener, Some(file)))
 }
 
 #[cfg(not(unix))]
-fn unix(_: &str) -> io::Result<Socket> {
+async fn unix(_: &str) -> io::Result<Socket> {
     Err(io::Error::other("this system has no Unix sockets here"))
 }
 

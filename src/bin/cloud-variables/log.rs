@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{IsTerminal, stderr},
+    str::FromStr,
     time::{Duration, Instant},
 };
 
@@ -10,7 +11,10 @@ use axum_cloud_variables::events::{Events, RegistryEvent};
 use clap::ValueEnum;
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter,
+    filter::{Directive, LevelFilter},
+};
 
 use super::settings::Settings;
 
@@ -31,7 +35,7 @@ pub(crate) enum RoomNames {
 impl RoomNames {
     fn of(self, room: &str) -> String {
         match self {
-            Self::Id => room.escape_debug().to_string(),
+            Self::Id => room.to_owned(),
             Self::Hash => {
                 Sha256::digest(room).iter().take(4).fold(String::new(), |mut hash, byte| {
                     _ = write!(hash, "{byte:02x}");
@@ -47,6 +51,10 @@ impl RoomNames {
 pub(crate) fn start(format: Format) {
     let filter =
         EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    // At trace, the WebSocket layer would show messages, with their values.
+    let filter = ["tungstenite", "tokio_tungstenite"].into_iter().fold(filter, |filter, target| {
+        filter.add_directive(Directive::from_str(&format!("{target}=info")).unwrap_or_default())
+    });
     let is_colourful = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let log = tracing_subscriber::fmt().with_writer(stderr).with_env_filter(filter);
     match format {

@@ -10,18 +10,23 @@ mod rooms;
 mod settings;
 mod signals;
 mod tls;
+mod transfer;
 
-use std::{error::Error, process::ExitCode};
-
-use axum_cloud_variables::{RoomRegistry, ShutdownReport, serve};
-use tokio::{
-    fs::File,
-    io::{AsyncWrite, AsyncWriteExt, BufReader, BufWriter},
+use std::{
+    error::Error,
+    fmt,
+    io::{Write, stdout},
+    path::Path,
+    process::ExitCode,
 };
+
+use axum_cloud_variables::{ShutdownReport, serve};
 
 use settings::Settings;
 use signals::Signals;
 
+/// The exit code for a setting that is wrong, as for a flag that is.
+const WRONG_SETTING: u8 = 2;
 /// The exit code if the server ended before everything was saved.
 const LOST: u8 = 3;
 
@@ -42,7 +47,7 @@ pub(crate) async fn main() -> ExitCode {
         Ok(report) => report.map_or(ExitCode::SUCCESS, |report| stopped(&report)),
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(if error.is::<WrongSetting>() { WRONG_SETTING } else { 1 })
         }
     }
 }
@@ -52,23 +57,14 @@ async fn run(
     settings: Settings,
     signals: Signals,
 ) -> Result<Option<ShutdownReport>, Box<dyn Error>> {
-    if let Some(url) = &settings.check {
-        println!("{}", check::check(url)?);
-        return Ok(None);
+    let Signals { stop, reload } = signals;
+    if settings.is_for_once() {
+        return tokio::select! {
+            done = once(&settings) => done.map(|()| None),
+            () = stop => Err("it was told to stop".into()),
+        };
     }
     let rooms = rooms::registry(&settings)?;
-    if let Some(file) = &settings.export {
-        // The rooms themselves may go to stdout.
-        eprintln!("{} rooms exported", export(&rooms, file).await?);
-        return Ok(None);
-    }
-    if let Some(file) = &settings.import {
-        let from = File::open(file).await.map_err(|error| at("--import", file, &error))?;
-        let imported = rooms.import(BufReader::new(from)).await?;
-        println!("{} rooms imported, {} were there", imported.created, imported.skipped);
-        return Ok(None);
-    }
-    let Signals { stop, reload } = signals;
     let apps = app::apps(&rooms, &settings)?;
     let admin = match (&settings.admin, apps.admin) {
         (Some(address), Some(app)) => {
@@ -79,48 +75,61 @@ async fn run(
     };
     let tls = tls::acceptor(&settings, reload)?;
     let listener = listen::Listeners::bind(&settings.listen, tls).await?;
-    for address in listener.addresses() {
-        println!("listening on {address}");
-    }
+    let addresses = listener.addresses();
+    // Nobody may read stdout.
+    addresses.iter().for_each(|address| _ = writeln!(stdout(), "listening on {address}"));
     if let Some((address, _)) = &admin {
-        println!("admin on http://{address}");
+        _ = writeln!(stdout(), "admin on http://{address}");
     }
-    log::started(&settings, &listener.addresses());
+    log::started(&settings, &addresses);
     let joins = tokio::spawn(log::joins_and_leaves(rooms.events(), settings.log_rooms));
     signals::ready();
     let report = serve(listener, apps.public)
         .shutdown_on(&rooms, stop)
-        .drain_delay(settings.drain_delay())
-        .grace(settings.grace())
+        .drain_delay(settings.drain_delay)
+        .grace(settings.grace)
         .await?;
     joins.abort();
     admin.inspect(|(_, serving)| serving.abort());
     Ok(Some(report))
 }
 
-/// Writes the rooms of the store to a file, or to stdout.
-async fn export(rooms: &RoomRegistry, file: &std::path::Path) -> Result<u64, Box<dyn Error>> {
-    if file.as_os_str() == "-" {
-        return Ok(written(rooms, tokio::io::stdout()).await?);
+/// Does what needs no server.
+async fn once(settings: &Settings) -> Result<(), Box<dyn Error>> {
+    if let Some(url) = &settings.check {
+        _ = writeln!(stdout(), "{}", check::check(url).await?);
+        return Ok(());
     }
-    let to = File::create(file).await.map_err(|error| at("--export", file, &error))?;
-    let count = written(rooms, to.try_clone().await?).await?;
-    to.sync_all().await?;
-    Ok(count)
+    if let Some(file) =
+        settings.store.as_ref().filter(|file| settings.export.is_some() && !file.exists())
+    {
+        return Err(at("--store", file, &"there is no such file to export").into());
+    }
+    if settings.export.is_some() && settings.export == settings.store {
+        return Err(WrongSetting("--export: this is the store's own file".into()).into());
+    }
+    let rooms = rooms::registry(settings)?;
+    match (&settings.export, &settings.import) {
+        (Some(file), _) => transfer::export(&rooms, file).await,
+        (None, Some(file)) => transfer::import(&rooms, file).await,
+        (None, None) => Ok(()),
+    }
 }
 
-async fn written(
-    rooms: &RoomRegistry,
-    to: impl AsyncWrite + Unpin,
-) -> Result<u64, axum_cloud_variables::TransferError> {
-    let mut to = BufWriter::new(to);
-    let count = rooms.export(&mut to).await?;
-    to.flush().await?;
-    Ok(count)
+/// A setting that is wrong, so that another start would fail, too.
+#[derive(Debug)]
+struct WrongSetting(String);
+
+impl fmt::Display for WrongSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
+
+impl Error for WrongSetting {}
 
 /// Returns an error that names the flag and the file.
-fn at(flag: &str, file: &std::path::Path, error: &dyn std::fmt::Display) -> String {
+fn at(flag: &str, file: &Path, error: &dyn fmt::Display) -> String {
     format!("{flag} {}: {error}", file.display())
 }
 

@@ -1,79 +1,97 @@
 //! The addresses of clients behind a reverse proxy.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use axum::{
     extract::{ConnectInfo, Request},
-    http::{HeaderMap, StatusCode, header::FORWARDED},
+    http::{HeaderMap, HeaderName, StatusCode, header::FORWARDED},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use axum_cloud_variables::ClientAddress;
-use ipnet::IpNet;
+use clap::ValueEnum;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::listen::Peer;
+
+/// The header in which a proxy names the client's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProxyHeader {
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
+}
 
 /// The networks whose word about a client's address counts, and those that may not connect.
 #[derive(Clone)]
 pub(crate) struct Addresses {
     pub(crate) trusted: Vec<IpNet>,
+    pub(crate) header: ProxyHeader,
     pub(crate) blocked: Vec<IpNet>,
 }
+
+/// The address of a client that comes by a Unix socket, if its proxy does not name another.
+const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 impl Addresses {
     /// Adds the client's address to a request, or refuses it.
     pub(crate) async fn name(self, mut request: Request, next: Next) -> Response {
         let peer = match request.extensions().get() {
-            Some(ConnectInfo(Peer::Tcp(peer))) => Some(peer.ip().to_canonical()),
-            _ => None,
+            Some(ConnectInfo(Peer::Tcp(peer))) => peer.ip().to_canonical(),
+            _ => UNKNOWN,
         };
-        if let Some(address) = self.client(peer, request.headers()) {
-            if contains(&self.blocked, address) {
-                return (StatusCode::FORBIDDEN, "Your address may not connect.\n").into_response();
-            }
-            request.extensions_mut().insert(ClientAddress(address));
+        let address = self.client(peer, request.headers());
+        if contains(&self.blocked, address) {
+            return (StatusCode::FORBIDDEN, "Your address may not connect.\n").into_response();
         }
+        request.extensions_mut().insert(ClientAddress(address));
         next.run(request).await
     }
 
-    /// Returns the address of the client: that of the connection, or, if that is a trusted proxy's, the last in
-    /// the headers that is not. A process behind a Unix socket of this machine is trusted.
-    fn client(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
-        if peer.is_some_and(|peer| !contains(&self.trusted, peer)) || self.trusted.is_empty() {
-            return peer;
+    /// Returns the address of the client: that of the connection or, as long as that is a trusted proxy's, the
+    /// one that this proxy names. Each proxy adds to the end of the list, so what is in front of an entry that
+    /// is not an address may be anybody's word, and counts for nothing.
+    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut client = peer;
+        let mut named = self.named(headers).into_iter().rev();
+        while self.trusts(client)
+            && let Some(Some(address)) = named.next()
+        {
+            client = address;
         }
-        let named = forwarded(headers);
-        named
-            .iter()
-            .rev()
-            .find(|address| !contains(&self.trusted, **address))
-            .or(named.first())
-            .copied()
-            .or(peer)
+        client
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        contains(&self.trusted, address) || address == UNKNOWN && !self.trusted.is_empty()
+    }
+
+    /// Returns the entries of the header, from the client on; `None` for those that are not addresses.
+    fn named(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+        let name = match self.header {
+            ProxyHeader::XForwardedFor => HeaderName::from_static("x-forwarded-for"),
+            ProxyHeader::Forwarded => FORWARDED,
+        };
+        let values = headers.get_all(name);
+        let entries = values.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        let entries = entries.map(|entry| std::str::from_utf8(entry).ok().map(str::trim));
+        entries.map(|entry| self.address(entry?)).collect()
+    }
+
+    fn address(&self, entry: &str) -> Option<IpAddr> {
+        match self.header {
+            ProxyHeader::XForwardedFor => address(entry),
+            ProxyHeader::Forwarded => {
+                let mut pairs = entry.split(';').filter_map(|pair| pair.trim().split_once('='));
+                let named = pairs.find(|(name, _)| name.eq_ignore_ascii_case("for"));
+                address(named?.1.trim_matches('"'))
+            }
+        }
     }
 }
 
 fn contains(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
-}
-
-/// Returns the addresses of `X-Forwarded-For` or, without that, of `Forwarded` (RFC 7239), from the client on.
-fn forwarded(headers: &HeaderMap) -> Vec<IpAddr> {
-    let list = |name: &str| -> Vec<String> {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).map(|entry| entry.trim().to_owned()).collect()
-    };
-    let mut entries = list("x-forwarded-for");
-    if entries.is_empty() {
-        let pairs = list(FORWARDED.as_str());
-        let of = |entry: &String| {
-            let mut pairs = entry.split(';').filter_map(|pair| pair.trim().split_once('='));
-            let named = pairs.find(|(name, _)| name.eq_ignore_ascii_case("for"));
-            named.map(|(_, value)| value.trim_matches('"').to_owned())
-        };
-        entries = pairs.iter().filter_map(of).collect();
-    }
-    entries.iter().filter_map(|entry| address(entry)).collect()
 }
 
 /// Reads an address, perhaps with a port.
@@ -87,38 +105,74 @@ fn address(text: &str) -> Option<IpAddr> {
 /// Reads an address or a network, such as `10.0.0.0/8`.
 pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
-    text.parse()
-        .ok()
-        .or_else(address)
-        .ok_or_else(|| "an address, or a network such as 10.0.0.0/8".into())
+    let network = text.parse().ok().or_else(address);
+    let network = network.ok_or("an address, or a network such as 10.0.0.0/8")?;
+    // Clients' addresses are compared without the prefix of IPv4 in IPv6.
+    Ok(match (network.addr().to_canonical(), network.prefix_len()) {
+        (IpAddr::V4(address), bits @ 96..) if network.addr().is_ipv6() => {
+            Ipv4Net::new(address, bits - 96).map_or(network, IpNet::from)
+        }
+        _ => network,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     #[test]
     fn the_word_of_a_proxy_counts_if_it_is_trusted() {
         let trusted = ["127.0.0.1", "10.0.0.0/8"].map(|text| network(text).expect("a network"));
-        let addresses = Addresses { trusted: trusted.into(), blocked: Vec::new() };
-        let client = |peer: &str, name: &'static str, value: &str| {
+        let addresses = |header| Addresses { trusted: trusted.into(), header, blocked: Vec::new() };
+        let client = |peer: &str, header, values: &[&[u8]]| {
             let mut headers = HeaderMap::new();
-            headers.insert(name, value.parse().expect("a value"));
-            let peer = (!peer.is_empty()).then(|| peer.parse().expect("an address"));
-            addresses.client(peer, &headers).map(|address| address.to_string())
+            let name = match header {
+                ProxyHeader::XForwardedFor => "x-forwarded-for",
+                ProxyHeader::Forwarded => "forwarded",
+            };
+            for value in values {
+                headers.append(name, HeaderValue::from_bytes(value).expect("a value"));
+            }
+            let peer = peer.parse().expect("an address");
+            addresses(header).client(peer, &headers).to_string()
         };
-        for (peer, name, value, expected) in [
-            ("127.0.0.1", "x-forwarded-for", "192.0.2.1", "192.0.2.1"),
+        for (peer, value, expected) in [
+            ("127.0.0.1", &b"192.0.2.1"[..], "192.0.2.1"),
             // A client may send the header, too; the proxy adds to it.
-            ("127.0.0.1", "x-forwarded-for", "6.6.6.6, 192.0.2.1", "192.0.2.1"),
-            ("127.0.0.1", "x-forwarded-for", "192.0.2.1, 10.1.2.3", "192.0.2.1"),
-            ("", "x-forwarded-for", "192.0.2.1", "192.0.2.1"),
-            ("127.0.0.1", "x-forwarded-for", "nonsense", "127.0.0.1"),
-            ("127.0.0.1", "forwarded", "for=192.0.2.1;proto=https", "192.0.2.1"),
-            ("127.0.0.1", "forwarded", "proto=https;For=\"[2001:db8::1]:80\"", "2001:db8::1"),
-            ("198.51.100.7", "x-forwarded-for", "192.0.2.1", "198.51.100.7"),
+            ("127.0.0.1", b"6.6.6.6, 192.0.2.1", "192.0.2.1"),
+            ("127.0.0.1", b"192.0.2.1, 10.1.2.3", "192.0.2.1"),
+            ("127.0.0.1", b"192.0.2.1:80", "192.0.2.1"),
+            ("0.0.0.0", b"\xff, 192.0.2.1", "192.0.2.1"),
+            ("0.0.0.0", b"192.0.2.1, \xff", "0.0.0.0"),
+            ("127.0.0.1", b"1.1.1.1, unix:", "127.0.0.1"),
+            ("127.0.0.1", b"1.1.1.1, , 10.1.2.3", "10.1.2.3"),
+            ("127.0.0.1", b"nonsense", "127.0.0.1"),
+            ("127.0.0.1", b"10.1.2.3", "10.1.2.3"),
+            ("198.51.100.7", b"192.0.2.1", "198.51.100.7"),
         ] {
-            assert_eq!(client(peer, name, value).as_deref(), Some(expected), "{peer} {value}");
+            let text = String::from_utf8_lossy(value);
+            assert_eq!(
+                client(peer, ProxyHeader::XForwardedFor, &[value]),
+                expected,
+                "{peer} {text}"
+            );
         }
+        let two: [&[u8]; 2] = [b"1.1.1.1", b"192.0.2.1"];
+        assert_eq!(client("127.0.0.1", ProxyHeader::XForwardedFor, &two), "192.0.2.1");
+        for (value, expected) in [
+            (&b"for=192.0.2.1;proto=https"[..], "192.0.2.1"),
+            (b"proto=https;For=\"[2001:db8::1]:80\"", "2001:db8::1"),
+            (b"for=1.1.1.1, for=unknown", "127.0.0.1"),
+        ] {
+            assert_eq!(client("127.0.0.1", ProxyHeader::Forwarded, &[value]), expected);
+        }
+    }
+
+    #[test]
+    fn a_network_of_ipv4_in_ipv6_is_one_of_ipv4() {
+        assert_eq!(network("::ffff:127.0.0.0/104"), network("127.0.0.0/8"));
+        assert!(network("127.0.0.1/33").is_err() && network("").is_err());
     }
 }

@@ -9,7 +9,7 @@ use axum_cloud_variables::{
     store::RedbStore,
 };
 
-use super::settings::{Settings, seconds};
+use super::{WrongSetting, settings::Settings};
 
 pub(crate) fn registry(settings: &Settings) -> Result<RoomRegistry, Box<dyn Error>> {
     let mut builder = RoomRegistry::builder();
@@ -19,8 +19,9 @@ pub(crate) fn registry(settings: &Settings) -> Result<RoomRegistry, Box<dyn Erro
     }
     if !settings.redis.is_empty() {
         let relays = settings.redis.iter().map(|url| relay(url, settings));
-        let relays =
-            relays.collect::<Result<Vec<_>, _>>().map_err(|error| format!("--redis: {error}"))?;
+        let relays = relays
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| WrongSetting(format!("--redis: {error}")))?;
         builder = builder.relay(Sharded::new(relays).ok_or("--redis: no address")?);
     }
     if settings.create_rooms == "never" {
@@ -30,7 +31,7 @@ pub(crate) fn registry(settings: &Settings) -> Result<RoomRegistry, Box<dyn Erro
         .policy(Doors::of(settings))
         .limits(limits(settings))
         .history(settings.history)
-        .tick(Duration::try_from_secs_f64(settings.tick_ms / 1000.0)?)
+        .tick(settings.tick_ms)
         .settle((settings.settle_ms > 0).then(|| Duration::from_millis(settings.settle_ms)))
         .scratch_values(match settings.any_value {
             true => ScratchValues::Strings,
@@ -42,7 +43,8 @@ pub(crate) fn registry(settings: &Settings) -> Result<RoomRegistry, Box<dyn Erro
                 .allow_impersonation(settings.staff_usernames)
                 .refuse_profanity(true),
         })
-        .build()?)
+        .build()
+        .map_err(|error| WrongSetting(error.to_string()))?)
 }
 
 fn relay(url: &str, settings: &Settings) -> Result<RedisRelay, RelayError> {
@@ -50,8 +52,8 @@ fn relay(url: &str, settings: &Settings) -> Result<RedisRelay, RelayError> {
         RedisRelay::new(url)?.with_empty_room_ttl(Duration::from_secs(settings.empty_room_ttl));
     let Settings { redis_prefix, redis_lease, redis_timeout, .. } = settings;
     let relay = redis_prefix.iter().fold(relay, |relay, prefix| relay.with_prefix(prefix));
-    let relay = redis_lease.iter().fold(relay, |relay, lease| relay.with_lease(seconds(*lease)));
-    Ok(redis_timeout.iter().fold(relay, |relay, time| relay.with_timeout(seconds(*time))))
+    let relay = redis_lease.iter().fold(relay, |relay, lease| relay.with_lease(*lease));
+    Ok(redis_timeout.iter().fold(relay, |relay, time| relay.with_timeout(*time)))
 }
 
 fn limits(settings: &Settings) -> Limits {

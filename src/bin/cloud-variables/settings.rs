@@ -16,7 +16,7 @@ use toml::Value;
 
 use super::{
     log::{Format, RoomNames},
-    proxy::network,
+    proxy::{ProxyHeader, network},
 };
 
 /// Serves cloud variables over WebSockets.
@@ -65,11 +65,14 @@ pub(crate) struct Settings {
     /// Origin of web pages that may connect, such as https://example.org; repeatable. By default any.
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
-    /// Address or network of a reverse proxy, such as 127.0.0.1 or 10.0.0.0/8, whose X-Forwarded-For or Forwarded
-    /// names the client's address; repeatable. If there is one, processes that come by a Unix socket are trusted,
-    /// too.
+    /// Address or network of a reverse proxy, such as 127.0.0.1 or 10.0.0.0/8, which names the client's address;
+    /// repeatable. If there is one, processes that come by a Unix socket are trusted, too. Trust no network that
+    /// has clients: they could name any address.
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     pub(crate) trust_proxy: Vec<IpNet>,
+    /// The header in which the proxy names the client's address.
+    #[arg(long, value_enum, default_value_t = ProxyHeader::XForwardedFor)]
+    pub(crate) proxy_header: ProxyHeader,
     /// Address or network that may not connect; repeatable.
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     pub(crate) block_address: Vec<IpNet>,
@@ -118,8 +121,8 @@ pub(crate) struct Settings {
     #[arg(long, default_value_t = Limits::default().messages_per_second)]
     pub(crate) messages_per_second: u32,
     /// Milliseconds between two batches of a room; 0 sends waiting sets at once.
-    #[arg(long, default_value_t = 16.67)]
-    pub(crate) tick_ms: f64,
+    #[arg(long, value_name = "MILLISECONDS", default_value = "16.67", value_parser = milliseconds)]
+    pub(crate) tick_ms: Duration,
     /// Milliseconds that a variable must be quiet before clients that disagree about it are corrected; 0
     /// for no correction.
     #[arg(long, default_value_t = 500)]
@@ -142,11 +145,11 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "TEXT", requires = "redis")]
     pub(crate) redis_prefix: Option<String>,
     /// Seconds after which a server that has crashed no longer keeps its players' names in rooms.
-    #[arg(long, value_name = "SECONDS", requires = "redis")]
-    pub(crate) redis_lease: Option<f64>,
+    #[arg(long, value_name = "SECONDS", requires = "redis", value_parser = seconds)]
+    pub(crate) redis_lease: Option<Duration>,
     /// Seconds after which an answer of Redis counts as missing.
-    #[arg(long, value_name = "SECONDS", requires = "redis")]
-    pub(crate) redis_timeout: Option<f64>,
+    #[arg(long, value_name = "SECONDS", requires = "redis", value_parser = seconds)]
+    pub(crate) redis_timeout: Option<Duration>,
     /// Show rooms at /inspector to users with this name and password, who may also set variables, kick,
     /// ban, lock and close. The password is sent in plain text, so use https or this machine only. It belongs into
     /// CLOUD_INSPECTOR or the file, because everyone can see flags.
@@ -174,11 +177,11 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "URL")]
     pub(crate) check: Option<String>,
     /// Seconds between SIGTERM, from which on PATH/ready answers 503, and the first close.
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
-    drain_delay: f64,
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    pub(crate) drain_delay: Duration,
     /// Seconds that the shutdown may take after that.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
-    grace: f64,
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) grace: Duration,
     /// Form of the log, which goes to stderr. RUST_LOG chooses what it has.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) log_format: Format,
@@ -194,33 +197,48 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn drain_delay(&self) -> Duration {
-        seconds(self.drain_delay)
-    }
-
-    pub(crate) fn grace(&self) -> Duration {
-        seconds(self.grace)
+    /// Returns whether it ends by itself, and is no server.
+    pub(crate) fn is_for_once(&self) -> bool {
+        self.check.is_some() || self.export.is_some() || self.import.is_some()
     }
 }
 
-/// Returns a time that a person gave in seconds.
-pub(crate) fn seconds(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+/// Reads a time in seconds.
+fn seconds(text: &str) -> Result<Duration, String> {
+    time(text, 1.0)
+}
+
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    time(text, 1e3)
+}
+
+fn time(text: &str, per_second: f64) -> Result<Duration, String> {
+    const DAY: f64 = 86_400.0;
+    let seconds = text.parse().map(|time: f64| time / per_second).ok();
+    let seconds = seconds.filter(|seconds| (0.0..=DAY).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "a time from 0 to a day".into())
 }
 
 /// Reads the settings of this process.
 pub(crate) fn read() -> Result<Settings, clap::Error> {
-    parse(env::args_os().collect(), |name| env::var(name).ok().filter(|value| !value.is_empty()))
+    parse(env::args_os().collect(), |name| match env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(_)) => Err(format!("{name}: it is not valid text")),
+    })
 }
 
 fn parse(
     flags: Vec<OsString>,
-    variable: impl Fn(&str) -> Option<String>,
+    variable: impl Fn(&str) -> Result<Option<String>, String>,
 ) -> Result<Settings, clap::Error> {
     let command = Settings::command();
     let invalid = |text: String| Settings::command().error(ErrorKind::InvalidValue, text);
-    let from_variable = |long: &str| variable(&variable_of(long));
-    let config = value_of(&flags, "config").or_else(|| from_variable("config"));
+    let from_variable = |long: &str| variable(&variable_of(long)).map_err(invalid);
+    let config = match value_of(&flags, "config") {
+        Some(file) => Some(file),
+        None => from_variable("config")?,
+    };
     let mut file = config.as_ref().map(|file| read_file(Path::new(file))).transpose();
     let mut file = file.as_mut().map_err(|error| invalid(std::mem::take(error)))?.take();
     let mut all = vec![flags.first().cloned().unwrap_or_default()];
@@ -230,8 +248,11 @@ fn parse(
         if is_given(&flags, long) {
             continue;
         }
-        let values = match (from_variable(long), in_file) {
-            (Some(text), _) if is_repeatable(option) => text.split(',').map(Into::into).collect(),
+        let values = match (from_variable(long)?, in_file) {
+            (Some(text), _) if is_repeatable(option) => {
+                let values = text.split(',').map(|value| value.trim().to_owned());
+                values.filter(|value| !value.is_empty()).collect()
+            }
             (Some(text), _) => vec![text],
             (None, Some(value)) => texts(long, value).map_err(invalid)?,
             (None, None) => continue,
@@ -242,10 +263,9 @@ fn parse(
         return Err(invalid(format!("--config: there is no option '{unknown}'")));
     }
     // Hosting platforms give the port alone.
-    if let Some(port) =
-        variable("PORT").filter(|_| !is_given(&all, "listen") && !is_given(&flags, "listen"))
-    {
-        all.push(format!("--listen=0.0.0.0:{port}").into());
+    let has_listen = is_given(&all, "listen") || is_given(&flags, "listen");
+    if let Some(port) = variable("PORT").map_err(invalid)?.filter(|_| !has_listen) {
+        all.push(format!("--listen=0.0.0.0:{}", port.trim()).into());
     }
     all.extend(flags.into_iter().skip(1));
     Settings::try_parse_from(all)
@@ -281,7 +301,12 @@ fn value_of(flags: &[OsString], long: &str) -> Option<String> {
 fn read_file(path: &Path) -> Result<BTreeMap<String, Value>, String> {
     let failed = |error: &dyn std::fmt::Display| format!("--config {}: {error}", path.display());
     let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
-    toml::from_str(&text).map_err(|error| failed(&error))
+    // Without the line itself, which may have a password.
+    toml::from_str(&text).map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start));
+        let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+        failed(&format!("line {line}: {}", error.message()))
+    })
 }
 
 /// Returns the values of an option in the file.
@@ -314,10 +339,13 @@ fn as_flags(option: &Arg, long: &str, values: Vec<String>) -> Result<Vec<OsStrin
             _ => Err(format!("'{long}' is true or false")),
         };
     }
+    if values.is_empty() {
+        return Err(format!("'{long}' has no value: leave it out"));
+    }
     if values.len() > 1 && !is_repeatable(option) {
         return Err(format!("'{long}' has one value"));
     }
-    Ok(values.into_iter().map(|value| format!("--{long}={}", value.trim()).into()).collect())
+    Ok(values.into_iter().map(|value| format!("--{long}={value}").into()).collect())
 }
 
 fn kind_of_client(text: &str) -> Result<Dialect, String> {
@@ -330,8 +358,9 @@ fn kind_of_client(text: &str) -> Result<Dialect, String> {
 }
 
 fn mount_path(path: &str) -> Result<String, String> {
-    if !path.starts_with('/') || path.contains(['{', '}', '*']) {
-        return Err("a path begins with a slash and has no braces or stars".into());
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/-._~".contains(letter);
+    if !path.starts_with('/') || !path.chars().all(is_plain) {
+        return Err("a path begins with a slash, and has letters, digits and -._~".into());
     }
     if ["/inspector", "/metrics"].contains(&path.trim_end_matches('/'))
         || path.starts_with("/inspector/")
@@ -342,7 +371,10 @@ fn mount_path(path: &str) -> Result<String, String> {
 }
 
 fn health_path(path: &str) -> Result<String, String> {
-    mount_path(path).map(|path| path.trim_end_matches('/').into())
+    match mount_path(path)?.trim_end_matches('/') {
+        "" => Err("a path such as /health".into()),
+        path => Ok(path.into()),
+    }
 }
 
 #[cfg(test)]
@@ -353,7 +385,7 @@ mod tests {
         let flags = ["cloud-variables"].iter().chain(flags).map(OsString::from).collect();
         let variable = |name: &str| {
             let found = variables.iter().find(|(known, _)| *known == name);
-            found.map(|(_, value)| (*value).to_owned()).filter(|value| !value.is_empty())
+            Ok(found.map(|(_, value)| (*value).to_owned()).filter(|value| !value.is_empty()))
         };
         parse(flags, variable).map_err(|error| error.to_string())
     }
@@ -373,7 +405,7 @@ mod tests {
         assert_eq!((settings.rooms, settings.members_per_room, settings.value_bytes), (7, 9, 3));
         assert!(settings.metrics && !settings.any_value && settings.store.is_none());
         assert_eq!(settings.allow_origin, ["https://a.example", "https://b.example"]);
-        assert_eq!(settings.tick_ms, 20.5);
+        assert_eq!(settings.tick_ms, Duration::from_micros(20_500));
         let variables =
             [("CLOUD_CONFIG", config), ("CLOUD_ALLOW_ORIGIN", "https://c.example, null")];
         let Ok(settings) = given(&[], &variables).map_err(|error| panic!("{error}"));
@@ -382,7 +414,11 @@ mod tests {
             ("roms = 1", "there is no option 'roms'"),
             ("rooms = [1, 2]", "'rooms' has one value"),
             ("metrics = 7", "'metrics' is true or false"),
-            ("rooms = ", "expected"),
+            ("rooms = 1\nmetrics = ", "line 2"),
+            ("allow-origin = []", "'allow-origin' has no value"),
+            ("grace = inf", "a time from 0 to a day"),
+            ("drain-delay = -1", "a time from 0 to a day"),
+            ("path = \"/:x\"", "a path begins with a slash"),
         ] {
             fs::write(&file, text).expect("a file");
             let error = given(&["--config", config], &[]).err().unwrap_or_default();
@@ -408,6 +444,16 @@ mod tests {
 
     #[test]
     fn an_error_shows_no_secret() {
+        let file = env::temp_dir().join(format!("cloud-variables-{}-secret", std::process::id()));
+        for text in
+            ["inspector = \"ann:s3cret", "redis = \"redis://:s3cret@x/", "inspector = ann:s3cret"]
+        {
+            fs::write(&file, text).expect("a file");
+            let error = given(&["--config", file.to_str().expect("a path")], &[]).err();
+            let error = error.expect("no setting");
+            assert!(error.contains("line 1") && !error.contains("s3cret"), "{error}");
+        }
+        fs::remove_file(&file).expect("the file");
         for variables in [[("CLOUD_INSPECTOR", "s3cret")], [("CLOUD_REDIS", "redis://:s3cret@x/,")]]
         {
             if let Err(error) = given(&[], &variables) {

@@ -76,6 +76,8 @@ struct Work {
 const COMMIT_BYTES: usize = 8 << 20;
 /// The least time between two attempts to save with a store that fails.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long after a room could not be created no newcomers are asked for.
+const UNREADY: Duration = Duration::from_secs(10);
 const LOADS: usize = 16;
 const ORDERS: usize = 256;
 
@@ -184,8 +186,12 @@ impl Persister {
         self.load("").await?;
         let stats = self.stats();
         match stats.last_error {
-            // The thread tries again as long as something is unsaved, so this state ends by itself.
-            Some((_, error)) if stats.is_failing && stats.unsaved > 0 => Err(error),
+            // The thread tries again as long as something is unsaved, so this state ends by itself. A room that
+            // could not be created leaves nothing unsaved: then another newcomer has to try.
+            Some((at, error)) if stats.is_failing => {
+                let is_recent = at.elapsed().is_ok_and(|elapsed| elapsed < UNREADY);
+                if stats.unsaved > 0 || is_recent { Err(error) } else { Ok(()) }
+            }
             _ => Ok(()),
         }
     }
