@@ -13,7 +13,6 @@ use std::{
 };
 
 use crate::common::{Client, Folder, Process, Redis, certify, eventually, example_path, within};
-use axum_cloud_variables::store::RedbStore;
 use futures_util::{SinkExt, StreamExt};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -379,7 +378,13 @@ async fn an_export_leaves_the_store_and_an_earlier_export_whole() {
     let mut command = Command::new(example_path("standalone"));
     command.args(["--store", &store, "--import", "-"]).stdin(Stdio::piped());
     let waiting = Running::run(command, 0);
-    eventually("it has the store", || RedbStore::open(&store).is_err()).await;
+    let files = format!("/proc/{}/fd", waiting.child.id());
+    let has_store = || {
+        let mut files =
+            fs::read_dir(&files).unwrap().filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+        files.any(|file| file.ends_with("a.redb"))
+    };
+    eventually("it has the store", has_store).await;
     waiting.signal("-TERM");
     assert_eq!(waiting.exit_code(), 1);
 }
