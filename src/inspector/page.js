@@ -140,8 +140,8 @@ function list() {
 function showList({ rooms, found, page, pages, stats, plots, store, relay, is_draining }) {
   wanted.page = page;
   draw(at("whole"), plots, [
-    ["members", "Players"], ["rooms", "Rooms"], ["writes", "Writes"], ["deliveries", "Deliveries"],
-    ["corrections", "Corrections"], ["round_trip_ms", "Round trip, ms"],
+    ["members", "Players"], ["rooms", "Rooms"], ["writes", "Writes/s"], ["deliveries", "Deliveries/s"],
+    ["corrections", "Corrections/s"], ["round_trip_ms", "Round trip, ms"],
   ]);
   const facts = [
     ["Rooms", stats.rooms], ["Members", stats.members], ["Sessions", stats.sessions],
@@ -239,7 +239,7 @@ function showRoom(room) {
     remove.ariaLabel = "Remove the room";
     remove.onclick = act("remove", ["Put all members out and forget the variables, in the store too?"], () => ({}));
   }
-  draw(at("plots"), room.plots, [["writes", "Writes"], ["deliveries", "Deliveries"], ["corrections", "Corrections"]]);
+  draw(at("plots"), room.plots, [["writes", "Writes/s"], ["deliveries", "Deliveries/s"], ["corrections", "Corrections/s"]]);
   fill(at("members"), room.members, (member) => member.id, (member) => [
     [member.username, "", () => {
       const text = foreign(member.username);
@@ -309,13 +309,14 @@ function roundUp(value) {
 function draw(place, plots, kinds) {
   kinds.forEach(([kind, label], n) => {
     const figure = place.children[n] ?? place.appendChild(newPlot());
-    const values = plots[kind];
+    const seconds = (at) => (at + 1 < plots[kind].length ? plots.step_seconds : plots.last_seconds);
+    const values = label.endsWith("/s") ? plots[kind].map((sum, at) => sum / seconds(at)) : plots[kind];
     const text = label + JSON.stringify(values);
     if (figure.dataset.text === text) return;
     figure.dataset.text = text;
     Object.assign(figure, { values, label, step: plots.step_seconds });
     const known = values.filter((value) => value !== null);
-    const top = roundUp(Math.max(1, ...known));
+    const top = roundUp(Math.max(0.1, ...known));
     const last = values.length - 1;
     // A gap where nothing is known.
     let line = "";

@@ -63,6 +63,8 @@ struct Track {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Plots {
     step_seconds: u64,
+    /// The seconds of the last step that are over.
+    last_seconds: u64,
     writes: Vec<u64>,
     deliveries: Vec<u64>,
     corrections: Vec<u64>,
@@ -97,7 +99,8 @@ impl Sampler {
     pub(super) fn plots(self: &Arc<Self>, room: &str) -> Plots {
         self.begin();
         let seen = self.seen.read();
-        let mut plots = Plots { step_seconds: STEP, ..Plots::default() };
+        let last_seconds = seen.second % STEP + 1;
+        let mut plots = Plots { step_seconds: STEP, last_seconds, ..Plots::default() };
         let track = seen.tracks.get(room);
         for step in (seen.step + 1).saturating_sub(STEPS)..seen.step + 1 {
             let steps = track.into_iter().flat_map(|track| &track.steps);

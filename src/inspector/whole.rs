@@ -54,6 +54,8 @@ pub(super) struct Whole {
 #[derive(Debug, Serialize)]
 pub(super) struct WholePlots {
     step_seconds: u64,
+    /// The seconds of the last step that are over.
+    last_seconds: u64,
     rooms: Vec<usize>,
     members: Vec<usize>,
     writes: Vec<u64>,
@@ -94,6 +96,7 @@ impl Whole {
             |of: fn(&Activity) -> u64| samples.iter().map(|sample| of(&sample.did)).collect();
         WholePlots {
             step_seconds: seconds,
+            last_seconds: second % seconds + 1,
             rooms: samples.iter().map(|sample| sample.rooms).collect(),
             members: samples.iter().map(|sample| sample.members).collect(),
             writes: sums(|did| did.writes),

@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
-use crate::common::{Client, Process, serve, within};
+use crate::common::{Client, Process, masked, serve, within};
 use axum::{
     Router,
     body::Body,
@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use axum_cloud_variables::{
-    Identity, RoomRegistry,
+    Compression, Identity, RoomRegistry,
     policy::{Policy, Verdict, Write},
 };
 use futures_util::{SinkExt, StreamExt};
@@ -24,7 +24,7 @@ use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -289,6 +289,16 @@ async fn http_2(
     addr: SocketAddr,
     path: &str,
 ) -> WebSocketStream<TokioIo<hyper::upgrade::Upgraded>> {
+    let (_, upgraded) = extended_connect(addr, path, "").await;
+    WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await
+}
+
+/// Connects by HTTP/2 with this offer of extensions, and returns the answer to it.
+async fn extended_connect(
+    addr: SocketAddr,
+    path: &str,
+    offer: &str,
+) -> (Option<HeaderValue>, TokioIo<hyper::upgrade::Upgraded>) {
     let stream = TokioIo::new(TcpStream::connect(addr).await.unwrap());
     let client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
     let (mut requests, connection) = client.handshake(stream).await.unwrap();
@@ -299,6 +309,7 @@ async fn http_2(
         .uri(format!("http://{addr}{path}"))
         .header(header::SEC_WEBSOCKET_VERSION, "13")
         .header(header::ORIGIN, format!("http://{addr}"))
+        .header(header::SEC_WEBSOCKET_EXTENSIONS, offer)
         .body(Body::empty())
         .unwrap();
     // The server must announce extended CONNECT before a client may send it.
@@ -308,6 +319,31 @@ async fn http_2(
     })
     .await;
     assert_eq!(response.status(), StatusCode::OK);
-    let upgraded = hyper::upgrade::on(response).await.unwrap();
-    WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await
+    let agreed = response.headers().get(header::SEC_WEBSOCKET_EXTENSIONS).cloned();
+    (agreed, TokioIo::new(hyper::upgrade::on(response).await.unwrap()))
+}
+
+#[tokio::test]
+async fn compression_is_agreed_on_over_http_2_too() {
+    let rooms = RoomRegistry::new();
+    let _room = rooms.open("arena").variables([("x", "7".repeat(500))]).await.unwrap();
+    let mount = rooms.mount("/cloud").compression(Compression::From(64));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(axum_cloud_variables::serve(listener, Router::new().merge(mount)).into_future());
+    let (agreed, mut stream) = extended_connect(addr, "/cloud", "permessage-deflate").await;
+    assert!(agreed.unwrap().to_str().unwrap().starts_with("permessage-deflate"));
+    let handshake =
+        br#"{"kind":"handshake","room":"arena","username":"ann","variables":{"x":"0"}}"#;
+    stream.write_all(&masked(0x81, handshake)).await.unwrap();
+    let head = [stream.read_u8().await.unwrap(), stream.read_u8().await.unwrap()];
+    assert_eq!(head[0], 0xc1, "a compressed text");
+    assert!(head[1] < 126, "500 digits in {} bytes", head[1]);
+    let mut payload = vec![0; head[1].into()];
+    stream.read_exact(&mut payload).await.unwrap();
+    payload.extend([0, 0, 0xff, 0xff]);
+    let mut text = Vec::with_capacity(4_096);
+    let mut inflater = flate2::Decompress::new(false);
+    inflater.decompress_vec(&payload, &mut text, flate2::FlushDecompress::Sync).unwrap();
+    assert!(String::from_utf8(text).unwrap().contains(&"7".repeat(500)));
 }
