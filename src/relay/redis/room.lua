@@ -164,8 +164,9 @@ local function read(is_new)
 end
 
 -- A server whose memory is full may evict single keys. What is left is no room: the nodes restore it whole.
-local is_there = redis.call('HEXISTS', meta, 'epoch') == 1
-if is_there and redis.call('EXISTS', unpack(own)) < tonumber(redis.call('HGET', meta, 'keys') or 0) then
+local known_epoch, keys = unpack(redis.call('HMGET', meta, 'epoch', 'keys'))
+local is_there = known_epoch and true
+if is_there and keys and redis.call('EXISTS', unpack(own)) < tonumber(keys) then
   redis.call('DEL', unpack(own))
   is_there = false
 end
