@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 /// The least time between two lines of one kind.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Lets through a line a second for each kind, and counts the others.
+/// A limit of one line a second for each kind, which counts the lines left out.
 #[derive(Debug, Default)]
 pub(crate) struct LogLimit(Mutex<HashMap<u16, Kind>>);
 
@@ -21,8 +21,8 @@ struct Kind {
 }
 
 impl LogLimit {
-    /// Returns how many lines of this kind were left out since the last one, or `None` if this one is left out
-    /// too. The kinds must be few: they are kept.
+    /// Returns how many lines of this kind were left out since the last one, or `None` if this one is also
+    /// left out. There must be few kinds, because they are never removed.
     pub(crate) fn pass(&self, kind: u16, now: Instant) -> Option<u64> {
         let mut kinds = self.0.lock();
         match kinds.get_mut(&kind) {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::room::Activity;
 
-/// The time that a plot of the whole covers.
+/// The time that a plot of the whole registry covers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Span {
@@ -16,7 +16,7 @@ pub(super) enum Span {
 }
 
 impl Span {
-    /// The seconds of a step, and the number of steps.
+    /// Returns the seconds of a step, and the number of steps.
     const fn steps(self) -> (u64, u64) {
         match self {
             Self::Minutes => (10, 60),
@@ -30,13 +30,13 @@ impl Span {
 pub(super) struct Sample {
     pub(super) rooms: usize,
     pub(super) members: usize,
-    /// What was done since the last sample.
+    /// The activity since the last sample.
     pub(super) did: Activity,
     /// The mean of the members' last round trips, in milliseconds.
     pub(super) round_trip_ms: Option<f64>,
 }
 
-/// The samples of some seconds together: sums of what was done, and the highest of all else.
+/// The samples of some seconds together: the sums of their activity, and the highest of each other value.
 #[derive(Debug, Clone, Copy, Default)]
 struct Step {
     number: u64,
@@ -54,14 +54,14 @@ pub(super) struct Whole {
 #[derive(Debug, Serialize)]
 pub(super) struct WholePlots {
     step_seconds: u64,
-    /// The seconds of the last step that are over.
+    /// The seconds of the last step that have passed.
     last_seconds: u64,
     rooms: Vec<usize>,
     members: Vec<usize>,
     writes: Vec<u64>,
     deliveries: Vec<u64>,
     corrections: Vec<u64>,
-    /// `None` for steps in which nobody had answered a ping.
+    /// `None` for steps in which no member had answered a ping.
     round_trip_ms: Vec<Option<f64>>,
 }
 
@@ -86,7 +86,7 @@ impl Whole {
         let last = second / seconds;
         let mut steps = self.of(span).iter().peekable();
         let samples = (0..count).map(|n| {
-            // The first steps are before the beginning of time, if the registry is young.
+            // The numbers of the first steps would be negative, if the registry is young.
             let number = (last + n + 1).checked_sub(count)?;
             while steps.next_if(|step| step.number < number).is_some() {}
             steps.next_if(|step| step.number == number).map(|step| step.sample)
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(minutes.round_trip_ms[57..], [None, Some(2.0), Some(7.0)]);
         let day = whole.plots(Span::Day, 1_015);
         assert_eq!((day.writes.len(), day.writes[143]), (144, 13));
-        // Time goes on, and what is old is forgotten.
+        // Old steps are removed as time passes.
         whole.note(Sample::default(), 1_000 + 600);
         assert_eq!(whole.plots(Span::Minutes, 1_600).writes.iter().sum::<u64>(), 2);
         whole.note(Sample::default(), 100_000);

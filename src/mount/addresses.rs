@@ -1,4 +1,4 @@
-//! How much one client's address may use of a mount.
+//! Limits on the sessions and upgrades of each client's address.
 
 use std::{
     collections::HashMap,
@@ -19,10 +19,10 @@ use crate::rate::Bucket;
 #[expect(clippy::exhaustive_structs, reason = "an address is all that it has")]
 pub struct ClientAddress(pub IpAddr);
 
-/// The limits of each address, and what is used of them. Clones of a mount share the use.
+/// The limits of each address, and its current use of them, which clones of a mount share.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Addresses {
-    /// Zero for no limit, as the next.
+    /// Zero for no limit, as in the next field.
     pub(super) sessions: usize,
     pub(super) upgrades_per_minute: u32,
     known: Arc<Mutex<HashMap<IpAddr, Known>>>,
@@ -41,14 +41,14 @@ pub(super) struct Place {
     known: Arc<Mutex<HashMap<IpAddr, Known>>>,
 }
 
-/// What an upgrade takes out of its bucket, which earns this much in a minute for each upgrade allowed.
+/// The tokens that an upgrade takes. A bucket earns this many in a minute for each upgrade allowed.
 const UPGRADE: usize = 60;
-/// The number of addresses from which on those that use nothing are forgotten.
+/// The number of known addresses from which unused ones are removed.
 const MANY: usize = 16_384;
 
 impl Addresses {
-    /// Takes a place for a new session. The error is the answer for a client whose address has none left. A
-    /// client whose address is not known has no limits.
+    /// Takes a place for a new session. The error is the answer to a client whose address has reached a
+    /// limit. A client whose address is not known has no limits.
     pub(super) fn enter(&self, parts: &Parts, now: Instant) -> Result<Option<Place>, &'static str> {
         if (self.sessions, self.upgrades_per_minute) == (0, 0) {
             return Ok(None);
@@ -77,7 +77,7 @@ impl Addresses {
 }
 
 impl Known {
-    /// Returns whether forgetting it would make a difference.
+    /// Returns whether it has sessions, or has not yet earned back its upgrades.
     fn is_in_use(&mut self, burst: u32, now: Instant) -> bool {
         self.sessions > 0 || self.upgrades.has(burst as usize, now) > now
     }
@@ -91,8 +91,8 @@ impl Drop for Place {
     }
 }
 
-/// Returns the address that counts. Of an IPv6 address this is its network of 64 bits, because a household has
-/// such a network to itself.
+/// Returns the address that the limits apply to. For an IPv6 address, this is its network of 64 bits, because
+/// a household has such a network to itself.
 fn address_of(parts: &Parts) -> Option<IpAddr> {
     let named = parts.extensions.get().map(|ClientAddress(address)| *address);
     let peer =

@@ -1,10 +1,10 @@
-//! Entity tags, by which a client learns that it has the current text already (RFC 9110, section 8.8.3).
+//! Entity tags, which show a client that it already has the current text (RFC 9110, section 8.8.3).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use axum::http::{HeaderMap, HeaderValue, header::IF_NONE_MATCH};
 
-/// The tag of a text.
+/// Returns the tag of a text.
 pub(super) fn of(text: &str) -> HeaderValue {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);

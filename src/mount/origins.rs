@@ -1,4 +1,4 @@
-//! Which web pages may connect.
+//! Rules for the web pages that may connect.
 
 use axum::http::{header, request::Parts, uri::Authority};
 
@@ -95,7 +95,7 @@ impl Origins {
     }
 }
 
-/// A text that is no origin of web pages: see [`Origins::list`].
+/// A text that is not an origin of web pages: see [`Origins::list`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}' is not an origin of web pages: {hint}")]
 pub struct InvalidOrigin {

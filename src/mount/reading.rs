@@ -19,11 +19,11 @@ use crate::{events::PastWrite, wire::Json};
 const ROOMS: &str = "/rooms/";
 const LOGS: &str = "/logs";
 
-/// The entries of a log that are returned at most, and by default, as Scratch's own log has them.
+/// The maximum and the default number of entries of a log, the same as in Scratch's own.
 const MOST: usize = 1_000;
 const USUAL: usize = 100;
 
-/// Which rooms can be read over HTTP.
+/// The data that can be read over HTTP.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Reading {
     pub(super) values: bool,
@@ -88,7 +88,7 @@ impl Mount {
         format!("{}{id}", self.namespace)
     }
 
-    /// Returns the values of a room at one moment, in memory or as they are stored.
+    /// Returns the values of a room at one moment, from memory or from the store.
     async fn values(&self, id: &str) -> Option<String> {
         let full = self.full_id(id);
         let values = match self.rooms.room(&full) {
@@ -107,7 +107,7 @@ impl Mount {
         Some(text)
     }
 
-    /// Returns the past writes of a room as Scratch's log has them, the latest first.
+    /// Returns the past writes of a room in the format of Scratch's log, the latest first.
     fn log(&self, id: &str, query: &Query<'_>) -> Option<String> {
         let history = self.rooms.room(&self.full_id(id))?.history();
         let skipped = query.number("offset").unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Whether newcomers can join, for load balancers and orchestrators.
+//! A check for load balancers and orchestrators: whether newcomers can join.
 
 use tokio::time::timeout;
 
@@ -21,9 +21,9 @@ pub enum NotReady {
 }
 
 impl RoomRegistry {
-    /// Checks whether newcomers can join: the registry is not about to end, and its store or its broker, if it
-    /// has one, answers a request that is made for the purpose. A load balancer sends newcomers elsewhere if
-    /// not. Members play on in either case, so a process that is not ready need not be restarted.
+    /// Checks whether newcomers can join: the registry is not about to shut down, and its store or its
+    /// broker, if it has one, answers a probe. If not, a load balancer should send newcomers elsewhere.
+    /// Members play on in either case, so a process that is not ready need not be restarted.
     ///
     /// ```
     /// use axum::{Router, http::StatusCode, routing::get};

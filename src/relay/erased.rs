@@ -6,8 +6,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 
 use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNews, RelayNode, RelayRequest};
 
-/// [`Relay`] as a trait that can be an object, because a method that returns `impl Future` cannot be called
-/// on one.
+/// A [`Relay`] that can be a trait object, because methods that return `impl Future` cannot be called on one.
 pub(crate) trait ErasedRelay: fmt::Debug + Send + Sync {
     fn request<'a>(
         &'a self,

@@ -1,4 +1,4 @@
-//! P11: a broker that cannot work is told from one that is away, and the reason says what to do.
+//! P11: a broker that cannot work is distinguished from one that is away, and the reason names the remedy.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -7,14 +7,14 @@ use std::{fs, process::Command};
 use crate::common::{Folder, Redis};
 use axum_cloud_variables::{RoomRegistry, relay::RedisRelay};
 
-/// Returns the reason why a room cannot be opened, as the host's stats have it.
+/// Returns the reason why a room cannot be opened, from the host's stats.
 async fn reason(url: &str) -> String {
     let relay = RedisRelay::new(url).unwrap();
     let rooms = RoomRegistry::builder().relay(relay).build().unwrap();
     assert!(rooms.open("arena").variables([("x", "0")]).await.is_err());
     let stats = rooms.relay_stats().unwrap();
     assert!(stats.is_failing, "{stats:?}");
-    // Nor does another service's success count as a recovery.
+    // The success of another service does not count as a recovery.
     _ = rooms.kick_person("7", axum_cloud_variables::CloseCode::Kicked, "out").await;
     assert!(rooms.relay_stats().unwrap().is_failing);
     let (_, error) = stats.last_error.unwrap();
@@ -31,7 +31,7 @@ fn cli(redis: &Redis, words: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_broker_that_cannot_work_says_why() {
     let redis = Redis::start("acl");
-    // It may do everything but run scripts; then everything, with other keys.
+    // `ann` may do everything except run scripts. `ben` may do everything, but only with other keys.
     cli(&redis, &["ACL", "SETUSER", "ann", "on", ">secret", "~cv:*", "&*", "+@all", "-@scripting"]);
     cli(&redis, &["ACL", "SETUSER", "ben", "on", ">secret", "~other:*", "&*", "+@all"]);
     let as_user = |user: &str| redis.url().replace("redis://", &format!("redis://{user}@"));

@@ -26,7 +26,7 @@ async fn a_store_that_fails_makes_it_unready_until_it_works_again() {
     assert!(matches!(server.rooms.readiness().await, Err(NotReady::Store(_))));
     store.is_broken.store(false, SeqCst);
     assert_eq!(server.rooms.readiness().await, Ok(()));
-    // A full disk can still be read.
+    // A store on a full disk can still be read.
     store.is_read_only.store(true, SeqCst);
     ann.set("x", "1").await;
     let is_failing = || server.rooms.store_stats().unwrap().is_failing;
@@ -81,7 +81,7 @@ async fn newcomers_are_sent_elsewhere_before_the_first_close() {
         tokio::task::yield_now().await;
     }
     assert_eq!(rooms.readiness().await, Err(NotReady::ShuttingDown));
-    // The load balancer has not asked yet.
+    // Newcomers can still join, because the load balancer may not have asked yet.
     let mut ben = Client::connect(&url).await;
     ben.handshake("arena", "ben", X).await;
     ann.set("x", "1").await;

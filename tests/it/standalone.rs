@@ -27,7 +27,7 @@ use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
 const X: &[(&str, &str)] = &[("x", "0")];
 
-/// A server, and all that it has written to stderr.
+/// A running server, and its output on stderr.
 struct Running {
     child: Child,
     /// The addresses that it listens on.
@@ -84,7 +84,7 @@ impl Running {
         eventually(text, || self.log().contains(text)).await;
     }
 
-    /// Waits for its end, and returns its exit code.
+    /// Waits until the server has ended, and returns its exit code.
     fn exit_code(mut self) -> i32 {
         self.child.wait().unwrap().code().unwrap()
     }
@@ -159,7 +159,7 @@ async fn the_log_explains_itself() {
     ann.close().await;
     assert_eq!(get(server.at(0), "/metrics").await.0, 404, "it has an address of its own");
     assert!(get(server.at(1), "/metrics").await.1.contains("process_open_fds"));
-    // Of the arena, it has a hash.
+    // The log names the room by a hash of `arena`.
     for line in [
         &format!("started version=\"{}\" addresses=\"http://{}\"", "0.1.0", server.at(0)),
         "rooms end with the server: --store FILE keeps them",
@@ -191,7 +191,7 @@ async fn the_log_explains_itself() {
     assert_eq!(quiet.log(), "");
 }
 
-/// Connects by TLS, and returns the stream with the server's certificate.
+/// Connects over TLS, and returns the stream with the server's certificate.
 async fn tls(addr: &str, roots: &[&str]) -> (TlsStream<TcpStream>, CertificateDer<'static>) {
     let mut trusted = RootCertStore::empty();
     roots
@@ -222,7 +222,7 @@ async fn tls_is_its_own_and_a_certificate_is_read_again() {
     let (mut ann, _) = tokio_tungstenite::client_async("wss://localhost/", stream).await.unwrap();
     let handshake = r#"{"kind":"handshake","room":"r","username":"ann","variables":{"x":"7"}}"#;
     ann.send(handshake.into()).await.unwrap();
-    // Somebody who begins TLS and goes on no further keeps nobody out.
+    // A client that connects and never begins the handshake does not block the others.
     let _silent = TcpStream::connect(server.at(0)).await.unwrap();
 
     fs::write(&cert, "no certificate").unwrap();
@@ -238,7 +238,7 @@ async fn tls_is_its_own_and_a_certificate_is_read_again() {
     let mut answer = Vec::new();
     _ = stream.read_to_end(&mut answer).await;
     assert!(answer.starts_with(b"HTTP/1.1 426"), "{}", String::from_utf8_lossy(&answer));
-    // Who has played all along still does.
+    // A member from before the renewal is still connected.
     ann.send(r#"{"kind":"set","variable":"x","value":"8"}"#.into()).await.unwrap();
     server.signal("-TERM");
     let close = within("a close", async {
@@ -293,7 +293,7 @@ async fn systemd_opens_the_socket_and_hears_that_it_is_ready() {
     let path = folder.file("notify");
     let notified = UnixDatagram::bind(&path).unwrap();
     notified.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    // As systemd does: the socket is the process's fourth file, and the process knows its own id.
+    // systemd passes the socket as file descriptor 3, and sets LISTEN_PID to the id of the process.
     let activate = "import os, socket, sys\n\
                     listener = socket.socket(); listener.bind(('127.0.0.1', 0)); listener.listen()\n\
                     os.dup2(listener.fileno(), 3); os.set_inheritable(3, True)\n\
@@ -317,7 +317,7 @@ async fn systemd_opens_the_socket_and_hears_that_it_is_ready() {
     assert_eq!(server.exit_code(), 0);
 }
 
-/// Runs the program until it ends by itself. Returns its exit code, and all that it wrote.
+/// Runs the program until it ends by itself. Returns its exit code, and its output.
 fn ends(args: &[&str]) -> (i32, String) {
     let output = Command::new(example_path("standalone")).args(args).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
@@ -355,7 +355,7 @@ async fn a_wrong_setting_has_a_code_of_its_own_and_a_reason() {
 async fn an_export_leaves_the_store_and_an_earlier_export_whole() {
     let folder = Folder::new("standalone_export");
     let [store, lines, other] = ["a.redb", "a.jsonl", "b.redb"].map(|name| folder.file(name));
-    // As `touch` and a container's mount leave it.
+    // An empty file, as `touch` or a container's mount leaves it.
     fs::write(&store, "").unwrap();
     let server = Running::start(&["--listen", "127.0.0.1:0", "--store", &store], &[], 1);
     let mut ann = Client::join(&server.url(), "arena", "ann", X).await;
@@ -397,17 +397,17 @@ async fn both_kinds_of_addresses_may_have_one_port() {
     for host in ["127.0.0.1", "[::1]"] {
         assert_eq!(get(&format!("{host}:{port}"), "/h/live").await.0, 200, "{host}");
     }
-    // One that is taken is not passed over.
+    // An address that is in use is an error, and is not skipped.
     let (code, said) = ends(&["--listen", &format!("localhost:{port}")]);
     assert!(code == 1 && said.contains("in use"), "{said}");
     drop(server);
-    // Without IPv4 beside it, one socket answers both.
+    // Without an IPv4 address for the same port, one socket serves both kinds.
     let server = Running::start(&["--listen", &all[1], "--health=/h"], &[], 1);
     assert_eq!(get(&format!("127.0.0.1:{port}"), "/h/live").await.0, 200);
-    // A client that has sent half a request is not waited for.
+    // The shutdown does not wait for a client that has sent half a request.
     let mut half = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     half.write_all(b"GET / HT").await.unwrap();
-    // Accepted after it.
+    // The server accepts this connection after that one.
     assert_eq!(get(&format!("127.0.0.1:{port}"), "/h/live").await.0, 200);
     let stopped = std::time::Instant::now();
     server.signal("-TERM");

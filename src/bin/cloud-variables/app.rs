@@ -1,4 +1,4 @@
-//! The routes of the server, for players and for those who run it.
+//! The routes of the server, for players and for operators.
 
 use std::{error::Error, path::Path, time::Duration};
 
@@ -18,7 +18,8 @@ use super::{WrongSetting, inspector::inspector, proxy::Addresses, settings::Sett
 
 pub(crate) struct Apps {
     pub(crate) public: Router,
-    /// Present if it has an address of its own. Otherwise its routes are among the public ones.
+    /// The inspector, the metrics and the health checks, if they have an address of their own. Otherwise
+    /// `public` has these routes.
     pub(crate) admin: Option<Router>,
 }
 
@@ -79,7 +80,8 @@ fn check(settings: &Settings) -> Result<(), String> {
     Ok(())
 }
 
-/// Serves no file whose name, or whose folder's, begins with a dot, because these are settings and secrets.
+/// Answers 404 for files and folders whose names begin with a dot, because they hold settings and secrets.
+/// `.well-known` is an exception.
 async fn hide_dotfiles(request: Request, next: Next) -> Response {
     let path = request.uri().path().to_ascii_lowercase().replace("%2e", ".");
     let is_hidden = path.split('/').any(|part| part.starts_with('.') && part != ".well-known");

@@ -8,10 +8,10 @@ use tokio::{
     time::timeout,
 };
 
-/// The time for the whole check.
+/// The maximum time for the whole check.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Asks a running server. Returns its answer, which is an error unless its status is 200.
+/// Sends a request to a running server. Returns the body of the answer, or an error unless its status is 200.
 pub(crate) async fn check(url: &str) -> Result<String, String> {
     let rest = url.strip_prefix("http://").filter(|rest| !rest.contains('@'));
     let rest = rest.ok_or("--check: an address such as http://127.0.0.1:9080/health/ready")?;
@@ -28,7 +28,7 @@ pub(crate) async fn check(url: &str) -> Result<String, String> {
 }
 
 async fn ask(host: &str, path: &str) -> io::Result<String> {
-    // An address of IPv6 is in brackets, so what is behind the last colon may belong to it.
+    // The last colon may belong to an IPv6 address in brackets, such as `[::1]`.
     let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     let address = if has_port { host.to_owned() } else { format!("{host}:80") };
     let mut stream = TcpStream::connect(address).await?;

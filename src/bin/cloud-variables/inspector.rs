@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 pub(crate) fn inspector(rooms: &RoomRegistry, password: &str) -> Result<Router, String> {
     match password.split_once(':') {
         Some((name, password)) if !name.is_empty() && !password.is_empty() => {}
-        // Without the text itself, which may be the password.
+        // The error leaves out the text itself, which may be the password.
         _ => return Err("--inspector: a name, a colon and a password".into()),
     }
     // Hashes are compared, so that the time of the comparison reveals nothing.
@@ -41,7 +41,7 @@ pub(crate) fn inspector(rooms: &RoomRegistry, password: &str) -> Result<Router, 
             }
             if given.is_some() {
                 let Ok(_guess) = guesses.acquire().await else { return refused() };
-                tracing::warn!("somebody guesses at the inspector's password");
+                tracing::warn!("a client sent a wrong name or password for the inspector");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             refused()
@@ -53,5 +53,6 @@ pub(crate) fn inspector(rooms: &RoomRegistry, password: &str) -> Result<Router, 
 
 fn refused() -> Response {
     let dialog = [(WWW_AUTHENTICATE, "Basic realm=\"rooms\"")];
-    (StatusCode::UNAUTHORIZED, dialog, "who are you?").into_response()
+    (StatusCode::UNAUTHORIZED, dialog, "Log in with the name and the password of the inspector.\n")
+        .into_response()
 }

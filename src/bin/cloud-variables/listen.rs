@@ -26,7 +26,7 @@ use super::tls::Tls;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Peer {
     Tcp(SocketAddr),
-    /// A process of this machine.
+    /// A process on this machine.
     Unix,
 }
 
@@ -43,13 +43,13 @@ enum Socket {
 }
 
 impl Listeners {
-    /// Listens on addresses such as `localhost:9080`, `[::]:9080`, `unix:/run/cloud.sock` (with a mode:
-    /// `unix:/run/cloud.sock?660`), and `systemd` for those that systemd has opened.
+    /// Listens on addresses such as `localhost:9080`, `[::]:9080` and `unix:/run/cloud.sock` (with a mode:
+    /// `unix:/run/cloud.sock?660`). `systemd` stands for the sockets that systemd has opened.
     pub(crate) async fn bind(
         addresses: &[String],
         tls: Option<Tls>,
     ) -> Result<Self, Box<dyn Error>> {
-        // What is bound already is released again if a later address fails.
+        // If a later address fails, dropping this releases the sockets that are already bound.
         let mut listeners = Self { sockets: Vec::new(), tls };
         let mut tcp = Vec::new();
         for address in addresses {
@@ -125,7 +125,7 @@ impl Listener for Listeners {
             match std::future::poll_fn(|cx| self.poll_accept(cx)).await {
                 Ok(accepted) => return accepted,
                 Err(error) => {
-                    // The connection is gone already, or there are no open files.
+                    // The connection is already gone, or the process can open no more files.
                     tracing::debug!(%error, "accept");
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
@@ -141,17 +141,17 @@ impl Listener for Listeners {
     }
 }
 
-/// Listens on the addresses of one name. A machine may lack those of one kind.
+/// Listens on the addresses of one name, except those of a kind (IPv4 or IPv6) that the machine lacks.
 fn bind_all(addresses: &[SocketAddr], all: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
     let mut listeners: Vec<TcpListener> = Vec::new();
     let mut lacking = None;
     for address in addresses {
         let mut address = *address;
-        // Port 0 takes one free port for all of them.
+        // For port 0, all addresses of the name share one free port.
         if let Some(first) = listeners.first().filter(|_| address.port() == 0) {
             address.set_port(first.local_addr()?.port());
         }
-        // An IPv6 socket would take the port of an IPv4 one that is to be bound, too.
+        // Otherwise an IPv6 socket would also take the port of the IPv4 address.
         let has_both = all.iter().any(|other| other.is_ipv4() && other.port() == address.port());
         match bind(address, address.is_ipv6() && has_both) {
             Ok(listener) => listeners.push(listener),
@@ -174,7 +174,7 @@ fn bind(address: SocketAddr, is_v6_only: bool) -> io::Result<TcpListener> {
     if is_v6_only {
         socket.set_only_v6(true)?;
     }
-    // So that a restart need not wait for the connections of the server before.
+    // Otherwise a restart would have to wait for the previous server's connections.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -193,7 +193,7 @@ fn is_lacking(error: &io::Error) -> bool {
 #[cfg(unix)]
 struct SocketFile {
     path: PathBuf,
-    /// By which it is known if another server has replaced it.
+    /// The file's inode, which shows whether another server has replaced the file.
     inode: u64,
 }
 
@@ -207,7 +207,7 @@ impl Drop for SocketFile {
     }
 }
 
-/// Listens for the inspector, the metrics and the health checks alone.
+/// Listens on the separate address for the inspector, the metrics and the health checks.
 pub(crate) async fn admin(address: &str) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| format!("--admin {address}: {error}"))
 }
@@ -227,7 +227,8 @@ async fn unix(address: &str) -> io::Result<Socket> {
         ),
     };
     let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    // A socket that refuses is left over from a server that was killed. Any other error is somebody else's socket.
+    // A socket that refuses connections is left over from a killed server. After any other error, it may
+    // belong to another process.
     if is_socket
         && let Err(error) = UnixStream::connect(path).await
         && error.kind() == io::ErrorKind::ConnectionRefused
@@ -272,8 +273,8 @@ fn inherited() -> io::Result<Vec<Socket>> {
     Err(io::Error::other("this system has no systemd"))
 }
 
-/// A connection. TLS begins when it is first read, so that a slow client delays only itself, within the time that
-/// `serve` allows for a request's head.
+/// A connection. The TLS handshake begins when it is first read, so that a slow client delays only itself,
+/// within the time that `serve` allows for a request's head.
 pub(crate) enum Stream {
     Plain(TcpStream),
     Handshake(Box<Accept<TcpStream>>),
@@ -290,7 +291,7 @@ impl Stream {
         }
     }
 
-    /// Completes TLS's handshake, if it is under way.
+    /// Completes the TLS handshake, if it is in progress.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Self::Handshake(accept) = self {
             match Pin::new(accept).poll(cx)? {
@@ -302,7 +303,7 @@ impl Stream {
     }
 }
 
-/// Calls a method of whatever the connection is, once TLS's handshake is complete.
+/// Calls a method of the underlying stream, once the TLS handshake is complete.
 macro_rules! with_stream {
     ($self:ident, $cx:ident, $method:ident $(, $argument:expr)*) => {{
         let this = $self.get_mut();

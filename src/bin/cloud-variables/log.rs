@@ -1,4 +1,4 @@
-//! The console: the format of the log, its first lines, and players that come and go.
+//! The log: its format, its first lines, and the players that join and leave.
 
 use std::{
     fmt::Write as _,
@@ -24,7 +24,7 @@ pub(crate) enum Format {
     Json,
 }
 
-/// How the log names rooms, because an id may be a secret that is shared by a link.
+/// How the log names rooms. An id may be a secret that players share in a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RoomNames {
     Id,
@@ -47,11 +47,11 @@ impl RoomNames {
     }
 }
 
-/// Starts the log on stderr. `RUST_LOG` chooses what it has; by default everything from `info` on.
+/// Starts the log on stderr. `RUST_LOG` filters it; the default is `info`.
 pub(crate) fn start(format: Format) {
     let filter =
         EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    // At trace, the WebSocket layer would show messages, with their values.
+    // At level trace, the WebSocket layer would log messages with their values.
     let filter = ["tungstenite", "tokio_tungstenite"].into_iter().fold(filter, |filter, target| {
         filter.add_directive(Directive::from_str(&format!("{target}=info")).unwrap_or_default())
     });
@@ -63,7 +63,7 @@ pub(crate) fn start(format: Format) {
     }
 }
 
-/// Says how the server was started.
+/// Logs how the server was started.
 pub(crate) fn started(settings: &Settings, addresses: &[String]) {
     let addresses = addresses.join(" ");
     info!(version = env!("CARGO_PKG_VERSION"), addresses, path = settings.path, "started");
@@ -75,7 +75,7 @@ pub(crate) fn started(settings: &Settings, addresses: &[String]) {
     let Settings { rooms, members_per_room, variables_per_room, value_bytes, .. } = settings;
     let (sessions, upgrades) = (settings.sessions_per_address, settings.upgrades_per_minute);
     info!(rooms, members_per_room, variables_per_room, value_bytes, "limits");
-    info!(sessions, upgrades_per_minute = upgrades, "limits of each address, 0 for none");
+    info!(sessions, upgrades_per_minute = upgrades, "limits for each address, 0 for no limit");
     if settings.allow_origin.is_empty() {
         info!("pages of every origin may connect: --allow-origin lists those that may");
     }
@@ -84,7 +84,7 @@ pub(crate) fn started(settings: &Settings, addresses: &[String]) {
 /// The least time between two lines of one kind.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Lets through a line a second, and counts the others.
+/// A limit of one line a second, which counts the lines left out.
 #[derive(Default)]
 struct Limit {
     logged: Option<Instant>,
@@ -92,7 +92,7 @@ struct Limit {
 }
 
 impl Limit {
-    /// Returns how many lines were left out since the last one, or `None` if this one is left out too.
+    /// Returns how many lines were left out since the last one, or `None` if this one is also left out.
     fn pass(&mut self) -> Option<u64> {
         if self.logged.is_some_and(|logged| logged.elapsed() < PAUSE) {
             self.left_out += 1;
@@ -103,7 +103,7 @@ impl Limit {
     }
 }
 
-/// Logs players that come and go, up to one a second of each.
+/// Logs players that join and leave, up to one line a second of each kind.
 pub(crate) async fn joins_and_leaves(mut events: Events<RegistryEvent>, names: RoomNames) {
     let (mut joins, mut leaves) = (Limit::default(), Limit::default());
     while let Some(event) = events.next().await {

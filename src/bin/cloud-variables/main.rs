@@ -25,15 +25,14 @@ use axum_cloud_variables::{ShutdownReport, serve};
 use settings::Settings;
 use signals::Signals;
 
-/// The exit code for a setting that is wrong, as for a flag that is.
+/// The exit code for a wrong setting, the same as clap's for a wrong flag.
 const WRONG_SETTING: u8 = 2;
 /// The exit code if the server ended before everything was saved.
 const LOST: u8 = 3;
 
 #[tokio::main]
 pub(crate) async fn main() -> ExitCode {
-    // Before anything else, because a process without a handler that is the first of its container ignores
-    // SIGTERM.
+    // This comes first, because the first process of a container ignores SIGTERM until it has a handler.
     let signals = Signals::watch();
     let settings = match settings::read() {
         Ok(settings) => settings,
@@ -52,7 +51,8 @@ pub(crate) async fn main() -> ExitCode {
     }
 }
 
-/// Does what the settings ask for. Returns the report of a server that has ended.
+/// Runs the server, or the single task that the settings ask for. Returns the report of a server that has
+/// ended.
 async fn run(
     settings: Settings,
     signals: Signals,
@@ -61,7 +61,7 @@ async fn run(
     if settings.is_for_once() {
         return tokio::select! {
             done = once(&settings) => done.map(|()| None),
-            () = stop => Err("it was told to stop".into()),
+            () = stop => Err("a signal ended it before it was done".into()),
         };
     }
     let rooms = rooms::registry(&settings)?;
@@ -76,7 +76,7 @@ async fn run(
     let tls = tls::acceptor(&settings, reload)?;
     let listener = listen::Listeners::bind(&settings.listen, tls).await?;
     let addresses = listener.addresses();
-    // Nobody may read stdout.
+    // Errors are ignored, because stdout may be closed.
     addresses.iter().for_each(|address| _ = writeln!(stdout(), "listening on {address}"));
     if let Some((address, _)) = &admin {
         _ = writeln!(stdout(), "admin on http://{address}");
@@ -94,7 +94,7 @@ async fn run(
     Ok(Some(report))
 }
 
-/// Does what needs no server.
+/// Runs a check, an export or an import, which need no server.
 async fn once(settings: &Settings) -> Result<(), Box<dyn Error>> {
     if let Some(url) = &settings.check {
         _ = writeln!(stdout(), "{}", check::check(url).await?);
@@ -116,7 +116,7 @@ async fn once(settings: &Settings) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// A setting that is wrong, so that another start would fail, too.
+/// A wrong setting, with which another start would also fail.
 #[derive(Debug)]
 struct WrongSetting(String);
 
@@ -133,7 +133,7 @@ fn at(flag: &str, file: &Path, error: &dyn fmt::Display) -> String {
     format!("{flag} {}: {error}", file.display())
 }
 
-/// Says what a shutdown did, and returns the exit code.
+/// Logs the result of a shutdown, and returns the exit code.
 fn stopped(report: &ShutdownReport) -> ExitCode {
     let ShutdownReport { unanswered, unsaved, untold, .. } = *report;
     tracing::info!(unanswered, unsaved, untold, "stopped");

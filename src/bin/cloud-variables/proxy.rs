@@ -22,7 +22,7 @@ pub(crate) enum ProxyHeader {
     Forwarded,
 }
 
-/// The networks whose word about a client's address counts, and those that may not connect.
+/// The networks of trusted proxies, and those that may not connect.
 #[derive(Clone)]
 pub(crate) struct Addresses {
     pub(crate) trusted: Vec<IpNet>,
@@ -30,7 +30,7 @@ pub(crate) struct Addresses {
     pub(crate) blocked: Vec<IpNet>,
 }
 
-/// The address of a client that comes by a Unix socket, if its proxy does not name another.
+/// The address of a client that connects over a Unix socket, unless a proxy names another.
 const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 impl Addresses {
@@ -49,8 +49,8 @@ impl Addresses {
     }
 
     /// Returns the address of the client: that of the connection or, as long as that is a trusted proxy's, the
-    /// one that this proxy names. Each proxy adds to the end of the list, so what is in front of an entry that
-    /// is not an address may be anybody's word, and counts for nothing.
+    /// one that this proxy names. Each proxy appends to the list. Entries before one that is not an address
+    /// may be forged, so they are ignored.
     fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
         let mut named = self.named(headers).into_iter().rev();
@@ -66,7 +66,7 @@ impl Addresses {
         contains(&self.trusted, address) || address == UNKNOWN && !self.trusted.is_empty()
     }
 
-    /// Returns the entries of the header, from the client on; `None` for those that are not addresses.
+    /// Returns the entries of the header, the client's first. An entry that is not an address is `None`.
     fn named(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         let name = match self.header {
             ProxyHeader::XForwardedFor => HeaderName::from_static("x-forwarded-for"),
@@ -94,7 +94,7 @@ fn contains(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
 
-/// Reads an address, perhaps with a port.
+/// Parses an address, with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let plain = text.parse().ok();
     let with_port = || text.parse().ok().map(|address: std::net::SocketAddr| address.ip());
@@ -102,12 +102,12 @@ fn address(text: &str) -> Option<IpAddr> {
     plain.or_else(with_port).or_else(bracketed).map(|address: IpAddr| address.to_canonical())
 }
 
-/// Reads an address or a network, such as `10.0.0.0/8`.
+/// Parses an address or a network, such as `10.0.0.0/8`.
 pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
     let network = text.parse().ok().or_else(address);
     let network = network.ok_or("an address, or a network such as 10.0.0.0/8")?;
-    // Clients' addresses are compared without the prefix of IPv4 in IPv6.
+    // Clients' addresses are compared without the prefix of IPv4-mapped IPv6 addresses.
     Ok(match (network.addr().to_canonical(), network.prefix_len()) {
         (IpAddr::V4(address), bits @ 96..) if network.addr().is_ipv6() => {
             Ipv4Net::new(address, bits - 96).map_or(network, IpNet::from)
@@ -140,7 +140,7 @@ mod tests {
         };
         for (peer, value, expected) in [
             ("127.0.0.1", &b"192.0.2.1"[..], "192.0.2.1"),
-            // A client may send the header, too; the proxy adds to it.
+            // A client may also send the header; the proxy appends to it.
             ("127.0.0.1", b"6.6.6.6, 192.0.2.1", "192.0.2.1"),
             ("127.0.0.1", b"192.0.2.1, 10.1.2.3", "192.0.2.1"),
             ("127.0.0.1", b"192.0.2.1:80", "192.0.2.1"),

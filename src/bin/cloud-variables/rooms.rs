@@ -66,7 +66,7 @@ fn limits(settings: &Settings) -> Limits {
         .messages_per_second(settings.messages_per_second)
         .empty_room_ttl(Duration::from_secs(settings.empty_room_ttl));
     limits.sessions = limits.sessions.max(settings.members_per_room);
-    // There must be place for a value at its limit, escaped, and the rest of a message.
+    // A message must have room for the longest value, escaped, and its other fields.
     limits.message_bytes =
         limits.message_bytes.max(settings.value_bytes.saturating_add(settings.value_bytes / 2));
     match settings.messages_per_second {
@@ -87,7 +87,7 @@ impl Doors {
     fn of(settings: &Settings) -> Self {
         let patterns = |texts: &[String]| texts.iter().cloned().map(Pattern).collect();
         let create = match &*settings.create_rooms {
-            // `Creators` refuses those of `never`.
+            // For `never`, `Creators::Host` refuses new rooms.
             "any" | "never" => "*".into(),
             pattern => pattern.to_owned(),
         };

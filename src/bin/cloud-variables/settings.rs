@@ -21,21 +21,23 @@ use super::{
 
 /// Serves cloud variables over WebSockets.
 ///
-/// Each option may also be given by an environment variable: CLOUD_ and its name in capitals, such as CLOUD_STORE
-/// for --store; commas separate the values of those that are repeatable. Or in the file of --config, by its name: store
-/// = "rooms.redb". A flag precedes the environment, which precedes the file. An empty variable counts as none.
+/// Each option can also be set by an environment variable, named CLOUD_ followed by its name in capitals,
+/// such as CLOUD_STORE for --store. Commas separate the values of a repeatable option. An empty variable
+/// counts as unset. The file of --config sets options by their names: store = "rooms.redb". Flags take
+/// precedence over the environment, which takes precedence over the file.
 #[derive(Parser)]
 #[command(name = "cloud-variables", version)]
 pub(crate) struct Settings {
     /// TOML file with settings, by the names of these options.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Address to listen on, such as 0.0.0.0:9080 for the whole network, or localhost:9080; port 0 takes a free
-    /// one. Repeatable. Also unix:PATH, or unix:PATH?660 with the socket's mode, and systemd for the sockets that
-    /// systemd has opened. If only the variable PORT is given, 0.0.0.0 with that port.
+    /// Address to listen on, such as localhost:9080, or 0.0.0.0:9080 for all networks; repeatable. Port 0
+    /// takes a free port. unix:PATH is a Unix socket, unix:PATH?660 one with this mode, and systemd stands
+    /// for the sockets that systemd has opened. If only the variable PORT is set, the address is 0.0.0.0 with
+    /// that port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9080")]
     pub(crate) listen: Vec<String>,
-    /// Certificate of the server, as PEM: the listeners of TCP use TLS. Read again on SIGHUP.
+    /// Certificate of the server, as PEM. TCP listeners then use TLS. Read again on SIGHUP.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
     /// Key of the certificate, as PEM.
@@ -65,9 +67,9 @@ pub(crate) struct Settings {
     /// Origin of web pages that may connect, such as https://example.org; repeatable. By default any.
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
-    /// Address or network of a reverse proxy, such as 127.0.0.1 or 10.0.0.0/8, which names the client's address;
-    /// repeatable. If there is one, processes that come by a Unix socket are trusted, too. Trust no network that
-    /// has clients: they could name any address.
+    /// Address or network of a reverse proxy, such as 127.0.0.1 or 10.0.0.0/8, which names the client's
+    /// address; repeatable. If it is given, processes that connect over a Unix socket are also trusted. Trust
+    /// no network that has clients, because they could name any address.
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     pub(crate) trust_proxy: Vec<IpNet>,
     /// The header in which the proxy names the client's address.
@@ -76,10 +78,10 @@ pub(crate) struct Settings {
     /// Address or network that may not connect; repeatable.
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     pub(crate) block_address: Vec<IpNet>,
-    /// Maximum number of sessions of one address at once, 0 for any number. Behind a proxy, set --trust-proxy.
+    /// Maximum number of sessions of one address at once, 0 for no limit. Behind a proxy, set --trust-proxy.
     #[arg(long, default_value_t = 0)]
     pub(crate) sessions_per_address: usize,
-    /// Maximum number of upgrades of one address in a minute, 0 for any number.
+    /// Maximum number of upgrades of one address in a minute, 0 for no limit.
     #[arg(long, default_value_t = 0)]
     pub(crate) upgrades_per_minute: u32,
     /// Accept usernames such as admin, moderator or server, which bots often use.
@@ -91,7 +93,7 @@ pub(crate) struct Settings {
     /// Maximum number of rooms.
     #[arg(long, default_value_t = Limits::default().rooms)]
     pub(crate) rooms: usize,
-    /// Which rooms players may create: any, never, or those whose id matches a pattern, in which * stands
+    /// Rooms that players may create: any, never, or those whose id matches a pattern, in which * stands
     /// for any text. Rooms that exist, or are in the store, can always be joined.
     #[arg(long, value_name = "any|PATTERN|never", default_value = "any")]
     pub(crate) create_rooms: String,
@@ -136,33 +138,33 @@ pub(crate) struct Settings {
     /// Maximum time before a new value is saved, in milliseconds.
     #[arg(long, default_value_t = 100, requires = "store")]
     pub(crate) flush_ms: u64,
-    /// Address of a Redis or Valkey, such as redis://127.0.0.1/, through which several servers share
-    /// their rooms. If it is given several times, in the same order to all servers, the rooms are spread
-    /// over them. A password belongs into CLOUD_REDIS or the file, because everyone can see flags.
+    /// Address of a Redis or Valkey server, such as redis://127.0.0.1/, through which several servers share
+    /// their rooms. If several are given, in the same order to all servers, the rooms are spread over them.
+    /// A password belongs in CLOUD_REDIS or the file, because everyone can see flags.
     #[arg(long, value_name = "URL", conflicts_with = "store")]
     pub(crate) redis: Vec<String>,
-    /// What every key and channel in Redis begins with, so that several groups of servers can share one.
+    /// Prefix of every key and channel in Redis, so that several groups of servers can share one Redis.
     #[arg(long, value_name = "TEXT", requires = "redis")]
     pub(crate) redis_prefix: Option<String>,
     /// Seconds after which a server that has crashed no longer keeps its players' names in rooms.
     #[arg(long, value_name = "SECONDS", requires = "redis", value_parser = seconds)]
     pub(crate) redis_lease: Option<Duration>,
-    /// Seconds after which an answer of Redis counts as missing.
+    /// Seconds to wait for an answer from Redis.
     #[arg(long, value_name = "SECONDS", requires = "redis", value_parser = seconds)]
     pub(crate) redis_timeout: Option<Duration>,
-    /// Show rooms at /inspector to users with this name and password, who may also set variables, kick,
-    /// ban, lock and close. The password is sent in plain text, so use https or this machine only. It belongs into
+    /// Show rooms at /inspector to users with this name and password, who may also set variables, kick, ban,
+    /// lock and close. The password is sent in plain text, so use https or this machine only. It belongs in
     /// CLOUD_INSPECTOR or the file, because everyone can see flags.
     #[arg(long, value_name = "NAME:PASSWORD")]
     pub(crate) inspector: Option<String>,
-    /// Number of past writes that each room keeps for the inspector.
+    /// Number of past writes that each room keeps for the inspector and --logs.
     #[arg(long, default_value_t = 0)]
     pub(crate) history: usize,
     /// Let everyone who may connect read the values of a room as JSON, at PATH/rooms/ID.
     #[arg(long)]
     pub(crate) values: bool,
     /// Let everyone who may connect read the latest writes of a room, as many as --history keeps, at
-    /// PATH/logs?projectid=ID, in the form of Scratch's own log.
+    /// PATH/logs?projectid=ID, in the format of Scratch's own log.
     #[arg(long)]
     pub(crate) logs: bool,
     /// Serve metrics for Prometheus at /metrics, to everyone.
@@ -172,17 +174,17 @@ pub(crate) struct Settings {
     /// newcomers can join, otherwise 503 with the reason.
     #[arg(long, value_name = "PATH", value_parser = health_path)]
     pub(crate) health: Option<String>,
-    /// Ask a running server's health check, such as http://127.0.0.1:9080/health/ready, and exit: with 0 if it
-    /// answers 200. For containers.
+    /// Query a running server's health check, such as http://127.0.0.1:9080/health/ready, and exit, with code
+    /// 0 if it answers 200. For containers.
     #[arg(long, value_name = "URL")]
     pub(crate) check: Option<String>,
-    /// Seconds between SIGTERM, from which on PATH/ready answers 503, and the first close.
+    /// Seconds between SIGTERM and the first close. Meanwhile, the check PATH/ready of --health answers 503.
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     pub(crate) drain_delay: Duration,
-    /// Seconds that the shutdown may take after that.
+    /// Seconds that the shutdown may take after --drain-delay.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) grace: Duration,
-    /// Form of the log, which goes to stderr. RUST_LOG chooses what it has.
+    /// Format of the log, which goes to stderr. RUST_LOG filters it.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) log_format: Format,
     /// How the log names rooms: by a hash of the id, by the id, which may be a secret, or not at all.
@@ -197,7 +199,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Returns whether it ends by itself, and is no server.
+    /// Returns whether the program does a single task and exits, without serving.
     pub(crate) fn is_for_once(&self) -> bool {
         self.check.is_some() || self.export.is_some() || self.import.is_some()
     }
@@ -262,7 +264,7 @@ fn parse(
     if let Some(unknown) = file.as_ref().and_then(|file| file.keys().next()) {
         return Err(invalid(format!("--config: there is no option '{unknown}'")));
     }
-    // Hosting platforms give the port alone.
+    // Hosting platforms set only the port.
     let has_listen = is_given(&all, "listen") || is_given(&flags, "listen");
     if let Some(port) = variable("PORT").map_err(invalid)?.filter(|_| !has_listen) {
         all.push(format!("--listen=0.0.0.0:{}", port.trim()).into());
@@ -301,7 +303,7 @@ fn value_of(flags: &[OsString], long: &str) -> Option<String> {
 fn read_file(path: &Path) -> Result<BTreeMap<String, Value>, String> {
     let failed = |error: &dyn std::fmt::Display| format!("--config {}: {error}", path.display());
     let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
-    // Without the line itself, which may have a password.
+    // The error leaves out the line itself, which may contain a password.
     toml::from_str(&text).map_err(|error: toml::de::Error| {
         let before = error.span().and_then(|span| text.get(..span.start));
         let line = before.map_or(1, |before| before.matches('\n').count() + 1);
@@ -365,7 +367,7 @@ fn mount_path(path: &str) -> Result<String, String> {
     if ["/inspector", "/metrics"].contains(&path.trim_end_matches('/'))
         || path.starts_with("/inspector/")
     {
-        return Err("/inspector and /metrics are other things here".into());
+        return Err("/inspector and /metrics are taken".into());
     }
     Ok(path.into())
 }

@@ -1,4 +1,4 @@
-//! The signals by which the system ends the server or has it read files again, and its readiness for systemd.
+//! The signals that stop the server or make it read files again, and the notifications to systemd.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ pub(crate) fn ready() {
 #[cfg(unix)]
 fn tell_systemd(is_ready: bool) {
     use sd_notify::NotifyState::{Ready, Stopping};
-    // Without systemd, nobody listens.
+    // Errors are ignored, because the server also runs without systemd.
     _ = sd_notify::notify(&[if is_ready { Ready } else { Stopping }]);
 }
 

@@ -21,14 +21,14 @@ use super::settings::Settings;
 pub(crate) struct Tls(Arc<RwLock<Arc<ServerConfig>>>);
 
 impl Tls {
-    /// Returns an acceptor with the present certificate.
+    /// Returns an acceptor with the current certificate.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         let config = self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         config.clone().into()
     }
 }
 
-/// Reads the certificate and the key, if the settings have them, and again on each signal.
+/// Returns an acceptor if the settings name a certificate and a key. Reads them again on each signal.
 pub(crate) fn acceptor(
     settings: &Settings,
     reload: Arc<Notify>,

@@ -21,14 +21,14 @@ pub(crate) async fn export(rooms: &RoomRegistry, file: &Path) -> Result<(), Box<
     } else {
         to_file(rooms, file).await.map_err(|error| failed(&error))?
     };
-    // The rooms themselves may go to stdout.
+    // This goes to stderr, because the rooms may go to stdout.
     eprintln!("{count} rooms exported");
     Ok(())
 }
 
-/// Writes beside the file first, so that an export that fails leaves an earlier one as it is.
+/// Writes to a temporary file first, so that a failed export leaves an earlier one unchanged.
 async fn to_file(rooms: &RoomRegistry, file: &Path) -> Result<u64, TransferError> {
-    // A pipe or a device is written to as it is.
+    // A pipe or a device must not be replaced, so it is written to directly.
     if fs::metadata(file).is_ok_and(|there| !there.is_file()) {
         return written(rooms, File::options().write(true).open(file).await?).await;
     }

@@ -1,10 +1,10 @@
-//! Tells a broker that cannot work from one that is away, in words for the person who runs it.
+//! Distinguishes a broker that cannot work from one that is away, and explains the fault to its operator.
 
 use redis::{ErrorKind, RedisError};
 
 const WRONG_PASSWORD: &str = "the address has no password, or a wrong one";
 
-/// Returns the words for an error: what is wrong, and what to do about it.
+/// Returns an explanation of an error: the fault and its remedy.
 pub(super) fn explained(error: &RedisError) -> String {
     let text = error.to_string();
     let hint = match error.code() {
@@ -33,7 +33,7 @@ fn is_unknown_command(text: &str) -> bool {
     text.contains("unknown command") && text.contains("eval")
 }
 
-/// Returns the faults in a server's settings, by its answer to `INFO`. Rooms may work for a while in spite of
+/// Returns the faults in a server's settings, from its answer to `INFO`. Rooms may work for a while despite
 /// them.
 pub(super) fn faults(info: &str) -> Vec<&'static str> {
     let field = |name: &str| {
