@@ -126,8 +126,8 @@ impl Sampler {
         // The plot is complete from the first sample on.
         let second = registry.rules.epoch.elapsed().as_secs();
         let step = second / STEP + STEPS;
-        let summaries = registry.summaries();
-        let round_trip_ms = registry.mean_round_trip().map(|time| time.as_secs_f64() * 1e3);
+        let (summaries, round_trip) = registry.sample();
+        let round_trip_ms = round_trip.map(|time| time.as_secs_f64() * 1e3);
         let mut whole = Sample { rooms: summaries.len(), round_trip_ms, ..Sample::default() };
         let mut seen = self.seen.write();
         let mut before = std::mem::take(&mut seen.tracks);

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     ban::{Ban, BanTarget},
+    registry::Room,
     room::{LastWriter, Look, PastEntry, PastWrite},
     wire::Dialect,
 };
@@ -224,9 +225,7 @@ impl Site {
         let room = self.rooms.room(id)?;
         let Look { summary, members, variables } = room.look(now)?;
         let bans = room.bans();
-        let past = room.past(usize::MAX);
-        let history_len = past.len();
-        let (history, history_found) = found(past, search, *page, now, today);
+        let (history, history_found) = found(&room, search, *page, now, today);
         let view = RoomView {
             id: &summary.id,
             max_members: summary.max_members,
@@ -267,7 +266,7 @@ impl Site {
             bans: bans.iter().map(BanView::of).collect(),
             history,
             history_found,
-            history_len,
+            history_len: room.past_len(),
             allows_actions: self.page.allows_actions(),
         };
         Some(text(&view))
@@ -296,24 +295,26 @@ impl<'a> BanView<'a> {
 /// Returns a page of the past writes that contain the searched text, the newest first, and how many there are on
 /// all pages.
 fn found(
-    past: Vec<PastEntry>,
+    room: &Room,
     search: &str,
     page: usize,
     now: Instant,
     today: SystemTime,
 ) -> (Vec<Past>, usize) {
     let shown = |entry: &PastEntry| Past::new(&entry.look(now, today), SHOWN);
-    let (newest, skipped) = (past.iter().rev(), page.saturating_mul(PAST));
+    let skipped = page.saturating_mul(PAST);
     if search.is_empty() {
-        // Only this page is rendered.
-        return (newest.skip(skipped).take(PAST).map(shown).collect(), past.len());
+        // The room is locked for no more entries than this page and the newer ones.
+        let past = room.past(skipped.saturating_add(PAST));
+        return (past.iter().rev().skip(skipped).map(shown).collect(), room.past_len());
     }
     let search = search.to_lowercase();
     let matches = |past: &Past| {
         let by = past.by.as_deref().unwrap_or_default();
         [by, &past.variable, &past.value].iter().any(|text| text.to_lowercase().contains(&search))
     };
-    let matching: Vec<_> = newest.map(shown).filter(matches).collect();
+    let past = room.past(usize::MAX);
+    let matching: Vec<_> = past.iter().rev().map(shown).filter(matches).collect();
     let count = matching.len();
     (matching.into_iter().skip(skipped).take(PAST).collect(), count)
 }

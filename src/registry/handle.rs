@@ -298,6 +298,12 @@ impl Room {
         self.there().map_or_else(Vec::new, |room| room.read(|state| state.history(most)))
     }
 
+    /// Returns the length of the [`history`](Self::history).
+    #[cfg(feature = "inspector")]
+    pub(crate) fn past_len(&self) -> usize {
+        self.there().map_or(0, |room| room.read(State::history_len))
+    }
+
     /// Returns everything that there is to see of the room.
     #[cfg(feature = "inspector")]
     pub(crate) fn look(&self, now: std::time::Instant) -> Option<Look> {

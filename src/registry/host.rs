@@ -76,20 +76,15 @@ impl RoomRegistry {
 }
 
 impl Inner {
-    /// Returns the mean of all members' last round trips, if anybody has answered a ping.
+    /// Returns summaries of all rooms, in no particular order, and the mean of all members' last round trips,
+    /// if anybody has answered a ping.
     #[cfg(feature = "inspector")]
-    pub(crate) fn mean_round_trip(&self) -> Option<Duration> {
+    pub(crate) fn sample(&self) -> (Vec<RoomSummary>, Option<Duration>) {
         let rooms: Vec<_> = self.rooms.read().values().cloned().collect();
-        let mut sum = (Duration::ZERO, 0);
-        rooms.iter().for_each(|room| room.add_round_trips(&mut sum));
-        sum.0.checked_div(sum.1)
-    }
-
-    /// Returns summaries of all rooms, in no particular order.
-    #[cfg(feature = "inspector")]
-    pub(crate) fn summaries(&self) -> Vec<RoomSummary> {
-        let rooms: Vec<_> = self.rooms.read().values().cloned().collect();
-        rooms.iter().map(|room| room.summary()).collect()
+        let mut round_trips = (Duration::ZERO, 0);
+        rooms.iter().for_each(|room| room.add_round_trips(&mut round_trips));
+        let summaries = rooms.iter().map(|room| room.summary()).collect();
+        (summaries, round_trips.0.checked_div(round_trips.1))
     }
 
     #[cfg(feature = "inspector")]

@@ -102,6 +102,12 @@ impl History {
 }
 
 impl State {
+    /// Returns how many past writes it keeps.
+    #[cfg(feature = "inspector")]
+    pub(crate) fn history_len(&self) -> usize {
+        self.history.as_ref().map_or(0, |history| history.entries.len())
+    }
+
     /// Returns up to `most` of the newest writes, the oldest of them first.
     pub(crate) fn history(&self, most: usize) -> Vec<Entry> {
         let Some(history) = &self.history else { return Vec::new() };
