@@ -2,8 +2,7 @@
 
 use std::{
     borrow::Cow,
-    fmt::Write as _,
-    time::{Duration, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use axum::{
@@ -11,9 +10,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use percent_encoding::percent_decode_str;
+use serde::{Serialize, Serializer};
 
 use super::{Mount, etag};
-use crate::{events::PastWrite, wire::Json};
+use crate::events::PastWrite;
 
 /// The paths below a mount.
 const ROOMS: &str = "/rooms/";
@@ -95,36 +95,55 @@ impl Mount {
             Some(room) => room.variables(),
             None => self.rooms.stored_values(&full).await.ok()??,
         };
-        let mut text =
-            format!("{{\"room\":\"{}\",\"variables\":{{", Json::from_plain(id).as_json());
-        for (n, (name, value)) in values.iter().enumerate() {
-            let comma = if n > 0 { "," } else { "" };
-            let [name, value] =
-                [name, value].map(|text| Json::from_plain(text).as_json().to_owned());
-            _ = write!(text, "{comma}\"{name}\":\"{value}\"");
-        }
-        text.push_str("}}");
-        Some(text)
+        serde_json::to_string(&Values { room: id, variables: &values }).ok()
     }
 
     /// Returns the past writes of a room in the format of Scratch's log, the latest first.
     fn log(&self, id: &str, query: &Query<'_>) -> Option<String> {
-        let history = self.rooms.room(&self.full_id(id))?.history();
+        let room = self.rooms.room(&self.full_id(id))?;
         let skipped = query.number("offset").unwrap_or(0);
         let count = query.number("limit").unwrap_or(USUAL).min(MOST);
-        let entries: Vec<_> = history.iter().rev().skip(skipped).take(count).map(entry).collect();
-        Some(format!("[{}]", entries.join(",")))
+        let past = room.past(skipped.saturating_add(count));
+        let (now, today) = (Instant::now(), SystemTime::now());
+        let writes = past.iter().rev().skip(skipped).map(|entry| entry.look(now, today));
+        serde_json::to_string(&writes.map(Logged::of).collect::<Vec<_>>()).ok()
     }
 }
 
-fn entry(write: &PastWrite) -> String {
-    let by = write.by.as_deref().unwrap_or_default();
-    let [user, name, value] =
-        [by, &write.name, &write.value].map(|text| Json::from_plain(text).as_json().to_owned());
-    let at = write.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis();
-    format!(
-        "{{\"user\":\"{user}\",\"verb\":\"set_var\",\"name\":\"{name}\",\"value\":\"{value}\",\"timestamp\":{at}}}"
-    )
+/// The values of a room.
+#[derive(Serialize)]
+struct Values<'a> {
+    room: &'a str,
+    #[serde(serialize_with = "as_object")]
+    variables: &'a [(String, String)],
+}
+
+fn as_object<S: Serializer>(
+    variables: &[(String, String)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(variables.iter().map(|(name, value)| (name, value)))
+}
+
+/// An entry of Scratch's log.
+#[derive(Serialize)]
+struct Logged {
+    /// Empty for the host.
+    user: String,
+    verb: &'static str,
+    name: String,
+    value: String,
+    /// Milliseconds since 1970.
+    timestamp: u64,
+}
+
+impl Logged {
+    fn of(write: PastWrite) -> Self {
+        let user = write.by.as_deref().unwrap_or_default().to_owned();
+        let since_1970 = write.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let timestamp = since_1970.as_millis() as u64;
+        Self { user, verb: "set_var", name: write.name, value: write.value, timestamp }
+    }
 }
 
 fn decoded(text: &str) -> Cow<'_, str> {
