@@ -6,7 +6,7 @@ use std::{
     fmt,
     future::{Future, IntoFuture},
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -260,7 +260,6 @@ where
         () = draining.cancelled() => return,
     };
     let Ok(Some(protocol)) = protocol else { return };
-    // Whether there was a request. The end of a connection that has sent a part of its first is not waited for.
     let has_asked = AtomicBool::new(false);
     let service = service_fn(|mut request: Request<Incoming>| {
         has_asked.store(true, Relaxed);
@@ -274,17 +273,7 @@ where
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES);
             let connection = http.serve_connection(io, service).with_upgrades();
-            let mut connection = std::pin::pin!(connection);
-            tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = draining.cancelled() => {
-                    if !has_asked.load(Relaxed) {
-                        return;
-                    }
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            }
+            drive(connection, |open| open.graceful_shutdown(), &draining, &has_asked).await
         }
         #[cfg(feature = "http2")]
         Protocol::Http2 => {
@@ -299,20 +288,31 @@ where
                 .initial_stream_window_size(WINDOW)
                 .initial_connection_window_size(WINDOW)
                 .max_header_list_size(HEAD_BYTES as u32);
-            let mut connection = std::pin::pin!(http.serve_connection(io, service));
-            tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = draining.cancelled() => {
-                    if !has_asked.load(Relaxed) {
-                        return;
-                    }
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            }
+            let connection = http.serve_connection(io, service);
+            drive(connection, |open| open.graceful_shutdown(), &draining, &has_asked).await
         }
     };
-    if let Err(error) = ended {
+    if let Some(Err(error)) = ended {
         debug!(%error, "connection");
     }
+}
+
+/// Drives a connection to its end. When the server drains, the connection ends after its requests. If it has
+/// sent no complete request yet, it is dropped, because a client could make the shutdown wait for the rest.
+async fn drive<C: Future>(
+    connection: C,
+    shut_down: impl FnOnce(Pin<&mut C>),
+    draining: &CancellationToken,
+    has_asked: &AtomicBool,
+) -> Option<C::Output> {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return Some(ended),
+        () = draining.cancelled() => {}
+    }
+    if !has_asked.load(Relaxed) {
+        return None;
+    }
+    shut_down(connection.as_mut());
+    Some(connection.await)
 }
