@@ -5,17 +5,17 @@ mod disk;
 mod error;
 #[cfg(all(test, not(shuttle)))]
 mod faults;
+mod file;
 #[cfg(all(test, not(shuttle)))]
 mod power;
 #[cfg(all(test, not(shuttle)))]
 mod versions;
 
 use std::{
-    fmt, fs,
-    io::ErrorKind,
+    fmt,
     ops::Bound::{Excluded, Unbounded},
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use parking_lot::RwLock;
@@ -25,6 +25,7 @@ use redb::{
 };
 
 use error::meaning;
+use file::StoreFile;
 
 use super::{Change, RoomStore, StoreError, StoredBan, StoredEntry, StoredRoom, StoredSchema};
 
@@ -56,7 +57,7 @@ pub struct RedbStore {
     open: Opener,
     /// The database; `None` after a fault until it could be reopened, as redb requires.
     database: RwLock<Option<Database>>,
-    file: Option<File>,
+    file: Option<StoreFile>,
     max_rooms: u64,
     max_bytes: u64,
     cache: usize,
@@ -64,8 +65,8 @@ pub struct RedbStore {
 }
 
 impl RedbStore {
-    /// Opens the file, or creates it if it does not exist or is empty. If a registry in this process had the file open
-    /// and was dropped, the file is free a moment later.
+    /// Opens the file, or creates it if it does not exist or is empty. If a registry in this process had the
+    /// file open and was dropped, the file is free a moment later.
     ///
     /// # Errors
     ///
@@ -73,18 +74,12 @@ impl RedbStore {
     /// version or an earlier one. Its contents are then unchanged.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let path = path.into();
-        match fs::metadata(&path) {
-            Ok(file) if file.is_file() && file.len() == 0 => fill(&path)?,
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => make(&path)?,
-            Err(error) => return Err(error.into()),
-        }
+        StoreFile::prepare(&path)?;
         let file = path.clone();
         // Not `create`: a file that is gone or empty has lost its rooms, which must not pass unnoticed.
         let open = move |cache| Database::builder().set_cache_size(cache).open(&file);
         let store = Self::over(open)?;
-        let file = File { inode: inode(&path), path };
-        Ok(Self { file: Some(file), ..store })
+        Ok(Self { file: Some(StoreFile::at(path)), ..store })
     }
 
     /// Creates a store over any database that redb can open.
@@ -156,7 +151,7 @@ impl RedbStore {
         work: impl FnOnce(&Database) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
         // Commits to a file that nobody can open any more would be lost with the process.
-        if self.file.as_ref().is_some_and(|file| inode(&file.path) != file.inode) {
+        if self.file.as_ref().is_some_and(StoreFile::is_gone) {
             let reason =
                 "its file was removed or replaced: put it back, or start the process again";
             return Err(StoreError::Failed(reason.into()));
@@ -175,53 +170,6 @@ impl RedbStore {
             }
             meaning(error)
         })
-    }
-}
-
-/// Creates a file that is complete as soon as it is visible, by writing it under a temporary name first.
-fn make(path: &Path) -> Result<(), StoreError> {
-    let mut new = path.to_owned().into_os_string();
-    new.push(format!(".new-{}", std::process::id()));
-    _ = fs::remove_file(&new);
-    let database = Database::create(&new).map_err(meaning)?;
-    begin(&database, Durability::Immediate).map_err(meaning)?;
-    drop(database);
-    // Unlike a rename, a hard link does not replace a file that another process has created meanwhile.
-    match fs::hard_link(&new, path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => fs::rename(&new, path)?,
-        _ => fs::remove_file(&new)?,
-    }
-    // A name is on disk only once its folder is synced. (Windows does this by itself, and cannot open
-    // folders.)
-    #[cfg(unix)]
-    {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
-    }
-    Ok(())
-}
-
-/// Makes an empty file a store, as `touch` or a container's mount leaves it. It cannot be replaced, because it may
-/// be a mount itself.
-fn fill(path: &Path) -> Result<(), StoreError> {
-    let database = Database::create(path).map_err(meaning)?;
-    begin(&database, Durability::Immediate).map_err(meaning)
-}
-
-/// The file of a store.
-struct File {
-    path: PathBuf,
-    /// By which it is known if the file was replaced; `None` if the system has none.
-    inode: Option<u64>,
-}
-
-fn inode(path: &Path) -> Option<u64> {
-    #[cfg(unix)]
-    return fs::metadata(path).ok().map(|file| std::os::unix::fs::MetadataExt::ino(&file));
-    #[cfg(not(unix))]
-    {
-        _ = path;
-        None
     }
 }
 
@@ -343,7 +291,7 @@ impl RoomStore for RedbStore {
     }
 
     fn bytes(&self) -> Option<u64> {
-        self.file.as_ref().and_then(|file| Some(fs::metadata(&file.path).ok()?.len()))
+        self.file.as_ref()?.bytes()
     }
 }
 

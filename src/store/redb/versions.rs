@@ -4,7 +4,7 @@
 
 use std::{env, fs, path::PathBuf, process};
 
-use super::*;
+use super::{file::make, *};
 
 /// Written by `standalone --import` when this was the current version.
 const VERSION_1: &[u8] = include_bytes!("../../../tests/stores/version-1.redb");
