@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{Client, Folder, Process, Redis, certify, eventually, example_path, within};
+use crate::common::{
+    Client, Folder, Process, Redis, certify, eventually, example_path, page, within,
+};
 use futures_util::{SinkExt, StreamExt};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -97,31 +99,20 @@ impl Drop for Running {
     }
 }
 
-/// Returns the status and the body of a page.
-async fn get(addr: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(addr).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.into())
-}
-
 #[tokio::test]
 async fn it_turns_unready_before_the_first_close() {
     let args = ["--listen", "127.0.0.1:0", "--health", "/health", "--drain-delay", "0.5"];
     let server = Running::start(&args, &[], 1);
-    assert_eq!(get(server.at(0), "/health/live").await, (200, "live\n".into()));
-    assert_eq!(get(server.at(0), "/health/ready").await, (200, "ready\n".into()));
+    assert_eq!(page(server.at(0), "/health/live").await, (200, "live\n".into()));
+    assert_eq!(page(server.at(0), "/health/ready").await, (200, "ready\n".into()));
     let mut ann = Client::join(&server.url(), "arena", "ann", X).await;
     ann.sync().await;
     let check = format!("http://{}/health/ready", server.at(0));
     assert_eq!(Process::run(&["--check", &check]), (true, "ready\n".into()));
     server.signal("-TERM");
-    while get(server.at(0), "/health/ready").await.0 == 200 {}
-    assert_eq!(get(server.at(0), "/health/live").await.0, 200);
-    let (status, reason) = get(server.at(0), "/health/ready").await;
+    while page(server.at(0), "/health/ready").await.0 == 200 {}
+    assert_eq!(page(server.at(0), "/health/live").await.0, 200);
+    let (status, reason) = page(server.at(0), "/health/ready").await;
     assert_eq!((status, &*reason), (503, "the server is about to end\n"));
     let (is_well, said) = Process::run(&["--check", &check]);
     assert!(!is_well && said.contains("about to end"), "{said}");
@@ -157,8 +148,8 @@ async fn the_log_explains_itself() {
     eve.handshake("arena", "eve", &[("y", "0")]).await;
     assert_eq!(eve.closed().await.0, 4001);
     ann.close().await;
-    assert_eq!(get(server.at(0), "/metrics").await.0, 404, "it has an address of its own");
-    assert!(get(server.at(1), "/metrics").await.1.contains("process_open_fds"));
+    assert_eq!(page(server.at(0), "/metrics").await.0, 404, "it has an address of its own");
+    assert!(page(server.at(1), "/metrics").await.1.contains("process_open_fds"));
     // The log names the room by a hash of `arena`.
     for line in [
         &format!("started version=\"{}\" addresses=\"http://{}\"", "0.1.0", server.at(0)),
@@ -330,6 +321,7 @@ async fn a_wrong_setting_has_a_code_of_its_own_and_a_reason() {
     let [public, store] = ["public", "public/rooms.redb"].map(|name| folder.file(name));
     fs::create_dir(&public).unwrap();
     fs::write(&store, "").unwrap();
+    let same = folder.file("public/../public/rooms.redb");
     for (args, reason) in [
         (&["--roms", "1"][..], "unexpected argument '--roms'"),
         (&["--grace", "inf"], "a time from 0 to a day"),
@@ -342,6 +334,7 @@ async fn a_wrong_setting_has_a_code_of_its_own_and_a_reason() {
         (&["--redis", "s3cret"], "--redis: "),
         (&["--public", &public, "--store", &store], "everyone could read it"),
         (&["--store", &store, "--export", &store], "the store's own file"),
+        (&["--store", &store, "--export", &same], "the store's own file"),
     ] {
         let (code, said) = ends(args);
         assert!(code == 2 && said.contains(reason), "{args:?}: {code} {said}");
@@ -395,7 +388,7 @@ async fn both_kinds_of_addresses_may_have_one_port() {
     let all = [format!("0.0.0.0:{port}"), format!("[::]:{port}")];
     let server = Running::start(&["--listen", &all[0], "--listen", &all[1], "--health=/h"], &[], 2);
     for host in ["127.0.0.1", "[::1]"] {
-        assert_eq!(get(&format!("{host}:{port}"), "/h/live").await.0, 200, "{host}");
+        assert_eq!(page(&format!("{host}:{port}"), "/h/live").await.0, 200, "{host}");
     }
     // An address that is in use is an error, and is not skipped.
     let (code, said) = ends(&["--listen", &format!("localhost:{port}")]);
@@ -403,12 +396,12 @@ async fn both_kinds_of_addresses_may_have_one_port() {
     drop(server);
     // Without an IPv4 address for the same port, one socket serves both kinds.
     let server = Running::start(&["--listen", &all[1], "--health=/h"], &[], 1);
-    assert_eq!(get(&format!("127.0.0.1:{port}"), "/h/live").await.0, 200);
+    assert_eq!(page(&format!("127.0.0.1:{port}"), "/h/live").await.0, 200);
     // The shutdown does not wait for a client that has sent half a request.
     let mut half = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     half.write_all(b"GET / HT").await.unwrap();
     // The server accepts this connection after that one.
-    assert_eq!(get(&format!("127.0.0.1:{port}"), "/h/live").await.0, 200);
+    assert_eq!(page(&format!("127.0.0.1:{port}"), "/h/live").await.0, 200);
     let stopped = std::time::Instant::now();
     server.signal("-TERM");
     assert_eq!(server.exit_code(), 0);

@@ -1,6 +1,6 @@
 //! The routes of the server, for players and for operators.
 
-use std::{error::Error, path::Path, time::Duration};
+use std::{error::Error, path::Path, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -48,11 +48,11 @@ pub(crate) fn apps(rooms: &RoomRegistry, settings: &Settings) -> Result<Apps, Bo
         Some(_) => (public, Some(admin)),
         None => (public.merge(admin), None),
     };
-    let addresses = Addresses {
+    let addresses = Arc::new(Addresses {
         trusted: settings.trust_proxy.clone(),
         header: settings.proxy_header,
         blocked: settings.block_address.clone(),
-    };
+    });
     let name = middleware::from_fn(move |request, next| addresses.clone().name(request, next));
     Ok(Apps { public: public.layer(name), admin })
 }

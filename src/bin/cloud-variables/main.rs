@@ -9,6 +9,7 @@ mod proxy;
 mod rooms;
 mod settings;
 mod signals;
+mod sources;
 mod tls;
 mod transfer;
 
@@ -16,7 +17,7 @@ use std::{
     error::Error,
     fmt,
     io::{Write, stdout},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -34,7 +35,7 @@ const LOST: u8 = 3;
 pub(crate) async fn main() -> ExitCode {
     // This comes first, because the first process of a container ignores SIGTERM until it has a handler.
     let signals = Signals::watch();
-    let settings = match settings::read() {
+    let settings = match sources::read() {
         Ok(settings) => settings,
         Err(error) => {
             _ = error.print();
@@ -105,7 +106,8 @@ async fn once(settings: &Settings) -> Result<(), Box<dyn Error>> {
     {
         return Err(at("--store", file, &"there is no such file to export").into());
     }
-    if settings.export.is_some() && settings.export == settings.store {
+    let real = |file: &Option<PathBuf>| file.as_ref().and_then(|file| file.canonicalize().ok());
+    if real(&settings.store).is_some_and(|store| real(&settings.export) == Some(store)) {
         return Err(WrongSetting("--export: this is the store's own file".into()).into());
     }
     let rooms = rooms::registry(settings)?;

@@ -1,6 +1,9 @@
 //! The addresses of clients behind a reverse proxy.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use axum::{
     extract::{ConnectInfo, Request},
@@ -23,7 +26,6 @@ pub(crate) enum ProxyHeader {
 }
 
 /// The networks of trusted proxies, and those that may not connect.
-#[derive(Clone)]
 pub(crate) struct Addresses {
     pub(crate) trusted: Vec<IpNet>,
     pub(crate) header: ProxyHeader,
@@ -35,7 +37,7 @@ const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 impl Addresses {
     /// Adds the client's address to a request, or refuses it.
-    pub(crate) async fn name(self, mut request: Request, next: Next) -> Response {
+    pub(crate) async fn name(self: Arc<Self>, mut request: Request, next: Next) -> Response {
         let peer = match request.extensions().get() {
             Some(ConnectInfo(Peer::Tcp(peer))) => peer.ip().to_canonical(),
             _ => UNKNOWN,
