@@ -5,9 +5,8 @@
 mod common;
 
 use axum_cloud_variables::{CloseCode, RoomRegistry};
-use common::Server;
+use common::{Server, page};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
 async fn a_recorder_knows_rooms_writes_and_closes() {
@@ -24,7 +23,9 @@ async fn a_recorder_knows_rooms_writes_and_closes() {
     room.kick(room.members()[0].id, CloseCode::Kicked, "enough").await.unwrap();
     assert_eq!(ann.closed().await.0, 4004);
 
-    assert_eq!(plain(&server).await, 426);
+    let url = server.url();
+    let (addr, path) = url.trim_start_matches("ws://").split_once('/').unwrap();
+    assert_eq!(page(addr, &format!("/{path}")).await.0, 426);
     server.rooms.record_metrics();
     let text = prometheus.render();
     for line in [
@@ -49,16 +50,4 @@ async fn a_recorder_knows_rooms_writes_and_closes() {
     room.remove().await.unwrap();
     server.rooms.record_metrics();
     assert!(prometheus.render().contains("cloud_variables_writes_total 10"));
-}
-
-/// Asks for the mount as for a page, and returns the status.
-async fn plain(server: &Server) -> u16 {
-    let addr = server.url().split('/').nth(2).unwrap().to_owned();
-    let mut stream = tokio::net::TcpStream::connect(&addr).await.unwrap();
-    let path = server.url().split(&addr).nth(1).unwrap().to_owned();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer.split(' ').nth(1).unwrap().parse().unwrap()
 }

@@ -15,6 +15,7 @@ mod folder;
 pub mod nodes;
 mod process;
 mod proxy;
+mod raw;
 mod redis;
 mod seeds;
 pub mod siege;
@@ -34,6 +35,7 @@ pub use folder::Folder;
 pub use nodes::{redis_node, redis_nodes};
 pub use process::{Process, example_path};
 pub use proxy::{Cable, WiFi, delayed, inflating};
+pub use raw::{inflated, masked, page, read_frame};
 pub use redis::{Redis, certify};
 pub use seeds::play_seeds;
 pub use store::ShakyStore;
@@ -125,21 +127,6 @@ pub fn count(small: usize, long: usize) -> usize {
 
 pub fn unlimited_rate() -> Limits {
     Limits::default().messages_per_second(0).bytes_per_second(0).room_bytes_per_second(0)
-}
-
-/// Returns a frame of a client with up to 64 KiB, whose first byte is this.
-pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
-    let (mut frame, mask) = (vec![first], [7, 1, 255, 0]);
-    match payload.len() {
-        len @ ..126 => frame.push(0x80 | len as u8),
-        len => {
-            frame.push(0x80 | 126);
-            frame.extend(u16::try_from(len).unwrap().to_be_bytes());
-        }
-    }
-    frame.extend(mask);
-    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    frame
 }
 
 pub async fn serve(app: Router) -> SocketAddr {

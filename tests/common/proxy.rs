@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use flate2::{Decompress, FlushDecompress};
+use flate2::Decompress;
 use tokio::{
     io::{
         AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy,
@@ -20,6 +20,8 @@ use tokio::{
     sync::{Notify, mpsc, watch},
     time::{Instant, sleep_until},
 };
+
+use super::{inflated, read_frame};
 
 /// Runs a proxy in front of `target`, which delays bytes by 0 to `most`.
 pub async fn delayed(target: String, most: Duration) -> SocketAddr {
@@ -189,23 +191,11 @@ async fn inflate(mut from: BufReader<OwnedReadHalf>, mut to: OwnedWriteHalf) -> 
     );
     let rest: String = head.split_inclusive("\r\n").filter(|line| !agreed(line)).collect();
     to.write_all(rest.as_bytes()).await.ok()?;
-    // The window goes on from message to message.
     let mut window = Decompress::new(false);
     loop {
-        let first = from.read_u8().await.ok()?;
-        let len = match from.read_u8().await.ok()? {
-            126 => from.read_u16().await.ok()?.into(),
-            127 => from.read_u64().await.ok()?,
-            len => len.into(),
-        };
-        let mut payload = vec![0; len as usize];
-        from.read_exact(&mut payload).await.ok()?;
+        let (first, mut payload) = read_frame(&mut from).await.ok()?;
         if first & 0x40 != 0 {
-            payload.extend([0, 0, 0xff, 0xff]);
-            let mut text = Vec::with_capacity(1 << 20);
-            window.decompress_vec(&payload, &mut text, FlushDecompress::Sync).unwrap();
-            assert!(text.len() < text.capacity(), "all of it");
-            payload = text;
+            payload = inflated(&mut window, &payload);
         }
         let mut frame = vec![first & !0x40];
         match payload.len() {

@@ -11,7 +11,7 @@ use std::{
 
 use axum::{Router, response::Html, routing::get};
 use axum_cloud_variables::{Compression, Limits, RoomRegistry};
-use flate2::{Compress, Decompress, FlushCompress, FlushDecompress};
+use flate2::{Compress, Decompress, FlushCompress};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -19,7 +19,9 @@ use tokio::{
     process::Command,
 };
 
-use crate::common::{Client, Driver, eventually, masked, serve, unlimited_rate, within};
+use crate::common::{
+    Client, Driver, eventually, inflated, masked, read_frame, serve, unlimited_rate, within,
+};
 
 const THRESHOLD: usize = 100;
 
@@ -86,18 +88,9 @@ impl Raws {
     }
 
     async fn frame(&mut self) -> Raw {
-        let read = async {
-            let first = self.socket.read_u8().await.unwrap();
-            let len = match self.socket.read_u8().await.unwrap() {
-                126 => self.socket.read_u16().await.unwrap().into(),
-                127 => self.socket.read_u64().await.unwrap(),
-                len => len.into(),
-            };
-            let mut payload = vec![0; len as usize];
-            self.socket.read_exact(&mut payload).await.unwrap();
-            Raw { first, payload }
-        };
-        within("a frame", read).await
+        let read = within("a frame", read_frame(&mut self.socket));
+        let (first, payload) = read.await.unwrap();
+        Raw { first, payload }
     }
 
     /// The next text or close, as it came and as it reads.
@@ -108,11 +101,7 @@ impl Raws {
                 0x89 => self.send(0x8a, &frame.payload).await,
                 0x81 => return text(frame),
                 0xc1 => {
-                    let compressed = [&frame.payload[..], &[0, 0, 0xff, 0xff]].concat();
-                    let mut text = Vec::with_capacity(1 << 20);
-                    // The window goes on from message to message.
-                    let sync = FlushDecompress::Sync;
-                    self.inflater.decompress_vec(&compressed, &mut text, sync).unwrap();
+                    let text = inflated(&mut self.inflater, &frame.payload);
                     return (frame, String::from_utf8(text).unwrap());
                 }
                 0x88 => {

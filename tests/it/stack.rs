@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
-use crate::common::{Client, Process, masked, serve, within};
+use crate::common::{Client, Process, inflated, masked, read_frame, serve, within};
 use axum::{
     Router,
     body::Body,
@@ -336,14 +336,9 @@ async fn compression_is_agreed_on_over_http_2_too() {
     let handshake =
         br#"{"kind":"handshake","room":"arena","username":"ann","variables":{"x":"0"}}"#;
     stream.write_all(&masked(0x81, handshake)).await.unwrap();
-    let head = [stream.read_u8().await.unwrap(), stream.read_u8().await.unwrap()];
-    assert_eq!(head[0], 0xc1, "a compressed text");
-    assert!(head[1] < 126, "500 digits in {} bytes", head[1]);
-    let mut payload = vec![0; head[1].into()];
-    stream.read_exact(&mut payload).await.unwrap();
-    payload.extend([0, 0, 0xff, 0xff]);
-    let mut text = Vec::with_capacity(4_096);
-    let mut inflater = flate2::Decompress::new(false);
-    inflater.decompress_vec(&payload, &mut text, flate2::FlushDecompress::Sync).unwrap();
+    let (first, payload) = within("a frame", read_frame(&mut stream)).await.unwrap();
+    assert_eq!(first, 0xc1, "a compressed text");
+    assert!(payload.len() < 126, "500 digits in {} bytes", payload.len());
+    let text = inflated(&mut flate2::Decompress::new(false), &payload);
     assert!(String::from_utf8(text).unwrap().contains(&"7".repeat(500)));
 }
