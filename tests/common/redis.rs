@@ -31,6 +31,13 @@ impl Redis {
         Self::start_as(name, false, options)
     }
 
+    /// Starts a node of a cluster that has no other.
+    pub fn cluster(name: &str) -> Self {
+        // By default its second port is among the ephemeral ones, and may be taken.
+        let port = free_port().to_string();
+        Self::with(name, &["--cluster-enabled", "yes", "--cluster-port", &port])
+    }
+
     /// Starts a Sentinel with this file.
     pub fn sentinel(name: &str, file: &str) -> Self {
         let (port, folder) = (free_port(), Folder::new(name));

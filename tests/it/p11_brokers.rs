@@ -47,7 +47,7 @@ async fn each_broker_that_cannot_work_says_why() {
     let error = reason(&replica.url()).await;
     assert!(error.contains("it is a replica"), "{error}");
 
-    let cluster = Redis::with("cluster", &["--cluster-enabled", "yes"]);
+    let cluster = Redis::cluster("cluster");
     let error = reason(&cluster.url()).await;
     assert!(error.contains("a node of a cluster"), "{error}");
 
