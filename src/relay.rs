@@ -32,8 +32,10 @@ pub use sharded::Sharded;
 ///   after the call, in the order of their revisions, including those that the node itself caused. The stream
 ///   may end or skip messages; nodes then see a gap between revisions, and read a snapshot.
 /// - **Leases.** A node is in a room from its first [`RelayRequest::Enter`], for as long as it renews its
-///   lease in time. A node that does not is removed with all its sessions, and their names become free. A
-///   broker that was itself out of reach gives every node a new lease.
+///   lease in time. A node that does not is removed with all its sessions, and their names become free. If a
+///   newcomer [wants](RelayNews::Wanted) the name of a session, the lease of the session's node ends after
+///   [`RelayNews::TIME_TO_RENEW`] unless the node renews it. A broker that was itself out of reach gives every
+///   node a new lease.
 /// - **Fencing.** If a removed node sends any request except to enter or to read, the broker answers
 ///   [`RelayAnswer::Fenced`] and changes nothing. A process that enters a room again does so as another node,
 ///   so that its earlier requests have no effect if they arrive late.

@@ -303,7 +303,14 @@ impl Kept {
             RelayRequest::Resign { lead, .. } => {
                 room.leader.take_if(|(leader, other, _)| leader == node && other == lead);
             }
-            RelayRequest::Tell(news) => _ = self.messages.send(RelayMessage::Told(news.clone())),
+            RelayRequest::Tell(news) => {
+                if let RelayNews::Wanted { node, .. } = news
+                    && let Some((lease, _)) = room.nodes.get_mut(node)
+                {
+                    *lease = (*lease).min(now + RelayNews::TIME_TO_RENEW);
+                }
+                _ = self.messages.send(RelayMessage::Told(news.clone()));
+            }
             RelayRequest::Renew => *lease = now + LEASE,
             RelayRequest::Enter { .. } | RelayRequest::Read | RelayRequest::Forget { .. } => {}
         }

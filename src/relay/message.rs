@@ -1,6 +1,6 @@
 //! Messages about a room that nodes receive.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -128,7 +128,7 @@ impl fmt::Debug for RelayChange {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_enums, reason = "nodes understand all")]
 pub enum RelayNews {
-    /// A newcomer wants the name of a session.
+    /// A newcomer wants the name of a session, whose node shows that it is alive by renewing its lease.
     Wanted {
         /// The session's node.
         node: String,
@@ -176,6 +176,12 @@ pub enum RelayNews {
         /// A sentence for the player.
         reason: String,
     },
+}
+
+impl RelayNews {
+    /// How long the node of a [wanted](Self::Wanted) session stays in the room without renewing: 1.5 s, or the
+    /// rest of its lease if that is shorter.
+    pub const TIME_TO_RENEW: Duration = Duration::from_millis(1_500);
 }
 
 impl fmt::Debug for RelayNews {

@@ -95,7 +95,8 @@ pub enum RelayRequest {
         /// The identity of the room, as in [`RelayRevision::room`].
         room: String,
     },
-    /// Sends news to all nodes. Answered with [`RelayAnswer::Done`].
+    /// Sends news to all nodes. Answered with [`RelayAnswer::Done`]. News that a session is
+    /// [wanted](RelayNews::Wanted) also shortens the lease of its node to [`RelayNews::TIME_TO_RENEW`].
     Tell(RelayNews),
     /// The node leads the room until its lease is over, unless another node leads it, or this node leads it
     /// under another lead. Answered with [`RelayAnswer::Done`] or [`RelayAnswer::Led`].

@@ -445,9 +445,16 @@ impl Replica {
     }
 
     /// Notes that messages come from now on. To catch up on earlier ones, the room is read.
-    pub(super) fn subscribed(&mut self) {
+    pub(super) fn subscribed(&mut self, now: Instant) {
         self.stream = Stream::Flows;
         self.catch_up();
+        // One of the messages that were missed may have asked for a sign of life.
+        self.renew_soon(now);
+    }
+
+    /// Has the node renew its lease next, because the lease may have become shorter.
+    pub(super) fn renew_soon(&mut self, now: Instant) {
+        self.renew_at = self.renew_at.min(now);
     }
 
     fn catch_up(&mut self) {

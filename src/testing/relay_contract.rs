@@ -12,7 +12,7 @@ use axum_cloud_variables::{
     store::StoredSchema,
 };
 use futures_util::StreamExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use requests::{
     MOST, ask, ban_of_eve, done, enter, join, leave, named, pairs, revision, room_of, share,
@@ -22,8 +22,8 @@ use requests::{
 /// Longer than any step here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Checks that a [`Relay`] meets its contract. It must have no rooms yet, and a lease that is longer than a
-/// second.
+/// Checks that a [`Relay`] meets its contract, which takes some seconds. It must have no rooms yet, and a lease
+/// that is longer than three seconds.
 ///
 /// ```
 /// use axum_cloud_variables::{testing::relay_contract, relay::MemoryRelay};
@@ -39,6 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub async fn relay_contract(relay: &impl Relay) {
     values_and_messages(relay).await;
     sessions(relay).await;
+    wanted_names(relay).await;
     changes(relay).await;
     leads(relay).await;
     drops(relay).await;
@@ -204,6 +205,43 @@ async fn sessions(relay: &impl Relay) {
     let RelayAnswer::Room { is_new: false, taken: 0, .. } = ask("c", again).await else { panic!() };
     assert_eq!(ask("a", Renew).await, Fenced);
     assert_eq!(ask("b", share(14, 8, "guest")).await, done(0, 14));
+}
+
+/// The node of a session whose name is wanted stays only if it renews its lease. Otherwise the name is soon free.
+async fn wanted_names(relay: &impl Relay) {
+    let id = "wanted";
+    make(relay, id).await;
+    let ask = async |node, request| ask(relay, node, id, request).await;
+    ask("c", enter("", None)).await;
+    assert_eq!(ask("a", join(1, 1, "ann", &[])).await, done(0, 1));
+    assert_eq!(ask("c", join(1, 1, "sue", &[])).await, done(0, 1));
+    let began = Instant::now();
+    for node in ["a", "c", "nobody"] {
+        let node = node.to_owned();
+        let wanted = RelayNews::Wanted {
+            node,
+            session: 1,
+            person: None,
+            resume: None,
+            replaces: false,
+            age: 0,
+        };
+        ask("b", Tell(wanted)).await;
+    }
+    assert_eq!(ask("a", Renew).await, done(0, 1));
+    let free = async {
+        for number in 1.. {
+            match ask("b", join(number, number, "sue", &[])).await {
+                NameInUse { node, session } => assert_eq!((&*node, session), ("c", 1)),
+                answer => return assert_eq!(answer, done(0, number)),
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("a free name", free).await;
+    assert!(began.elapsed() >= RelayNews::TIME_TO_RENEW, "{:?}", began.elapsed());
+    assert_eq!(ask("c", Renew).await, Fenced);
+    assert_eq!(ask("a", Renew).await, done(0, 1), "it renewed in time");
 }
 
 /// Changes of a room are part of its order, for all nodes and for those that read it.

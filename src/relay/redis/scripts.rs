@@ -10,8 +10,8 @@ use redis::{Script, Value, from_redis_value};
 use super::channels;
 use crate::{
     relay::{
-        RelayAnswer, RelayBan, RelayChange, RelayRequest, RelayRevision, RelayRoom, RelaySession,
-        RelayWrite,
+        RelayAnswer, RelayBan, RelayChange, RelayNews, RelayRequest, RelayRevision, RelayRoom,
+        RelaySession, RelayWrite,
     },
     store::{StoredRoom, StoredSchema},
 };
@@ -89,7 +89,12 @@ impl Scripts {
             RelayRequest::Renew => &self.renew,
             RelayRequest::Read => &self.read,
             RelayRequest::Tell(news) => {
-                args.push(channels::encode_news(news));
+                let asked = match news {
+                    RelayNews::Wanted { node, .. } => node.clone(),
+                    _ => String::new(),
+                };
+                let time = RelayNews::TIME_TO_RENEW.as_millis().to_string();
+                args.extend([channels::encode_news(news), asked, time]);
                 &self.tell
             }
             RelayRequest::Forget { room } => {

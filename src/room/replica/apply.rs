@@ -172,7 +172,14 @@ impl State {
                     replica.over(Close::room_closed());
                 }
             }
-            RelayMessage::Told(news) => return Heard::News(news),
+            RelayMessage::Told(news) => {
+                if let RelayNews::Wanted { node, .. } = &news
+                    && **node == *replica.node
+                {
+                    replica.renew_soon(now);
+                }
+                return Heard::News(news);
+            }
             RelayMessage::Wrote(writes) => {
                 if self.is_next(&writes.revision) {
                     self.apply_writes(&writes, now);

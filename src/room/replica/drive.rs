@@ -114,7 +114,7 @@ impl State {
     pub(crate) fn subscribed(&mut self, is_done: bool, now: Instant) {
         if let Some(replica) = &mut self.replica {
             if is_done {
-                replica.subscribed();
+                replica.subscribed(now);
             } else {
                 replica.ended(now);
             }

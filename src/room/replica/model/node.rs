@@ -113,10 +113,15 @@ impl Node {
         true
     }
 
-    /// Handles the outcome of a wish.
-    pub(super) fn outcome(&mut self, ticket: u64, outcome: &RelayAnswer, now: Instant) {
-        let Some(waiting) = self.waiting.remove(&ticket) else { return };
-        let Some(state) = &mut self.state else { return };
+    /// Handles the outcome of a wish. Returns the session whose name a player wants, and its node.
+    pub(super) fn outcome(
+        &mut self,
+        ticket: u64,
+        outcome: &RelayAnswer,
+        now: Instant,
+    ) -> Option<(String, u64)> {
+        let waiting = self.waiting.remove(&ticket)?;
+        let state = self.state.as_mut()?;
         let is_done = matches!(outcome, RelayAnswer::Done { .. });
         match waiting {
             Waiting::Player(player, handle) => {
@@ -128,10 +133,14 @@ impl Node {
                 } else {
                     state.give_up(ticket, now);
                 }
+                if let RelayAnswer::NameInUse { node, session } = outcome {
+                    return Some((node.clone(), *session));
+                }
             }
             Waiting::Host(Wish::Remove) if is_done => self.forget(Close::room_closed(), now),
             Waiting::Host(_) => {}
         }
+        None
     }
 
     /// Gives up a wish, because nobody waits for it any longer.

@@ -20,7 +20,7 @@ use crate::{
     close::{Close, CloseCode, LeaveCause},
     limits::Limits,
     names::DuplicateNames,
-    relay::{RelayAnswer, RelayChange, RelayMessage, RelayRequest, RelayRoom},
+    relay::{RelayAnswer, RelayChange, RelayMessage, RelayNews, RelayRequest, RelayRoom},
     room::{
         AtBroker, Caller, Eviction, Heard, MemberId, Opening, Outcome, Pace, Reply, Rules, Schema,
         State, Step, Wish, Write,
@@ -237,7 +237,9 @@ impl World {
             }
             Event::Outcome(node, ticket, outcome) => {
                 let now = self.now;
-                self.nodes[node].outcome(ticket, &outcome, now);
+                if let Some((holder, session)) = self.nodes[node].outcome(ticket, &outcome, now) {
+                    self.want(node, holder, session);
+                }
                 self.drive(node);
             }
         }
@@ -463,6 +465,22 @@ impl World {
             _ => {}
         }
         self.drive(node);
+    }
+
+    /// Notifies the node of a session that a player wants its name.
+    fn want(&mut self, node: usize, holder: String, session: u64) {
+        let ticket = self.next();
+        let wanted = RelayNews::Wanted {
+            node: holder,
+            session,
+            person: None,
+            resume: None,
+            replaces: false,
+            age: 0,
+        };
+        if let Some(state) = &mut self.nodes[node].state {
+            _ = state.wish(ticket, Wish::Tell(wanted));
+        }
     }
 
     /// Checks that a player that was put out because the room was closed had joined before.
