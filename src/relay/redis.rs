@@ -198,7 +198,6 @@ impl RedisRelay {
             return Ok(RelayAnswer::Full);
         }
         decode(answer.map_err(failed)?)
-            .ok_or_else(|| RelayError::new("an answer of another version"))
     }
 }
 

@@ -27,6 +27,7 @@ mod p11_killed;
 mod p11_nodes;
 mod p11_outages;
 mod p11_redis;
+mod p11_versions;
 mod p1_order;
 mod p2_to_all_others;
 mod p5_healing;

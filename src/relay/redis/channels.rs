@@ -32,6 +32,9 @@ use crate::relay::{
     RelayWrites,
 };
 
+/// The version of the messages, as in `room.lua`.
+const VERSION: u64 = 1;
+
 /// How many messages of a room may wait for its task; beyond that, the room is read again.
 const WAITING: usize = 256;
 
@@ -256,7 +259,7 @@ pub(super) fn encode(writes: &[RelayWrite]) -> String {
 
 /// Encodes news for a message.
 pub(super) fn encode_news(news: &RelayNews) -> String {
-    serde_json::json!({ "told": news }).to_string()
+    serde_json::json!({ "v": VERSION, "told": news }).to_string()
 }
 
 /// Encodes a change for a message.
@@ -270,6 +273,7 @@ type WriteParts<'a> = (&'a RawValue, &'a RawValue, u8, Option<String>, &'a RawVa
 /// The payload of a message: writes, a change, or news.
 #[derive(Deserialize)]
 struct Payload<'a> {
+    v: Option<u64>,
     room: Option<String>,
     epoch: Option<String>,
     number: Option<u64>,
@@ -284,8 +288,13 @@ struct Payload<'a> {
     told: Option<RelayNews>,
 }
 
+/// Decodes a message. Returns `None` for one of another version, or of a later kind. If it was part of the room's
+/// order, the node notices that by the next revision, and reads the room.
 fn decode(payload: &str) -> Option<RelayMessage> {
     let payload: Payload<'_> = serde_json::from_str(payload).ok()?;
+    if payload.v.is_some_and(|version| version != VERSION) {
+        return None;
+    }
     if let Some(news) = payload.told {
         return Some(RelayMessage::Told(news));
     }
@@ -342,5 +351,15 @@ mod tests {
         let news = RelayNews::Removed { room: "r".into() };
         assert_eq!(decode(&encode_news(&news)), Some(RelayMessage::Told(news)));
         assert_eq!(decode("{}"), None);
+    }
+
+    #[test]
+    fn a_message_of_another_version_is_left_alone() {
+        let script = include_str!("room.lua");
+        assert!(script.contains(&format!("local version = '{VERSION}'\n")));
+        let news = encode_news(&RelayNews::Removed { room: "r".into() });
+        assert!(decode(&news.replace(r#""v":1"#, r#""v":2"#)).is_none());
+        assert!(decode(&news.replace("Removed", "Renamed")).is_none());
+        assert!(decode(&news.replace(r#""v":1"#, r#""v":1,"more":{}"#)).is_some());
     }
 }

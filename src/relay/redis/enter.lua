@@ -28,7 +28,7 @@ if is_new then
   redis.call('HSET', meta, 'heard', now)
   -- Deletes the remains of a room that was lost.
   redis.call('DEL', unpack(own))
-  redis.call('HSET', meta, 'room', known ~= '' and known or ARGV[8], 'epoch', ARGV[8],
+  redis.call('HSET', meta, 'version', version, 'room', known ~= '' and known or ARGV[8], 'epoch', ARGV[8],
     'revision', known ~= '' and tonumber(ARGV[11]) + 1 or 0,
     'schema', ARGV[13], 'max', ARGV[14], 'locked', ARGV[15], 'closed', ARGV[16], 'bytes', ARGV[17],
     'variables', ARGV[18], 'heard', now)

@@ -7,7 +7,7 @@ local answer, room = done(), revision()
 local removed = redis.call('HGET', meta, 'removed') or ''
 redis.call('DEL', unpack(own))
 -- A node that misses the message must not take the room for lost, even if another is removed meanwhile.
-redis.call('HSET', meta, 'removed', string.sub(room .. ' ' .. removed, 1, 500))
+redis.call('HSET', meta, 'version', version, 'removed', string.sub(room .. ' ' .. removed, 1, 500))
 redis.call('PEXPIRE', meta, 2 * lease)
-redis.call('PUBLISH', ARGV[7], '{"told":{"Removed":{"room":"' .. room .. '"}}}')
+redis.call('PUBLISH', ARGV[7], '{"v":' .. version .. ',"told":{"Removed":{"room":"' .. room .. '"}}}')
 return answer

@@ -1,7 +1,7 @@
 -- The beginning of all scripts. Each script is one atomic step of a room, because it reads state that other
 -- nodes may change (leases, names, the revision) before it changes anything.
 --
--- KEYS  1 meta {room, epoch, revision, schema, max, locked, closed, bytes, variables, heard, keys}, or {removed: the last removed rooms} for a while
+-- KEYS  1 meta {version, room, epoch, revision, schema, max, locked, closed, bytes, variables, heard, keys}, or {removed: the last removed rooms} for a while
 --       2 variables {name -> value}               3 nodes (when their lease ends, ms)
 --       4 sessions {node/number -> + or - and name, + if it is shared}   5 names {that -> how many have it}
 --       6 taken {node -> the last number of the node that was taken}
@@ -12,6 +12,9 @@
 --       3 a lease, ms   4 how long a room without nodes stays, ms
 --       5 the first number of the request, and 6 the last, if it has any   7 the channel
 --       8... the script's own
+-- The version of keys and messages. Nodes do not touch rooms of other versions, and ignore their messages. A change
+-- that nodes without it would get wrong needs a new version.
+local version = '1'
 local meta, variables, nodes, sessions, names, taken, bans, leader, order = unpack(KEYS)
 local own = {meta, variables, nodes, sessions, names, taken, leader, order}
 local node, lease, ttl = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -124,7 +127,7 @@ end
 local function next_revision()
   local number = redis.call('HINCRBY', meta, 'revision', 1)
   local room, epoch = revision()
-  return '{"room":"' .. room .. '","epoch":"' .. epoch .. '","number":' .. number .. ',"node":"' .. node .. '"', number
+  return '{"v":' .. version .. ',"room":"' .. room .. '","epoch":"' .. epoch .. '","number":' .. number .. ',"node":"' .. node .. '"', number
 end
 
 -- Returns names and values, in the order in which the variables were created.
@@ -163,8 +166,9 @@ local function read(is_new)
   }
 end
 
+local known_epoch, keys, known_version = unpack(redis.call('HMGET', meta, 'epoch', 'keys', 'version'))
+if known_version and known_version ~= version then return {'version', known_version} end
 -- A server whose memory is full may evict single keys. What is left is no room: the nodes restore it whole.
-local known_epoch, keys = unpack(redis.call('HMGET', meta, 'epoch', 'keys'))
 local is_there = known_epoch and true
 if is_there and keys and redis.call('EXISTS', unpack(own)) < tonumber(keys) then
   redis.call('DEL', unpack(own))

@@ -10,8 +10,8 @@ use redis::{Script, Value, from_redis_value};
 use super::channels;
 use crate::{
     relay::{
-        RelayAnswer, RelayBan, RelayChange, RelayNews, RelayRequest, RelayRevision, RelayRoom,
-        RelaySession, RelayWrite,
+        RelayAnswer, RelayBan, RelayChange, RelayError, RelayNews, RelayRequest, RelayRevision,
+        RelayRoom, RelaySession, RelayWrite,
     },
     store::{StoredRoom, StoredSchema},
 };
@@ -193,8 +193,26 @@ impl fmt::Debug for Scripts {
     }
 }
 
-/// Decodes an answer. Returns `None` if no script of this version answers like this.
-pub(super) fn decode(answer: Vec<Value>) -> Option<RelayAnswer> {
+/// Decodes an answer.
+///
+/// # Errors
+///
+/// Returns [`RelayError`] if the room is of another version, or no script of this version answers like this.
+pub(super) fn decode(answer: Vec<Value>) -> Result<RelayAnswer, RelayError> {
+    let text = |value: &Value| from_redis_value::<String>(value.clone()).unwrap_or_default();
+    if let [first, version] = &answer[..]
+        && text(first) == "version"
+    {
+        let version = text(version);
+        return Err(RelayError::new(format!(
+            "the room is in use by nodes of another version, whose format {version} this one does not know: give \
+             nodes of each version a prefix of their own"
+        )));
+    }
+    parts_of(answer).ok_or_else(|| RelayError::new("its answer is of another version"))
+}
+
+fn parts_of(answer: Vec<Value>) -> Option<RelayAnswer> {
     let mut parts = answer.into_iter();
     let mut next = || from_redis_value::<String>(parts.next()?).ok();
     Some(match &*next()? {
