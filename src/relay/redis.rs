@@ -1,44 +1,35 @@
 //! A broker in Redis or Valkey.
 
+mod address;
 mod channels;
+mod connection;
 mod diagnosis;
 mod scripts;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
-use redis::{
-    Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError, Value,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-    io::tcp::TcpSettings,
-};
+use redis::{ErrorKind, RedisError, Value};
 use tokio::time::timeout;
 use tracing::warn;
 
 use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNews, RelayNode, RelayRequest};
+use address::Address;
 use channels::Channels;
+use connection::{Commands, Link};
 use scripts::{Scripts, decode};
 
-/// A [`Relay`] over Redis (6.2 and later) or Valkey. Each step is one script on one room's keys, which share
-/// a hash tag; each room has a channel for its messages.
+/// A [`Relay`] over Redis (6.2 and later) or Valkey: one server, a primary with replicas and Sentinels, or a
+/// cluster (Redis 7 and later). Each step is one script on one room's keys, which share a hash tag; each room has
+/// a channel for its messages.
 pub struct RedisRelay {
-    client: Client,
-    commands: Mutex<Commands>,
+    address: Arc<Address>,
+    commands: Commands,
     channels: Channels,
     scripts: Scripts,
     prefix: String,
     timeout: Duration,
     lease: Duration,
     empty_room_ttl: Duration,
-}
-
-/// The connection for commands, and how many came before it.
-#[derive(Default)]
-struct Commands {
-    manager: Option<ConnectionManager>,
-    count: u64,
-    /// Whether the server's settings have been looked at since the last failure.
-    is_known: bool,
 }
 
 impl fmt::Debug for RedisRelay {
@@ -49,28 +40,49 @@ impl fmt::Debug for RedisRelay {
 }
 
 impl RedisRelay {
-    /// Creates a relay for an address such as `redis://:password@127.0.0.1:6379/0`, or `rediss://` for TLS,
-    /// which accepts the servers that the system's certificates, or those of `SSL_CERT_FILE`, vouch for.
-    /// Connects when a connection is first needed, and reconnects as necessary. TLS uses rustls with the
-    /// process's default provider; if there is none by then, ring becomes the default.
+    /// Creates a relay for an address of one of these kinds. `rediss` in place of `redis` means TLS, which accepts
+    /// the servers that the system's certificates, or those of `SSL_CERT_FILE`, vouch for.
+    ///
+    /// | address | broker |
+    /// |---|---|
+    /// | `redis://:password@host:6379/0` | one server; `unix:///path` for a Unix socket |
+    /// | `redis+sentinel://:password@host,host:26379/name/0` | the primary that these Sentinels know by this name; `?sentinel_password=` if they have one |
+    /// | `redis+cluster://:password@host,host:6379` | the cluster of these servers, with sharded channels |
+    ///
+    /// Connects when a connection is first needed, and reconnects as necessary. TLS uses rustls with the process's
+    /// default provider; if there is none by then, ring becomes the default.
     ///
     /// # Errors
     ///
     /// Returns [`RelayError`] if the address is invalid.
     pub fn new(url: impl AsRef<str>) -> Result<Self, RelayError> {
-        let tcp = TcpSettings::default().set_nodelay(true);
-        let info = url.as_ref().into_connection_info().map_err(failed)?;
-        let client = Client::open(info.set_tcp_settings(tcp)).map_err(failed)?;
+        let address = Arc::new(Address::parse(url.as_ref())?);
         Ok(Self {
-            channels: Channels::new(client.clone()),
-            client,
-            commands: Mutex::default(),
-            scripts: Scripts::default(),
+            commands: Commands::new(address.clone()),
+            channels: Channels::new(address.clone()),
+            scripts: Scripts::new(address.is_cluster()),
+            address,
             prefix: "cv:".into(),
             timeout: Duration::from_secs(1),
             lease: Duration::from_secs(10),
             empty_room_ttl: Duration::from_secs(3_600),
         })
+    }
+
+    /// Presents a certificate with this key, both as PEM, to servers that ask for one (`tls-auth-clients`).
+    /// Default: none.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`RelayError`] if the address is one without TLS, or the certificate or the key cannot be read.
+    pub fn with_client_certificate(
+        self,
+        certificate: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Result<Self, RelayError> {
+        let address = Arc::new(self.address.with_certificate(certificate.into(), key.into())?);
+        let (commands, channels) = (Commands::new(address.clone()), Channels::new(address.clone()));
+        Ok(Self { address, commands, channels, ..self })
     }
 
     /// Sets the prefix of all keys and channels. Default `cv:`.
@@ -102,43 +114,14 @@ impl RedisRelay {
         self
     }
 
-    fn commands(&self) -> Result<(u64, ConnectionManager), RelayError> {
-        let mut commands = self.commands.lock();
-        if commands.manager.is_none() {
-            // Few attempts and short pauses: the caller retries by itself.
-            let config = ConnectionManagerConfig::new()
-                .set_number_of_retries(1)
-                .set_min_delay(Duration::from_millis(50))
-                .set_max_delay(Duration::from_millis(200))
-                .set_connection_timeout(Some(self.timeout))
-                .set_response_timeout(Some(self.timeout));
-            provide_cryptography(&self.client);
-            let manager = ConnectionManager::new_lazy_with_config(self.client.clone(), config);
-            let manager = manager.map_err(failed)?;
-            commands.manager = Some(manager);
-        }
-        let manager = commands.manager.clone().ok_or_else(|| RelayError::new("no connection"))?;
-        Ok((commands.count, manager))
-    }
-
-    /// Discards this connection, so that the next command uses another.
-    fn give_up(&self, count: u64) {
-        let mut commands = self.commands.lock();
-        // Many calls may fail on one connection: only the first of them discards it.
-        if commands.count == count {
-            *commands = Commands { manager: None, count: count + 1, is_known: false };
-        }
-    }
-
     /// Looks at the server's settings, once for a connection, and warns of those with which rooms get lost.
-    async fn look_at(&self, commands: &mut ConnectionManager) {
-        if std::mem::replace(&mut self.commands.lock().is_known, true) {
+    async fn look_at(&self, link: &mut Link) {
+        if !self.commands.is_new() {
             return;
         }
-        let info = redis::cmd("INFO");
         // A user who may not ask has a server all the same.
-        if let Ok(Ok(info)) = timeout(self.timeout, info.query_async::<String>(commands)).await {
-            for fault in diagnosis::faults(&info) {
+        if let Ok(Ok(info)) = timeout(self.timeout, link.info()).await {
+            for fault in diagnosis::faults(&info, self.address.is_cluster()) {
                 warn!(fault, "the broker's settings");
             }
         }
@@ -147,12 +130,15 @@ impl RedisRelay {
     /// Returns the channel of a room. Channels belong to no database, so the name includes the database's
     /// number.
     fn channel(&self, room: &str) -> String {
-        let database = self.client.get_connection_info().redis_settings().db();
-        self.key(room, &format!("c{database}"))
+        self.key(room, &format!("c{}", self.address.database()))
     }
 
-    /// Returns a key of a room. Escapes braces, which would begin or end the hash tag.
+    /// Returns a key of a room. Escapes braces, which would begin or end the hash tag. An empty tag would not count
+    /// as one, so no room has a tag that no other room can have.
     fn key(&self, room: &str, part: &str) -> String {
+        if room.is_empty() {
+            return format!("{}{{%}}:{part}", self.prefix);
+        }
         let room = room.replace('%', "%25").replace('{', "%7B").replace('}', "%7D");
         format!("{}{{{room}}}:{part}", self.prefix)
     }
@@ -170,21 +156,21 @@ impl RedisRelay {
         }
         call.arg(node.name).arg(node.acknowledged);
         call.arg(millis(self.lease)).arg(millis(self.empty_room_ttl)).arg(args);
-        let (count, mut commands) = self.commands()?;
-        self.look_at(&mut commands).await;
+        let (count, mut link) = self.commands.link(self.timeout).await?;
+        self.look_at(&mut link).await;
         let answer: Result<Vec<Value>, RedisError> =
-            match timeout(self.timeout, call.invoke_async(&mut commands)).await {
+            match timeout(self.timeout, call.invoke_async(&mut link)).await {
                 Ok(answer) => answer,
                 // The server may be gone without closing the connection.
                 Err(_) => {
-                    self.give_up(count);
+                    self.commands.give_up(count);
                     return Err(RelayError::late());
                 }
             };
         if let Err(error) = &answer {
             let is_replica = error.code() == Some("READONLY");
             if is_replica || is_of_connection(error) {
-                self.give_up(count);
+                self.commands.give_up(count);
             }
             if is_replica {
                 // The server is no longer the primary, and the address may belong to another server by now.
@@ -203,7 +189,7 @@ impl RedisRelay {
 
 impl Relay for RedisRelay {
     fn end(&self) {
-        self.commands.lock().manager = None;
+        self.commands.end();
         self.channels.give_up();
     }
 
@@ -226,13 +212,13 @@ impl Relay for RedisRelay {
     }
 
     async fn announce(&self, news: &RelayNews) -> Result<(), RelayError> {
-        let mut command = redis::cmd("PUBLISH");
+        let mut command = redis::cmd(scripts::publish(self.address.is_cluster()));
         command.arg(self.channel("")).arg(channels::encode_news(news));
-        let (count, mut commands) = self.commands()?;
-        let published = timeout(self.timeout, command.query_async::<()>(&mut commands)).await;
+        let (count, mut link) = self.commands.link(self.timeout).await?;
+        let published = timeout(self.timeout, command.query_async::<()>(&mut link)).await;
         if !matches!(published, Ok(Ok(()))) {
             // The server may be gone without closing the connection.
-            self.give_up(count);
+            self.commands.give_up(count);
         }
         published.map_err(|_| RelayError::late())?.map_err(failed)
     }
@@ -242,20 +228,11 @@ impl Relay for RedisRelay {
     }
 }
 
-/// Returns whether another connection may succeed: this one was never made, or the server no longer accepts
-/// it.
+/// Returns whether another connection may succeed: this one is broken, or the server no longer accepts it.
 fn is_of_connection(error: &RedisError) -> bool {
     let is_refused = matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"));
-    is_refused || error.is_timeout() || error.kind() == ErrorKind::AuthenticationFailed
-}
-
-/// Installs the provider just before connecting, so that the host's own choice comes first.
-fn provide_cryptography(client: &Client) {
-    let address = client.get_connection_info().addr();
-    if matches!(address, ConnectionAddr::TcpTls { .. }) {
-        // Fails if the process has one already.
-        _ = rustls::crypto::ring::default_provider().install_default();
-    }
+    let is_broken = error.is_io_error() || error.is_connection_dropped();
+    is_refused || is_broken || error.is_timeout() || error.kind() == ErrorKind::AuthenticationFailed
 }
 
 fn millis(time: Duration) -> u64 {

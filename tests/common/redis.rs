@@ -33,9 +33,15 @@ impl Redis {
 
     /// Starts a node of a cluster that has no other.
     pub fn cluster(name: &str) -> Self {
+        Self::cluster_with(name, &[])
+    }
+
+    /// Starts a node of a cluster with these options.
+    pub fn cluster_with(name: &str, options: &[&str]) -> Self {
         // By default its second port is among the ephemeral ones, and may be taken.
         let port = free_port().to_string();
-        Self::with(name, &["--cluster-enabled", "yes", "--cluster-port", &port])
+        let own = ["--cluster-enabled", "yes", "--cluster-port", &port];
+        Self::with(name, &own.into_iter().chain(options.iter().copied()).collect::<Vec<_>>())
     }
 
     /// Starts a Sentinel with this file.

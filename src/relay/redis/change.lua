@@ -15,5 +15,5 @@ elseif deed == 'closed' then
 else
   redis.call('HSET', meta, deed, ARGV[10])
 end
-redis.call('PUBLISH', ARGV[7], message .. ',"at":' .. ARGV[6] .. ',"change":' .. ARGV[9] .. '}')
+publish(message .. ',"at":' .. ARGV[6] .. ',"change":' .. ARGV[9] .. '}')
 return done()

@@ -15,8 +15,10 @@ use std::{
 use futures_util::{StreamExt, future::maybe_done, stream};
 use parking_lot::Mutex;
 use redis::{
-    Client, RedisResult,
+    PushInfo, PushKind, RedisResult,
     aio::{PubSubSink, PubSubStream},
+    cluster_async::ClusterConnection,
+    from_redis_value_ref,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -26,7 +28,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::failed;
+use super::{address::Address, failed};
 use crate::relay::{
     RelayChange, RelayError, RelayMessage, RelayMessages, RelayNews, RelayRevision, RelayWrite,
     RelayWrites,
@@ -64,27 +66,69 @@ impl Hearers {
         by_channel.entry(channel.into()).or_default().push(hearer);
         true
     }
+
+    /// Passes a message on.
+    fn hear(&self, channel: &str, payload: &str) {
+        let Some(decoded) = decode(payload) else { return };
+        if let Some(there) = self.by_channel.lock().get_mut(channel) {
+            // The stream of a subscriber that is too slow ends, so that it notices the loss.
+            there.retain(|hearer| hearer.try_send(decoded.clone()).is_ok());
+        }
+    }
+
+    /// Passes on what a cluster sends.
+    fn receive(&self, push: &PushInfo) {
+        let text = |at: usize| from_redis_value_ref::<String>(push.data.get(at)?).ok();
+        match (&push.kind, text(0)) {
+            (PushKind::SMessage, Some(channel)) => {
+                if let Some(payload) = text(1) {
+                    self.hear(&channel, &payload);
+                }
+            }
+            // The channel has moved to another server, or its last subscriber had left.
+            (PushKind::SUnsubscribe, Some(channel)) => _ = self.by_channel.lock().remove(&channel),
+            (PushKind::Disconnection, _) => self.end(),
+            _ => {}
+        }
+    }
 }
 
-#[derive(Debug)]
 pub(super) struct Channels {
-    client: Client,
+    address: Arc<Address>,
     /// Locked while connecting, so that only one caller connects at a time.
     connection: AsyncMutex<Option<Connection>>,
-    /// The task that receives messages, and its subscribers.
-    hearing: Mutex<Option<(AbortHandle, Arc<Hearers>)>>,
+    /// The subscribers, and the task that receives messages for them, unless the connection does that.
+    hearing: Mutex<Option<(Option<AbortHandle>, Arc<Hearers>)>>,
     /// Channels that a subscriber has left.
     left: Arc<Mutex<Vec<String>>>,
 }
 
+#[derive(Clone)]
 struct Connection {
-    sink: PubSubSink,
+    sink: Sink,
     hearers: Arc<Hearers>,
 }
 
-impl std::fmt::Debug for Connection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Connection")
+/// The sending end of a connection.
+#[derive(Clone)]
+enum Sink {
+    Server(PubSubSink),
+    Cluster(ClusterConnection),
+}
+
+impl Sink {
+    async fn subscribe(&mut self, channel: String) -> RedisResult<()> {
+        match self {
+            Self::Server(sink) => sink.subscribe(channel).await,
+            Self::Cluster(sink) => sink.ssubscribe(channel).await,
+        }
+    }
+
+    async fn unsubscribe(&mut self, channel: &str) -> RedisResult<()> {
+        match self {
+            Self::Server(sink) => sink.unsubscribe(channel).await,
+            Self::Cluster(sink) => sink.sunsubscribe(channel).await,
+        }
     }
 }
 
@@ -95,15 +139,15 @@ impl Drop for Channels {
 }
 
 impl Channels {
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(address: Arc<Address>) -> Self {
         let (connection, hearing) = (AsyncMutex::new(None), Mutex::new(None));
-        Self { client, connection, hearing, left: Arc::default() }
+        Self { address, connection, hearing, left: Arc::default() }
     }
 
     /// Ends all subscriptions, and has the next subscriber reconnect.
     pub(super) fn give_up(&self) {
         if let Some((hearing, hearers)) = self.hearing.lock().take() {
-            hearing.abort();
+            hearing.inspect(AbortHandle::abort);
             // The task's runtime may not be running, so the task may never notice the abort.
             hearers.end();
         }
@@ -134,30 +178,13 @@ impl Channels {
         patience: Duration,
     ) -> Result<(Hearing, impl Future<Output = RedisResult<()>> + use<>), RelayError> {
         let mut slot = self.connection.lock().await;
-        let there = slot
-            .as_ref()
-            .filter(|connection| !connection.hearers.is_over.load(Relaxed))
-            .map(|connection| (connection.sink.clone(), connection.hearers.clone()));
-        let (sink, hearers) = match there {
+        let there = slot.clone().filter(|there| !there.hearers.is_over.load(Relaxed));
+        let Connection { sink, hearers } = match there {
             Some(there) => there,
-            None => {
-                super::provide_cryptography(&self.client);
-                let connecting = timeout(patience, self.client.get_async_pubsub()).await;
-                let connected = connecting.map_err(|_| RelayError::late())?;
-                let (sink, messages) = connected.map_err(failed)?.split();
-                let hearers = Arc::new(Hearers::default());
-                *slot = Some(Connection { sink: sink.clone(), hearers: hearers.clone() });
-                let hearing = tokio::spawn({
-                    let end = EndOf(hearers.clone());
-                    async move { hear(messages, &end).await }
-                });
-                *self.hearing.lock() = Some((hearing.abort_handle(), hearers.clone()));
-                (sink, hearers)
-            }
+            None => slot.insert(self.connect(patience).await?).clone(),
         };
         // Each command is sent at its first poll, so under this lock they are sent in this order.
-        let unheard = self.unheard(&hearers);
-        if !unheard.is_empty() {
+        for unheard in self.unheard(&hearers, channel) {
             let mut sink = sink.clone();
             send(pin!(sink.unsubscribe(&unheard))).await;
         }
@@ -176,14 +203,42 @@ impl Channels {
         Ok((Hearing { channel, messages, left }, answered))
     }
 
-    /// Removes and returns the channels that have no subscribers left.
-    fn unheard(&self, hearers: &Hearers) -> Vec<String> {
+    async fn connect(&self, patience: Duration) -> Result<Connection, RelayError> {
+        let hearers = Arc::new(Hearers::default());
+        let sink = if self.address.is_cluster() {
+            let receiving = hearers.clone();
+            let receive = move |push: PushInfo| {
+                receiving.receive(&push);
+                Ok::<_, ()>(())
+            };
+            let sink = self.address.cluster(patience, receive).await?;
+            *self.hearing.lock() = Some((None, hearers.clone()));
+            Sink::Cluster(sink)
+        } else {
+            let connecting = async {
+                let server = self.address.server(patience).await?;
+                server.get_async_pubsub().await.map_err(failed)
+            };
+            let connected = timeout(patience, connecting).await;
+            let (sink, messages) = connected.map_err(|_| RelayError::late())??.split();
+            let hearing = tokio::spawn({
+                let end = EndOf(hearers.clone());
+                async move { hear(messages, &end).await }
+            });
+            *self.hearing.lock() = Some((Some(hearing.abort_handle()), hearers.clone()));
+            Sink::Server(sink)
+        };
+        Ok(Connection { sink, hearers })
+    }
+
+    /// Removes and returns the channels that have no subscribers left, except this one.
+    fn unheard(&self, hearers: &Hearers, except: &str) -> Vec<String> {
         let (mut left, mut hearers) =
             (std::mem::take(&mut *self.left.lock()), hearers.by_channel.lock());
         left.retain(|channel| {
             let Some(there) = hearers.get_mut(channel) else { return false };
             there.retain(|hearer| !hearer.is_closed());
-            there.is_empty()
+            there.is_empty() && channel != except
         });
         left.iter().for_each(|channel| _ = hearers.remove(channel));
         left
@@ -225,12 +280,8 @@ impl Drop for EndOf {
 /// Passes messages on until the connection ends.
 async fn hear(mut messages: PubSubStream, EndOf(hearers): &EndOf) {
     while let Some(message) = messages.next().await {
-        let channel = message.get_channel_name();
-        let Ok(payload) = message.get_payload::<String>() else { continue };
-        let Some(decoded) = decode(&payload) else { continue };
-        if let Some(there) = hearers.by_channel.lock().get_mut(channel) {
-            // The stream of a subscriber that is too slow ends, so that it notices the loss.
-            there.retain(|hearer| hearer.try_send(decoded.clone()).is_ok());
+        if let Ok(payload) = message.get_payload::<String>() {
+            hearers.hear(message.get_channel_name(), &payload);
         }
     }
 }

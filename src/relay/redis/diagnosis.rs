@@ -14,14 +14,14 @@ pub(super) fn explained(error: &RedisError) -> String {
         Some("NOAUTH" | "WRONGPASS") => WRONG_PASSWORD,
         Some("READONLY") => "it is a replica: use the address of the primary",
         Some("MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN") => {
-            "it is a node of a cluster: use servers without cluster mode, several of them for many rooms"
+            "it is a node of a cluster: use redis+cluster:// in the address"
         }
         Some("OOM") => "its memory is full: raise maxmemory",
         Some("MISCONF") => "it cannot save its data, and takes no writes: look into its log",
         Some("LOADING") => "it is still loading its data",
         _ if error.kind() == ErrorKind::AuthenticationFailed => WRONG_PASSWORD,
         _ if is_unknown_command(&text) => {
-            "it knows no scripts: it may be a Sentinel, whose port is not the server's"
+            "it knows no scripts: it may be a Sentinel: use redis+sentinel:// in the address"
         }
         _ => return text,
     };
@@ -35,24 +35,30 @@ fn is_unknown_command(text: &str) -> bool {
 
 /// Returns the faults in a server's settings, from its answer to `INFO`. Rooms may work for a while despite
 /// them.
-pub(super) fn faults(info: &str) -> Vec<&'static str> {
+pub(super) fn faults(info: &str, is_cluster: bool) -> Vec<&'static str> {
     let field = |name: &str| {
         let lines = info.lines().filter_map(|line| line.trim().split_once(':'));
         let mut values = lines.filter(|(known, _)| *known == name).map(|(_, value)| value);
         values.next().unwrap_or_default()
     };
-    let is_old =
-        field("redis_version").split('.').take(2).map(|part| part.parse().unwrap_or(0)).lt([6, 2]);
+    let is_before = |oldest: [u32; 2]| {
+        let parts = field("redis_version").split('.').take(2);
+        !field("redis_version").is_empty() && parts.map(|part| part.parse().unwrap_or(0)).lt(oldest)
+    };
     let has_limit = !["", "0"].contains(&field("maxmemory"));
     let evicts = !["", "noeviction"].contains(&field("maxmemory_policy"));
     let faults = [
-        (field("redis_mode") == "sentinel", "it is a Sentinel, whose port is not the server's"),
         (
-            field("redis_mode") == "cluster",
-            "it is a node of a cluster: use a server without cluster mode",
+            field("redis_mode") == "sentinel",
+            "it is a Sentinel: use redis+sentinel:// in the address",
         ),
+        (
+            field("redis_mode") == "cluster" && !is_cluster,
+            "it is a node of a cluster: use redis+cluster:// in the address",
+        ),
+        (is_cluster && is_before([7, 0]), "it is older than Redis 7, which a cluster needs"),
         (field("role") == "slave", "it is a replica: use the address of the primary"),
-        (!field("redis_version").is_empty() && is_old, "it is older than Redis 6.2"),
+        (is_before([6, 2]), "it is older than Redis 6.2"),
         (
             has_limit && evicts,
             "it evicts keys if its memory is full, and so loses rooms: set maxmemory-policy noeviction",
@@ -74,10 +80,10 @@ mod tests {
 
     #[test]
     fn a_server_as_it_should_be_has_no_faults() {
-        assert_eq!(faults(WELL), [""; 0]);
-        assert_eq!(faults(""), [""; 0], "nothing is known of it");
+        assert_eq!(faults(WELL, false), [""; 0]);
+        assert_eq!(faults("", false), [""; 0], "nothing is known of it");
         let evicting = WELL.replace("noeviction", "allkeys-lru");
-        assert_eq!(faults(&evicting), [""; 0], "its memory has no limit");
+        assert_eq!(faults(&evicting, false), [""; 0], "its memory has no limit");
     }
 
     #[test]
@@ -95,8 +101,11 @@ mod tests {
             ),
             ("aof_enabled:1", "aof_enabled:0", "appendonly"),
         ] {
-            let found = faults(&WELL.replace(is, becomes));
+            let found = faults(&WELL.replace(is, becomes), false);
             assert!(found.len() == 1 && found[0].contains(words), "{becomes}: {found:?}");
         }
+        let cluster = WELL.replace("mode:standalone", "mode:cluster");
+        assert_eq!(faults(&cluster, true), [""; 0]);
+        assert!(faults(&cluster.replace("7.2.4", "6.2.1"), true)[0].contains("Redis 7"));
     }
 }

@@ -9,5 +9,5 @@ redis.call('DEL', unpack(own))
 -- A node that misses the message must not take the room for lost, even if another is removed meanwhile.
 redis.call('HSET', meta, 'version', version, 'removed', string.sub(room .. ' ' .. removed, 1, 500))
 redis.call('PEXPIRE', meta, 2 * lease)
-redis.call('PUBLISH', ARGV[7], '{"v":' .. version .. ',"told":{"Removed":{"room":"' .. room .. '"}}}')
+publish('{"v":' .. version .. ',"told":{"Removed":{"room":"' .. room .. '"}}}')
 return answer

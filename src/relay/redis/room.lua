@@ -1,4 +1,4 @@
--- The beginning of all scripts. Each script is one atomic step of a room, because it reads state that other
+-- The beginning of all scripts, after `PUBLISH`, the command that publishes messages. Each script is one atomic step of a room, because it reads state that other
 -- nodes may change (leases, names, the revision) before it changes anything.
 --
 -- KEYS  1 meta {version, room, epoch, revision, schema, max, locked, closed, bytes, variables, heard, keys}, or {removed: the last removed rooms} for a while
@@ -20,6 +20,10 @@ local own = {meta, variables, nodes, sessions, names, taken, leader, order}
 local node, lease, ttl = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function publish(message)
+  redis.call(PUBLISH, ARGV[7], message)
+end
 
 local function leave(session)
   local name = redis.call('HGET', sessions, session)

@@ -31,25 +31,37 @@ pub(super) struct Scripts {
 }
 
 macro_rules! script {
-    ($file:literal) => {
-        Script::new(concat!(include_str!("room.lua"), include_str!($file), include_str!("end.lua")))
+    ($publish:ident, $file:literal) => {
+        Script::new(&format!(
+            "local PUBLISH = '{}'\n{}{}{}",
+            $publish,
+            include_str!("room.lua"),
+            include_str!($file),
+            include_str!("end.lua")
+        ))
     };
 }
 
-impl Default for Scripts {
-    fn default() -> Self {
+/// Returns the command that publishes messages. Those of a cluster stay on the server that has the room.
+pub(super) fn publish(is_cluster: bool) -> &'static str {
+    if is_cluster { "SPUBLISH" } else { "PUBLISH" }
+}
+
+impl Scripts {
+    pub(super) fn new(is_cluster: bool) -> Self {
+        let publish = publish(is_cluster);
         Self {
-            enter: script!("enter.lua"),
-            join: script!("join.lua"),
-            leave: script!("leave.lua"),
-            write: script!("write.lua"),
-            change: script!("change.lua"),
-            remove: script!("remove.lua"),
-            renew: script!("renew.lua"),
-            read: script!("read.lua"),
-            tell: script!("tell.lua"),
-            lead: script!("lead.lua"),
-            forget: script!("forget.lua"),
+            enter: script!(publish, "enter.lua"),
+            join: script!(publish, "join.lua"),
+            leave: script!(publish, "leave.lua"),
+            write: script!(publish, "write.lua"),
+            change: script!(publish, "change.lua"),
+            remove: script!(publish, "remove.lua"),
+            renew: script!(publish, "renew.lua"),
+            read: script!(publish, "read.lua"),
+            tell: script!(publish, "tell.lua"),
+            lead: script!(publish, "lead.lua"),
+            forget: script!(publish, "forget.lua"),
         }
     }
 }

@@ -5,5 +5,5 @@ if not is_there then return {'nowhere'} end
 if not is_in then return {'fenced'} end
 -- LT: a lease that ends sooner stays. XX: a node that is out stays out.
 if ARGV[9] ~= '' then redis.call('ZADD', nodes, 'XX', 'LT', now + ARGV[10], ARGV[9]) end
-redis.call('PUBLISH', ARGV[7], ARGV[8])
+publish(ARGV[8])
 return done()

@@ -55,6 +55,6 @@ for at = 10, #ARGV, 5 do
 end
 set(new, 1)
 local left_out = ',"left":[' .. table.concat(left, ',') .. ']'
-redis.call('PUBLISH', ARGV[7], next_revision() .. ',"first":' .. ARGV[5] .. ',"most":' .. ARGV[9] .. left_out ..
+publish(next_revision() .. ',"first":' .. ARGV[5] .. ',"most":' .. ARGV[9] .. left_out ..
   ',"writes":' .. ARGV[8] .. '}')
 return done()
