@@ -142,9 +142,9 @@ impl<R: Relay> Relay for Arc<R> {
 /// A stream of messages, as [`Relay::subscribe`] returns it.
 pub type RelayMessages = Pin<Box<dyn Stream<Item = RelayMessage> + Send>>;
 
-/// The broker cannot be reached, or did not answer in time.
+/// The broker cannot be reached, did not answer in time, or has an address that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the broker failed: {0}")]
+#[error("broker: {0}")]
 pub struct RelayError(String);
 
 impl RelayError {

@@ -61,6 +61,15 @@ impl Redis {
         Self::start_as(name, true, &[])
     }
 
+    /// Starts a server like [`secret`](Self::secret), which also asks its clients for its own certificate.
+    pub fn certified(name: &str) -> Self {
+        let port = free_port();
+        let folder = Folder::new(name);
+        let own = ["--tls-auth-clients", "yes", "--tls-ca-cert-file", &folder.file("cert.pem")];
+        let options = own.map(str::to_owned).to_vec();
+        Self { child: run(port, true, &options, &folder), port, is_secret: true, options, folder }
+    }
+
     fn start_as(name: &str, is_secret: bool, options: &[&str]) -> Self {
         let port = free_port();
         let folder = Folder::new(name);
@@ -78,6 +87,11 @@ impl Redis {
     /// Returns the path of the certificate of a server with TLS.
     pub fn certificate(&self) -> String {
         self.folder.file("cert.pem")
+    }
+
+    /// Returns the path of that certificate's key.
+    pub fn key(&self) -> String {
+        self.folder.file("key.pem")
     }
 
     pub fn port(&self) -> u16 {

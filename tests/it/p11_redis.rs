@@ -236,6 +236,22 @@ async fn a_broker_by_tls_and_with_a_password() {
     assert_eq!(eve.closed().await.0, 4003);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_asks_for_a_certificate() {
+    let redis = Redis::certified("certified");
+    let (url, certificate, key) = (redis.url(), redis.certificate(), redis.key());
+    let args = ["--redis", &url, "--redis-cert", &certificate, "--redis-key", &key];
+    let nodes = [0, 1].map(|_| Process::trusting(&certificate, &args));
+    let mut ann = Client::join(&nodes[0].url(), "arena", "ann", X).await;
+    let mut bob = Client::join(&nodes[1].url(), "arena", "bob", X).await;
+    bob.set("x", "1").await;
+    ann.until("x", "1").await;
+    let stranger = Process::trusting(&certificate, &["--redis", &url]);
+    let mut eve = Client::connect(&stranger.url()).await;
+    eve.handshake("arena", "eve", X).await;
+    assert_eq!(eve.closed().await.0, 4003);
+}
+
 /// Addresses contain names, passwords and numbers of databases.
 #[tokio::test]
 async fn addresses_are_understood_before_anything_connects() {

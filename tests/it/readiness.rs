@@ -56,7 +56,7 @@ async fn a_broker_that_is_away_makes_it_unready_until_it_is_back() {
     assert_eq!(rooms.readiness().await, Ok(()));
     broker.is_away.store(true, SeqCst);
     let reason = rooms.readiness().await.unwrap_err();
-    assert_eq!(reason.to_string(), "the broker failed: away");
+    assert_eq!(reason.to_string(), "broker: away");
     broker.is_away.store(false, SeqCst);
     assert_eq!(rooms.readiness().await, Ok(()));
 }

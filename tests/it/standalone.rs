@@ -332,6 +332,11 @@ async fn a_wrong_setting_has_a_code_of_its_own_and_a_reason() {
         (&["--allow-origin", "*"], "--allow-origin: '*'"),
         (&["--inspector", "s3cret"], "a name, a colon and a password"),
         (&["--redis", "s3cret"], "--redis: "),
+        (&["--redis", "redis://a", "--redis", "redis://:s3cret/@b"], "--redis (2.): "),
+        (
+            &["--redis", "rediss://a", "--redis-cert", "no", "--redis-key", "no"],
+            "--redis-cert no: ",
+        ),
         (&["--public", &public, "--store", &store], "everyone could read it"),
         (&["--store", &store, "--export", &store], "the store's own file"),
         (&["--store", &store, "--export", &same], "the store's own file"),

@@ -1,6 +1,6 @@
 //! The registry of the server's rooms.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, fs, path::Path, time::Duration};
 
 use axum_cloud_variables::{
     Creators, Identity, Limits, RoomRegistry, ScratchValues, UsernameRules,
@@ -18,10 +18,13 @@ pub(crate) fn registry(settings: &Settings) -> Result<RoomRegistry, Box<dyn Erro
         builder = builder.store(store).flush_interval(Duration::from_millis(settings.flush_ms));
     }
     if !settings.redis.is_empty() {
-        let relays = settings.redis.iter().map(|url| relay(url, settings));
-        let relays = relays
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| WrongSetting(format!("--redis: {error}")))?;
+        let relays = settings.redis.iter().enumerate().map(|(at, url)| {
+            // The error leaves out the address itself, which may contain a password.
+            let which =
+                if settings.redis.len() > 1 { format!(" ({}.)", at + 1) } else { String::new() };
+            relay(url, settings).map_err(|error| WrongSetting(format!("--redis{which}: {error}")))
+        });
+        let relays = relays.collect::<Result<Vec<_>, _>>()?;
         builder = builder.relay(Sharded::new(relays).ok_or("--redis: no address")?);
     }
     if settings.create_rooms == "never" {
@@ -47,9 +50,16 @@ pub(crate) fn registry(settings: &Settings) -> Result<RoomRegistry, Box<dyn Erro
         .map_err(|error| WrongSetting(error.to_string()))?)
 }
 
-fn relay(url: &str, settings: &Settings) -> Result<RedisRelay, RelayError> {
-    let relay =
-        RedisRelay::new(url)?.with_empty_room_ttl(Duration::from_secs(settings.empty_room_ttl));
+fn relay(url: &str, settings: &Settings) -> Result<RedisRelay, String> {
+    let failed = |error: RelayError| error.to_string();
+    let mut relay = RedisRelay::new(url).map_err(failed)?;
+    if let (Some(certificate), Some(key)) = (&settings.redis_cert, &settings.redis_key) {
+        let read =
+            |flag, file: &Path| fs::read(file).map_err(|error| super::at(flag, file, &error));
+        let (certificate, key) = (read("--redis-cert", certificate)?, read("--redis-key", key)?);
+        relay = relay.with_client_certificate(certificate, key).map_err(failed)?;
+    }
+    let relay = relay.with_empty_room_ttl(Duration::from_secs(settings.empty_room_ttl));
     let Settings { redis_prefix, redis_lease, redis_timeout, .. } = settings;
     let relay = redis_prefix.iter().fold(relay, |relay, prefix| relay.with_prefix(prefix));
     let relay = redis_lease.iter().fold(relay, |relay, lease| relay.with_lease(*lease));

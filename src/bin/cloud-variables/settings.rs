@@ -131,10 +131,18 @@ pub(crate) struct Settings {
     #[arg(long, default_value_t = 100, requires = "store")]
     pub(crate) flush_ms: u64,
     /// Address of a Redis or Valkey server, such as redis://127.0.0.1/, through which several servers share
-    /// their rooms. If several are given, in the same order to all servers, the rooms are spread over them.
-    /// A password belongs in CLOUD_REDIS or the file, because everyone can see flags.
+    /// their rooms; redis+sentinel://HOST,HOST/NAME for the primary that Sentinels know by this name,
+    /// redis+cluster://HOST,HOST for a cluster, rediss in place of redis for TLS. If several are given, in the
+    /// same order to all servers, the rooms are spread over them. A password belongs in CLOUD_REDIS or the
+    /// file, because everyone can see flags.
     #[arg(long, value_name = "URL", conflicts_with = "store")]
     pub(crate) redis: Vec<String>,
+    /// Certificate for a Redis server that asks for one, as PEM.
+    #[arg(long, value_name = "FILE", requires_all = ["redis", "redis_key"])]
+    pub(crate) redis_cert: Option<PathBuf>,
+    /// Key of the certificate for Redis, as PEM.
+    #[arg(long, value_name = "FILE", requires = "redis_cert")]
+    pub(crate) redis_key: Option<PathBuf>,
     /// Prefix of every key and channel in Redis, so that several groups of servers can share one Redis.
     #[arg(long, value_name = "TEXT", requires = "redis")]
     pub(crate) redis_prefix: Option<String>,

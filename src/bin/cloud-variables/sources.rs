@@ -37,10 +37,7 @@ fn parse(
             continue;
         }
         let values = match (from_variable(long)?, in_file) {
-            (Some(text), _) if is_repeatable(option) => {
-                let values = text.split(',').map(|value| value.trim().to_owned());
-                values.filter(|value| !value.is_empty()).collect()
-            }
+            (Some(text), _) if is_repeatable(option) => listed(&text),
             (Some(text), _) => vec![text],
             (None, Some(value)) => texts(long, value).map_err(invalid)?,
             (None, None) => continue,
@@ -112,6 +109,23 @@ fn texts(long: &str, value: Value) -> Result<Vec<String>, String> {
         Value::Array(values) => values.into_iter().map(text).collect(),
         value => Ok(vec![text(value)?]),
     }
+}
+
+/// Splits the values of an environment variable. An address of Sentinels or of a cluster has commas of its own,
+/// between hosts.
+fn listed(text: &str) -> Vec<String> {
+    let mut values: Vec<String> = Vec::new();
+    for value in text.split(',').map(str::trim).filter(|value| !value.is_empty()) {
+        let has_hosts = |last: &&mut String| {
+            last.split_once("://")
+                .is_some_and(|(scheme, _)| scheme.starts_with("redis") && scheme.contains('+'))
+        };
+        match values.last_mut().filter(has_hosts) {
+            Some(last) if !value.contains("://") => last.extend([",", value]),
+            _ => values.push(value.to_owned()),
+        }
+    }
+    values
 }
 
 fn is_repeatable(option: &Arg) -> bool {
@@ -188,6 +202,16 @@ mod tests {
         fs::remove_file(&file).expect("the file");
         let error = given(&["--config", config], &[]).err().unwrap_or_default();
         assert!(error.contains(config), "{error}");
+    }
+
+    #[test]
+    fn an_address_of_several_hosts_is_one_value() {
+        let list = |text: &str| listed(text).join(" ");
+        assert_eq!(list("a, b,,c"), "a b c");
+        assert_eq!(
+            list("redis://a,redis+sentinel://b,c:1,d/main,redis+cluster://e,f, redis://g"),
+            "redis://a redis+sentinel://b,c:1,d/main redis+cluster://e,f redis://g"
+        );
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub(super) fn explained(error: &RedisError) -> String {
         Some("OOM") => "its memory is full: raise maxmemory",
         Some("MISCONF") => "it cannot save its data, and takes no writes: look into its log",
         Some("LOADING") => "it is still loading its data",
+        _ if text.contains("CertificateRequired") => {
+            "it asks for a certificate: with_client_certificate, or --redis-cert"
+        }
         _ if error.kind() == ErrorKind::AuthenticationFailed => WRONG_PASSWORD,
         _ if is_unknown_command(&text) => {
             "it knows no scripts: it may be a Sentinel: use redis+sentinel:// in the address"
