@@ -12,6 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering::SeqCst},
     },
+    time::{Duration, SystemTime},
 };
 
 use crate::common::Folder;
@@ -162,6 +163,26 @@ fn a_file_that_is_removed_fails_until_it_is_back() {
     store.commit(&remove).unwrap_err();
     std::fs::rename(&aside, &path).unwrap();
     store.commit(&remove).unwrap();
+}
+
+/// A process that is killed while it makes a store leaves a file behind. The next start removes it, unless it may
+/// belong to a process that is at work.
+#[test]
+fn what_a_failed_first_start_left_is_removed() {
+    let folder = Folder::new("unfinished");
+    let file = |name: &str| folder.file(name);
+    let old = ["rooms.redb.new-77", "rooms.redb.new-x", "rooms.redb.newer", "other.redb.new-77"];
+    for name in old.iter().chain(&["rooms.redb.new-78"]) {
+        fs::write(file(name), "half a file").unwrap();
+    }
+    let long_ago = SystemTime::now() - Duration::from_secs(3_600);
+    for name in old {
+        fs::File::options().write(true).open(file(name)).unwrap().set_modified(long_ago).unwrap();
+    }
+    RedbStore::open(file("rooms.redb")).unwrap();
+    let there = |name: &str| fs::exists(file(name)).unwrap();
+    assert!(!there(old[0]) && old[1..].iter().all(|name| there(name)));
+    assert!(there("rooms.redb.new-78") && there("rooms.redb"));
 }
 
 #[test]
