@@ -5,7 +5,11 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
-    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        net::UnixDatagram,
+        process::CommandExt,
+    },
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -119,6 +123,124 @@ async fn it_turns_unready_before_the_first_close() {
     ann.sync().await;
     assert_eq!(ann.closed().await.0, 1001);
     assert_eq!(server.exit_code(), 0);
+}
+
+/// Files with rooms and addresses are read again on SIGHUP, and those that they block have to leave.
+#[tokio::test]
+async fn lists_are_read_again_and_hold_at_once() {
+    let folder = Folder::new("standalone_lists");
+    let [rooms, addresses] = ["rooms", "addresses"].map(|name| folder.file(name));
+    fs::write(&rooms, "# comments\n\narena*\n").unwrap();
+    fs::write(&addresses, "").unwrap();
+    let args = ["--listen", "127.0.0.1:0", "--trust-proxy", "127.0.0.1"];
+    let files = ["--allow-room-file", &rooms, "--block-address-file", &addresses];
+    let server = Running::start(&[args, files].concat(), &[], 1);
+    let from = async |room: &str, name: &str, address: &str| {
+        let mut request = server.url().into_client_request().unwrap();
+        request.headers_mut().insert("x-forwarded-for", address.parse().unwrap());
+        let mut client = Client::request(request).await.ok()?;
+        client.handshake(room, name, X).await;
+        client.ping().await;
+        Some(client)
+    };
+    let mut ann = from("arena 1", "ann", "192.0.2.1").await.unwrap();
+    let mut ben = from("arena 2", "ben", "192.0.2.2").await.unwrap();
+    let mut eve = from("arena 2", "eve", "198.51.100.7").await.unwrap();
+    for client in [&mut ann, &mut ben, &mut eve] {
+        assert_eq!(client.next_is_close().await, None);
+    }
+    let refused = (4001, "this room is closed".to_owned());
+    assert_eq!(from("lobby", "sue", "192.0.2.3").await.unwrap().closed().await, refused);
+
+    fs::write(&addresses, "198.51.100.0/24\nnonsense\n").unwrap();
+    server.signal("-HUP");
+    server.logs(&format!("--block-address-file {addresses}: line 2: an address")).await;
+    eve.sync().await;
+
+    fs::write(&addresses, "198.51.100.0/24\n").unwrap();
+    fs::write(&rooms, "arena 2\nlobby\n").unwrap();
+    server.signal("-HUP");
+    assert_eq!(ann.closed().await, refused);
+    assert_eq!(eve.closed().await, (4001, "your address may not connect".to_owned()));
+    ben.sync().await;
+    assert!(from("arena 2", "eve", "198.51.100.7").await.is_none());
+    let mut sue = from("lobby", "sue", "192.0.2.3").await.unwrap();
+    assert_eq!(sue.next_is_close().await, None);
+    server.logs("were read again closed=2").await;
+}
+
+/// The audit log says who wrote what from where.
+#[tokio::test]
+async fn the_audit_log_has_each_join_write_and_leave() {
+    let folder = Folder::new("standalone_audit");
+    let audit = folder.file("audit");
+    let server = Running::start(&["--listen", "127.0.0.1:0", "--audit", &audit], &[], 1);
+    let mut ann = Client::join(&server.url(), "arena", "ann", X).await;
+    ann.set("x", "one \"word\"").await;
+    ann.sync().await;
+    ann.close().await;
+    server.signal("-TERM");
+    assert_eq!(server.exit_code(), 0);
+    let files: Vec<_> = fs::read_dir(&audit).unwrap().map(|file| file.unwrap().path()).collect();
+    let [file] = &files[..] else { panic!("{files:?}") };
+    assert_eq!(fs::metadata(&audit).unwrap().permissions().mode() & 0o777, 0o700);
+    let text = fs::read_to_string(file).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let mut lines: Vec<_> = lines.collect();
+    // A join may be noted a moment later than the first write.
+    lines.sort_by_key(|line| line["event"].as_str().unwrap().to_owned());
+    for line in &lines {
+        let known = (&line["room"], &line["username"], &line["address"]);
+        assert_eq!(known, (&"arena".into(), &"ann".into(), &"127.0.0.1".into()), "{line}");
+    }
+    let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["joined", "left", "wrote"], "{text}");
+    assert_eq!((&lines[2]["variable"], &lines[2]["value"]), (&"x".into(), &"one \"word\"".into()));
+    assert_eq!(lines[1]["cause"], "closed");
+}
+
+/// A running server hands out its rooms, and a store on a read-only disk can be exported.
+#[tokio::test]
+async fn backups_need_no_stop_and_no_write() {
+    let folder = Folder::new("standalone_backup");
+    let [store, exported, program] =
+        ["rooms.redb", "rooms.jsonl", "program"].map(|name| folder.file(name));
+    let args = ["--listen", "127.0.0.1:0", "--store", &store, "--inspector", "ann:secret"];
+    let server = Running::start(&args, &[], 1);
+    let mut ann = Client::join(&server.url(), "arena", "ann", X).await;
+    ann.set("x", "1").await;
+    ann.sync().await;
+    let path = "/inspector/rooms.jsonl";
+    assert_eq!(page(server.at(0), path).await.0, 401);
+    let url = format!("http://ann:secret@{}{path}", server.at(0));
+    let download = Command::new("curl").args(["--silent", "--fail", &url]).output().unwrap();
+    let line = String::from_utf8(download.stdout).unwrap();
+    let room = serde_json::from_str::<serde_json::Value>(&line).unwrap();
+    assert_eq!((&room["room"], &room["variables"]["x"]), (&"arena".into(), &"1".into()));
+    drop(ann);
+    server.signal("-TERM");
+    assert_eq!(server.exit_code(), 0);
+
+    fs::set_permissions(&store, fs::Permissions::from_mode(0o444)).unwrap();
+    let before = fs::read(&store).unwrap();
+    // Root may write to every file, so another user exports.
+    fs::copy(example_path("standalone"), &program).unwrap();
+    let mut export = Command::new(&program);
+    export.args(["--store", &store, "--export", "-"]);
+    if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        export.uid(65_534).gid(65_534);
+    }
+    let export = export.output().unwrap();
+    let said = String::from_utf8_lossy(&export.stderr);
+    assert!(export.status.success(), "{said}");
+    fs::write(&exported, &export.stdout).unwrap();
+    let line = String::from_utf8(export.stdout).unwrap();
+    let room = serde_json::from_str::<serde_json::Value>(&line).unwrap();
+    assert_eq!((&room["room"], &room["variables"]["x"]), (&"arena".into(), &"1".into()));
+    assert_eq!(fs::read(&store).unwrap(), before);
+    let other = folder.file("other.redb");
+    let (is_well, said) = Process::run(&["--store", &other, "--import", &exported]);
+    assert!(is_well && said.contains("1 rooms imported"), "{said}");
 }
 
 #[tokio::test]

@@ -14,7 +14,9 @@ use axum_cloud_variables::{Compression, Mount, Origins, RoomRegistry, ScratchFra
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tower_http::services::ServeDir;
 
-use super::{WrongSetting, inspector::inspector, proxy::Addresses, settings::Settings};
+use super::{
+    WrongSetting, inspector::inspector, lists::Lists, proxy::Addresses, settings::Settings,
+};
 
 pub(crate) struct Apps {
     pub(crate) public: Router,
@@ -23,7 +25,11 @@ pub(crate) struct Apps {
     pub(crate) admin: Option<Router>,
 }
 
-pub(crate) fn apps(rooms: &RoomRegistry, settings: &Settings) -> Result<Apps, Box<dyn Error>> {
+pub(crate) fn apps(
+    rooms: &RoomRegistry,
+    settings: &Settings,
+    lists: Lists,
+) -> Result<Apps, Box<dyn Error>> {
     check(settings).map_err(WrongSetting)?;
     let mount = mount(rooms, settings)?;
     // The mount is a layer, so that --path / leaves index.html to --public.
@@ -51,7 +57,7 @@ pub(crate) fn apps(rooms: &RoomRegistry, settings: &Settings) -> Result<Apps, Bo
     let addresses = Arc::new(Addresses {
         trusted: settings.trust_proxy.clone(),
         header: settings.proxy_header,
-        blocked: settings.block_address.clone(),
+        lists,
     });
     let name = middleware::from_fn(move |request, next| addresses.clone().name(request, next));
     Ok(Apps { public: public.layer(name), admin })

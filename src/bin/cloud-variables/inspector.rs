@@ -11,13 +11,16 @@ use axum::{
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
+    routing::get,
 };
 use axum_cloud_variables::RoomRegistry;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
-/// Returns the inspector for users with this name and password.
+use super::transfer;
+
+/// Returns the inspector, with the store's rooms as a download, for users with this name and password.
 pub(crate) fn inspector(rooms: &RoomRegistry, password: &str) -> Result<Router, String> {
     match password.split_once(':') {
         Some((name, password)) if !name.is_empty() && !password.is_empty() => {}
@@ -48,7 +51,11 @@ pub(crate) fn inspector(rooms: &RoomRegistry, password: &str) -> Result<Router, 
         }
     });
     let inspector: Router = rooms.inspector().allow_actions(true).into();
-    Ok(Router::new().nest_service("/inspector", inspector.layer(ask)))
+    let exported = rooms.clone();
+    let export = get(async move || transfer::download(&exported));
+    Ok(Router::new()
+        .route("/inspector/rooms.jsonl", export.layer(ask.clone()))
+        .nest_service("/inspector", inspector.layer(ask)))
 }
 
 fn refused() -> Response {

@@ -10,13 +10,14 @@ use std::{
 use axum_cloud_variables::events::{Events, RegistryEvent};
 use clap::ValueEnum;
 use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 use tracing_subscriber::{
     EnvFilter,
     filter::{Directive, LevelFilter},
 };
 
-use super::settings::Settings;
+use super::{audit::Audit, settings::Settings};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -103,10 +104,25 @@ impl Limit {
     }
 }
 
-/// Logs players that join and leave, up to one line a second of each kind.
-pub(crate) async fn joins_and_leaves(mut events: Events<RegistryEvent>, names: RoomNames) {
+/// Logs players that join and leave, up to one line a second of each kind, until the server has ended.
+pub(crate) async fn joins_and_leaves(
+    mut events: Events<RegistryEvent>,
+    names: RoomNames,
+    audit: Option<Audit>,
+    mut ended: oneshot::Receiver<()>,
+) {
     let (mut joins, mut leaves) = (Limit::default(), Limit::default());
-    while let Some(event) = events.next().await {
+    loop {
+        let event = tokio::select! {
+            // Events come first, because the last ones are leaves.
+            biased;
+            event = events.next() => event,
+            _ = &mut ended => None,
+        };
+        let Some(event) = event else { return };
+        if let Some(audit) = &audit {
+            audit.happened(&event);
+        }
         match event {
             RegistryEvent::Joined { room, member } => {
                 if let Some(left_out) = joins.pass() {

@@ -1,9 +1,11 @@
 //! A complete cloud server for people without an app of their own.
 
 mod app;
+mod audit;
 mod check;
 mod inspector;
 mod listen;
+mod lists;
 mod log;
 mod proxy;
 mod rooms;
@@ -22,6 +24,7 @@ use std::{
 };
 
 use axum_cloud_variables::{ShutdownReport, serve};
+use tokio::sync::oneshot;
 
 use settings::Settings;
 use signals::Signals;
@@ -65,8 +68,13 @@ async fn run(
             () = stop => Err("a signal ended it before it was done".into()),
         };
     }
-    let rooms = rooms::registry(&settings)?;
-    let apps = app::apps(&rooms, &settings)?;
+    let lists = lists::Lists::of(&settings)?;
+    let audit = settings.audit.as_deref().map(|folder| audit::open(folder, settings.audit_days));
+    let (audit, audit_file) = audit.transpose()?.unzip();
+    let rooms =
+        rooms::registry(&settings, settings.store.as_deref(), lists.clone(), audit.clone())?;
+    let apps = app::apps(&rooms, &settings, lists.clone())?;
+    lists.watch(rooms.clone(), reload.clone());
     let admin = match (&settings.admin, apps.admin) {
         (Some(address), Some(app)) => {
             let listener = listen::admin(address).await?;
@@ -83,14 +91,20 @@ async fn run(
         _ = writeln!(stdout(), "admin on http://{address}");
     }
     log::started(&settings, &addresses);
-    let joins = tokio::spawn(log::joins_and_leaves(rooms.events(), settings.log_rooms));
+    let (end, ended) = oneshot::channel();
+    let joins = log::joins_and_leaves(rooms.events(), settings.log_rooms, audit, ended);
+    let joins = tokio::spawn(joins);
     signals::ready();
     let report = serve(listener, apps.public)
         .shutdown_on(&rooms, stop)
         .drain_delay(settings.drain_delay)
         .grace(settings.grace)
         .await?;
-    joins.abort();
+    drop(end);
+    joins.await?;
+    if let Some(file) = audit_file {
+        file.end();
+    }
     admin.inspect(|(_, serving)| serving.abort());
     Ok(Some(report))
 }
@@ -110,7 +124,13 @@ async fn once(settings: &Settings) -> Result<(), Box<dyn Error>> {
     if real(&settings.store).is_some_and(|store| real(&settings.export) == Some(store)) {
         return Err(WrongSetting("--export: this is the store's own file".into()).into());
     }
-    let rooms = rooms::registry(settings)?;
+    let store = match (&settings.store, &settings.export) {
+        (Some(file), Some(_)) => Some(transfer::Source::of(file)?),
+        (Some(file), None) => Some(transfer::Source::itself(file)),
+        _ => None,
+    };
+    let path = store.as_ref().map(transfer::Source::path);
+    let rooms = rooms::registry(settings, path, lists::Lists::of(settings)?, None)?;
     match (&settings.export, &settings.import) {
         (Some(file), _) => transfer::export(&rooms, file).await,
         (None, Some(file)) => transfer::import(&rooms, file).await,

@@ -15,7 +15,10 @@ use axum_cloud_variables::ClientAddress;
 use clap::ValueEnum;
 use ipnet::{IpNet, Ipv4Net};
 
-use super::listen::Peer;
+use super::{
+    listen::Peer,
+    lists::{ADDRESS_BLOCKED, Lists},
+};
 
 /// The header in which a proxy names the client's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -25,11 +28,11 @@ pub(crate) enum ProxyHeader {
     Forwarded,
 }
 
-/// The networks of trusted proxies, and those that may not connect.
+/// The networks of trusted proxies, and the lists of addresses that may not connect.
 pub(crate) struct Addresses {
     pub(crate) trusted: Vec<IpNet>,
     pub(crate) header: ProxyHeader,
-    pub(crate) blocked: Vec<IpNet>,
+    pub(crate) lists: Lists,
 }
 
 /// The address of a client that connects over a Unix socket, unless a proxy names another.
@@ -43,8 +46,8 @@ impl Addresses {
             _ => UNKNOWN,
         };
         let address = self.client(peer, request.headers());
-        if contains(&self.blocked, address) {
-            return (StatusCode::FORBIDDEN, "Your address may not connect.\n").into_response();
+        if self.lists.blocks_address(address) {
+            return (StatusCode::FORBIDDEN, ADDRESS_BLOCKED).into_response();
         }
         request.extensions_mut().insert(ClientAddress(address));
         next.run(request).await
@@ -92,7 +95,7 @@ impl Addresses {
     }
 }
 
-fn contains(networks: &[IpNet], address: IpAddr) -> bool {
+pub(crate) fn contains(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
 
@@ -121,13 +124,18 @@ pub(crate) fn network(text: &str) -> Result<IpNet, String> {
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
+    use clap::Parser;
 
     use super::*;
+    use crate::settings::Settings;
 
     #[test]
     fn the_word_of_a_proxy_counts_if_it_is_trusted() {
         let trusted = ["127.0.0.1", "10.0.0.0/8"].map(|text| network(text).expect("a network"));
-        let addresses = |header| Addresses { trusted: trusted.into(), header, blocked: Vec::new() };
+        let settings = Settings::parse_from(["cloud-variables"]);
+        let lists = Lists::of(&settings).expect("no files");
+        let addresses =
+            |header| Addresses { trusted: trusted.into(), header, lists: lists.clone() };
         let client = |peer: &str, header, values: &[&[u8]]| {
             let mut headers = HeaderMap::new();
             let name = match header {

@@ -3,17 +3,27 @@
 use std::{error::Error, fs, path::Path, time::Duration};
 
 use axum_cloud_variables::{
-    Creators, Identity, Limits, RoomRegistry, ScratchValues, UsernameRules,
-    policy::{Join, Policy, Rejection},
+    ClientAddress, Creators, Identity, Limits, RoomRegistry, ScratchValues, UsernameRules,
+    policy::{Join, Policy, Rejection, Verdict, Write},
     relay::{RedisRelay, RelayError, Sharded},
     store::RedbStore,
 };
 
-use super::{WrongSetting, settings::Settings};
+use super::{
+    WrongSetting,
+    audit::Audit,
+    lists::{Lists, Pattern, ROOM_CLOSED},
+    settings::Settings,
+};
 
-pub(crate) fn registry(settings: &Settings) -> Result<RoomRegistry, Box<dyn Error>> {
+pub(crate) fn registry(
+    settings: &Settings,
+    store: Option<&Path>,
+    lists: Lists,
+    audit: Option<Audit>,
+) -> Result<RoomRegistry, Box<dyn Error>> {
     let mut builder = RoomRegistry::builder();
-    if let Some(file) = &settings.store {
+    if let Some(file) = store {
         let store = RedbStore::open(file).map_err(|error| super::at("--store", file, &error))?;
         builder = builder.store(store).flush_interval(Duration::from_millis(settings.flush_ms));
     }
@@ -31,7 +41,7 @@ pub(crate) fn registry(settings: &Settings) -> Result<RoomRegistry, Box<dyn Erro
         builder = builder.creators(Creators::Host);
     }
     Ok(builder
-        .policy(Doors::of(settings))
+        .policy(Doors::of(settings, lists, audit))
         .limits(limits(settings))
         .history(settings.history)
         .tick(settings.tick_ms)
@@ -86,78 +96,44 @@ fn limits(settings: &Settings) -> Limits {
     limits
 }
 
-/// The rooms that players may create and join, by patterns of their ids.
+/// Decides about joins, and notes writes in the audit log.
 struct Doors {
     create: Pattern,
-    allow: Vec<Pattern>,
-    block: Vec<Pattern>,
+    lists: Lists,
+    audit: Option<Audit>,
 }
 
 impl Doors {
-    fn of(settings: &Settings) -> Self {
-        let patterns = |texts: &[String]| texts.iter().cloned().map(Pattern).collect();
+    fn of(settings: &Settings, lists: Lists, audit: Option<Audit>) -> Self {
         let create = match &*settings.create_rooms {
             // For `never`, `Creators::Host` refuses new rooms.
             "any" | "never" => "*".into(),
             pattern => pattern.to_owned(),
         };
-        Self {
-            create: Pattern(create),
-            allow: patterns(&settings.allow_room),
-            block: patterns(&settings.block_room),
-        }
+        Self { create: Pattern(create), lists, audit }
     }
 }
 
 impl Policy for Doors {
     async fn admit(&self, join: &Join<'_>) -> Result<Identity, Rejection> {
         let id = join.room();
-        let is_in = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(id));
-        if is_in(&self.block) || !self.allow.is_empty() && !is_in(&self.allow) {
-            return Err(Rejection::permanent("this room is closed"));
+        if !self.lists.allows_room(id) {
+            return Err(Rejection::permanent(ROOM_CLOSED));
         }
-        match join.room_exists() || self.create.matches(id) {
-            true => Ok(join.identity().clone()),
-            false => Err(Rejection::permanent("there is no such room")),
+        if !join.room_exists() && !self.create.matches(id) {
+            return Err(Rejection::permanent("there is no such room"));
         }
+        let identity = join.identity().clone();
+        Ok(match join.request().extensions.get::<ClientAddress>() {
+            Some(address) => identity.with_data(*address),
+            None => identity,
+        })
     }
-}
 
-/// A pattern of room ids, in which a star stands for any text.
-struct Pattern(String);
-
-impl Pattern {
-    fn matches(&self, id: &str) -> bool {
-        let mut pieces = self.0.split('*');
-        let first = pieces.next().unwrap_or_default();
-        let Some(mut rest) = id.strip_prefix(first) else { return false };
-        let Some(last) = pieces.next_back() else { return rest.is_empty() };
-        for piece in pieces {
-            let Some((_, behind)) = rest.split_once(piece) else { return false };
-            rest = behind;
+    fn write(&self, write: &Write<'_>) -> Verdict {
+        if let Some(audit) = &self.audit {
+            audit.wrote(write);
         }
-        rest.ends_with(last)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_star_stands_for_any_text() {
-        for (pattern, id, matches) in [
-            ("*", "", true),
-            ("arena-*", "arena-1", true),
-            ("arena-*", "arena", false),
-            ("a*b*c", "abc", true),
-            ("a*b*c", "a-b-b-c", true),
-            ("a*b*c", "acb", false),
-            ("a*a", "a", false),
-            ("lobby", "lobby", true),
-            ("lobby", "lobby2", false),
-        ] {
-            assert_eq!(Pattern(pattern.into()).matches(id), matches, "{pattern} {id}");
-        }
+        Verdict::Accept
     }
 }

@@ -70,6 +70,10 @@ pub(crate) struct Settings {
     /// Address or network that may not connect; repeatable.
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     pub(crate) block_address: Vec<IpNet>,
+    /// File with more of them, one a line; lines that begin with # are comments. Read again on SIGHUP, which
+    /// also closes the sessions of these addresses.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) block_address_file: Option<PathBuf>,
     /// Maximum number of sessions of one address at once, 0 for no limit. Behind a proxy, set --trust-proxy.
     #[arg(long, default_value_t = 0)]
     pub(crate) sessions_per_address: usize,
@@ -92,9 +96,16 @@ pub(crate) struct Settings {
     /// Pattern of ids of rooms that may be joined, in which * stands for any text; repeatable. By default any.
     #[arg(long, value_name = "PATTERN")]
     pub(crate) allow_room: Vec<String>,
+    /// File with more of them, one a line; lines that begin with # are comments. Read again on SIGHUP, which
+    /// also closes the sessions in other rooms.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) allow_room_file: Option<PathBuf>,
     /// Pattern of ids of rooms that may not be joined; repeatable.
     #[arg(long, value_name = "PATTERN")]
     pub(crate) block_room: Vec<String>,
+    /// File with more of them, as --allow-room-file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) block_room_file: Option<PathBuf>,
     /// Maximum number of members of a room.
     #[arg(long, default_value_t = Limits::default().members_per_room)]
     pub(crate) members_per_room: usize,
@@ -190,6 +201,13 @@ pub(crate) struct Settings {
     /// How the log names rooms: by a hash of the id, by the id, which may be a secret, or not at all.
     #[arg(long, value_enum, default_value_t = RoomNames::Hash)]
     pub(crate) log_rooms: RoomNames,
+    /// Folder for an audit log: a file a day, with a line of JSON for each join, leave and write, with the
+    /// player's name and address, and the value.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) audit: Option<PathBuf>,
+    /// Number of days after which a file of the audit log is removed.
+    #[arg(long, value_name = "DAYS", default_value_t = 30, requires = "audit", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) audit_days: u16,
     /// Write all rooms of the store to this file, one per line, and exit; - for stdout.
     #[arg(long, value_name = "FILE", requires = "store", conflicts_with = "import")]
     pub(crate) export: Option<PathBuf>,
