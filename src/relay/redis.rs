@@ -4,6 +4,7 @@ mod address;
 mod channels;
 mod connection;
 mod diagnosis;
+mod payload;
 mod scripts;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -213,7 +214,7 @@ impl Relay for RedisRelay {
 
     async fn announce(&self, news: &RelayNews) -> Result<(), RelayError> {
         let mut command = redis::cmd(scripts::publish(self.address.is_cluster()));
-        command.arg(self.channel("")).arg(channels::encode_news(news));
+        command.arg(self.channel("")).arg(payload::encode_news(news));
         let (count, mut link) = self.commands.link(self.timeout).await?;
         let published = timeout(self.timeout, command.query_async::<()>(&mut link)).await;
         if !matches!(published, Ok(Ok(()))) {

@@ -7,7 +7,7 @@ use std::{
 
 use redis::{Script, Value, from_redis_value};
 
-use super::channels;
+use super::payload;
 use crate::{
     relay::{
         RelayAnswer, RelayBan, RelayChange, RelayError, RelayNews, RelayRequest, RelayRevision,
@@ -106,7 +106,7 @@ impl Scripts {
                     _ => String::new(),
                 };
                 let time = RelayNews::TIME_TO_RENEW.as_millis().to_string();
-                args.extend([channels::encode_news(news), asked, time]);
+                args.extend([payload::encode_news(news), asked, time]);
                 &self.tell
             }
             RelayRequest::Forget { room } => {
@@ -163,7 +163,7 @@ fn enter_args(
 }
 
 fn write_args(most: u64, writes: &[RelayWrite]) -> Vec<String> {
-    let mut args = vec![channels::encode(writes), most.to_string()];
+    let mut args = vec![payload::encode(writes), most.to_string()];
     // Only the last value of each name counts, unless a write depends on the previous value.
     let values = writes.iter().enumerate().filter(|(_, write)| write.value.is_some());
     let last: HashMap<_, _> = values.map(|(at, write)| (&write.name, at)).collect();
@@ -196,7 +196,7 @@ fn change_args(change: &RelayChange) -> Vec<String> {
         }
         RelayChange::Closed => ("closed", Vec::new()),
     };
-    [deed.into(), channels::encode_change(change)].into_iter().chain(own).collect()
+    [deed.into(), payload::encode_change(change)].into_iter().chain(own).collect()
 }
 
 impl fmt::Debug for Scripts {
