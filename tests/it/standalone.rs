@@ -5,6 +5,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
+    net::ToSocketAddrs,
     os::unix::{
         fs::{MetadataExt, PermissionsExt},
         net::UnixDatagram,
@@ -263,7 +264,8 @@ async fn a_stop_that_loses_something_says_so_and_has_a_code_of_its_own() {
 #[tokio::test]
 async fn the_log_explains_itself() {
     let args = ["--listen", "127.0.0.1:0", "--metrics", "--admin", "127.0.0.1:0"];
-    let server = Running::start(&args, &[("RUST_LOG", ""), ("CLOUD_ROOMS", "77")], 2);
+    let server =
+        Running::start(&args, &[("RUST_LOG", ""), ("CLOUD_ROOMS", "77"), ("CLOUD_ROOM", "78")], 2);
     let mut ann = Client::join(&server.url(), "arena", "ann", X).await;
     ann.sync().await;
     let mut eve = Client::connect(&server.url()).await;
@@ -277,6 +279,7 @@ async fn the_log_explains_itself() {
         &format!("started version=\"{}\" addresses=\"http://{}\"", "0.1.0", server.at(0)),
         "rooms end with the server: --store FILE keeps them",
         "limits rooms=77 members_per_room=128",
+        "no option has this name: --help lists them variable=\"CLOUD_ROOM\"",
         "pages of every origin may connect",
         "joined room=\"572e31f5\" username=\"ann\" dialect=Spec",
         "closing code=4001 reason=",
@@ -524,6 +527,16 @@ async fn both_kinds_of_addresses_may_have_one_port() {
     // Without an IPv4 address for the same port, one socket serves both kinds.
     let server = Running::start(&["--listen", &all[1], "--health=/h"], &[], 1);
     assert_eq!(page(&format!("127.0.0.1:{port}"), "/h/live").await.0, 200);
+    // A name stands for all its addresses, also for the operator's.
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let admin = format!("localhost:{other}");
+    let args = ["--listen", "127.0.0.1:0", "--admin", &admin, "--health=/h"];
+    let addresses: Vec<_> = admin.to_socket_addrs().unwrap().collect();
+    let named = Running::start(&args, &[], 1 + addresses.len());
+    for address in addresses {
+        assert_eq!(page(&address.to_string(), "/h/live").await.0, 200, "{address}");
+    }
+    drop(named);
     // The shutdown does not wait for a client that has sent half a request.
     let mut half = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     half.write_all(b"GET / HT").await.unwrap();

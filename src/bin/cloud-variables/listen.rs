@@ -46,6 +46,7 @@ impl Listeners {
     /// Listens on addresses such as `localhost:9080`, `[::]:9080` and `unix:/run/cloud.sock` (with a mode:
     /// `unix:/run/cloud.sock?660`). `systemd` stands for the sockets that systemd has opened.
     pub(crate) async fn bind(
+        flag: &str,
         addresses: &[String],
         tls: Option<Tls>,
     ) -> Result<Self, Box<dyn Error>> {
@@ -53,7 +54,7 @@ impl Listeners {
         let mut listeners = Self { sockets: Vec::new(), tls };
         let mut tcp = Vec::new();
         for address in addresses {
-            let failed = |error: &dyn std::fmt::Display| format!("--listen {address}: {error}");
+            let failed = |error: &dyn std::fmt::Display| format!("{flag} {address}: {error}");
             if address == "systemd" {
                 listeners.sockets.extend(inherited().map_err(|error| failed(&error))?);
             } else if let Some(path) = address.strip_prefix("unix:") {
@@ -66,11 +67,11 @@ impl Listeners {
         let all: Vec<_> = tcp.iter().flat_map(|(_, found)| found.iter().copied()).collect();
         for (address, found) in tcp {
             let bound = bind_all(&found, &all);
-            let bound = bound.map_err(|error| format!("--listen {address}: {error}"))?;
+            let bound = bound.map_err(|error| format!("{flag} {address}: {error}"))?;
             listeners.sockets.extend(bound.into_iter().map(Socket::Tcp));
         }
         match listeners.sockets.is_empty() {
-            true => Err("--listen: no address".into()),
+            true => Err(format!("{flag}: no address").into()),
             false => Ok(listeners),
         }
     }
@@ -205,11 +206,6 @@ impl Drop for SocketFile {
             _ = fs::remove_file(&self.path);
         }
     }
-}
-
-/// Listens on the separate address for the inspector, the metrics and the health checks.
-pub(crate) async fn admin(address: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| format!("--admin {address}: {error}"))
 }
 
 #[cfg(unix)]

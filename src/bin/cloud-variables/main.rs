@@ -77,20 +77,21 @@ async fn run(
     lists.watch(rooms.clone(), reload.clone());
     let admin = match (&settings.admin, apps.admin) {
         (Some(address), Some(app)) => {
-            let listener = listen::admin(address).await?;
-            Some((listener.local_addr()?, tokio::spawn(serve(listener, app).into_future())))
+            let address = std::slice::from_ref(address);
+            let listener = listen::Listeners::bind("--admin", address, None).await?;
+            Some((listener.addresses(), tokio::spawn(serve(listener, app).into_future())))
         }
         _ => None,
     };
     let tls = tls::acceptor(&settings, reload)?;
-    let listener = listen::Listeners::bind(&settings.listen, tls).await?;
+    let listener = listen::Listeners::bind("--listen", &settings.listen, tls).await?;
     let addresses = listener.addresses();
     // Errors are ignored, because stdout may be closed.
     addresses.iter().for_each(|address| _ = writeln!(stdout(), "listening on {address}"));
-    if let Some((address, _)) = &admin {
-        _ = writeln!(stdout(), "admin on http://{address}");
-    }
+    let admin_addresses = admin.iter().flat_map(|(addresses, _)| addresses);
+    admin_addresses.for_each(|address| _ = writeln!(stdout(), "admin on {address}"));
     log::started(&settings, &addresses);
+    sources::warn_of_unknown_variables();
     let (end, ended) = oneshot::channel();
     let joins = log::joins_and_leaves(rooms.events(), settings.log_rooms, audit, ended);
     let joins = tokio::spawn(joins);

@@ -35,7 +35,8 @@ pub(crate) struct Settings {
     /// Key of the certificate, as PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Separate address for --inspector, --metrics and --health, such as 127.0.0.1:9081. Plain HTTP.
+    /// Separate address for --inspector, --metrics and --health, such as 127.0.0.1:9081, in the form of --listen.
+    /// Plain HTTP.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) admin: Option<String>,
     /// Send Scratch clients each set in a frame of its own that ends with a newline, as Scratch's own

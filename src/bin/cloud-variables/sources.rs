@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, env, ffi::OsString, fs, path::Path};
 
 use clap::{Arg, ArgAction, CommandFactory, Parser, error::ErrorKind};
 use toml::Value;
+use tracing::warn;
 
 use super::settings::Settings;
 
@@ -59,6 +60,18 @@ fn parse(
 /// Returns the name of an option's environment variable.
 fn variable_of(long: &str) -> String {
     format!("CLOUD_{}", long.replace('-', "_").to_uppercase())
+}
+
+/// Warns of variables that look like options. They are no errors, because a platform may have set them.
+pub(crate) fn warn_of_unknown_variables() {
+    let command = Settings::command();
+    let known: Vec<_> =
+        command.get_arguments().filter_map(Arg::get_long).map(variable_of).collect();
+    let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let unknown = names.filter(|name| name.starts_with("CLOUD_") && !known.contains(name));
+    for variable in unknown {
+        warn!(variable, "no option has this name: --help lists them");
+    }
 }
 
 fn is_given(flags: &[OsString], long: &str) -> bool {
