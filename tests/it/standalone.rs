@@ -11,6 +11,7 @@ use std::{
         net::UnixDatagram,
         process::CommandExt,
     },
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -155,7 +156,9 @@ async fn lists_are_read_again_and_hold_at_once() {
 
     fs::write(&addresses, "198.51.100.0/24\nnonsense\n").unwrap();
     server.signal("-HUP");
-    server.logs(&format!("--block-address-file {addresses}: line 2: an address")).await;
+    server
+        .logs(&format!("--block-address-file {addresses}: line 2: 'nonsense' is no address"))
+        .await;
     eve.sync().await;
 
     fs::write(&addresses, "198.51.100.0/24\n").unwrap();
@@ -167,7 +170,21 @@ async fn lists_are_read_again_and_hold_at_once() {
     assert!(from("arena 2", "eve", "198.51.100.7").await.is_none());
     let mut sue = from("lobby", "sue", "192.0.2.3").await.unwrap();
     assert_eq!(sue.next_is_close().await, None);
-    server.logs("were read again closed=2").await;
+    server
+        .logs("were read again allowed_rooms=2 blocked_rooms=0 blocked_addresses=1 closed=2")
+        .await;
+
+    // A signal that comes while the files are read counts too.
+    let ids = (0..100_000).map(|n| format!("*no room {n}*\n")).collect::<String>();
+    fs::write(&rooms, ids.clone() + "arena 2\nlobby\n").unwrap();
+    server.signal("-HUP");
+    // In one step, because the server may be reading.
+    let new = folder.file("new");
+    fs::write(&new, ids + "lobby\n").unwrap();
+    fs::rename(&new, &rooms).unwrap();
+    server.signal("-HUP");
+    assert_eq!(ben.closed().await, refused);
+    sue.sync().await;
 }
 
 /// The audit log says who wrote what from where.
@@ -184,7 +201,8 @@ async fn the_audit_log_has_each_join_write_and_leave() {
     assert_eq!(server.exit_code(), 0);
     let files: Vec<_> = fs::read_dir(&audit).unwrap().map(|file| file.unwrap().path()).collect();
     let [file] = &files[..] else { panic!("{files:?}") };
-    assert_eq!(fs::metadata(&audit).unwrap().permissions().mode() & 0o777, 0o700);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(Path::new(&audit)), mode(file)), (0o700, 0o600));
     let text = fs::read_to_string(file).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let mut lines: Vec<_> = lines.collect();
@@ -195,9 +213,10 @@ async fn the_audit_log_has_each_join_write_and_leave() {
         assert_eq!(known, (&"arena".into(), &"ann".into(), &"127.0.0.1".into()), "{line}");
     }
     let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
-    assert_eq!(events, ["joined", "left", "wrote"], "{text}");
-    assert_eq!((&lines[2]["variable"], &lines[2]["value"]), (&"x".into(), &"one \"word\"".into()));
-    assert_eq!(lines[1]["cause"], "closed");
+    assert_eq!(events, ["creates", "joined", "left", "wrote"], "{text}");
+    assert_eq!(lines[0]["variables"], serde_json::json!({ "x": "0" }));
+    assert_eq!((&lines[3]["variable"], &lines[3]["value"]), (&"x".into(), &"one \"word\"".into()));
+    assert_eq!(lines[2]["cause"], "closed");
 }
 
 /// A running server hands out its rooms, and a store on a read-only disk can be exported.
@@ -213,6 +232,13 @@ async fn backups_need_no_stop_and_no_write() {
     ann.sync().await;
     let path = "/inspector/rooms.jsonl";
     assert_eq!(page(server.at(0), path).await.0, 401);
+    let is_refused = |more: &[&str]| {
+        let url = format!("http://ann:secret@{}{path}", server.at(0));
+        let download = Command::new("curl").args(["--silent", "--fail", &url]).args(more).status();
+        !download.unwrap().success()
+    };
+    assert!(is_refused(&["--http1.0"]), "its end would not show");
+    assert!(is_refused(&["--header", "sec-fetch-site: cross-site"]));
     let url = format!("http://ann:secret@{}{path}", server.at(0));
     let download = Command::new("curl").args(["--silent", "--fail", &url]).output().unwrap();
     let line = String::from_utf8(download.stdout).unwrap();
@@ -463,6 +489,7 @@ async fn a_wrong_setting_has_a_code_of_its_own_and_a_reason() {
             "--redis-cert no: ",
         ),
         (&["--public", &public, "--store", &store], "everyone could read it"),
+        (&["--public", &public, "--audit", &public], "everyone could read it"),
         (&["--store", &store, "--export", &store], "the store's own file"),
         (&["--store", &store, "--export", &same], "the store's own file"),
     ] {

@@ -1,6 +1,11 @@
 //! The routes of the server, for players and for operators.
 
-use std::{error::Error, path::Path, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -58,6 +63,7 @@ pub(crate) fn apps(
         trusted: settings.trust_proxy.clone(),
         header: settings.proxy_header,
         lists,
+        refusals: Mutex::default(),
     });
     let name = middleware::from_fn(move |request, next| addresses.clone().name(request, next));
     Ok(Apps { public: public.layer(name), admin })
@@ -76,11 +82,13 @@ fn check(settings: &Settings) -> Result<(), String> {
             return Err(super::at("--public", folder, &"no such folder"));
         }
         let real = |path: &Path| path.canonicalize().ok();
-        let store = settings.store.as_deref().and_then(real);
-        if store.zip(real(folder)).is_some_and(|(store, folder)| store.starts_with(folder)) {
-            return Err(
-                "--store: the file is in the folder of --public, and everyone could read it".into(),
-            );
+        for (flag, path) in [("--store", &settings.store), ("--audit", &settings.audit)] {
+            let path = path.as_deref().and_then(real);
+            if path.zip(real(folder)).is_some_and(|(path, folder)| path.starts_with(folder)) {
+                return Err(format!(
+                    "{flag}: it is in the folder of --public, and everyone could read it"
+                ));
+            }
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use axum::{
     http::{
         StatusCode,
         header::{AUTHORIZATION, WWW_AUTHENTICATE},
+        request::Parts,
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -52,7 +53,7 @@ pub(crate) fn inspector(rooms: &RoomRegistry, password: &str) -> Result<Router, 
     });
     let inspector: Router = rooms.inspector().allow_actions(true).into();
     let exported = rooms.clone();
-    let export = get(async move || transfer::download(&exported));
+    let export = get(async move |request: Parts| transfer::download(&exported, &request).await);
     Ok(Router::new()
         .route("/inspector/rooms.jsonl", export.layer(ask.clone()))
         .nest_service("/inspector", inspector.layer(ask)))

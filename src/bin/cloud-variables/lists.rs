@@ -1,14 +1,16 @@
 //! The rooms and addresses that the operator allows or blocks, in flags and in files that SIGHUP has read again.
 
 use std::{
+    collections::HashSet,
     fs,
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, RwLock},
 };
 
-use axum_cloud_variables::{ClientAddress, CloseCode, Room, RoomRegistry};
+use axum_cloud_variables::{ClientAddress, CloseCode, MemberId, Room, RoomRegistry};
 use ipnet::IpNet;
-use tokio::sync::Notify;
+use tokio::{sync::watch, task::spawn_blocking};
 use tracing::{error, info};
 
 use super::{
@@ -30,8 +32,8 @@ struct Kept {
 
 struct Rules {
     /// `None` allows all.
-    allowed_rooms: Option<Vec<Pattern>>,
-    blocked_rooms: Vec<Pattern>,
+    allowed_rooms: Option<Patterns>,
+    blocked_rooms: Patterns,
     blocked_addresses: Vec<IpNet>,
 }
 
@@ -52,6 +54,8 @@ impl<T: Clone> List<T> {
         };
         let failed = |error: &dyn std::fmt::Display| super::at(self.flag, file, error);
         let text = fs::read_to_string(file).map_err(|error| failed(&error))?;
+        // Some editors begin a file with this mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();
             // A comment has a line of its own, because an id may contain the sign.
@@ -59,7 +63,9 @@ impl<T: Clone> List<T> {
                 continue;
             }
             let parsed = (self.parse)(line);
-            entries.push(parsed.map_err(|error| failed(&format!("line {number}: {error}")))?);
+            let parsed =
+                parsed.map_err(|error| failed(&format!("line {number}: '{line}' is {error}")));
+            entries.push(parsed?);
         }
         Ok(Some(entries))
     }
@@ -86,7 +92,7 @@ impl Lists {
             },
             current: RwLock::new(Arc::new(Rules {
                 allowed_rooms: None,
-                blocked_rooms: Vec::new(),
+                blocked_rooms: Patterns::new(Vec::new()),
                 blocked_addresses: Vec::new(),
             })),
         };
@@ -95,8 +101,8 @@ impl Lists {
         Ok(Self(Arc::new(kept)))
     }
 
-    pub(crate) fn blocks_address(&self, address: std::net::IpAddr) -> bool {
-        contains(&self.0.rules().blocked_addresses, address)
+    pub(crate) fn blocks_address(&self, address: IpAddr) -> bool {
+        self.0.rules().blocks_address(address)
     }
 
     pub(crate) fn allows_room(&self, id: &str) -> bool {
@@ -104,60 +110,67 @@ impl Lists {
     }
 
     /// Reads the files again on each signal, and closes the sessions of players that may not stay.
-    pub(crate) fn watch(self, rooms: RoomRegistry, reload: Arc<Notify>) {
+    pub(crate) fn watch(self, rooms: RoomRegistry, mut reload: watch::Receiver<()>) {
         let Kept { allowed_rooms, blocked_rooms, blocked_addresses, .. } = &*self.0;
         let files = [&allowed_rooms.file, &blocked_rooms.file, &blocked_addresses.file];
         if files.iter().all(|file| file.is_none()) {
             return;
         }
         tokio::spawn(async move {
-            loop {
-                reload.notified().await;
-                match self.0.read() {
-                    Ok(rules) => {
-                        self.0.set(rules);
-                        let closed = self.close_blocked(&rooms).await;
-                        info!(closed, "the lists of rooms and addresses were read again");
+            while reload.changed().await.is_ok() {
+                let (lists, rooms) = (self.clone(), rooms.clone());
+                // A long list takes time, in which the runtime's threads serve players.
+                let read = spawn_blocking(move || lists.read_again(&rooms)).await;
+                match read.unwrap_or_else(|error| Err(error.to_string())) {
+                    Ok(blocked) => {
+                        let closed = blocked.len();
+                        for (room, member, reason) in blocked {
+                            // A member that has just left needs no close.
+                            _ = room.kick(member, CloseCode::Incompatible, reason).await;
+                        }
+                        let Rules { allowed_rooms, blocked_rooms, blocked_addresses } =
+                            &*self.0.rules();
+                        info!(
+                            allowed_rooms = allowed_rooms.as_ref().map(Patterns::len),
+                            blocked_rooms = blocked_rooms.len(),
+                            blocked_addresses = blocked_addresses.len(),
+                            closed,
+                            "the lists of rooms and addresses were read again"
+                        );
                     }
-                    Err(error) => error!(%error, "the old lists still hold"),
+                    Err(error) => error!(%error, "all old lists still hold"),
                 }
             }
         });
     }
 
-    /// Closes the sessions that the lists block. Returns how many.
-    async fn close_blocked(&self, rooms: &RoomRegistry) -> usize {
+    /// Reads the files again. Returns the members that may not stay, and why.
+    fn read_again(
+        &self,
+        rooms: &RoomRegistry,
+    ) -> Result<Vec<(Room, MemberId, &'static str)>, String> {
         const PAGE: usize = 256;
-        let (mut closed, mut after) = (0, String::new());
+        let rules = Arc::new(self.0.read()?);
+        self.0.set(rules.clone());
+        let (mut blocked, mut after) = (Vec::new(), String::new());
         loop {
             let page = rooms.rooms(&after, PAGE);
-            for summary in &page {
-                if let Some(room) = rooms.room(&summary.id) {
-                    closed += self.close_blocked_in(&room).await;
+            for room in page.iter().filter_map(|summary| rooms.room(&summary.id)) {
+                let is_closed = !rules.allows_room(room.id());
+                for member in room.members() {
+                    let address = member.identity.data::<ClientAddress>();
+                    if is_closed {
+                        blocked.push((room.clone(), member.id, ROOM_CLOSED));
+                    } else if address.is_some_and(|address| rules.blocks_address(address.0)) {
+                        blocked.push((room.clone(), member.id, ADDRESS_BLOCKED));
+                    }
                 }
             }
             match page.last() {
                 Some(last) if page.len() == PAGE => after = last.id.to_string(),
-                _ => return closed,
+                _ => return Ok(blocked),
             }
         }
-    }
-
-    async fn close_blocked_in(&self, room: &Room) -> usize {
-        let is_closed = !self.allows_room(room.id());
-        let mut closed = 0;
-        for member in room.members() {
-            let address = member.identity.data::<ClientAddress>();
-            let reason = match address {
-                _ if is_closed => ROOM_CLOSED,
-                Some(address) if self.blocks_address(address.0) => ADDRESS_BLOCKED,
-                _ => continue,
-            };
-            // A member that has just left needs no close.
-            closed +=
-                usize::from(room.kick(member.id, CloseCode::Incompatible, reason).await.is_ok());
-        }
-        closed
     }
 }
 
@@ -170,15 +183,14 @@ impl Kept {
         self.current.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    fn set(&self, rules: Rules) {
-        let mut current = self.current.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *current = Arc::new(rules);
+    fn set(&self, rules: Arc<Rules>) {
+        *self.current.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = rules;
     }
 
     fn read(&self) -> Result<Rules, String> {
         Ok(Rules {
-            allowed_rooms: self.allowed_rooms.read()?,
-            blocked_rooms: self.blocked_rooms.read()?.unwrap_or_default(),
+            allowed_rooms: self.allowed_rooms.read()?.map(Patterns::new),
+            blocked_rooms: Patterns::new(self.blocked_rooms.read()?.unwrap_or_default()),
             blocked_addresses: self.blocked_addresses.read()?.unwrap_or_default(),
         })
     }
@@ -186,8 +198,34 @@ impl Kept {
 
 impl Rules {
     fn allows_room(&self, id: &str) -> bool {
-        let is_in = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(id));
-        !is_in(&self.blocked_rooms) && self.allowed_rooms.as_deref().is_none_or(is_in)
+        let allows = |allowed: &Patterns| allowed.matches(id);
+        !self.blocked_rooms.matches(id) && self.allowed_rooms.as_ref().is_none_or(allows)
+    }
+
+    fn blocks_address(&self, address: IpAddr) -> bool {
+        contains(&self.blocked_addresses, address)
+    }
+}
+
+/// Patterns of room ids. Ids without a star are found at once, because a list may have thousands.
+struct Patterns {
+    ids: HashSet<String>,
+    patterns: Vec<Pattern>,
+}
+
+impl Patterns {
+    fn new(entries: Vec<Pattern>) -> Self {
+        let (patterns, ids): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|Pattern(text)| text.contains('*'));
+        Self { ids: ids.into_iter().map(|Pattern(id)| id).collect(), patterns }
+    }
+
+    fn len(&self) -> usize {
+        self.ids.len() + self.patterns.len()
+    }
+
+    fn matches(&self, id: &str) -> bool {
+        self.ids.contains(id) || self.patterns.iter().any(|pattern| pattern.matches(id))
     }
 }
 

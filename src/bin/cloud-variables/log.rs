@@ -87,14 +87,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A limit of one line a second, which counts the lines left out.
 #[derive(Default)]
-struct Limit {
+pub(crate) struct Limit {
     logged: Option<Instant>,
     left_out: u64,
 }
 
 impl Limit {
     /// Returns how many lines were left out since the last one, or `None` if this one is also left out.
-    fn pass(&mut self) -> Option<u64> {
+    pub(crate) fn pass(&mut self) -> Option<u64> {
         if self.logged.is_some_and(|logged| logged.elapsed() < PAUSE) {
             self.left_out += 1;
             return None;

@@ -26,6 +26,7 @@ use std::{
 use axum_cloud_variables::{ShutdownReport, serve};
 use tokio::sync::oneshot;
 
+use audit::Audit;
 use settings::Settings;
 use signals::Signals;
 
@@ -47,7 +48,7 @@ pub(crate) async fn main() -> ExitCode {
     };
     log::start(settings.log_format);
     match run(settings, signals).await {
-        Ok(report) => report.map_or(ExitCode::SUCCESS, |report| stopped(&report)),
+        Ok(stopped) => stopped.as_ref().map_or(ExitCode::SUCCESS, exit_code),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(if error.is::<WrongSetting>() { WRONG_SETTING } else { 1 })
@@ -55,12 +56,15 @@ pub(crate) async fn main() -> ExitCode {
     }
 }
 
-/// Runs the server, or the single task that the settings ask for. Returns the report of a server that has
-/// ended.
-async fn run(
-    settings: Settings,
-    signals: Signals,
-) -> Result<Option<ShutdownReport>, Box<dyn Error>> {
+/// The result of a server that has ended.
+struct Stopped {
+    report: ShutdownReport,
+    /// How many lines the audit log has lost since the start.
+    unwritten: u64,
+}
+
+/// Runs the server, or the single task that the settings ask for.
+async fn run(settings: Settings, signals: Signals) -> Result<Option<Stopped>, Box<dyn Error>> {
     let Signals { stop, reload } = signals;
     if settings.is_for_once() {
         return tokio::select! {
@@ -69,8 +73,11 @@ async fn run(
         };
     }
     let lists = lists::Lists::of(&settings)?;
-    let audit = settings.audit.as_deref().map(|folder| audit::open(folder, settings.audit_days));
-    let (audit, audit_file) = audit.transpose()?.unzip();
+    let audit = settings.audit.as_deref().map(|folder| {
+        let (days, bytes_per_day) = (settings.audit_days, settings.audit_mb << 20);
+        Audit::open(folder, audit::Limits { days, bytes_per_day })
+    });
+    let (audit, audit_writer) = audit.transpose()?.unzip();
     let rooms =
         rooms::registry(&settings, settings.store.as_deref(), lists.clone(), audit.clone())?;
     let apps = app::apps(&rooms, &settings, lists.clone())?;
@@ -103,11 +110,9 @@ async fn run(
         .await?;
     drop(end);
     joins.await?;
-    if let Some(file) = audit_file {
-        file.end();
-    }
     admin.inspect(|(_, serving)| serving.abort());
-    Ok(Some(report))
+    let unwritten = audit_writer.map_or(0, |writer| writer.end(settings.grace));
+    Ok(Some(Stopped { report, unwritten }))
 }
 
 /// Runs a check, an export or an import, which need no server.
@@ -157,13 +162,14 @@ fn at(flag: &str, file: &Path, error: &dyn fmt::Display) -> String {
 }
 
 /// Logs the result of a shutdown, and returns the exit code.
-fn stopped(report: &ShutdownReport) -> ExitCode {
+fn exit_code(Stopped { report, unwritten }: &Stopped) -> ExitCode {
     let ShutdownReport { unanswered, unsaved, untold, .. } = *report;
     tracing::info!(unanswered, unsaved, untold, "stopped");
     let unsaved = (unsaved > 0).then(|| format!("{unsaved} values could not be saved"));
     let untold =
         (untold > 0).then(|| format!("the broker misses the last writes of {untold} rooms"));
-    let lost: Vec<_> = unsaved.into_iter().chain(untold).collect();
+    let unwritten = (*unwritten > 0).then(|| format!("the audit log lacks {unwritten} lines"));
+    let lost: Vec<_> = unsaved.into_iter().chain(untold).chain(unwritten).collect();
     if lost.is_empty() {
         return ExitCode::SUCCESS;
     }

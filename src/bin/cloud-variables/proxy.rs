@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use axum::{
@@ -14,10 +14,12 @@ use axum::{
 use axum_cloud_variables::ClientAddress;
 use clap::ValueEnum;
 use ipnet::{IpNet, Ipv4Net};
+use tracing::info;
 
 use super::{
     listen::Peer,
     lists::{ADDRESS_BLOCKED, Lists},
+    log::Limit,
 };
 
 /// The header in which a proxy names the client's address.
@@ -33,6 +35,8 @@ pub(crate) struct Addresses {
     pub(crate) trusted: Vec<IpNet>,
     pub(crate) header: ProxyHeader,
     pub(crate) lists: Lists,
+    /// Limits the lines about blocked addresses.
+    pub(crate) refusals: Mutex<Limit>,
 }
 
 /// The address of a client that connects over a Unix socket, unless a proxy names another.
@@ -47,6 +51,10 @@ impl Addresses {
         };
         let address = self.client(peer, request.headers());
         if self.lists.blocks_address(address) {
+            let passes = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).pass();
+            if let Some(left_out) = passes {
+                info!(status = 403, left_out, "a blocked address was refused");
+            }
             return (StatusCode::FORBIDDEN, ADDRESS_BLOCKED).into_response();
         }
         request.extensions_mut().insert(ClientAddress(address));
@@ -111,7 +119,7 @@ fn address(text: &str) -> Option<IpAddr> {
 pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
     let network = text.parse().ok().or_else(address);
-    let network = network.ok_or("an address, or a network such as 10.0.0.0/8")?;
+    let network = network.ok_or("no address, and no network such as 10.0.0.0/8")?;
     // Clients' addresses are compared without the prefix of IPv4-mapped IPv6 addresses.
     Ok(match (network.addr().to_canonical(), network.prefix_len()) {
         (IpAddr::V4(address), bits @ 96..) if network.addr().is_ipv6() => {
@@ -134,8 +142,12 @@ mod tests {
         let trusted = ["127.0.0.1", "10.0.0.0/8"].map(|text| network(text).expect("a network"));
         let settings = Settings::parse_from(["cloud-variables"]);
         let lists = Lists::of(&settings).expect("no files");
-        let addresses =
-            |header| Addresses { trusted: trusted.into(), header, lists: lists.clone() };
+        let addresses = |header| Addresses {
+            trusted: trusted.into(),
+            header,
+            lists: lists.clone(),
+            refusals: Mutex::default(),
+        };
         let client = |peer: &str, header, values: &[&[u8]]| {
             let mut headers = HeaderMap::new();
             let name = match header {

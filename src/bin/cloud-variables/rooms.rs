@@ -24,7 +24,9 @@ pub(crate) fn registry(
 ) -> Result<RoomRegistry, Box<dyn Error>> {
     let mut builder = RoomRegistry::builder();
     if let Some(file) = store {
-        let store = RedbStore::open(file).map_err(|error| super::at("--store", file, &error))?;
+        let store = RedbStore::open(file).map_err(|error| {
+            super::at("--store", settings.store.as_deref().unwrap_or(file), &error)
+        })?;
         builder = builder.store(store).flush_interval(Duration::from_millis(settings.flush_ms));
     }
     if !settings.redis.is_empty() {
@@ -123,9 +125,13 @@ impl Policy for Doors {
         if !join.room_exists() && !self.create.matches(id) {
             return Err(Rejection::permanent("there is no such room"));
         }
+        let address = join.request().extensions.get::<ClientAddress>().copied();
+        if let Some(audit) = self.audit.as_ref().filter(|_| !join.room_exists()) {
+            audit.creates(join, address.map(|ClientAddress(address)| address));
+        }
         let identity = join.identity().clone();
-        Ok(match join.request().extensions.get::<ClientAddress>() {
-            Some(address) => identity.with_data(*address),
+        Ok(match address {
+            Some(address) => identity.with_data(address),
             None => identity,
         })
     }

@@ -71,8 +71,8 @@ pub(crate) struct Settings {
     /// Address or network that may not connect; repeatable.
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     pub(crate) block_address: Vec<IpNet>,
-    /// File with more of them, one a line; lines that begin with # are comments. Read again on SIGHUP, which
-    /// also closes the sessions of these addresses.
+    /// File with more addresses and networks that may not connect, one per line; lines that begin with # are
+    /// comments. Read again on SIGHUP, which also closes the sessions of these addresses.
     #[arg(long, value_name = "FILE")]
     pub(crate) block_address_file: Option<PathBuf>,
     /// Maximum number of sessions of one address at once, 0 for no limit. Behind a proxy, set --trust-proxy.
@@ -97,14 +97,15 @@ pub(crate) struct Settings {
     /// Pattern of ids of rooms that may be joined, in which * stands for any text; repeatable. By default any.
     #[arg(long, value_name = "PATTERN")]
     pub(crate) allow_room: Vec<String>,
-    /// File with more of them, one a line; lines that begin with # are comments. Read again on SIGHUP, which
-    /// also closes the sessions in other rooms.
+    /// File with more patterns of rooms that may be joined, one per line; lines that begin with # are comments.
+    /// Read again on SIGHUP, which also closes the sessions in rooms that it no longer allows.
     #[arg(long, value_name = "FILE")]
     pub(crate) allow_room_file: Option<PathBuf>,
     /// Pattern of ids of rooms that may not be joined; repeatable.
     #[arg(long, value_name = "PATTERN")]
     pub(crate) block_room: Vec<String>,
-    /// File with more of them, as --allow-room-file.
+    /// File with more patterns of rooms that may not be joined, one per line; lines that begin with # are
+    /// comments. Read again on SIGHUP, which also closes the sessions in these rooms.
     #[arg(long, value_name = "FILE")]
     pub(crate) block_room_file: Option<PathBuf>,
     /// Maximum number of members of a room.
@@ -143,10 +144,10 @@ pub(crate) struct Settings {
     #[arg(long, default_value_t = 100, requires = "store")]
     pub(crate) flush_ms: u64,
     /// Address of a Redis or Valkey server, such as redis://127.0.0.1/, through which several servers share
-    /// their rooms; redis+sentinel://HOST,HOST/NAME for the primary that Sentinels know by this name,
-    /// redis+cluster://HOST,HOST for a cluster, rediss in place of redis for TLS. If several are given, in the
-    /// same order to all servers, the rooms are spread over them. A password belongs in CLOUD_REDIS or the
-    /// file, because everyone can see flags.
+    /// their rooms. redis+sentinel://HOST,HOST/NAME is the primary that Sentinels know by this name, and
+    /// redis+cluster://HOST,HOST a cluster. rediss in place of redis means TLS. If several addresses are given,
+    /// in the same order to all servers, the rooms are spread over them. A password belongs in CLOUD_REDIS or
+    /// the file, because everyone can see flags.
     #[arg(long, value_name = "URL", conflicts_with = "store")]
     pub(crate) redis: Vec<String>,
     /// Certificate for a Redis server that asks for one, as PEM.
@@ -202,13 +203,17 @@ pub(crate) struct Settings {
     /// How the log names rooms: by a hash of the id, by the id, which may be a secret, or not at all.
     #[arg(long, value_enum, default_value_t = RoomNames::Hash)]
     pub(crate) log_rooms: RoomNames,
-    /// Folder for an audit log: a file a day, with a line of JSON for each join, leave and write, with the
-    /// player's name and address, and the value.
+    /// Folder for an audit log: one file per day, one line of JSON per join, leave and write. The lines name
+    /// players, their addresses and their values.
     #[arg(long, value_name = "DIR")]
     pub(crate) audit: Option<PathBuf>,
-    /// Number of days after which a file of the audit log is removed.
+    /// Number of days for which files of the audit log are kept.
     #[arg(long, value_name = "DAYS", default_value_t = 30, requires = "audit", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) audit_days: u16,
+    /// Maximum size of a day's file of the audit log, in MiB. Further lines of the day are lost, with a
+    /// warning.
+    #[arg(long, value_name = "MIB", default_value_t = 1_024, requires = "audit", value_parser = clap::value_parser!(u64).range(1..1 << 40))]
+    pub(crate) audit_mb: u64,
     /// Write all rooms of the store to this file, one per line, and exit; - for stdout.
     #[arg(long, value_name = "FILE", requires = "store", conflicts_with = "import")]
     pub(crate) export: Option<PathBuf>,

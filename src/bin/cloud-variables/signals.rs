@@ -1,16 +1,14 @@
 //! The signals that stop the server or make it read files again, and the notifications to systemd.
 
-use std::sync::Arc;
-
 use futures_util::future::BoxFuture;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 /// The signals of the process, watched from the beginning.
 pub(crate) struct Signals {
     /// Completes on SIGTERM, and on ctrl-c.
     pub(crate) stop: BoxFuture<'static, ()>,
-    /// Notified on SIGHUP.
-    pub(crate) reload: Arc<Notify>,
+    /// Changes with each SIGHUP. A watcher that is busy sees the change afterwards.
+    pub(crate) reload: watch::Receiver<()>,
 }
 
 impl Signals {
@@ -20,11 +18,10 @@ impl Signals {
         let watch = |kind| signal(kind).expect("signals can be watched");
         let [mut terminate, mut interrupt, mut hangup] =
             [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(watch);
-        let reload = Arc::new(Notify::new());
-        let reloads = reload.clone();
+        let (reloads, reload) = watch::channel(());
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {
-                reloads.notify_waiters();
+                reloads.send_replace(());
             }
         });
         let stop = async move {
@@ -40,7 +37,7 @@ impl Signals {
     #[cfg(not(unix))]
     pub(crate) fn watch() -> Self {
         let stop = async { _ = tokio::signal::ctrl_c().await };
-        Self { stop: Box::pin(stop), reload: Arc::default() }
+        Self { stop: Box::pin(stop), reload: watch::channel(()).1 }
     }
 }
 

@@ -10,7 +10,7 @@ use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tracing::{error, info};
 
@@ -31,7 +31,7 @@ impl Tls {
 /// Returns an acceptor if the settings name a certificate and a key. Reads them again on each signal.
 pub(crate) fn acceptor(
     settings: &Settings,
-    reload: Arc<Notify>,
+    mut reload: watch::Receiver<()>,
 ) -> Result<Option<Tls>, Box<dyn Error>> {
     let (Some(certificate), Some(key)) = (settings.tls_cert.clone(), settings.tls_key.clone())
     else {
@@ -40,8 +40,7 @@ pub(crate) fn acceptor(
     let tls = Tls(Arc::new(RwLock::new(read(&certificate, &key)?)));
     let current = tls.0.clone();
     tokio::spawn(async move {
-        loop {
-            reload.notified().await;
+        while reload.changed().await.is_ok() {
             match read(&certificate, &key) {
                 Ok(config) => {
                     *current.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = config;

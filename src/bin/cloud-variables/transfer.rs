@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     fs,
+    hash::{BuildHasher, Hasher, RandomState},
     io::{self, ErrorKind, Write, stdout},
     path::{Path, PathBuf},
 };
@@ -10,8 +11,9 @@ use std::{
 use axum::{
     body::Body,
     http::{
-        StatusCode,
-        header::{CONTENT_DISPOSITION, CONTENT_TYPE},
+        HeaderValue, StatusCode, Version,
+        header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE},
+        request::Parts,
     },
     response::{IntoResponse, Response},
 };
@@ -22,18 +24,19 @@ use tokio::{
     io::{AsyncBufRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, stdin},
 };
 use tokio_util::io::ReaderStream;
+use tracing::{info, warn};
 
 /// The file of the store that a transfer opens.
 pub(crate) struct Source {
     path: PathBuf,
-    /// The file is a copy.
-    copy: Option<Unfinished>,
+    /// Removes the file if it is a copy.
+    _copy: Option<Unfinished>,
 }
 
 impl Source {
     /// Returns a store that can be written to.
     pub(crate) fn itself(file: &Path) -> Self {
-        Self { path: file.to_owned(), copy: None }
+        Self { path: file.to_owned(), _copy: None }
     }
 
     /// Returns a store to export. Opening a store writes to it, so one on a read-only disk, such as a snapshot, is
@@ -53,22 +56,28 @@ impl Source {
         if matches!(from.try_lock_shared(), Err(fs::TryLockError::WouldBlock)) {
             return Err(super::at("--store", file, &"another process uses it").into());
         }
-        let path =
-            std::env::temp_dir().join(format!("cloud-variables-{}.redb", std::process::id()));
-        let copy = Unfinished(path.clone());
-        fs::copy(file, &path).map_err(failed)?;
-        let mut permissions = fs::metadata(&path).map_err(failed)?.permissions();
+        let name = format!("cloud-variables-{}-{:x}.redb", std::process::id(), random());
+        let path = std::env::temp_dir().join(name);
+        let failed = |error: io::Error| super::at("--store: the copy", &path, &error);
+        let mut options = fs::File::options();
+        // New, so that nobody else's file or link is written to.
+        options.write(true).create_new(true);
         #[cfg(unix)]
-        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
-        #[cfg(not(unix))]
-        permissions.set_readonly(false);
-        fs::set_permissions(&path, permissions).map_err(failed)?;
-        Ok(Self { path, copy: Some(copy) })
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut to = options.open(&path).map_err(failed)?;
+        let copy = Unfinished(path.clone());
+        io::copy(&mut &from, &mut to).map_err(failed)?;
+        Ok(Self { path, _copy: Some(copy) })
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.copy.as_ref().map_or(&self.path, |copy| &copy.0)
+        &self.path
     }
+}
+
+/// Returns a random number.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Writes the rooms of the store to a file, or to stdout.
@@ -90,8 +99,11 @@ async fn to_file(rooms: &RoomRegistry, file: &Path) -> Result<u64, TransferError
     if fs::metadata(file).is_ok_and(|there| !there.is_file()) {
         return written(rooms, File::options().write(true).open(file).await?).await;
     }
+    // A link is kept, and the file behind it is replaced.
+    let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
     let new = Unfinished(PathBuf::from(format!("{}.new-{}", file.display(), std::process::id())));
-    let to = File::create(&new.0).await?;
+    // Created on this thread, so that it cannot appear after a signal has dropped `new`.
+    let to = File::from_std(fs::File::create(&new.0)?);
     let count = written(rooms, to.try_clone().await?).await?;
     to.sync_all().await?;
     fs::rename(&new.0, file)?;
@@ -114,14 +126,36 @@ async fn written(rooms: &RoomRegistry, to: impl AsyncWrite + Unpin) -> Result<u6
     Ok(count)
 }
 
-/// Returns the rooms of a running server, in the format of an export.
-pub(crate) fn download(rooms: &RoomRegistry) -> Response {
+/// Answers with the rooms of a running server, in the format of an export.
+pub(crate) async fn download(rooms: &RoomRegistry, request: &Parts) -> Response {
+    let refused =
+        |status: StatusCode, reason: &str| (status, format!("{reason}\n")).into_response();
+    // A page of another site must not make the browser of a logged-in user fetch them. A link may lead here.
+    let header = |name| request.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+    let is_foreign = [&b"cross-site"[..], b"same-site"].contains(&header("sec-fetch-site"));
+    if is_foreign && header("sec-fetch-mode") != b"navigate" {
+        return refused(StatusCode::FORBIDDEN, "this is not for pages of other sites");
+    }
+    // HTTP/1.0 cannot show that an answer is incomplete.
+    if request.version < Version::HTTP_11 {
+        return refused(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "use HTTP/1.1");
+    }
     if rooms.store_stats().is_none() {
-        return (StatusCode::NOT_FOUND, "there is no store\n").into_response();
+        return refused(StatusCode::NOT_FOUND, "there is no store");
+    }
+    if let Err(reason) = rooms.readiness().await {
+        return refused(StatusCode::SERVICE_UNAVAILABLE, &reason.to_string());
     }
     let (to, from) = tokio::io::duplex(64 << 10);
     let rooms = rooms.clone();
-    let writing = tokio::spawn(async move { written(&rooms, to).await });
+    let writing = tokio::spawn(async move {
+        let written = written(&rooms, to).await;
+        match &written {
+            Ok(rooms) => info!(rooms, "the rooms were downloaded"),
+            Err(error) => warn!(%error, "a download of the rooms ended early"),
+        }
+        written
+    });
     // Without this error, the part before a failure would look like all rooms.
     let end = stream::once(writing).filter_map(async |written| match written {
         Ok(Ok(_)) => None,
@@ -131,6 +165,7 @@ pub(crate) fn download(rooms: &RoomRegistry) -> Response {
     let headers = [
         (CONTENT_TYPE, "application/jsonl"),
         (CONTENT_DISPOSITION, "attachment; filename=\"rooms.jsonl\""),
+        (CACHE_CONTROL, "no-store"),
     ];
     (headers, Body::from_stream(ReaderStream::new(from).chain(end))).into_response()
 }
