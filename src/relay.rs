@@ -71,6 +71,19 @@ pub trait Relay: fmt::Debug + Send + Sync + 'static {
         request: &RelayRequest,
     ) -> impl Future<Output = Result<RelayAnswer, RelayError>> + Send;
 
+    /// Fails if a broker does not answer, for [`RoomRegistry::readiness`](crate::RoomRegistry::readiness).
+    /// Default: reads the empty id, which no room has.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`RelayError`] with the reason.
+    fn probe(&self) -> impl Future<Output = Result<(), RelayError>> + Send {
+        async {
+            let node = RelayNode { name: "", acknowledged: 0 };
+            self.request("", node, &RelayRequest::Read).await.map(|_| ())
+        }
+    }
+
     /// Releases the tasks and connections that the relay holds for the registry, which has shut down.
     /// Default: does nothing.
     fn end(&self) {}
@@ -125,6 +138,10 @@ impl<R: Relay> Relay for Arc<R> {
         request: &RelayRequest,
     ) -> impl Future<Output = Result<RelayAnswer, RelayError>> + Send {
         (**self).request(room, node, request)
+    }
+
+    fn probe(&self) -> impl Future<Output = Result<(), RelayError>> + Send {
+        (**self).probe()
     }
 
     fn announce(&self, news: &RelayNews) -> impl Future<Output = Result<(), RelayError>> + Send {

@@ -14,6 +14,7 @@ pub(crate) trait ErasedRelay: fmt::Debug + Send + Sync {
         node: RelayNode<'a>,
         request: &'a RelayRequest,
     ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>>;
+    fn probe(&self) -> BoxFuture<'_, Result<(), RelayError>>;
     fn end(&self);
     fn lease(&self) -> Duration;
     fn timeout(&self) -> Duration;
@@ -29,6 +30,10 @@ impl<R: Relay> ErasedRelay for R {
         request: &'a RelayRequest,
     ) -> BoxFuture<'a, Result<RelayAnswer, RelayError>> {
         Relay::request(self, room, node, request).boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), RelayError>> {
+        Relay::probe(self).boxed()
     }
 
     fn end(&self) {

@@ -1,6 +1,6 @@
 //! Several brokers as one, each with its own rooms.
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use super::{Relay, RelayAnswer, RelayError, RelayMessages, RelayNews, RelayNode, RelayRequest};
 
@@ -26,20 +26,37 @@ impl<R: Relay> Sharded<R> {
 }
 
 impl<R> Sharded<R> {
-    fn of(&self, room: &str) -> &R {
-        // There is at least one broker.
-        &self.0[(fnv(room) % self.0.len() as u64) as usize]
+    /// Returns the number of a room's broker.
+    fn of(&self, room: &str) -> usize {
+        (fnv(room) % self.0.len() as u64) as usize
+    }
+
+    /// Adds the number of the broker to its error, if there are several.
+    fn numbered<T>(&self, at: usize, result: Result<T, RelayError>) -> Result<T, RelayError> {
+        let count = self.0.len();
+        result.map_err(|RelayError(reason)| match count {
+            1 => RelayError(reason),
+            _ => RelayError(format!("{reason} (broker {} of {count})", at + 1)),
+        })
     }
 }
 
 impl<R: Relay> Relay for Sharded<R> {
-    fn request(
+    async fn request(
         &self,
         room: &str,
         node: RelayNode<'_>,
         request: &RelayRequest,
-    ) -> impl Future<Output = Result<RelayAnswer, RelayError>> + Send {
-        self.of(room).request(room, node, request)
+    ) -> Result<RelayAnswer, RelayError> {
+        let at = self.of(room);
+        self.numbered(at, self.0[at].request(room, node, request).await)
+    }
+
+    async fn probe(&self) -> Result<(), RelayError> {
+        for (at, relay) in self.0.iter().enumerate() {
+            self.numbered(at, relay.probe().await)?;
+        }
+        Ok(())
     }
 
     fn end(&self) {
@@ -56,16 +73,15 @@ impl<R: Relay> Relay for Sharded<R> {
         self.0.iter().map(Relay::timeout).max().unwrap_or_default()
     }
 
-    fn announce(&self, news: &RelayNews) -> impl Future<Output = Result<(), RelayError>> + Send {
+    async fn announce(&self, news: &RelayNews) -> Result<(), RelayError> {
         // Nodes subscribe to the empty id, so its broker announces.
-        self.of("").announce(news)
+        let at = self.of("");
+        self.numbered(at, self.0[at].announce(news).await)
     }
 
-    fn subscribe(
-        &self,
-        room: &str,
-    ) -> impl Future<Output = Result<RelayMessages, RelayError>> + Send {
-        self.of(room).subscribe(room)
+    async fn subscribe(&self, room: &str) -> Result<RelayMessages, RelayError> {
+        let at = self.of(room);
+        self.numbered(at, self.0[at].subscribe(room).await)
     }
 }
 
@@ -86,9 +102,9 @@ mod tests {
         assert_eq!(fnv(""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fnv("a"), 0xaf63_dc4c_8601_ec8c);
         assert_eq!(fnv("foobar"), 0x8594_4171_f739_67e8);
-        let shards = Sharded(vec![0, 1, 2]);
+        let shards = Sharded(vec![(), (), ()]);
         let counts = (0..1_000).fold([0; 3], |mut counts, n| {
-            counts[*shards.of(&format!("room {n}"))] += 1;
+            counts[shards.of(&format!("room {n}"))] += 1;
             counts
         });
         assert!(counts.iter().all(|count| (280..390).contains(count)), "{counts:?}");

@@ -9,7 +9,7 @@ use std::{
 
 use crate::common::{Client, Server, ShakyBroker, ShakyStore, eventually, unlimited_rate, within};
 use axum::Router;
-use axum_cloud_variables::{NotReady, RoomRegistry, serve};
+use axum_cloud_variables::{NotReady, RoomRegistry, relay::Sharded, serve};
 use tokio::{net::TcpListener, sync::Notify};
 
 const X: &[(&str, &str)] = &[("x", "0")];
@@ -59,6 +59,21 @@ async fn a_broker_that_is_away_makes_it_unready_until_it_is_back() {
     assert_eq!(reason.to_string(), "broker: away");
     broker.is_away.store(false, SeqCst);
     assert_eq!(rooms.readiness().await, Ok(()));
+}
+
+/// Of several brokers, each one has rooms, so each has to answer.
+#[tokio::test]
+async fn one_broker_of_several_that_is_away_makes_it_unready() {
+    let brokers: [Arc<ShakyBroker>; 3] = Default::default();
+    let relay = Sharded::new(brokers.clone()).unwrap();
+    let rooms = RoomRegistry::builder().relay(relay).build().unwrap();
+    for (n, broker) in brokers.iter().enumerate() {
+        broker.is_away.store(true, SeqCst);
+        let reason = rooms.readiness().await.unwrap_err();
+        assert_eq!(reason.to_string(), format!("broker: away (broker {} of 3)", n + 1));
+        broker.is_away.store(false, SeqCst);
+        assert_eq!(rooms.readiness().await, Ok(()));
+    }
 }
 
 #[tokio::test]

@@ -134,11 +134,12 @@ impl Node {
         answer
     }
 
-    /// Fails if the broker does not answer.
+    /// Fails if a broker does not answer.
     pub(in crate::registry) async fn probe(&self) -> Result<(), RelayError> {
-        // No room has the empty id.
-        let node = RelayNode { name: &self.name, acknowledged: 0 };
-        self.request("", node, &RelayRequest::Read).await.map(|_| ())
+        let probed = timeout(self.relay.timeout(), self.relay.probe());
+        let probed = probed.await.unwrap_or_else(|_| Err(RelayError::late()));
+        self.health.note(Service::Requests, probed.as_ref().err());
+        probed
     }
 
     /// Reads or creates a room for a joiner, after the joiners that came before.
