@@ -52,7 +52,7 @@ impl Drop for Cluster {
 
 impl Cluster {
     async fn start(name: &str) -> Self {
-        let (redis, folder) = (Redis::start(name), Folder::new(name));
+        let (redis, folder) = (Redis::start(name), Folder::new(&format!("{name}_page")));
         fs::write(folder.file("index.html"), PAGE).unwrap();
         let settings = ["--path=/cloud", "--health=/health", "--drain-delay=3", "--grace=5"];
         let own = [format!("--redis={}", redis.url()), format!("--public={}", folder.file(""))];

@@ -52,9 +52,11 @@ impl RoomNames {
 pub(crate) fn start(format: Format) {
     let filter =
         EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    // At level trace, the WebSocket layer would log messages with their values.
-    let filter = ["tungstenite", "tokio_tungstenite"].into_iter().fold(filter, |filter, target| {
-        filter.add_directive(Directive::from_str(&format!("{target}=info")).unwrap_or_default())
+    // At level trace, the WebSocket layer would log messages with their values. The client of a cluster warns of each
+    // of its own retries.
+    let quiet = ["tungstenite=info", "tokio_tungstenite=info", "redis=error"];
+    let filter = quiet.into_iter().fold(filter, |filter, directive| {
+        filter.add_directive(Directive::from_str(directive).unwrap_or_default())
     });
     let is_colourful = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let log = tracing_subscriber::fmt().with_writer(stderr).with_env_filter(filter);
