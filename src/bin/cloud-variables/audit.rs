@@ -1,4 +1,4 @@
-//! The audit log: who joined, left and wrote, and when.
+//! The audit log: each join, leave and write of a player, with its time.
 
 mod file;
 
@@ -15,7 +15,7 @@ use serde::Serialize;
 use file::Lines;
 pub(crate) use file::{Limits, Writer};
 
-/// Notes what players do.
+/// Notes joins, leaves and writes.
 #[derive(Clone)]
 pub(crate) struct Audit(Lines);
 

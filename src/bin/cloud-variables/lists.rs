@@ -174,7 +174,7 @@ impl Lists {
     }
 }
 
-/// What players read.
+/// The reasons that players read.
 pub(crate) const ROOM_CLOSED: &str = "this room is closed";
 pub(crate) const ADDRESS_BLOCKED: &str = "your address may not connect";
 

@@ -144,11 +144,11 @@ impl Address {
         .map_err(failed)
     }
 
-    /// Connects to a cluster. `hear` receives the messages of the connection's subscriptions.
+    /// Connects to a cluster. `receive` is called with the messages of the connection's subscriptions.
     pub(super) async fn cluster(
         &self,
         patience: Duration,
-        hear: impl redis::aio::AsyncPushSender,
+        receive: impl redis::aio::AsyncPushSender,
     ) -> Result<ClusterConnection, RelayError> {
         let Servers::Cluster(nodes) = &self.servers else {
             return Err(RelayError::new("the address is not that of a cluster"));
@@ -159,7 +159,7 @@ impl Address {
             .connection_timeout(patience)
             .response_timeout(patience)
             .tcp_settings(tcp())
-            .push_sender(hear);
+            .push_sender(receive);
         let builder = match &self.certificates {
             Some(certificates) => builder.certs(certificates.clone()),
             None => builder,

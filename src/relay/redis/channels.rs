@@ -68,7 +68,7 @@ impl Hearers {
         }
     }
 
-    /// Passes on what a cluster sends.
+    /// Handles a push of a cluster.
     fn receive(&self, push: &PushInfo) {
         let text = |at: usize| from_redis_value_ref::<String>(push.data.get(at)?).ok();
         match (&push.kind, text(0)) {
