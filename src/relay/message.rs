@@ -179,9 +179,10 @@ pub enum RelayNews {
 }
 
 impl RelayNews {
-    /// How long the node of a [wanted](Self::Wanted) session stays in the room without renewing: 1.5 s, or the
-    /// rest of its lease if that is shorter.
-    pub const TIME_TO_RENEW: Duration = Duration::from_millis(1_500);
+    /// How long the node of a [wanted](Self::Wanted) session stays in the room without renewing: 2 s, or the rest
+    /// of its lease if that is shorter. Nodes renew more often than that, so one that does not receive this news
+    /// stays, too.
+    pub const TIME_TO_RENEW: Duration = Duration::from_secs(2);
 }
 
 impl fmt::Debug for RelayNews {

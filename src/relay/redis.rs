@@ -94,7 +94,8 @@ impl RedisRelay {
     }
 
     /// Sets how long a node may be silent before the others go on without it, and its members' names become
-    /// free. Nodes renew three times per lease. Default 10 s.
+    /// free, unless somebody wants one of them before. Nodes renew three times per lease, and at least every
+    /// 1.6 s. Default 10 s.
     #[must_use]
     pub fn with_lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
@@ -164,14 +165,14 @@ impl RedisRelay {
                 Ok(answer) => answer,
                 // The server may be gone without closing the connection.
                 Err(_) => {
-                    self.commands.give_up(count);
+                    self.commands.give_up(count, self.timeout).await;
                     return Err(RelayError::late());
                 }
             };
         if let Err(error) = &answer {
             let is_replica = error.code() == Some("READONLY");
             if is_replica || is_of_connection(error) {
-                self.commands.give_up(count);
+                self.commands.give_up(count, self.timeout).await;
             }
             if is_replica {
                 // The server is no longer the primary, and the address may belong to another server by now.
@@ -219,7 +220,7 @@ impl Relay for RedisRelay {
         let published = timeout(self.timeout, command.query_async::<()>(&mut link)).await;
         if !matches!(published, Ok(Ok(()))) {
             // The server may be gone without closing the connection.
-            self.commands.give_up(count);
+            self.commands.give_up(count, self.timeout).await;
         }
         published.map_err(|_| RelayError::late())?.map_err(failed)
     }

@@ -23,7 +23,7 @@ pub(crate) use pending::Wish;
 use crate::{
     budget::Charge,
     close::Close,
-    relay::{RelayAnswer, RelayBan, RelayNode, RelayRequest, RelayRevision, RelayRoom},
+    relay::{RelayAnswer, RelayBan, RelayNews, RelayNode, RelayRequest, RelayRevision, RelayRoom},
     room::terms::Outcome,
 };
 use pending::{Ask, Pending, Taken};
@@ -104,6 +104,8 @@ struct Asking {
     at: RelayRevision,
     /// Nobody waits for the outcome any more.
     is_given_up: bool,
+    /// The lease may have become shorter since the request was sent.
+    is_before_news: bool,
 }
 
 #[derive(Debug)]
@@ -173,9 +175,10 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Returns the time between two renewals.
+    /// Returns the time between two renewals. A lease may become as short as the time to renew, and the news of
+    /// that may be lost.
     fn renewal(self) -> Duration {
-        self.lease * 3 / 10
+        (self.lease * 3 / 10).min(RelayNews::TIME_TO_RENEW * 4 / 5)
     }
 }
 
@@ -435,7 +438,12 @@ impl Replica {
     }
 
     fn begin(&mut self, what: What) {
-        self.asking = Some(Asking { what, at: self.revision.clone(), is_given_up: false });
+        self.asking = Some(Asking {
+            what,
+            at: self.revision.clone(),
+            is_given_up: false,
+            is_before_news: false,
+        });
     }
 
     /// Notes that the stream of messages has ended, or that a subscription has failed.
@@ -455,6 +463,9 @@ impl Replica {
     /// Has the node renew its lease next, because the lease may have become shorter.
     pub(super) fn renew_soon(&mut self, now: Instant) {
         self.renew_at = self.renew_at.min(now);
+        if let Some(asking) = &mut self.asking {
+            asking.is_before_news = true;
+        }
     }
 
     fn catch_up(&mut self) {
@@ -489,7 +500,10 @@ impl Replica {
     fn done(&mut self, asking: Asking, revision: &RelayRevision, now: Instant) {
         match asking.what {
             What::Renew => {
-                self.renew_at = now + self.pace.renewal();
+                self.renew_at = match asking.is_before_news {
+                    true => now,
+                    false => now + self.pace.renewal(),
+                };
                 // Messages up to the revision of the last renewal have arrived since, or were lost.
                 let is_behind = |last: RelayRevision| {
                     last.epoch == revision.epoch && last.number > asking.at.number

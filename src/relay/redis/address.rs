@@ -156,7 +156,9 @@ impl Address {
         self.provide_cryptography();
         let builder = ClusterClientBuilder::new(nodes.iter().cloned())
             .use_protocol(ProtocolVersion::RESP3)
-            .connection_timeout(patience)
+            // All servers of the address are waited for, and then those of the slots. One that is gone must not use
+            // up the time of the others.
+            .connection_timeout(patience / 3)
             .response_timeout(patience)
             .tcp_settings(tcp())
             .push_sender(receive);

@@ -155,11 +155,23 @@ impl Channels {
         let subscribed = timeout(patience, asked).await.map(|done| done.map_err(failed));
         if let Err(error) = subscribed.unwrap_or_else(late) {
             // The server may be gone without closing the connection.
-            self.give_up();
+            match hearing.cluster {
+                // Others may be there, so the streams of their rooms go on over this connection.
+                Some(_) => self.leave(&hearing.hearers).await,
+                None => self.give_up(),
+            }
             return Err(error);
         }
         let next = async |mut hearing: Hearing| Some((hearing.messages.recv().await?, hearing));
         Ok(stream::unfold(hearing, next).boxed())
+    }
+
+    /// Has the next subscriber connect again, unless another has already done so.
+    async fn leave(&self, hearers: &Arc<Hearers>) {
+        let mut slot = self.connection.lock().await;
+        if slot.as_ref().is_some_and(|there| Arc::ptr_eq(&there.hearers, hearers)) {
+            *slot = None;
+        }
     }
 
     /// Sends the request for a channel's messages, and returns the pending answer. Other subscribers need not
@@ -184,6 +196,10 @@ impl Channels {
         if !hearers.add(channel, hearer) {
             return Err(RelayError::new("the connection is gone"));
         }
+        let cluster = match &sink {
+            Sink::Server(_) => None,
+            Sink::Cluster(connection) => Some(connection.clone()),
+        };
         let (name, mut sink) = (channel.to_owned(), sink);
         let mut asked = Box::pin(maybe_done(async move { sink.subscribe(name).await }));
         send(asked.as_mut()).await;
@@ -192,7 +208,7 @@ impl Channels {
             asked.as_mut().take_output().unwrap_or(Ok(()))
         };
         let (channel, left) = (channel.into(), self.left.clone());
-        Ok((Hearing { channel, messages, left }, answered))
+        Ok((Hearing { channel, messages, left, cluster, hearers }, answered))
     }
 
     async fn connect(&self, patience: Duration) -> Result<Connection, RelayError> {
@@ -251,6 +267,9 @@ struct Hearing {
     channel: String,
     messages: mpsc::Receiver<RelayMessage>,
     left: Arc<Mutex<Vec<String>>>,
+    /// The connection to a cluster, which is closed with its last subscriber.
+    cluster: Option<ClusterConnection>,
+    hearers: Arc<Hearers>,
 }
 
 impl Drop for Hearing {

@@ -18,7 +18,7 @@ use crate::relay::RelayError;
 pub(super) struct Commands {
     address: Arc<Address>,
     current: Mutex<Current>,
-    /// Locked while connecting, so that only one caller connects at a time.
+    /// Locked while connecting, so that callers do not all connect at once.
     connecting: AsyncMutex<()>,
 }
 
@@ -48,7 +48,8 @@ impl Commands {
         if let Some(current) = self.current() {
             return Ok(current);
         }
-        let _connecting = self.connecting.lock().await;
+        // The caller that has the lock may belong to a runtime that no longer runs it.
+        let _connecting = timeout(patience / 2, self.connecting.lock()).await;
         if let Some(current) = self.current() {
             return Ok(current);
         }
@@ -74,12 +75,27 @@ impl Commands {
         address::connect(&server, patience).await.map(Link::Server)
     }
 
-    /// Discards this connection, so that the next command uses another.
-    pub(super) fn give_up(&self, count: u64) {
+    /// Has later commands use another connection than this one, which failed.
+    pub(super) async fn give_up(&self, count: u64, patience: Duration) {
+        if !self.address.is_cluster() {
+            return self.replace(count, None);
+        }
+        // Most servers of the cluster may answer, so commands use this connection until there is another. Callers
+        // need not wait for one that already connects.
+        let Ok(_connecting) = self.connecting.try_lock() else { return };
+        if self.current.lock().count != count {
+            return;
+        }
+        if let Ok(Ok(link)) = timeout(patience, self.connect(patience)).await {
+            self.replace(count, Some(link));
+        }
+    }
+
+    fn replace(&self, count: u64, link: Option<Link>) {
         let mut current = self.current.lock();
-        // Many calls may fail on one connection: only the first of them discards it.
+        // Many calls may fail on one connection: only the first of them replaces it.
         if current.count == count {
-            *current = Current { count: count + 1, ..Current::default() };
+            *current = Current { link, count: count + 1, is_known: false };
         }
     }
 

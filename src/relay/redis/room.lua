@@ -2,7 +2,7 @@
 -- nodes may change (leases, names, the revision) before it changes anything.
 --
 -- KEYS  1 meta {version, room, epoch, revision, schema, max, locked, closed, bytes, variables, heard, keys}, or {removed: the last removed rooms} for a while
---       2 variables {name -> value}               3 nodes (when their lease ends, ms)
+--       2 variables {name -> value}               3 nodes (when their lease ends, ms; and a half if it was shortened)
 --       4 sessions {node/number -> + or - and name, + if it is shared}   5 names {that -> how many have it}
 --       6 taken {node -> the last number of the node that was taken}
 --       7 bans {key -> until when, ms, and a name after a space}, which outlive the room
@@ -41,6 +41,10 @@ local function put_out(out)
   end
 end
 
+local function is_shortened(lease_ends)
+  return tonumber(lease_ends) % 1 ~= 0
+end
+
 local function led_until(moment)
   if redis.call('HEXISTS', leader, 'until') == 1 then redis.call('HSET', leader, 'until', moment) end
 end
@@ -64,7 +68,17 @@ local function expire()
     if tonumber(redis.call('HGET', leader, 'until') or 0) > heard then led_until(now + lease) end
     return
   end
-  for _, out in ipairs(redis.call('ZRANGEBYSCORE', nodes, '-inf', now)) do put_out(out) end
+  -- A newcomer that waits for a name sends requests all the time. If there were none, the broker stood still, and
+  -- so did the renewals that a shortened lease waits for. It gets that time once more.
+  local stood_still = now - heard > 500
+  local over = redis.call('ZRANGEBYSCORE', nodes, '-inf', now, 'WITHSCORES')
+  for at = 1, #over, 2 do
+    if stood_still and is_shortened(over[at + 1]) then
+      redis.call('ZADD', nodes, now + 2000, over[at])
+    else
+      put_out(over[at])
+    end
+  end
 end
 
 local function renew()
@@ -185,6 +199,8 @@ if is_there then
   expire()
 end
 local is_in = redis.call('ZSCORE', nodes, node)
+-- Any request shows that its node is alive.
+if is_in and is_shortened(is_in) then renew() end
 -- The last number that was taken is lost: a number that is taken now would hide that.
 if is_in and tonumber(before) < tonumber(ARGV[2]) then return {'lost'} end
 
