@@ -89,7 +89,7 @@ pub trait Relay: fmt::Debug + Send + Sync + 'static {
     fn end(&self) {}
 
     /// Returns how long a node stays in a room without renewing. Nodes renew three times per lease, and at least
-    /// every 1.6 s. Default 10 s.
+    /// every 1.5 s. Default 10 s.
     fn lease(&self) -> Duration {
         Duration::from_secs(10)
     }

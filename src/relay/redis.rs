@@ -95,7 +95,7 @@ impl RedisRelay {
 
     /// Sets how long a node may be silent before the others go on without it, and its members' names become
     /// free, unless somebody wants one of them before. Nodes renew three times per lease, and at least every
-    /// 1.6 s. Default 10 s.
+    /// 1.5 s. Default 10 s.
     #[must_use]
     pub fn with_lease(mut self, lease: Duration) -> Self {
         self.lease = lease;

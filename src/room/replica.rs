@@ -178,7 +178,7 @@ impl Pace {
     /// Returns the time between two renewals. A lease may become as short as the time to renew, and the news of
     /// that may be lost.
     fn renewal(self) -> Duration {
-        (self.lease * 3 / 10).min(RelayNews::TIME_TO_RENEW * 4 / 5)
+        (self.lease * 3 / 10).min(RelayNews::TIME_TO_RENEW * 3 / 4)
     }
 }
 

@@ -496,6 +496,12 @@ impl World {
                 self.faults.push(format!("{key:?} was put out by a close before it came"));
             }
         }
+        // Lost messages alone put nobody out, even if a name is wanted.
+        let Weather { loses_requests, loses_memory, freezes, clock_jumps, .. } = self.weather;
+        let may_be_away = loses_requests || loses_memory || freezes || clock_jumps;
+        if close.reason() == Close::was_away().reason() && !may_be_away {
+            self.faults.push(format!("node {node} was put out while it was there"));
+        }
         it.players[player] = Player::Away;
     }
 
