@@ -21,7 +21,6 @@ mod moderation;
 mod mount;
 mod p10_durable;
 mod p11_brokers;
-mod p11_failover;
 mod p11_faults;
 mod p11_joins;
 mod p11_killed;

@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod common;
+
 use std::{
     fs,
     process::{Command, Output},
     time::Duration,
 };
 
-use crate::common::{Client, Folder, Redis, Server, redis_node, within};
 use axum_cloud_variables::{relay::RedisRelay, testing::relay_contract};
+use common::{Client, Folder, Redis, Server, redis_node, within};
 
 const X: &[(&str, &str)] = &[("x", "0")];
 
