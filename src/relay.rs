@@ -159,7 +159,7 @@ impl<R: Relay> Relay for Arc<R> {
 /// A stream of messages, as [`Relay::subscribe`] returns it.
 pub type RelayMessages = Pin<Box<dyn Stream<Item = RelayMessage> + Send>>;
 
-/// The broker cannot be reached, did not answer in time, or has an address that is none.
+/// The broker cannot be reached, did not answer in time, or its address is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("broker: {0}")]
 pub struct RelayError(String);

@@ -144,7 +144,7 @@ impl Address {
         .map_err(failed)
     }
 
-    /// Connects to a cluster. `receive` is called with the messages of the connection's subscriptions.
+    /// Connects to a cluster within this time. `receive` is called with the messages of the connection's subscriptions.
     pub(super) async fn cluster(
         &self,
         patience: Duration,

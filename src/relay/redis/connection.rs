@@ -53,8 +53,7 @@ impl Commands {
         if let Some(current) = self.current() {
             return Ok(current);
         }
-        let connected = timeout(patience, self.connect(patience)).await;
-        let link = connected.map_err(|_| RelayError::late())??;
+        let link = self.connect(patience).await?;
         let mut current = self.current.lock();
         current.link = Some(link.clone());
         Ok((current.count, link))
@@ -65,14 +64,18 @@ impl Commands {
         current.link.clone().map(|link| (current.count, link))
     }
 
+    /// Connects within this time.
     async fn connect(&self, patience: Duration) -> Result<Link, RelayError> {
         if self.address.is_cluster() {
             // This connection has no subscriptions.
             let deaf = |_: PushInfo| Ok::<_, ()>(());
             return self.address.cluster(patience, deaf).await.map(Link::Cluster);
         }
-        let server = self.address.server(patience).await?;
-        address::connect(&server, patience).await.map(Link::Server)
+        let connecting = async {
+            let server = self.address.server(patience).await?;
+            address::connect(&server, patience).await.map(Link::Server)
+        };
+        timeout(patience, connecting).await.map_err(|_| RelayError::late())?
     }
 
     /// Has later commands use another connection than this one, which failed.
@@ -86,7 +89,7 @@ impl Commands {
         if self.current.lock().count != count {
             return;
         }
-        if let Ok(Ok(link)) = timeout(patience, self.connect(patience)).await {
+        if let Ok(link) = self.connect(patience).await {
             self.replace(count, Some(link));
         }
     }

@@ -270,3 +270,16 @@ fn parts_of(answer: Vec<Value>) -> Option<RelayAnswer> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortened_lease_gets_its_time_once_more() {
+        let time = RelayNews::TIME_TO_RENEW.as_millis();
+        assert!(
+            include_str!("room.lua").contains(&format!("'ZADD', nodes, now + {time}, over[at]"))
+        );
+    }
+}

@@ -24,7 +24,7 @@ use tracing::warn;
 const WAITING: usize = 16 << 20;
 /// How many bytes are written at once.
 const BATCH: usize = 64 << 10;
-/// How often the file is checked while no line comes.
+/// How often the date is looked at while no line comes.
 const TICK: Duration = Duration::from_secs(1);
 /// The least time between two warnings.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -63,14 +63,15 @@ impl Lines {
     /// Adds a line of this time.
     pub(super) fn add(&self, time: String, line: String) {
         let bytes = line.len();
+        // Counted before it is sent, because the thread may write it at once.
+        self.counts.waiting.fetch_add(1, AcqRel);
         if self.counts.waiting_bytes.fetch_add(bytes, AcqRel) > WAITING
             || self.sender.send(Message::Line(time, line)).is_err()
         {
             self.counts.waiting_bytes.fetch_sub(bytes, AcqRel);
+            self.counts.waiting.fetch_sub(1, AcqRel);
             self.counts.lose(1);
-            return;
         }
-        self.counts.waiting.fetch_add(1, AcqRel);
     }
 }
 
@@ -98,6 +99,7 @@ impl Writer {
             limits,
             counts: lines.counts.clone(),
             day: None,
+            removed_on: String::new(),
             reason: None,
             warned: None,
             said: 0,
@@ -132,6 +134,8 @@ struct Writing {
     limits: Limits,
     counts: Arc<Counts>,
     day: Option<Day>,
+    /// The date on which old files were last removed.
+    removed_on: String,
     /// The last reason why lines were lost.
     reason: Option<String>,
     warned: Option<Instant>,
@@ -162,7 +166,6 @@ impl Writing {
                     next = self.batch(&time[..DATE], line, lines);
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    self.day = self.day.take().filter(Day::is_there);
                     self.remove_old();
                 }
                 Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => break,
@@ -241,7 +244,13 @@ impl Writing {
         Ok(())
     }
 
-    fn remove_old(&self) {
+    /// Removes files that are too old, once a day.
+    fn remove_old(&mut self) {
+        let today = date(SystemTime::now());
+        if self.removed_on == today {
+            return;
+        }
+        self.removed_on = today;
         let age = Duration::from_secs(86_400) * u32::from(self.limits.days);
         let Some(first) = SystemTime::now().checked_sub(age).map(date) else { return };
         let Ok(files) = fs::read_dir(&self.folder) else { return };
